@@ -1,0 +1,117 @@
+"""Everything a change must pass, as sessions: ``nox`` runs lint, types and tests on the interpreter nox runs on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_venv = "yes"
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+TYPED = ["src", "noxfile.py", *sorted(str(path) for path in Path("plugins").glob("*/src"))]
+BARE = {"PYTHONPATH": "src"}
+
+
+def install_groups(session: nox.Session, *groups: str, project: bool = True) -> None:
+    """Install dependency groups and, where wanted, tranship itself from its sources."""
+    requirements = nox.project.dependency_groups(PYPROJECT, *groups) if groups else ()
+    session.install(*(["-e", "."] if project else []), *requirements)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run `tranship demo`: producer, worker and results with no server."""
+    install_groups(session)
+    session.run("tranship", "demo", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the test suite on the current interpreter."""
+    run_tests(session)
+
+
+@nox.session(python=PYTHONS)
+def all_pythons(session: nox.Session) -> None:
+    """Run the test suite on every supported interpreter."""
+    run_tests(session)
+
+
+def run_tests(session: nox.Session) -> None:
+    """Install what tests need and run pytest; arguments after `--` go to pytest."""
+    install_groups(session, "tests")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format and the rows of the design."""
+    install_groups(session, "lint", project=False)
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports", env=BARE)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types: ours strictly, and what users see with two checkers."""
+    install_groups(session, "types", "tests")
+    session.run("mypy", *TYPED)
+    if seen_by_users := sorted(str(path) for path in Path("tests/typing").glob("*.py")):
+        session.run("mypy", *seen_by_users)
+        session.run("pyright", *seen_by_users)
+    # Reported, not required: the score counts every re-export of the standard library as ours.
+    session.run("pyright", "--verifytypes", "tranship", "--ignoreexternal", success_codes=[0, 1])
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a broken link is an error."""
+    install_groups(session, "docs")
+    session.run("mkdocs", "build", "--strict", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure side by side with the peers; writes bench/results."""
+    install_groups(session, "bench")
+    session.run("python", "bench", *session.posargs)
+
+
+@nox.session(reuse_venv=False)
+def package(session: nox.Session) -> None:
+    """Build the distributions, install the wheel alone and look at what a user gets."""
+    work = Path(session.create_tmp()).resolve()
+    built, clean = work / "dist", work / "clean"
+    programs = clean / ("Scripts" if os.name == "nt" else "bin")
+    python = str(programs / "python")
+    shutil.rmtree(built, ignore_errors=True)
+    install_groups(session, "package", project=False)
+    session.run("python", "-m", "build", "--outdir", str(built), silent=True)  # an sdist, and the wheel from it
+    (wheel,) = built.glob("*.whl")
+    session.run("python", "-m", "venv", "--clear", str(clean))
+    session.run(python, "-m", "pip", "install", "--quiet", str(wheel), external=True)
+    session.run(python, "-m", "pip", "check", external=True)
+    # From elsewhere, so that the sources cannot stand in for what the wheel lacks.
+    with session.chdir(clean):
+        session.run(python, "-c", LOOK, external=True)
+        session.run(python, "-m", "tranship", "--version", external=True)
+        session.run(str(programs / "tranship"), "--version", external=True)
+
+
+LOOK = """
+import importlib.metadata
+import tranship
+print("installed in", *tranship.__path__)
+distribution = importlib.metadata.distribution("tranship")
+for point in distribution.entry_points:
+    print(f"{point.group}: {point.name} = {point.value}")
+assert {point.group for point in distribution.entry_points} >= {"console_scripts", "pytest11"}
+assert any(str(file) == "tranship/py.typed" for file in distribution.files), "py.typed is missing"
+"""

@@ -1,0 +1,80 @@
+"""tranship: submit tasks, wait for results and run workers over any broker, chosen by URL.
+
+The names here are the public API; ``tranship.ports``, ``tranship.errors``, ``tranship.hookspecs`` and
+``tranship.testing`` are public as modules. Most of it is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+# Imported right away: loaded later, the module `tranship.task` would take the decorator's place here.
+from tranship.task import Task, TaskCall, TaskContext, current, named, task
+
+if TYPE_CHECKING:
+    from tranship.client import AsyncClient, AsyncTaskHandle, Probe
+    from tranship.envelope import Envelope, Priority, TaskResult, TaskState
+    from tranship.errors import Reject, Retry, TaskError, TranshipError
+    from tranship.hookspecs import hookimpl
+    from tranship.retry import ExponentialBackoff, FixedBackoff, LinearBackoff, RetryPolicy
+    from tranship.settings import Settings
+    from tranship.sync import Client, TaskHandle
+    from tranship.worker import Worker, WorkerStatus
+
+__all__ = [
+    "AsyncClient",
+    "AsyncTaskHandle",
+    "Client",
+    "Envelope",
+    "ExponentialBackoff",
+    "FixedBackoff",
+    "LinearBackoff",
+    "Priority",
+    "Probe",
+    "Reject",
+    "Retry",
+    "RetryPolicy",
+    "Settings",
+    "Task",
+    "TaskCall",
+    "TaskContext",
+    "TaskError",
+    "TaskHandle",
+    "TaskResult",
+    "TaskState",
+    "TranshipError",
+    "Worker",
+    "WorkerStatus",
+    "__version__",
+    "current",
+    "hookimpl",
+    "named",
+    "task",
+]
+
+__version__: Final = "0.1.0"
+
+_HOMES: Final = {
+    "client": ("AsyncClient", "AsyncTaskHandle", "Probe"),
+    "envelope": ("Envelope", "Priority", "TaskResult", "TaskState"),
+    "errors": ("Reject", "Retry", "TaskError", "TranshipError"),
+    "hookspecs": ("hookimpl",),
+    "retry": ("ExponentialBackoff", "FixedBackoff", "LinearBackoff", "RetryPolicy"),
+    "settings": ("Settings",),
+    "sync": ("Client", "TaskHandle"),
+    "worker": ("Worker", "WorkerStatus"),
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'tranship' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"tranship.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""``python -m tranship``."""
+
+from tranship.cli import main
+
+main()

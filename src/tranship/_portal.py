@@ -1,0 +1,93 @@
+"""An event loop in a thread of its own, for callers that have no loop or the wrong one."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from tranship.errors import BusyError, ClosedError
+
+__all__ = ["Portal"]
+
+T = TypeVar("T")
+
+
+class Portal:
+    """A daemon thread that runs one event loop until :meth:`stop`.
+
+    :meth:`call` and :meth:`run` may be used from any thread but its own, where waiting would be for ever.
+    """
+
+    def __init__(self, name: str = "tranship-io") -> None:
+        self.loop = asyncio.new_event_loop()
+        self._stopping = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self._cancel_leftovers()
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+    def _cancel_leftovers(self) -> None:
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Start ``coroutine`` on the portal's loop; cancelling the future cancels it.
+
+        Raises:
+            ClosedError: the portal has been stopped.
+        """
+        # Under the lock: what is handed over behind stop() would never be run, and waited for for ever.
+        with self._lock:
+            if not self._stopping:
+                return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        coroutine.close()
+        raise _stopped()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run ``coroutine`` on the portal's loop and wait for its result.
+
+        An interrupt (Ctrl-C) while waiting cancels the coroutine.
+
+        Raises:
+            BusyError: called on the portal's own thread.
+            ClosedError: the portal has been stopped, before or meanwhile.
+        """
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise BusyError("a blocking call on the I/O loop's own thread would wait for ever; use the async client")
+        future = self.call(coroutine)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            if self._stopping:
+                raise _stopped() from None
+            raise
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self, *, join: bool = True) -> None:
+        """End the loop and, with ``join``, wait for its thread; idempotent."""
+        with self._lock:
+            if not self._stopping:
+                self._stopping = True
+                self.loop.call_soon_threadsafe(self.loop.stop)
+        if join:
+            self._thread.join()
+
+
+def _stopped() -> ClosedError:
+    return ClosedError("the I/O loop has been stopped; open a new client")

@@ -1,0 +1,28 @@
+"""Embedded backends: memory and SQLite. They enter through the same hook as everybody's plugins."""
+
+from collections.abc import Callable
+
+from tranship.hookspecs import BackendSpec, hookimpl
+
+__all__ = ["tranship_register_backends"]
+
+
+@hookimpl
+def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
+    """Describe the backends that need no server."""
+    register(
+        BackendSpec(
+            name="memory",
+            schemes=("memory",),
+            factory="tranship.backends.memory:MemoryBackend",
+            summary="inside of one process; for tests and scripts",
+        )
+    )
+    register(
+        BackendSpec(
+            name="sqlite",
+            schemes=("sqlite",),
+            factory="tranship.backends.sqlite:SqliteBackend",
+            summary="one file, shared by the processes of one machine",
+        )
+    )

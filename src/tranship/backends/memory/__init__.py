@@ -1,0 +1,9 @@
+"""``memory://[name]``: a broker inside the process, shared by all its clients and workers."""
+
+from __future__ import annotations
+
+from tranship.backends.memory._backend import MemoryBackend, MemoryOptions
+from tranship.backends.memory._broker import MemoryBroker
+from tranship.backends.memory._clock import Clock
+
+__all__ = ["Clock", "MemoryBackend", "MemoryBroker", "MemoryOptions"]

@@ -1,0 +1,43 @@
+"""The lock of the memory broker."""
+
+from __future__ import annotations
+
+import os
+import threading
+from types import TracebackType
+
+from tranship.errors import ClosedError
+
+
+class Guard:
+    """A lock that a forked child cannot enter: its copy of the state is nobody's, and may be half changed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    @property
+    def foreign(self) -> bool:
+        """Whether this process is a fork of the one that the state belongs to."""
+        return os.getpid() != self._pid
+
+    def check(self) -> None:
+        """Make sure that this is the process the state belongs to.
+
+        Raises:
+            ClosedError: this is a fork of it.
+        """
+        if self.foreign:
+            raise ClosedError(
+                f"the memory broker belongs to process {self._pid} and is not shared with its fork {os.getpid()}; "
+                "open a new one after the fork, or use sqlite:// between processes"
+            )
+
+    def __enter__(self) -> None:
+        self.check()
+        self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lock.release()

@@ -1,0 +1,238 @@
+"""Taking tasks, and keeping or giving back what was taken.
+
+Order: strictly by level, then by number; queues rotate inside a level. With aging, every level below costs a task as
+many seconds as ``aging`` says. A claim writes no durable fact (see ``_writer``); the fence makes a late one harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from tranship.backends.sqlite._transaction import Kind, Mode, Transaction, each, to_json
+
+__all__ = [
+    "CLAIM",
+    "EXTEND",
+    "RELEASE",
+    "Claim",
+    "Claimed",
+    "Handback",
+    "Renewal",
+    "Token",
+    "due_in",
+    "make_ready",
+    "outlook",
+    "owned",
+]
+
+Token = tuple[int, int]
+"""Number and fence of a claimed row."""
+
+ALONE: Final = 2
+"""A task delivered this often before travels alone, so that a poison message takes no innocent one along."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a consumer wants."""
+
+    queues: Sequence[str]
+    """In the order in which they are served this time, inside a level."""
+    limit: int
+    owner: str | None
+    lease: float
+    aging: float = 0.0
+    due: bool = True
+    """Whether a delayed task or an ended lease has come due, as far as the consumer has seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Leases to be renewed for ``lease`` seconds from now."""
+
+    tokens: Sequence[Token]
+    lease: float
+
+
+@dataclass(frozen=True, slots=True)
+class Handback:
+    """Deliveries that nobody wants to keep; giving them back takes their count back, too."""
+
+    tokens: Sequence[Token]
+
+
+class Claimed(NamedTuple):
+    """One claimed row with its body."""
+
+    seq: int
+    fence: int
+    queue: str
+    priority: int
+    deliveries: int
+    body: tuple[str | None, str | None, str | None, bytes, bytes]
+
+
+class _Candidate(NamedTuple):
+    seq: int
+    priority: int
+    enqueued: float
+    deliveries: int
+    fence: int
+    queue: str
+
+
+_PROMOTE: Final = "UPDATE task SET state=0, due=NULL WHERE state=1 AND due<=?"
+_REAP: Final = "UPDATE task SET state=0, due=NULL, owner=NULL WHERE state=2 AND due<=?"
+_READY: Final = (
+    "SELECT seq, priority, enqueued, deliveries, fence, queue FROM task"
+    " WHERE ns=? AND queue=? AND state=0 ORDER BY priority, seq LIMIT ?"
+)
+_READY_LEVEL: Final = (
+    "SELECT seq, priority, enqueued, deliveries, fence, queue FROM task"
+    " WHERE ns=? AND queue=? AND priority=? AND state=0 ORDER BY seq LIMIT ?"
+)
+_SINGLE_BODY: Final = "SELECT seq, content_type, content_encoding, reply_to, headers, body FROM body WHERE seq=?"
+_BODIES: Final = (
+    "SELECT seq, content_type, content_encoding, reply_to, headers, body FROM body"
+    " WHERE seq IN (SELECT value FROM json_each(?))"
+)
+_TAKE_ONE: Final = "UPDATE task SET state=2, due=?, owner=?, fence=fence+1, deliveries=deliveries+1 WHERE seq=?"
+_TAKE: Final = (
+    "UPDATE task SET state=2, due=?, owner=?, fence=fence+1, deliveries=deliveries+1"
+    " WHERE seq IN (SELECT value FROM json_each(?))"
+)
+
+
+def claim(tx: Transaction, claims: Sequence[Claim]) -> list[list[Claimed]]:
+    """Serve claims, after making due tasks ready and ending expired leases."""
+    if any(wanted.due for wanted in claims):
+        tx.run(_PROMOTE, tx.now)
+        tx.run(_REAP, tx.lease_now)
+    return [_serve(tx, wanted) for wanted in claims]
+
+
+def _serve(tx: Transaction, wanted: Claim) -> list[Claimed]:
+    chosen = _travel_apart(_candidates(tx, wanted))
+    if not chosen:
+        return []
+    _take(tx, wanted, [candidate.seq for candidate in chosen])
+    bodies = {row[0]: row[1:] for row in _bodies(tx, [candidate.seq for candidate in chosen])}
+    return [
+        Claimed(one.seq, one.fence + 1, one.queue, one.priority, one.deliveries + 1, bodies[one.seq]) for one in chosen
+    ]
+
+
+def _candidates(tx: Transaction, wanted: Claim) -> list[_Candidate]:
+    if wanted.aging:
+        return _aged(tx, wanted)
+    if len(wanted.queues) == 1:
+        return [_Candidate(*row) for row in tx.rows(_READY, tx.ns, wanted.queues[0], wanted.limit)]
+    found = [_Candidate(*row) for queue in wanted.queues for row in tx.rows(_READY, tx.ns, queue, wanted.limit)]
+    return _rotated(found, wanted, lambda one: one.priority)
+
+
+def _aged(tx: Transaction, wanted: Claim) -> list[_Candidate]:
+    # Inside a level the older one comes first, so that the heads of the levels are enough to merge.
+    found = [
+        _Candidate(*row)
+        for queue in wanted.queues
+        for level in range(4)
+        for row in tx.rows(_READY_LEVEL, tx.ns, queue, level, wanted.limit)
+    ]
+    found.sort(key=lambda one: (one.enqueued + one.priority * wanted.aging, one.seq))
+    return found[: wanted.limit]
+
+
+def _rotated(found: list[_Candidate], wanted: Claim, level: Callable[[_Candidate], int]) -> list[_Candidate]:
+    """Take turns between the queues inside each level; ``wanted.queues`` says who begins."""
+    place = {queue: number for number, queue in enumerate(wanted.queues)}
+    turns: dict[tuple[int, str], int] = {}
+    keyed = []
+    for one in found:
+        turn = turns[level(one), one.queue] = turns.get((level(one), one.queue), 0) + 1
+        keyed.append((level(one), turn, place[one.queue], one))
+    keyed.sort(key=lambda key: key[:3])
+    return [one for *_, one in keyed[: wanted.limit]]
+
+
+def _travel_apart(found: list[_Candidate]) -> list[_Candidate]:
+    for place, one in enumerate(found):
+        if one.deliveries >= ALONE:
+            return found[: max(place, 1)]
+    return found
+
+
+def _take(tx: Transaction, wanted: Claim, seqs: Sequence[int]) -> None:
+    until = tx.lease_now + wanted.lease
+    if len(seqs) == 1:
+        tx.run(_TAKE_ONE, until, wanted.owner, seqs[0])
+    else:
+        tx.run(_TAKE, until, wanted.owner, to_json(seqs))
+
+
+def _bodies(tx: Transaction, seqs: Sequence[int]) -> list[Any]:
+    return tx.rows(_SINGLE_BODY, seqs[0]) if len(seqs) == 1 else tx.rows(_BODIES, to_json(seqs))
+
+
+def owned(tx: Transaction, tokens: Sequence[Token]) -> dict[Token, bool]:
+    """Return those of ``tokens`` that are still their holder's."""
+    if len(tokens) == 1:
+        rows = tx.rows("SELECT seq, fence FROM task WHERE seq=? AND state=2", tokens[0][0])
+    else:
+        rows = tx.rows(
+            "SELECT seq, fence FROM task WHERE seq IN (SELECT value FROM json_each(?)) AND state=2",
+            to_json(seq for seq, _ in tokens),
+        )
+    current = set(rows)
+    return {token: True for token in tokens if token in current}
+
+
+def _release(tx: Transaction, handback: Handback) -> None:
+    make_ready(tx, [seq for seq, _ in owned(tx, handback.tokens)], uncount=1)
+
+
+def make_ready(tx: Transaction, numbers: Sequence[int], *, uncount: int = 0) -> None:
+    """Make leased rows ready again, in their old place, and wake the consumers of their queues."""
+    if not numbers:
+        return
+    seqs = to_json(numbers)
+    tx.run(
+        "UPDATE task SET state=0, due=NULL, owner=NULL, deliveries=deliveries-?"
+        " WHERE seq IN (SELECT value FROM json_each(?))",
+        *(uncount, seqs),
+    )
+    rows = tx.rows("SELECT DISTINCT queue FROM task WHERE seq IN (SELECT value FROM json_each(?))", seqs)
+    tx.rings.queues.update(queue for (queue,) in rows)
+
+
+def _extend(tx: Transaction, renewal: Renewal) -> list[bool]:
+    held = owned(tx, renewal.tokens)
+    tx.run(
+        "UPDATE task SET due=? WHERE seq IN (SELECT value FROM json_each(?))",
+        *(tx.lease_now + renewal.lease, to_json(seq for seq, _ in held)),
+    )
+    return [token in held for token in renewal.tokens]
+
+
+CLAIM: Final = Kind("claim", claim, Mode.SOFT)
+RELEASE: Final = Kind("release", each(_release), Mode.SOFT)
+EXTEND: Final = Kind("extend", each(_extend), Mode.SOFT)
+
+
+def outlook(count: int) -> str:
+    """The text of a point read: is anything ready in ``count`` queues, and when is the next thing due?"""
+    marks = ",".join("?" * count)
+    return (
+        f"SELECT EXISTS(SELECT 1 FROM task WHERE ns=? AND queue IN ({marks}) AND state=0),"  # noqa: S608 - marks only
+        " (SELECT min(due) FROM task WHERE state=1), (SELECT min(due) FROM task WHERE state=2)"
+    )
+
+
+def due_in(delayed: float | None, leased: float | None, *, now: float, lease_now: float) -> float:
+    """Seconds until something becomes ready by itself; 0 or less: it is due."""
+    waits = [delayed - now] if delayed is not None else []
+    if leased is not None:
+        waits.append(leased - lease_now)
+    return min(waits, default=float("inf"))

@@ -1,0 +1,233 @@
+"""The consumer: looks, waits for the bell or for what is due, claims, settles."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from tranship.backends.sqlite._claims import (
+    CLAIM,
+    EXTEND,
+    RELEASE,
+    Claim,
+    Claimed,
+    Handback,
+    Renewal,
+    Token,
+    due_in,
+    outlook,
+)
+from tranship.backends.sqlite._clock import lease_clock
+from tranship.backends.sqlite._hub import Hub
+from tranship.backends.sqlite._outcomes import new_result
+from tranship.backends.sqlite._peers import TASKS, Wants
+from tranship.backends.sqlite._rows import new_task, raw_message
+from tranship.backends.sqlite._settling import SETTLE, Ending
+from tranship.backends.sqlite._watch import Watch
+from tranship.checks import whole
+from tranship.envelope import Priority
+from tranship.errors import BusyError, ClosedError, InvalidOptionError
+from tranship.ports import Delivery, Received, Settled, Settlement, Verdict
+
+__all__ = ["SqliteConsumer"]
+
+
+class SqliteConsumer:
+    """Takes messages from ``queues``; see :class:`tranship.ports.Consumer`.
+
+    Args:
+        hub: the backend's.
+        watch: the backend's.
+        queues: names, in no order.
+        closed: called with the consumer when it has been closed.
+    """
+
+    hard_limit = None
+
+    def __init__(self, hub: Hub, watch: Watch, queues: Sequence[str], closed: Callable[[SqliteConsumer], None]) -> None:
+        self._hub = hub
+        self._watch = watch
+        self._queues = list(dict.fromkeys(queues))
+        self._on_close = closed
+        self._turn = 0
+        self._held: dict[int, Token] = {}
+        self._enrolled = self._busy = self._closed = False
+        self._sleeper: asyncio.Future[None] | None = None
+        hub.hears[TASKS].append(self._wake)
+
+    @property
+    def lease(self) -> float | None:
+        """The option of that name."""
+        return self._hub.options.lease
+
+    async def receive(self, limit: int, wait: float, *, skip: Collection[str] = ()) -> Received:
+        """Claim what is ready, or wait for it."""
+        whole("limit", limit)
+        with self._alone():
+            queues = [queue for queue in self._queues if queue not in skip]
+            until = asyncio.get_running_loop().time() + wait
+            while True:
+                self._check()
+                found = await self._look(queues, limit)
+                if isinstance(found, list):
+                    return Received(found)
+                remaining = until - asyncio.get_running_loop().time()
+                if remaining <= 0:
+                    return Received(())
+                # Closed while we looked: nobody would wake us.
+                self._check()
+                await self._sleep(min(remaining, found))
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Give deliveries back, not counted."""
+        self._check()
+        tokens = [delivery.token for delivery in deliveries]
+        if tokens:
+            await self._hub.writer.call(RELEASE, Handback(tokens), weight=len(tokens))
+            self._let_go(tokens)
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[bool]:
+        """Renew leases."""
+        self._check()
+        if not deliveries:
+            return []
+        renewal = Renewal([delivery.token for delivery in deliveries], self._hub.options.lease)
+        return await self._hub.writer.call(EXTEND, renewal, weight=len(deliveries))
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
+        """Store results and end deliveries, in one transaction."""
+        self._check()
+        if not settlements:
+            return []
+        for settlement in settlements:
+            if (settlement.verdict is Verdict.REPLACE) is (settlement.replacement is None):
+                raise InvalidOptionError(f"{settlement.verdict} and replacement belong together; give both or neither")
+        endings = [self._ending(settlement) for settlement in settlements]
+        answers = await self._hub.writer.call(SETTLE, endings, weight=2 * len(endings))
+        self._let_go([ending.token for ending in endings])
+        return answers
+
+    async def aclose(self) -> None:
+        """Give back what has not been settled, not counted. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._hub.hears[TASKS].remove(self._wake)
+        self._wake()
+        self._on_close(self)
+        if self._enrolled:
+            self._hub.consumed.pop(id(self), None)
+        tokens = list(self._held.values())
+        self._held.clear()
+        if tokens and self._hub.failure is None:
+            await self._hub.writer.call(RELEASE, Handback(tokens), weight=len(tokens))
+
+    # --- looking and claiming ---
+
+    async def _look(self, queues: Sequence[str], limit: int) -> list[Delivery] | float:
+        """Return deliveries, or in how many seconds something will be due."""
+        if not queues:
+            return float("inf")
+        if not self._enrolled:
+            await self._enroll()
+        due = 0.0
+        while True:
+            found = self._hub.read(outlook(len(queues)), (self._hub.ns, *queues))
+            if found is not None:
+                ((ready, delayed, leased),) = found
+                due = due_in(delayed, leased, now=time.time(), lease_now=lease_clock())
+                if not ready and due > 0:
+                    return due
+            if deliveries := await self._claim(queues, limit, due=due <= 0):
+                return deliveries
+            self._check()
+            if found is None:
+                return 0.01
+
+    async def _claim(self, queues: Sequence[str], limit: int, *, due: bool) -> list[Delivery]:
+        start = self._turn % len(queues)
+        self._turn += 1
+        options = self._hub.options
+        order = [*queues[start:], *queues[:start]]
+        wanted = Claim(order, limit, self._hub.address, options.lease, options.aging, due)
+        rows = await self._hub.writer.call(CLAIM, wanted, weight=limit, abandoned=self._hand_back)
+        if self._closed:
+            self._hand_back(rows)
+            return []
+        self._held.update((row.seq, (row.seq, row.fence)) for row in rows)
+        return [_delivery(row) for row in rows]
+
+    async def _enroll(self) -> None:
+        self._hub.consumed[id(self)] = self._queues
+        await self._hub.enroll(Wants.TASKS)
+        self._watch.want(self._hub)
+        self._enrolled = True
+
+    def _hand_back(self, rows: Sequence[Claimed]) -> None:
+        if rows:
+            self._hub.writer.post(RELEASE, Handback([(row.seq, row.fence) for row in rows]))
+
+    # --- waiting ---
+
+    async def _sleep(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        sleeper = self._sleeper = loop.create_future()
+        timer = None if seconds == float("inf") else loop.call_later(seconds, self._wake)
+        self._watch.want(self)
+        try:
+            await sleeper
+        finally:
+            self._sleeper = None
+            self._watch.leave(self)
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+    # --- state ---
+
+    def _check(self) -> None:
+        self._hub.check()
+        if self._closed:
+            raise ClosedError("this consumer has been closed; ask the backend for a new one")
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._busy:
+            raise BusyError("another receive is under way; a consumer has one receiver")
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    def _let_go(self, tokens: Sequence[Token]) -> None:
+        for token in tokens:
+            if self._held.get(token[0]) == token:
+                del self._held[token[0]]
+
+    def _ending(self, settlement: Settlement) -> Ending:
+        options = self._hub.options
+        result, replacement = settlement.result, settlement.replacement
+        return Ending(
+            settlement.delivery.token,
+            settlement.verdict,
+            None if result is None else new_result(result, ttl=options.result_ttl),
+            None if replacement is None else new_task(replacement, dedup_window=options.dedup_window),
+            settlement.reason,
+            settlement.detail,
+        )
+
+
+def _delivery(row: Claimed) -> Delivery:
+    return Delivery(
+        message=raw_message(*row.body),
+        queue=row.queue,
+        priority=Priority(row.priority),
+        token=(row.seq, row.fence),
+        delivery_count=row.deliveries,
+    )

@@ -1,0 +1,102 @@
+"""The database file: where it is, whether it may be used, and whether it is still the one we opened."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tranship.backends.sqlite._mounts import NETWORK, file_system, mount_table
+from tranship.errors import BrokerGone, BrokerRefused, InvalidURLError
+from tranship.settings import BrokerURL, state_file
+
+__all__ = ["Identity", "Location", "locate"]
+
+Identity = tuple[int, int]
+"""Device and inode."""
+
+
+@dataclass(slots=True)
+class Location:
+    """A database file by its absolute path."""
+
+    path: Path
+    identity: Identity | None = None
+    """What it was when it was opened."""
+
+    @property
+    def lock_path(self) -> Path:
+        """The file whose lock serialises commits and checkpoints."""
+        return self.path.with_name(self.path.name + ".lock")
+
+    @property
+    def wal_path(self) -> Path:
+        """SQLite's write-ahead log."""
+        return self.path.with_name(self.path.name + "-wal")
+
+    def settle(self) -> Identity:
+        """Remember what the file is now. ``stat`` is safe: opening and closing it would drop SQLite's locks."""
+        self.identity = self._now()
+        return self.identity
+
+    def verify(self) -> None:
+        """Raise when the path does not lead to the opened file any more: writes would go nowhere.
+
+        Raises:
+            BrokerGone: the file was deleted, moved or replaced.
+        """
+        try:
+            same = self._now() == self.identity
+        except OSError:
+            same = False
+        if not same:
+            raise BrokerGone(f"the database {self.path} was deleted, moved or replaced while it was open; open it anew")
+
+    def _now(self) -> Identity:
+        status = os.stat(self.path)  # noqa: PTH116 - called before every transaction; Path.stat costs twice as much
+        return status.st_dev, status.st_ino
+
+
+def locate(url: BrokerURL, *, allow_network_fs: bool) -> Location:
+    """Return the file ``url`` stands for; the default file's directory is created.
+
+    ``sqlite:////abs/file``: absolute; ``sqlite:///file``: from the current directory; ``sqlite://``: the default.
+
+    Raises:
+        InvalidURLError: the URL names a host or no file.
+        BrokerRefused: the directory is missing or on a network file system.
+    """
+    path = _path(url)
+    if not path.parent.is_dir():
+        raise BrokerRefused(f"the directory {path.parent} of the database {path} does not exist; create it")
+    if not allow_network_fs:
+        refuse_network(path, mount_table())
+    return Location(path)
+
+
+def refuse_network(path: Path, table: str) -> None:
+    """Refuse a file on a network file system, by the mount table's text.
+
+    Raises:
+        BrokerRefused: it is on one.
+    """
+    kind = file_system(path, table)
+    if kind in NETWORK:
+        raise BrokerRefused(
+            f"the database {path} is on a network file system ({kind}), where SQLite may lose data; use a local "
+            "disk or a network broker, or add allow_network_fs=true if only one host ever uses it"
+        )
+
+
+def _path(url: BrokerURL) -> Path:
+    if url.host:
+        raise InvalidURLError(f"{url} names a host; a file is sqlite:///relative or sqlite:////absolute (slashes!)")
+    default = state_file(os.environ)
+    # Settings spell the default out, so that it can be shown.
+    if url.path in ("", "/") or url.path[1:] == default.as_posix():
+        default.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return default.resolve()
+    name = url.path[1:]
+    if name == ":memory:" or name.endswith("/"):
+        raise InvalidURLError(f"{url} names no file; use memory:// for tasks in memory")
+    return Path(name).expanduser().resolve()

@@ -1,0 +1,87 @@
+"""When to move the write-ahead log into the database, and how much housekeeping is due."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from typing import Final
+
+from tranship.backends.sqlite._location import Location
+
+__all__ = ["LogKeeper"]
+
+log = logging.getLogger("tranship.sqlite")
+
+PAGE: Final = 4096
+SMALL: Final = 4 * 1024 * 1024
+"""About how much this process writes between two checkpoints: small and often keeps the log short."""
+LARGE: Final = 64 * 1024 * 1024
+"""A log above this is cut back as soon as nobody reads the old part."""
+UPKEEP_EVERY: Final = 10.0
+IDLE: Final = 1.0
+"""Seconds without work after which the log is moved."""
+
+
+class LogKeeper:
+    """Counts what this process has written; used by the writer's thread only.
+
+    SQLite's Python module does not tell how long the log is, and its file does not shrink, so that the amount
+    is estimated: a commit writes six pages or so, and a row one or two more.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self._estimate = 0
+        self._upkeep_at = time.monotonic() + UPKEEP_EVERY
+        self._warned = False
+
+    def wrote(self, rows: int) -> None:
+        """Note a commit of about so many rows."""
+        self._estimate += 5 * PAGE + rows * 2048
+
+    def checkpoint_due(self) -> bool:
+        """Whether this process has written enough."""
+        return self._estimate >= SMALL
+
+    def idle_checkpoint_due(self) -> bool:
+        """Whether there is something to move while nobody waits."""
+        return self._estimate > 0
+
+    def patience(self) -> float:
+        """How long the writer may sleep before there is something to do here."""
+        return IDLE if self._estimate else max(0.0, self._upkeep_at - time.monotonic())
+
+    def upkeep_due(self) -> bool:
+        """Whether the last housekeeping is a while ago."""
+        return time.monotonic() >= self._upkeep_at
+
+    def upkept(self) -> None:
+        """Note that housekeeping has been done."""
+        self._upkeep_at = time.monotonic() + UPKEEP_EVERY
+
+    def checkpoint(self, connection: sqlite3.Connection, *, truncate: bool) -> None:
+        """Move the log into the database; under the side lock."""
+        self._estimate = 0
+        size = self._size()
+        # Truncating waits for readers, so that it is kept for idle moments and for logs that got out of hand.
+        if (truncate and size > SMALL) or size > LARGE:
+            self._cut(connection, size)
+        else:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def _cut(self, connection: sqlite3.Connection, size: int) -> None:
+        ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if busy and size > LARGE and not self._warned:
+            self._warned = True
+            log.warning(
+                "the log %s has grown to %d MB and cannot be cut back: some program keeps a read transaction open",
+                self._location.wal_path,
+                size // 1024 // 1024,
+            )
+
+    def _size(self) -> int:
+        try:
+            return self._location.wal_path.stat().st_size
+        except OSError:
+            return 0

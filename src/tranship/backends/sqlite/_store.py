@@ -1,0 +1,213 @@
+"""The writing connection: every transaction, checkpoint and close goes through here, under the side lock.
+
+When a transaction of many pieces meets an error it is rolled back and run again piece by piece in savepoints,
+so that one bad piece fails only its own caller.
+
+*Durability.* With ``durability=power`` a transaction that holds any HARD work commits with synchronous=FULL.
+One with only SOFT work (claims, renewals, give-backs, heartbeats) commits with NORMAL: no sync. This is sound
+because the log is one sequence of frames with chained checksums: recovery keeps a prefix of it, so what a power cut
+can take is the youngest commits only, and syncing a HARD commit makes every commit before it durable too. Losing
+a SOFT suffix leaves the state as it was before it: a claimed row is ready again, its fence and count one lower.
+Nobody can hold the lost fence, for every holder lived on the host whose power was cut; and nothing that was
+acknowledged as durable came after it. A checkpoint syncs the log before it writes the database, in either
+mode. A dead process loses neither kind.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from tranship.backends.sqlite._connection import open_writer
+from tranship.backends.sqlite._faults import concerns_storage, explain
+from tranship.backends.sqlite._forks import Gate
+from tranship.backends.sqlite._jobs import Job, refuse
+from tranship.backends.sqlite._location import Location
+from tranship.backends.sqlite._log import LogKeeper
+from tranship.backends.sqlite._options import SqliteOptions
+from tranship.backends.sqlite._peers import Ringer
+from tranship.backends.sqlite._schema import create, namespace
+from tranship.backends.sqlite._sidelock import SideLock
+from tranship.backends.sqlite._transaction import Kind, Mode, Transaction
+from tranship.backends.sqlite._upkeep import UPKEEP
+from tranship.errors import TranshipError
+
+__all__ = ["Store"]
+
+log = logging.getLogger("tranship.sqlite")
+
+_NORMAL: Final = 1
+_FULL: Final = 2
+
+
+class Store:
+    """Used by the writer's thread only."""
+
+    def __init__(self, location: Location, options: SqliteOptions) -> None:
+        self.location = location
+        self.keeper = LogKeeper(location)
+        self.gate = Gate(self._orphan)
+        self.connection: sqlite3.Connection | None = None
+        self.ringer: Ringer | None = None
+        self.ns = 0
+        self._options = options
+        self._sidelock = SideLock(location.lock_path, patience=options.busy_timeout)
+        self._synchronous = 0
+        self._changes = 0
+
+    @property
+    def path(self) -> str:
+        """The file's, for messages."""
+        return str(self.location.path)
+
+    def open(self) -> None:
+        """Open the file and make its tables. Raises what goes wrong, as it comes."""
+        self._sidelock.open()
+        with self._alone(), self.gate.lock:
+            self.connection = open_writer(self.location.path, busy_timeout=self._options.busy_timeout)
+            self.location.settle()
+            self._synchronize(self.connection, Mode.HARD)
+            self.connection.execute("BEGIN IMMEDIATE")
+            create(self.connection, self.path)
+            self.ns = namespace(self.connection, self._options.namespace)
+            self.connection.execute("COMMIT")
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Do ``jobs`` in one transaction, each getting its value or its error, and ring who is to hear of it."""
+        rings: list[tuple[str, bytes]] = []
+        try:
+            self.location.verify()
+            if any(job.kind.mode for job in jobs):
+                with self._alone():
+                    rings = self._guarded(jobs)
+            else:
+                rings = self._guarded(jobs)
+        except Exception as error:  # noqa: BLE001 - every caller hears it
+            refuse(jobs, explain(error, self.path))
+        if rings and self.ringer:
+            self.ringer.ring(rings)
+
+    def checkpoint(self, *, truncate: bool) -> None:
+        """Move the log into the database."""
+        connection = self.connection
+        assert connection is not None
+        try:
+            with self._alone(), self.gate.lock:
+                self.keeper.checkpoint(connection, truncate=truncate)
+        except (sqlite3.Error, TranshipError) as error:
+            log.warning("checkpoint of %s failed, the next one will do it: %s", self.path, error)
+
+    def upkeep(self) -> None:
+        """Do a bite of housekeeping."""
+        job = Job(UPKEEP, None, 100)
+        self.run([job])
+        self.keeper.upkept()
+        if job.error is not None:
+            log.warning("upkeep of %s failed: %s", self.path, job.error)
+
+    def close(self) -> None:
+        """Close everything: the last connection merges the log and deletes it, so this too is done alone."""
+        if self.ringer:
+            self.ringer.close()
+        connection, self.connection = self.connection, None
+        try:
+            if connection is not None:
+                self._close(connection)
+        finally:
+            self._sidelock.close()
+
+    def _close(self, connection: sqlite3.Connection) -> None:
+        try:
+            self._sidelock.acquire()
+        except TranshipError as error:
+            log.warning("closing %s beside a process that holds its lock: %s", self.path, error)
+        # Closing the lock file, which comes next, lets go of it.
+        with self.gate.lock:
+            connection.close()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self._sidelock.acquire()
+        try:
+            yield
+        finally:
+            self._sidelock.release()
+
+    def _guarded(self, jobs: Sequence[Job]) -> list[tuple[str, bytes]]:
+        connection = self.connection
+        assert connection is not None
+        with self.gate.lock:
+            try:
+                return self._together(connection, jobs)
+            except Exception as error:
+                _rollback(connection)
+                if concerns_storage(error):
+                    raise
+            return self._piecemeal(connection, jobs)
+
+    def _together(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[tuple[str, bytes]]:
+        groups: dict[Kind[Any, Any], list[Job]] = {}
+        for job in jobs:
+            groups.setdefault(job.kind, []).append(job)
+        tx = self._begin(connection, max(kind.mode for kind in groups))
+        for kind, group in groups.items():
+            answers = kind.run(tx, [job.argument for job in group])
+            for job, value in zip(group, answers, strict=True):
+                job.value = value
+        return self._commit(tx, jobs)
+
+    def _piecemeal(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[tuple[str, bytes]]:
+        tx = self._begin(connection, Mode.HARD)
+        try:
+            for job in jobs:
+                self._piece(tx, job)
+            return self._commit(tx, jobs)
+        except BaseException:
+            _rollback(connection)
+            raise
+
+    def _piece(self, tx: Transaction, job: Job) -> None:
+        tx.run("SAVEPOINT piece")
+        try:
+            (job.value,) = job.kind.run(tx, [job.argument])
+        except Exception as error:
+            if concerns_storage(error):
+                raise
+            job.error = explain(error, self.path)
+            tx.run("ROLLBACK TO piece")
+        tx.run("RELEASE piece")
+
+    def _begin(self, connection: sqlite3.Connection, mode: Mode) -> Transaction:
+        self._synchronize(connection, mode)
+        # Never a transaction that reads first and writes later: it would fail as soon as somebody else commits.
+        connection.execute("BEGIN" if mode is Mode.READ else "BEGIN IMMEDIATE")
+        return Transaction(connection, self.ns)
+
+    def _commit(self, tx: Transaction, jobs: Sequence[Job]) -> list[tuple[str, bytes]]:
+        rings = self.ringer.choose(tx) if self.ringer and tx.rings.any() else []
+        tx.connection.execute("COMMIT")
+        changes, self._changes = tx.connection.total_changes - self._changes, tx.connection.total_changes
+        if changes:
+            self.keeper.wrote(sum(job.weight for job in jobs))
+        return rings
+
+    def _synchronize(self, connection: sqlite3.Connection, mode: Mode) -> None:
+        wanted = _FULL if mode is Mode.HARD and self._options.durability == "power" else _NORMAL
+        if mode is not Mode.READ and wanted != self._synchronous:
+            connection.execute("PRAGMA synchronous=FULL" if wanted == _FULL else "PRAGMA synchronous=NORMAL")
+            self._synchronous = wanted
+
+    def _orphan(self) -> Any:
+        self._sidelock.close()
+        if self.ringer:
+            self.ringer.close()
+        connection, self.connection = self.connection, None
+        return connection
+
+
+def _rollback(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

@@ -1,0 +1,133 @@
+"""What the statement modules work with: one open transaction, and who is to be told after its commit."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
+
+from tranship.backends.sqlite._clock import lease_clock
+
+__all__ = ["Kind", "Mode", "Rings", "Transaction", "chunks", "each", "row_texts", "to_json"]
+
+A = TypeVar("A")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_LARGEST: Final = 128
+"""Rows of one multi-row statement."""
+
+
+class Mode(enum.IntEnum):
+    """What a kind of work needs of its transaction."""
+
+    READ = 0
+    """Nothing is written."""
+    SOFT = 1
+    """May be forgotten by a power cut, together with everything after it."""
+    HARD = 2
+    """On the disk before the caller is answered."""
+
+
+@dataclass(slots=True)
+class Rings:
+    """Who is to be woken once the transaction is visible."""
+
+    queues: set[str] = field(default_factory=set)
+    """Consumers of these."""
+    replies: set[str] = field(default_factory=set)
+    """Addresses that results went to."""
+    results: bool = False
+    """Everybody who expects results of tasks submitted elsewhere."""
+    signals: bool = False
+    """Everybody who listens for signals."""
+    dead: set[str] = field(default_factory=set)
+    """Nobody: processes that died, whose pipes can go."""
+
+    def any(self) -> bool:
+        """Whether anybody is to be woken."""
+        return bool(self.queues or self.replies or self.results or self.signals or self.dead)
+
+
+class Transaction:
+    """One transaction of the writer; ``now`` and ``lease_now`` do not move within it."""
+
+    __slots__ = ("connection", "lease_now", "now", "ns", "rings")
+
+    def __init__(self, connection: sqlite3.Connection, ns: int) -> None:
+        self.connection = connection
+        self.ns = ns
+        self.now = time.time()
+        self.lease_now = lease_clock()
+        self.rings = Rings()
+
+    def rows(self, sql: str, *parameters: Any) -> list[Any]:
+        """Run ``sql`` and return all its rows: a half-read cursor would hold its lock."""
+        return self.connection.execute(sql, parameters).fetchall()
+
+    def run(self, sql: str, *parameters: Any) -> int:
+        """Run ``sql`` and return how many rows it changed."""
+        return self.connection.execute(sql, parameters).rowcount
+
+    def insert(self, into: str, row: str, values: Sequence[Sequence[Any]], after: str = "") -> int:
+        """Insert rows with few multi-row statements: faster than ``executemany``, and the interpreter is
+        given up per statement instead of per row.
+
+        Args:
+            into: ``INSERT INTO name(columns)``.
+            row: the placeholders of one row, such as ``"(?,?)"``.
+            values: the rows.
+            after: what follows the rows, such as a conflict clause.
+
+        Returns:
+            How many rows were inserted.
+        """
+        count = 0
+        for part in chunks(values):
+            sql = row_texts(into, row, len(part), after)
+            count += self.connection.execute(sql, [value for one in part for value in one]).rowcount
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[A, R]):
+    """One kind of work: a function that does many of it at once, in order."""
+
+    name: str
+    run: Callable[[Transaction, Sequence[A]], Sequence[R]]
+    mode: Mode = Mode.HARD
+
+
+def each(function: Callable[[Transaction, A], R]) -> Callable[[Transaction, Sequence[A]], Sequence[R]]:
+    """Make a function of many out of a function of one."""
+
+    def run(tx: Transaction, arguments: Sequence[A]) -> list[R]:
+        return [function(tx, argument) for argument in arguments]
+
+    return run
+
+
+def row_texts(into: str, row: str, count: int, after: str) -> str:
+    """The text of a multi-row statement."""
+    return f"{into} VALUES {','.join([row] * count)} {after}"
+
+
+def chunks(values: Sequence[T]) -> Iterable[Sequence[T]]:
+    """Cut ``values`` into parts whose lengths are powers of two, so that few texts are ever prepared."""
+    start, left = 0, len(values)
+    size = _LARGEST
+    while left:
+        while size > left:
+            size //= 2
+        yield values[start : start + size]
+        start += size
+        left -= size
+
+
+def to_json(values: Iterable[Any]) -> str:
+    """The argument of ``json_each``."""
+    return json.dumps(list(values))

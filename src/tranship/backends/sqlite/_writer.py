@@ -1,0 +1,160 @@
+"""The one thread that writes: group commit of everything that callers asked for meanwhile.
+
+Callers put work on a queue; the thread takes what is there, has it done in one transaction, and answers all callers
+with one call into each loop, before it moves the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from tranship.backends.sqlite._faults import again, explain
+from tranship.backends.sqlite._jobs import Job, answer, refuse
+from tranship.backends.sqlite._store import Store
+from tranship.backends.sqlite._transaction import Kind, Mode
+from tranship.errors import ClosedError, TranshipError
+
+__all__ = ["Writer"]
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+BATCH: Final = 1500
+"""Rows per transaction, about."""
+
+_LIFE: Final[Kind[None, None]] = Kind("run the writer", lambda _, arguments: arguments, Mode.READ)
+"""The kind of the jobs that stand for the thread's start and end."""
+
+
+class Writer:
+    """Runs the store in a thread of its own. :meth:`post` and :meth:`call` may be used on any thread and loop."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._failure: TranshipError | None = None
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Open the database in the thread. Raises what that raises, as one of ours."""
+        loop = asyncio.get_running_loop()
+        opened, self._ended = loop.create_future(), loop.create_future()
+        # Somebody else's business once the caller has been cancelled.
+        opened.add_done_callback(lambda found: found.cancelled() or found.exception())
+        self._thread = threading.Thread(
+            target=self._main, args=(opened, self._ended), name="tranship-sqlite-writer", daemon=True
+        )
+        self._thread.start()
+        await asyncio.shield(opened)
+
+    async def call(
+        self, kind: Kind[A, R], argument: A, *, weight: int = 1, abandoned: Callable[[R], None] | None = None
+    ) -> R:
+        """Have ``kind`` done and return its answer.
+
+        Args:
+            kind: what to do.
+            argument: with what.
+            weight: about how many rows it writes.
+            abandoned: gets the answer when nobody waits for it any more; on the caller's loop.
+        """
+        if self._failure is not None:
+            raise again(self._failure)
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._queue.put(Job(kind, argument, weight, future, abandoned))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # Answered, and cancelled before the answer was fetched.
+            if abandoned and future.done() and not future.cancelled() and future.exception() is None:
+                abandoned(future.result())
+            raise
+
+    def post(self, kind: Kind[A, Any], argument: A) -> None:
+        """Have ``kind`` done without waiting for it."""
+        if self._failure is None:
+            self._queue.put(Job(kind, argument))
+
+    def fail(self, error: TranshipError) -> None:
+        """From now on refuse everything with ``error``."""
+        self._failure = self._failure or error
+
+    def orphan(self, error: TranshipError) -> None:
+        """In a forked child: there is no thread here."""
+        self._failure = error
+        self._thread = None
+
+    async def stop(self) -> None:
+        """Finish what was asked for, checkpoint, close, and end the thread. Idempotent."""
+        self.fail(ClosedError(f"the backend of {self.store.path} has been closed; open a new one"))
+        if self._thread is None or self._ended is None:
+            return
+        self._queue.put(None)
+        await asyncio.shield(self._ended)
+        if self._thread is not None:
+            # It has nothing left to do but to return.
+            self._thread.join()
+            self._thread = None
+
+    # --- the thread ---
+
+    def _main(self, opened: asyncio.Future[None], ended: asyncio.Future[None]) -> None:
+        start, end = Job(_LIFE, None, future=opened), Job(_LIFE, None, future=ended)
+        try:
+            self.store.open()
+            answer([start])
+            while not self._stopping:
+                self._turn()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, who opens or waits must hear it
+            start.error = explain(error, self.store.path)
+            self.fail(start.error)
+            answer([start])
+        finally:
+            self.store.close()
+            self._refuse_rest()
+            answer([end])
+
+    def _turn(self) -> None:
+        jobs = self._gather()
+        store = self.store
+        if jobs:
+            store.run(jobs)
+            answer(jobs)
+            if store.keeper.checkpoint_due():
+                store.checkpoint(truncate=False)
+        if store.keeper.upkeep_due() and not self._stopping:
+            store.upkeep()
+        if not jobs and store.keeper.idle_checkpoint_due():
+            store.checkpoint(truncate=True)
+
+    def _gather(self) -> list[Job]:
+        jobs: list[Job] = []
+        weight = 0
+        try:
+            job = self._queue.get(timeout=self.store.keeper.patience())
+            while job is not None:
+                jobs.append(job)
+                weight += job.weight
+                if weight >= BATCH:
+                    return jobs
+                job = self._queue.get_nowait()
+            self._stopping = True
+        except queue.Empty:
+            pass
+        return jobs
+
+    def _refuse_rest(self) -> None:
+        jobs = []
+        while not self._queue.empty():
+            job = self._queue.get()
+            if job is not None and job.future is not None:
+                jobs.append(job)
+        if self._failure is not None:
+            refuse(jobs, self._failure)
+        answer(jobs)

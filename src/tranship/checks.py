@@ -1,0 +1,92 @@
+"""Checks of option values: each error names the option, the value and what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from math import isfinite
+from typing import Any
+
+from tranship.errors import InvalidOptionError
+
+__all__ = ["invalid", "mapping", "not_negative", "one_of", "positive", "text", "whole"]
+
+
+def invalid(option: str, value: object, expected: str) -> InvalidOptionError:
+    """Return the error for ``option`` having ``value`` where ``expected`` is needed."""
+    return InvalidOptionError(f"{option} is {value!r}; expected {expected}", option=option)
+
+
+def positive(option: str, value: Any) -> float:
+    """Return ``value`` as a float above zero.
+
+    Raises:
+        InvalidOptionError: it is no finite number, or not above zero.
+    """
+    if not _is_number(value) or value <= 0:
+        raise invalid(option, value, "a number above 0")
+    return float(value)
+
+
+def not_negative(option: str, value: Any) -> float:
+    """Return ``value`` as a float of at least zero.
+
+    Raises:
+        InvalidOptionError: it is no finite number, or below zero.
+    """
+    if not _is_number(value) or value < 0:
+        raise invalid(option, value, "a number of at least 0")
+    return float(value)
+
+
+def whole(option: str, value: Any, *, minimum: int = 1) -> int:
+    """Return ``value``, a whole number of at least ``minimum``.
+
+    Raises:
+        InvalidOptionError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise invalid(option, value, f"a whole number of at least {minimum}")
+    return value
+
+
+def text(option: str, value: Any) -> str:
+    """Return ``value``, a text that is not empty.
+
+    Raises:
+        InvalidOptionError: it is no text, or empty.
+    """
+    if not isinstance(value, str) or not value:
+        raise invalid(option, value, "a text that is not empty")
+    return value
+
+
+def one_of(option: str, value: Any, choices: Collection[Any]) -> Any:
+    """Return ``value``, one of ``choices``.
+
+    Raises:
+        InvalidOptionError: it is none of them.
+    """
+    # Compared by type as well: True is not the choice 1.
+    if any(value == choice and type(value) is type(choice) for choice in choices):
+        return value
+    raise invalid(option, value, "one of " + ", ".join(repr(choice) for choice in choices))
+
+
+def mapping(option: str, value: Any) -> Mapping[str, Any]:
+    """Return ``value``, a mapping whose keys are texts.
+
+    Raises:
+        InvalidOptionError: it is no mapping, or has another key.
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise invalid(option, value, "a mapping with text keys")
+    return value
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return isfinite(value)
+    except OverflowError:  # an int too large for a float
+        return False

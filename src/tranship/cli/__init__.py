@@ -1,0 +1,15 @@
+"""The command line: entry points over what a library user can call, and nothing else."""
+
+from __future__ import annotations
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run ``tranship`` with the process's arguments, and end the process."""
+    # Imported here, so that importing this package stays light.
+    from tranship.cli._app import app
+    from tranship.cli._leave import leave
+
+    # Named the same under `python -m tranship`: shell completion goes by the name.
+    leave(app(prog_name="tranship", standalone_mode=False))

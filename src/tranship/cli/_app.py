@@ -1,0 +1,58 @@
+"""The program: global options and the list of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tranship import __version__
+from tranship.cli import cancel, config, dead, demo, doctor, plugins, queues, result, submit, worker
+from tranship.cli._group import Group
+from tranship.cli._invocation import Invocation, Json, Namespace, Quiet, Url, Verbose
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="tranship",
+    cls=Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with `tranship demo`. Exit codes: 1 failure, 2 usage, 3 broker unreachable, 4 the task failed.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"tranship {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    ctx: typer.Context,
+    *,
+    url: Url = None,
+    namespace: Namespace = None,
+    json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+    _shown: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Submit tasks, wait for results and run workers over any broker, chosen by URL."""
+    ctx.obj = Invocation(url=url, namespace=namespace, json=json, verbose=verbose, quiet=quiet)
+
+
+app.command("demo")(demo.run)
+app.command("worker")(worker.run)
+app.command("submit", cls=result.WaitingCommand)(submit.run)
+app.command("result", cls=result.WaitingCommand)(result.run)
+app.command("cancel")(cancel.run)
+app.command("queues")(queues.run)
+app.add_typer(dead.app, name="dead")
+app.command("plugins")(plugins.run)
+app.command("doctor")(doctor.run)
+app.command("config")(config.run)

@@ -1,0 +1,116 @@
+"""What people see: tables and lines on stdout, notes and errors on stderr; JSON for scripts."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Output", "age", "complain", "milliseconds", "moment", "plain"]
+
+_UNLIMITED: Final = 10_000
+"""Columns where nobody looks: programs want one line per row, whatever its length."""
+
+
+class Output:
+    """The two streams of one command.
+
+    Args:
+        quiet: no notes.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.out = _console(stderr=False)
+        self.err = _console(stderr=True)
+        self._quiet = quiet
+
+    def line(self, text: str, style: str = "") -> None:
+        """Print what was asked for."""
+        self.out.print(Text(text, style), soft_wrap=True)
+
+    def note(self, text: str, style: str = "dim") -> None:
+        """Say something beside it, on stderr; not when quiet."""
+        if not self._quiet:
+            self.err.print(Text(text, style), soft_wrap=True)
+
+    def json(self, data: Any) -> None:
+        """Print ``data`` for a program."""
+        print(json.dumps(data, indent=2, ensure_ascii=False, default=plain))
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+        """Print rows; a column that starts with ``#`` is of numbers. Cells are texts, Text or None."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.show_header = any(column.strip("#") for column in columns)
+        for column in columns:
+            justify: Any = "right" if column.startswith("#") else "left"
+            table.add_column(column.removeprefix("#"), justify=justify, overflow="fold")
+        for row in rows:
+            table.add_row(*[cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row])
+        self.out.print(table)
+
+
+def complain(text: str, *, hint: str = "", detail: str = "") -> None:
+    """Print an error: one red line on stderr, then details and a hint, where there are any."""
+    console = _console(stderr=True)
+    console.print(Text(f"error: {text}", "bold red"), soft_wrap=True)
+    if detail:
+        console.print(Text(detail.rstrip()), soft_wrap=True)
+    if hint:
+        console.print(Text(f"hint: {hint}", "dim"), soft_wrap=True)
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as something JSON knows; the default of ``json.dumps``."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {part.name: getattr(value, part.name) for part in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(value)
+
+
+def age(seconds: float | None) -> str:
+    """Return a duration as people say it: ``"850 ms"``, ``"12 s"``, ``"3 min"``, ``"5 h"``, ``"2 d"``."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
+    for unit, size, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Return a short duration, such as ``"0.42 ms"``."""
+    return "" if seconds is None else f"{seconds * 1000:.3g} ms"
+
+
+def moment(epoch: float) -> str:
+    """Return a point in time in the local time zone."""
+    from datetime import datetime
+
+    return datetime.fromtimestamp(epoch).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    console = Console(stderr=stderr, highlight=False)
+    if not stream.isatty() and not console.is_terminal:
+        console = Console(stderr=stderr, highlight=False, width=_UNLIMITED)
+    return console

@@ -1,0 +1,176 @@
+"""``tranship dead``: list, show, replay, purge."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tranship.cli._errors import ExitCode
+from tranship.cli._invocation import Invocation, command
+from tranship.errors import TranshipError
+
+if TYPE_CHECKING:
+    from tranship.envelope import DeadLetter
+    from tranship.operations import DeadLetterReport, Operator
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Look at dead letters, run them again, delete them.", no_args_is_help=True)
+
+Ids = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]...", help="Dead letters, by their own id or the task's.")
+]
+OfQueue = Annotated[str | None, typer.Option("--queue", "-q", help="Those of this queue.")]
+Everything = Annotated[bool, typer.Option("--all", help="All of them.")]
+
+
+@app.command("list")
+@command()
+def list_letters(
+    call: Invocation,
+    queue: OfQueue = None,
+    limit: Annotated[int, typer.Option("--limit", "-l", metavar="N", help="How many at most.")] = 100,
+    after: Annotated[str, typer.Option(metavar="ID", help="Start behind this one.")] = "",
+) -> None:
+    """List dead letters, oldest first."""
+    with call.operator() as operator:
+        letters = operator.dead_letters(queue, limit=limit, after=after)
+    if call.json:
+        call.output.json([_as_data(letter) for letter in letters])
+    elif letters:
+        _table(call, letters)
+    else:
+        call.output.note("no dead letters")
+    if len(letters) == limit:
+        call.output.note(f"there may be more: --after {letters[-1].id}")
+
+
+@app.command("show")
+@command()
+def show_letter(call: Invocation, letter_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Show everything about one: reason, arguments, error, traceback."""
+    with call.operator() as operator:
+        report = operator.dead_letter(letter_id)
+    if call.json:
+        call.output.json(_report_data(report))
+    else:
+        _show(call, report)
+
+
+@app.command("replay")
+@command()
+def replay_letters(call: Invocation, ids: Ids = None, queue: OfQueue = None, everything: Everything = False) -> None:
+    """Queue dead letters again, with a fresh delivery count."""
+    _check_selection(ids, queue, everything=everything)
+    with call.operator() as operator:
+        found = operator.replay(ids or None, queue=queue)
+    if call.json:
+        call.output.json({"replayed": found})
+    else:
+        call.output.line(f"{len(found)} replayed")
+    _missing(call, ids or [], len(found))
+
+
+@app.command("purge")
+@command()
+def purge_letters(
+    call: Invocation,
+    ids: Ids = None,
+    queue: OfQueue = None,
+    everything: Everything = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete dead letters for good."""
+    _check_selection(ids, queue, everything=everything)
+    with call.operator() as operator:
+        if not yes:
+            _confirm(operator, ids, queue)
+        purged = operator.purge(ids or None, queue=queue)
+    if call.json:
+        call.output.json({"purged": purged})
+    else:
+        call.output.line(f"{purged} purged")
+    _missing(call, ids or [], purged)
+
+
+def _check_selection(ids: list[str] | None, queue: str | None, *, everything: bool) -> None:
+    if (bool(ids), queue is not None, everything).count(True) != 1:
+        raise typer.BadParameter("give one of them", param_hint="IDs, --queue or --all")
+
+
+def _confirm(operator: Operator, ids: list[str] | None, queue: str | None) -> None:
+    count = len(ids) if ids else operator.count_dead_letters(queue)
+    where = f" of queue {queue!r}" if queue else ""
+    question = f"Delete {count} dead letter(s){where} at {operator.settings.broker_url} for good? [y/N]"
+    print(question, end=" ", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if answer.strip().lower() not in ("y", "yes"):
+        # Where there is no terminal, nobody typed the end of the line.
+        print(end="" if answer else "\n", file=sys.stderr)
+        raise TranshipError("nothing was deleted; answer y, or give --yes")
+
+
+def _missing(call: Invocation, ids: list[str], found: int) -> None:
+    if found < len(set(ids)):
+        call.output.note(f"{len(set(ids)) - found} of the ids were not found", style="yellow")
+        raise typer.Exit(ExitCode.FAILURE)
+
+
+def _table(call: Invocation, letters: list[DeadLetter]) -> None:
+    from tranship.cli._output import age
+
+    now = time.time()
+    rows = [
+        [one.id, one.task, one.queue, one.reason, age(now - one.died_at), one.deliveries, one.detail] for one in letters
+    ]
+    call.output.table(["id", "task", "queue", "reason", "#age", "#deliveries", "detail"], rows)
+
+
+def _as_data(letter: DeadLetter) -> dict[str, Any]:
+    from tranship.cli._output import plain
+
+    data: dict[str, Any] = plain(letter)
+    return {**data, "priority": letter.priority.label}
+
+
+def _report_data(report: DeadLetterReport) -> dict[str, Any]:
+    from tranship.cli._output import plain
+
+    envelope = report.envelope
+    return {
+        **_as_data(report.letter),
+        "args": list(envelope.args) if envelope else None,
+        "kwargs": dict(envelope.kwargs) if envelope else None,
+        "attempt": envelope.attempt if envelope else None,
+        "problem": report.problem,
+        "error": plain(report.result.error) if report.result and report.result.error else None,
+    }
+
+
+def _show(call: Invocation, report: DeadLetterReport) -> None:
+    from tranship.cli._output import moment
+
+    letter, envelope = report.letter, report.envelope
+    facts = [
+        ("id", letter.id),
+        ("task", letter.task),
+        ("task id", letter.task_id),
+        ("queue", f"{letter.queue} ({letter.priority.label})"),
+        ("reason", letter.reason),
+        ("detail", letter.detail),
+        ("died at", moment(letter.died_at)),
+        ("deliveries", letter.deliveries),
+    ]
+    if envelope is not None:
+        facts += [("attempts", envelope.attempt + 1), ("args", repr(list(envelope.args)))]
+        facts += [("kwargs", repr(dict(envelope.kwargs))), ("cancel key", envelope.cancel_key)]
+    else:
+        facts += [("unreadable", report.problem), ("body", repr(letter.body[:500]))]
+    for name, value in facts:
+        if value is not None:
+            call.output.line(f"{name:<11} {value}")
+    if report.result is not None and report.result.error is not None and report.result.error.traceback:
+        call.output.line(f"\n{report.result.error.traceback.rstrip()}")

@@ -1,0 +1,132 @@
+"""``tranship result``, and what it shares with ``tranship submit --wait``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from tranship.cli._errors import ExitCode
+from tranship.cli._invocation import Invocation, command
+
+if TYPE_CHECKING:
+    from tranship.envelope import TaskResult
+    from tranship.sync import TaskHandle
+
+__all__ = ["Wait", "WaitingCommand", "check_wait", "run", "wait_and_show"]
+
+Wait = Annotated[
+    float | None,
+    typer.Option(
+        "--wait", "-w", metavar="[SECONDS]", help="Wait for the result; without a number as long as it takes."
+    ),
+]
+
+
+class WaitingCommand(TyperCommand):
+    """A command whose ``--wait`` may stand without a number."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, after giving a bare ``--wait`` its meaning."""
+        return super().parse_args(ctx, list(_with_seconds(args)))
+
+
+def _with_seconds(args: Sequence[str]) -> list[str]:
+    end = args.index("--") if "--" in args else len(args)
+    found: list[str] = []
+    options = iter(range(end))
+    for index in options:
+        if args[index] not in ("--wait", "-w"):
+            found.append(args[index])
+        elif index + 1 < end and _is_number(args[index + 1]):
+            found.append(f"--wait={args[next(options)]}")
+        else:
+            found.append("--wait=inf")
+    return [*found, *args[end:]]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@command()
+def run(call: Invocation, task_id: Annotated[str, typer.Argument(metavar="ID")], wait: Wait = None) -> None:
+    """Show the result of a task, or where it is."""
+    check_wait(wait)
+    with call.client() as client:
+        handle = client.handle(task_id)
+        if wait is not None:
+            wait_and_show(call, handle, wait)
+        else:
+            show(call, handle.info())
+
+
+def wait_and_show(call: Invocation, handle: TaskHandle[Any], seconds: float) -> None:
+    """Wait for the task's end and show it.
+
+    Raises:
+        ResultTimeout: it had not ended in time.
+    """
+    show(call, handle.wait(None if math.isinf(seconds) else seconds))
+
+
+def check_wait(seconds: float | None) -> None:
+    """Refuse a ``--wait`` that makes no sense, before anything is sent.
+
+    Raises:
+        InvalidOptionError: it is negative, or no number.
+    """
+    from tranship.checks import not_negative
+
+    if seconds is not None and seconds != math.inf:
+        not_negative("--wait", seconds)
+
+
+def show(call: Invocation, result: TaskResult) -> None:
+    """Print a value on stdout; anything else ends with an exit code that says so."""
+    if call.json:
+        call.output.json({**_facts(result), "state": result.state.value})
+    elif result.success:
+        _print_value(call, result.value)
+    if result.success:
+        return
+    _explain(call, result)
+    raise typer.Exit(ExitCode.TASK if result.state.terminal else ExitCode.FAILURE)
+
+
+def _facts(result: TaskResult) -> dict[str, Any]:
+    from tranship.cli._output import plain
+
+    facts: dict[str, Any] = plain(result)
+    return facts
+
+
+def _print_value(call: Invocation, value: Any) -> None:
+    from tranship.cli._output import plain
+
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=plain)
+    call.output.line(text)
+
+
+def _explain(call: Invocation, result: TaskResult) -> None:
+    from tranship.cli._errors import one_line
+    from tranship.cli._output import complain
+    from tranship.envelope import TaskState
+
+    error = result.error
+    if not result.state.terminal and result.state is not TaskState.UNKNOWN:
+        complain(f"task {result.id} is {result.state}: no result yet", hint="--wait waits for it")
+        return
+    why = one_line(result.exception())
+    if error is not None:
+        kind = f"{error.type}: " if error.type and result.state is TaskState.FAILURE else ""
+        why = f"task {result.id} is {result.state}: {kind}{why}"
+    complain(why, detail=(error.traceback or "") if error is not None and call.verbose else "")

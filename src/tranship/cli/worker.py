@@ -1,0 +1,96 @@
+"""``tranship worker``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tranship.cli._invocation import Invocation, command
+
+if TYPE_CHECKING:
+    from tranship.worker import Worker
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds; Python's default of 5 ms makes every short step of the event loop wait for handlers in threads."""
+
+Targets = Annotated[
+    list[str], typer.Argument(metavar="MODULE[:OBJECT]", help="Modules with tasks, or one Worker object.")
+]
+Queues = Annotated[
+    list[str] | None,
+    typer.Option("--queues", "-q", metavar="A,B", help="What to consume; otherwise the queues of the tasks."),
+]
+Concurrency = Annotated[
+    int | None, typer.Option("--concurrency", "-c", metavar="N", help="How many tasks run at once.")
+]
+Burst = Annotated[bool, typer.Option("--burst", help="End when everything queued or scheduled is done.")]
+Name = Annotated[str | None, typer.Option("--name", "-n", help="Unique among workers.")]
+MaxDeliveries = Annotated[
+    int | None, typer.Option(metavar="N", help="A task delivered more often without an end is dead-lettered.")
+]
+ShutdownTimeout = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="What running tasks get when the worker stops.")
+]
+
+
+@command(json=False, log=False)
+def run(
+    call: Invocation,
+    targets: Targets,
+    *,
+    queues: Queues = None,
+    concurrency: Concurrency = None,
+    burst: Burst = False,
+    name: Name = None,
+    max_deliveries: MaxDeliveries = None,
+    shutdown_timeout: ShutdownTimeout = None,
+) -> None:
+    """Run tasks until SIGTERM or Ctrl-C, then finish what runs; a second signal hurries.
+
+    A module stands for all tasks in it. The current directory is searched first.
+    """
+    from tranship.cli._serve import serve
+
+    options = {
+        "max_concurrent_tasks": concurrency,
+        "max_deliveries": max_deliveries,
+        "shutdown_timeout": shutdown_timeout,
+    }
+    worker = _worker(call, targets, queues=_split(queues), name=name, **options)
+    call.log(logging.INFO)
+    with _quick_switching():
+        done = serve(worker, burst=burst)
+    if done is not None:
+        call.output.note(f"{done} deliveries done, nothing left")
+
+
+def _worker(
+    call: Invocation, targets: list[str], *, queues: list[str] | None, name: str | None, **options: float | None
+) -> Worker:
+    from tranship.cli._load import load_work
+    from tranship.worker import Worker
+
+    work = load_work(targets)
+    if isinstance(work, Worker):
+        return work.replace(queues=queues, name=name, broker_url=call.url, namespace=call.namespace, **options)
+    return Worker(settings=call.settings(**options), tasks=work, queues=queues, name=name)
+
+
+def _split(queues: list[str] | None) -> list[str] | None:
+    return None if queues is None else [name.strip() for given in queues for name in given.split(",") if name.strip()]
+
+
+@contextmanager
+def _quick_switching() -> Iterator[None]:
+    """The process is ours: let the event loop have its turn soon, whatever the handlers' threads do."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, SWITCH_INTERVAL))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

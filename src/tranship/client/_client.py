@@ -1,0 +1,299 @@
+"""The asynchronous facade."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Final, ParamSpec, Self, TypeVar, overload
+
+from tranship.checks import not_negative, positive
+from tranship.client._connector import Connector
+from tranship.client._gather import Arrivals, Budget, check_stored, ended, wait_timeout
+from tranship.client._handle import AsyncTaskHandle
+from tranship.client._link import ClientLink
+from tranship.client._prepare import (
+    AnyTask,
+    as_call,
+    batch_handles,
+    cancel_target,
+    prepare,
+)
+from tranship.client._probe import Probe, run_probe
+from tranship.envelope import Receipt, TaskResult
+from tranship.errors import ResultTimeout
+from tranship.ports import Capabilities
+from tranship.protocol import Message
+from tranship.registry import Registry
+from tranship.settings import Settings
+from tranship.submission import Answer
+from tranship.task import Task, TaskCall
+from tranship.waiting import Found
+
+__all__ = ["CANCEL_TTL", "AsyncClient"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+CANCEL_TTL: Final = 86_400.0
+"""How long a cancel is remembered, unless said otherwise: one day, in seconds."""
+
+
+class AsyncClient:
+    """Submits tasks and waits for their results, from asyncio.
+
+    One object may be used from several event loops and threads, and in a forked child. Clients of one
+    process that name the same broker share one connection; ``async with`` (or :meth:`aclose`) gives it back.
+
+    Args:
+        url: the broker, such as ``"sqlite:///jobs.db"``; None: ``TRANSHIP_BROKER_URL``, the settings file,
+            else the embedded default.
+        result_url: where results are kept; None: at the broker.
+        namespace: prefixes every name on the broker; two namespaces never see each other.
+        submit_timeout: seconds until a submit that the broker does not take is given up.
+        settings: all of the above, already loaded.
+        registry: the plugins to choose from; None: those installed.
+
+    Raises:
+        InvalidURLError, InvalidOptionError: a value that cannot be used. Connecting happens on first use, or
+            on :meth:`open`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        result_url: str | None = None,
+        namespace: str | None = None,
+        submit_timeout: float | None = None,
+        settings: Settings | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        self.settings = settings or Settings.load(
+            broker_url=url, result_url=result_url, namespace=namespace, submit_timeout=submit_timeout
+        )
+        self._connector = Connector(self.settings, registry)
+
+    async def open(self) -> Self:
+        """Connect now rather than on first use.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageCorrupt, UnsupportedError, UnknownSchemeError, PluginError.
+        """
+        await self._connector.link()
+        return self
+
+    async def aclose(self) -> None:
+        """Give the connection back; the last client closes it. Idempotent; submits under way are finished."""
+        await self._connector.aclose()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the connected broker can do.
+
+        Raises:
+            ClosedError: not opened yet, or closed.
+        """
+        return self._connector.any_link().backend.capabilities
+
+    # Submitting.
+
+    @overload
+    async def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncTaskHandle[R]: ...
+    @overload
+    async def submit(self, task: TaskCall[R], /) -> AsyncTaskHandle[R]: ...
+    @overload
+    async def submit(self, task: str, /, *args: Any, **kwargs: Any) -> AsyncTaskHandle[Any]: ...
+
+    async def submit(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> AsyncTaskHandle[Any]:
+        """Hand one task over; returns once the broker has it.
+
+        Args:
+            task: a task, ``task.options(...)``, ``task.call(...)``, or the name of a task elsewhere.
+            args, kwargs: exactly the task's own arguments, checked before anything is sent.
+
+        Raises:
+            InvalidArgumentsError, EncodeError, MessageTooLarge: nothing was sent.
+            SubmitTimeout: the broker did not take it in time; it was not submitted.
+            SubmitUnknown: the broker's answer was lost.
+            StorageFull, ClosedError and whatever connecting raises.
+        """
+        link = self._connector.opened(asyncio.get_running_loop()) or await self._connector.link()
+        call = as_call(task, args, kwargs)
+        message = prepare(link, call)
+        (answer,) = await self._submit(link, [message])
+        return self._handle(call.task, message, answer)
+
+    async def submit_many(self, calls: Iterable[TaskCall[R]]) -> list[AsyncTaskHandle[R]]:
+        """Hand many tasks over in as few round trips as possible; handles come in the order of ``calls``.
+
+        Raises:
+            BatchSubmitError: some were not submitted (its ``errors`` say which and why); all the others were.
+            InvalidArgumentsError, EncodeError, MessageTooLarge: a call is bad; nothing was sent.
+        """
+        link = await self._connector.link()
+        calls = list(calls)
+        messages = [prepare(link, call) for call in calls]
+        if not messages:
+            return []
+        return batch_handles(self._handle, calls, messages, await self._submit(link, messages))
+
+    # Results.
+
+    def handle(self, task_id: str) -> AsyncTaskHandle[Any]:
+        """A handle for a task that was submitted elsewhere, or earlier."""
+        return AsyncTaskHandle(self, task_id)
+
+    async def collect(self, handles: Iterable[AsyncTaskHandle[Any]], timeout: float | None = None) -> list[TaskResult]:
+        """Wait for many tasks within one budget and return their results in the order of ``handles``.
+
+        A task that has not ended in time is reported as such: its ``unwrap()`` raises ResultTimeout.
+
+        Args:
+            timeout: seconds for all of them together; None: as long as it takes.
+        """
+        arrivals = Arrivals(handles)
+        with contextlib.suppress(ResultTimeout):
+            async for _ in self._completed(arrivals, timeout):
+                pass
+        return arrivals.results(timeout)
+
+    async def as_completed(
+        self, handles: Iterable[AsyncTaskHandle[R]], timeout: float | None = None
+    ) -> AsyncIterator[AsyncTaskHandle[R]]:
+        """Yield each handle as its task ends; awaiting its ``result()`` then returns at once.
+
+        Args:
+            timeout: seconds for all of them together; None: as long as it takes.
+
+        Raises:
+            ResultTimeout: some had not ended by then.
+        """
+        async for handle in self._completed(Arrivals(handles), timeout):
+            yield handle
+
+    async def forget(self, tasks: Iterable[AsyncTaskHandle[Any] | str]) -> None:
+        """Delete stored results; unknown ids are ignored."""
+        ids = [task if isinstance(task, str) else task.id for task in tasks]
+        await self._on_link(lambda link: link.forget(ids))
+
+    # Control and health.
+
+    async def cancel(
+        self, key: str | None = None, /, *, task_id: str | None = None, ttl: float = CANCEL_TTL
+    ) -> list[str]:
+        """Cancel every task with the cancel key ``key``, or the one task ``task_id``.
+
+        Queued tasks are not run, running ones are told to stop; both end as CANCELLED. The cancel is
+        durable: tasks with the key that are submitted within ``ttl`` seconds are cancelled too.
+
+        Returns:
+            The ids of queued tasks that were removed at once, where the broker can; workers do the rest.
+
+        Raises:
+            UnsupportedError: the broker has no control channel.
+        """
+        kind, value = cancel_target(key, task_id)
+        positive("ttl", ttl)
+        report = await self._on_link(lambda link: link.cancel(kind, [value], ttl))
+        return list(report.removed)
+
+    async def ping(self) -> float:
+        """Make one round trip to the broker, no task involved; return its seconds.
+
+        Raises:
+            BrokerUnreachable: there was no answer.
+        """
+        return await self._on_link(lambda link: link.ping())
+
+    async def probe(self, queue: str = "default", timeout: float = 10.0) -> Probe:
+        """Send a task that every worker answers by itself through ``queue``, and say how each leg went."""
+        positive("timeout", timeout)
+        return await self._on_link(lambda link: run_probe(link, queue, timeout))
+
+    # Steps.
+
+    async def _on_link(self, work: Callable[[ClientLink], Coroutine[Any, Any, T]]) -> T:
+        """Run ``work`` on the link's own loop, wherever we are."""
+        link = await self._connector.link()
+        if link.loop is asyncio.get_running_loop():
+            return await work(link)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(link), link.loop))
+
+    async def _submit(self, link: ClientLink, messages: Sequence[Message]) -> list[Answer]:
+        loop = asyncio.get_running_loop()
+        if link.loop is loop:
+            return await link.submission.submit(messages)
+        return await link.submission.submit_from(messages, loop)
+
+    def _handle(self, task: Task[..., Any], message: Message, answer: Answer) -> AsyncTaskHandle[Any]:
+        if not isinstance(answer, Receipt):
+            raise answer
+        stored = message.envelope.store_result
+        if answer.duplicate_of is None:
+            return AsyncTaskHandle(self, answer.id, task, stored=stored)
+        return AsyncTaskHandle(self, answer.duplicate_of, task, stored=stored, duplicate=True)
+
+    async def _wait(self, handle: AsyncTaskHandle[Any], timeout: float | None) -> TaskResult:
+        check_stored(handle.id, stored=handle.stored)
+        seconds = self._seconds(timeout)
+        try:
+            async with asyncio.timeout(seconds) as scope:
+                return ended(await self._on_link(lambda link: link.waiting.wait(handle.id)))
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise wait_timeout(handle.id, seconds) from error
+
+    def _seconds(self, timeout: float | None) -> float | None:
+        return self.settings.result_timeout if timeout is None else not_negative("timeout", timeout)
+
+    async def _states(self, ids: Sequence[str]) -> list[TaskResult]:
+        return await self._on_link(lambda link: link.waiting.states(ids))
+
+    async def _completed(
+        self, arrivals: Arrivals[AsyncTaskHandle[R]], timeout: float | None
+    ) -> AsyncIterator[AsyncTaskHandle[R]]:
+        for handle in arrivals.finished:
+            yield handle
+        if not arrivals:
+            return
+        for handle in arrivals.handles:
+            check_stored(handle.id, stored=handle.stored)
+        budget = Budget(self._seconds(timeout))
+        found: asyncio.Queue[tuple[str, Found]] = asyncio.Queue()
+        end = arrivals.watch(await self._connector.link(), _into(found))
+        try:
+            while arrivals:
+                try:
+                    task_id, what = await asyncio.wait_for(found.get(), budget.left())
+                except TimeoutError:
+                    raise arrivals.timeout(budget) from None
+                for handle in arrivals.arrived(task_id, what):
+                    yield handle
+        finally:
+            end()
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient {self.settings.broker_url}{' closed' if self._connector.closed else ''}>"
+
+
+def _into(found: asyncio.Queue[tuple[str, Found]]) -> Callable[[str, Found], None]:
+    """A sink for the link's loop that feeds a queue of this loop."""
+    loop = asyncio.get_running_loop()
+
+    def sink(task_id: str, what: Found) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(found.put_nowait, (task_id, what))
+
+    return sink

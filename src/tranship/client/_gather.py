@@ -1,0 +1,151 @@
+"""Waiting for many tasks within one budget: what ``collect`` and ``as_completed`` share, blocking and not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from tranship.client._link import ClientLink
+from tranship.envelope import ErrorInfo, TaskResult, TaskState
+from tranship.errors import ResultsDisabled, ResultTimeout, TranshipError
+from tranship.waiting import Found
+
+__all__ = ["Arrivals", "Budget", "check_stored", "ended", "terminal", "unfinished", "wait_timeout"]
+
+
+class Followed(Protocol):
+    """What is waited for: a handle of either facade."""
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+
+    final: TaskResult | None
+    """Its terminal result, once known."""
+
+
+H = TypeVar("H", bound=Followed)
+
+
+class Budget:
+    """One absolute deadline for any number of waits, on the monotonic clock."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.timeout = timeout
+        self._end = None if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float | None:
+        """Seconds left, 0.0 when it is used up; None: no bound."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+
+class Arrivals(Generic[H]):
+    """Handles that are waited for together; the same id may be there several times."""
+
+    def __init__(self, handles: Iterable[H]) -> None:
+        self.handles = list(handles)
+        self._found: dict[str, TaskResult] = {}
+        self._waiting: dict[str, list[H]] = {}
+        for handle in self.handles:
+            if handle.final is None:
+                self._waiting.setdefault(handle.id, []).append(handle)
+
+    @property
+    def finished(self) -> list[H]:
+        """Those that had ended before."""
+        return [handle for handle in self.handles if handle.final is not None]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The ids that are still waited for."""
+        return list(self._waiting)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def arrived(self, task_id: str, found: Found) -> list[H]:
+        """Note what became of ``task_id`` and return its handles; they are not waited for any more.
+
+        Raises:
+            TranshipError: what the store raised.
+        """
+        result = self._found[task_id] = terminal(found)
+        handles = self._waiting.pop(task_id, [])
+        if result.state.terminal:
+            # An id that is unknown today may be submitted tomorrow: its handles do not keep that.
+            for handle in handles:
+                handle.final = result
+        return handles
+
+    def results(self, timeout: float | None) -> list[TaskResult]:
+        """What is known of each handle, in order; whoever has not ended says so."""
+        return [one.final or self._found.get(one.id) or unfinished(one.id, timeout) for one in self.handles]
+
+    def watch(self, link: ClientLink, sink: Callable[[str, Found], None]) -> Callable[[], None]:
+        """Have ``sink`` called on the link's loop for each id; return what ends it. Any thread."""
+        ids = self.ids
+        link.loop.call_soon_threadsafe(link.waiting.watch, ids, sink)
+        return lambda: _unwatch(link, ids, sink)
+
+    def timeout(self, budget: Budget) -> ResultTimeout:
+        """The error when the budget is used up."""
+        return ResultTimeout(f"{len(self)} of {len(self.handles)} tasks had not ended within {budget.timeout:g} s")
+
+
+def _unwatch(link: ClientLink, ids: Sequence[str], sink: Callable[[str, Found], None]) -> None:
+    if not link.loop.is_closed():
+        link.loop.call_soon_threadsafe(link.waiting.unwatch, ids, sink)
+
+
+def unfinished(task_id: str, timeout: float | None) -> TaskResult:
+    """What ``collect`` returns for a task that had not ended within the budget; ``unwrap`` raises ResultTimeout."""
+    error = ErrorInfo(
+        type="tranship.errors.ResultTimeout",
+        message=f"task {task_id} had not ended within {timeout or 0:g} s",
+        code=ResultTimeout.code,
+        retryable=True,
+    )
+    return TaskResult(id=task_id, state=TaskState.PENDING, error=error)
+
+
+def terminal(found: Found) -> TaskResult:
+    """Return a result, raise an error.
+
+    Raises:
+        TranshipError: what the store raised.
+    """
+    if isinstance(found, TranshipError):
+        raise found
+    return found
+
+
+def check_stored(task_id: str, *, stored: bool) -> None:
+    """Refuse to wait for a result that is not kept.
+
+    Raises:
+        ResultsDisabled: the task was submitted with ``store_result=False``.
+    """
+    if not stored:
+        raise ResultsDisabled(
+            f"task {task_id} was submitted with store_result=False, so there is no result to wait for",
+            task_id=task_id,
+        )
+
+
+def ended(result: TaskResult) -> TaskResult:
+    """Return the end of a task that was waited for.
+
+    Raises:
+        TaskNotFound: there is no such task.
+    """
+    if not result.state.terminal:
+        raise result.exception()
+    return result
+
+
+def wait_timeout(task_id: str, timeout: float | None) -> ResultTimeout:
+    """The error when a caller has waited long enough."""
+    return ResultTimeout(
+        f"task {task_id} had not ended within {timeout or 0:g} s; it goes on without this caller", task_id=task_id
+    )

@@ -1,0 +1,111 @@
+"""The asynchronous handle of one submitted task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from tranship.envelope import TaskResult, TaskState
+from tranship.task import Task
+
+if TYPE_CHECKING:
+    from tranship.client._client import AsyncClient
+
+__all__ = ["AsyncTaskHandle"]
+
+R = TypeVar("R")
+
+
+class AsyncTaskHandle(Generic[R]):
+    """One submitted task: ask for its state, wait for its result, cancel or forget it.
+
+    Attributes:
+        id: the task's id; :meth:`AsyncClient.handle` makes a handle from it anywhere.
+        duplicate: the task was there already (dedup key, same id): nothing was queued, and this handle follows
+            the one that was there first.
+        stored: whether a result is kept.
+        final: the terminal result, once this handle has seen it.
+    """
+
+    __slots__ = ("_client", "_task", "duplicate", "final", "id", "stored")
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        task_id: str,
+        task: Task[..., R] | None = None,
+        *,
+        stored: bool = True,
+        duplicate: bool = False,
+    ) -> None:
+        self.id = task_id
+        self._task = task
+        self.duplicate = duplicate
+        self._client = client
+        self.stored = stored
+        self.final: TaskResult | None = None
+
+    async def result(self, timeout: float | None = None) -> R:
+        """Wait until the task has ended and return its value.
+
+        Args:
+            timeout: seconds this caller waits; None: as long as it takes. The task is not affected.
+
+        Raises:
+            ResultTimeout: ``timeout`` passed first.
+            TaskFailed, TaskDeadLettered, TaskTimedOut, DeadlineExceeded, TaskCancelled: how the task ended.
+            TaskNotFound: the store does not know the task.
+            ResultsDisabled: no result is kept.
+            BrokerUnreachable: the store cannot be reached.
+        """
+        value = (await self.wait(timeout)).unwrap()
+        result: R = value if self._task is None else self._task.coerce_result(value)
+        return result
+
+    async def wait(self, timeout: float | None = None) -> TaskResult:
+        """Wait until the task has ended and return how, without raising for a failed task.
+
+        Raises:
+            ResultTimeout, TaskNotFound, ResultsDisabled, BrokerUnreachable: as :meth:`result`.
+        """
+        if self.final is None:
+            self.final = await self._client._wait(self, timeout)  # noqa: SLF001 - a handle is half of its client
+        return self.final
+
+    async def state(self) -> TaskState:
+        """Read where the task is now."""
+        return (await self.info()).state
+
+    async def info(self) -> TaskResult:
+        """Read what is known now: the state and, once it has ended, value or error."""
+        if self.final is None:
+            (found,) = await self._client._states([self.id])  # noqa: SLF001
+            if not found.state.terminal:
+                return found
+            self.final = found
+        return self.final
+
+    async def ready(self) -> bool:
+        """Whether the task has ended."""
+        return (await self.state()).terminal
+
+    async def cancel(self) -> None:
+        """Cancel the task: it is not run if it is queued, and told to stop if it runs.
+
+        Raises:
+            UnsupportedError: the broker has no control channel.
+        """
+        await self._client.cancel(task_id=self.id)
+
+    async def forget(self) -> None:
+        """Delete the stored result; this handle keeps what it has seen."""
+        await self._client.forget([self.id])
+
+    def __repr__(self) -> str:
+        state = f" {self.final.state}" if self.final is not None else ""
+        return f"<AsyncTaskHandle {self.id}{state}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncTaskHandle) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)

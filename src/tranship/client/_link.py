@@ -1,0 +1,168 @@
+"""A link: one opened backend with what every client of it shares - the encoder, the submission buffer,
+the hub of waiters. It lives on one loop; the methods that say *any thread* may be called from everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tranship.connections import ConnectionTable
+from tranship.envelope import Envelope
+from tranship.errors import ResultsDisabled, UnsupportedError
+from tranship.ports import (
+    Backend,
+    CancelReport,
+    Capability,
+    ConnectionEvent,
+    ControlChannel,
+    ResultStore,
+    Tombstone,
+)
+from tranship.protocol import Encoder, Message
+from tranship.registry import Registry
+from tranship.settings import BrokerURL, Settings
+from tranship.submission import Submission
+from tranship.waiting import Waiting
+
+__all__ = ["ClientLink", "LinkKey"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkKey:
+    """What two clients must have in common to share a link."""
+
+    broker_url: BrokerURL
+    result_url: BrokerURL | None
+    submit_timeout: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> LinkKey:
+        """The key that ``settings`` stand for."""
+        broker, results = settings.broker(), settings.results()
+        return cls(broker, None if results == broker else results, settings.submit_timeout)
+
+
+class ClientLink:
+    """Everything behind a client; made by :meth:`open`, closed by the connection table."""
+
+    def __init__(self, backend: Backend, result_backend: Backend | None, *, submit_timeout: float) -> None:
+        self.backend = backend
+        self.loop = asyncio.get_running_loop()
+        self.reply_to = (result_backend or backend).address
+        self.encoder = Encoder()
+        self.submission = Submission(
+            backend.submitter(),
+            loop=self.loop,
+            timeout=submit_timeout,
+            retry_safe=backend.capabilities.has(Capability.RETRY_SAFE),
+        )
+        self._result_backend = result_backend
+        self._store, self._waiting = self._open_results(result_backend or backend)
+        self._control: ControlChannel | None = (
+            backend.control() if backend.capabilities.has(Capability.CONTROL) else None
+        )
+
+    @classmethod
+    async def open(cls, key: LinkKey, registry: Registry, table: ConnectionTable) -> ClientLink:
+        """Connect to broker and result store.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageCorrupt, UnsupportedError, PluginError, UnknownSchemeError.
+        """
+        backend = registry.create(key.broker_url, shared=table.shared)
+        result_backend = registry.create(key.result_url, shared=table.shared) if key.result_url else None
+        await backend.open()
+        try:
+            if result_backend is not None:
+                await result_backend.open()
+            return cls(backend, result_backend, submit_timeout=key.submit_timeout)
+        except BaseException:
+            await backend.aclose()
+            if result_backend is not None:
+                await result_backend.aclose()
+            raise
+
+    def _open_results(self, backend: Backend) -> tuple[ResultStore | None, Waiting | None]:
+        if not backend.capabilities.has(Capability.RESULTS):
+            return None, None
+        store = backend.results()
+        waiting = Waiting(
+            store,
+            loop=self.loop,
+            push=backend.capabilities.has(Capability.RESULT_PUSH),
+            # A store of its own has never heard of tasks that are only queued.
+            knows_ids=self._result_backend is None and backend.capabilities.has(Capability.KNOWS_IDS),
+        )
+
+        def on_event(event: ConnectionEvent, _generation: int) -> None:
+            if event is ConnectionEvent.RESTORED:
+                waiting.restored()
+
+        backend.on_event(on_event)
+        return store, waiting
+
+    def encode(self, envelope: Envelope) -> Message:
+        """Turn ``envelope`` into bytes and check their size; any thread.
+
+        Raises:
+            EncodeError, MessageTooLarge, InvalidOptionError.
+        """
+        message = self.encoder.encode(envelope)
+        self.submission.check(message)
+        return message
+
+    @property
+    def waiting(self) -> Waiting:
+        """The hub.
+
+        Raises:
+            ResultsDisabled: neither the broker nor a result store keeps results.
+        """
+        if self._waiting is None:
+            raise ResultsDisabled(
+                f"{self.backend.name} keeps no results; give a result store: Client(url, result_url=...) "
+                "or TRANSHIP_RESULT_URL"
+            )
+        return self._waiting
+
+    async def forget(self, ids: Sequence[str]) -> None:
+        """Delete the results of ``ids``."""
+        self.waiting  # noqa: B018 - raises when there is no store
+        assert self._store is not None
+        await self._store.forget_many(ids)
+
+    async def cancel(self, kind: str, values: Sequence[str], ttl: float) -> CancelReport:
+        """Cancel by ``kind`` (``"id"`` or ``"key"``) for ``ttl`` seconds.
+
+        Raises:
+            UnsupportedError: the broker has no control channel.
+        """
+        if self._control is None:
+            raise UnsupportedError(f"{self.backend.name} has no control channel: tasks cannot be cancelled there")
+        expires = time.time() + ttl
+        return await self._control.cancel([Tombstone(kind=kind, value=value, expires=expires) for value in values])
+
+    async def ping(self) -> float:
+        """Make one round trip to the broker; return its seconds."""
+        begun = time.perf_counter()
+        await self.backend.ping()
+        return time.perf_counter() - begun
+
+    async def aclose(self) -> None:
+        """Flush what is queued, then close both backends."""
+        try:
+            await self.submission.aclose()
+            if self._waiting is not None:
+                await self._waiting.aclose()
+        finally:
+            await _close_all([self.backend, self._result_backend])
+
+
+async def _close_all(backends: Sequence[Any]) -> None:
+    for backend in backends:
+        if backend is not None:
+            await backend.aclose()

@@ -1,0 +1,97 @@
+"""From what a caller says to a message: resolve the task, check the arguments, build the envelope, encode."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tranship.client._link import ClientLink
+from tranship.envelope import Receipt
+from tranship.errors import BatchSubmitError, InvalidArgumentsError, TranshipError
+from tranship.protocol import Message
+from tranship.submission import Answer
+from tranship.task import Task, TaskCall, current_or_none, named
+
+__all__ = ["AnyTask", "as_call", "batch_handles", "cancel_target", "prepare"]
+
+AnyTask = Task[..., Any] | TaskCall[Any] | str
+
+
+def as_call(task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskCall[Any]:
+    """Return the call that is meant, its arguments checked.
+
+    Raises:
+        InvalidArgumentsError: the arguments do not fit, or ``task`` is no task.
+    """
+    if isinstance(task, Task):
+        return task.call(*args, **kwargs)
+    if isinstance(task, str):
+        return named(task).call(*args, **kwargs)
+    if not isinstance(task, TaskCall):
+        raise InvalidArgumentsError(
+            f"cannot submit {task!r}; expected a function decorated with @task, a call made by .call(...), "
+            "or a task's name"
+        )
+    if args or kwargs:
+        raise InvalidArgumentsError("a call already has its arguments; give either task.call(...) or the arguments")
+    return task
+
+
+def prepare(link: ClientLink, call: TaskCall[Any]) -> Message:
+    """Return the message for ``call``; any thread, nothing is sent.
+
+    Raises:
+        InvalidArgumentsError: ``call`` is none.
+        EncodeError, MessageTooLarge, InvalidOptionError.
+    """
+    if not isinstance(call, TaskCall):
+        raise InvalidArgumentsError(f"cannot submit {call!r}; expected a call made by task.call(...)")
+    task = call.task
+    envelope = task.envelope(call.args, call.kwargs, now=time.time(), reply_to=link.reply_to, parent=current_or_none())
+    message = link.encode(envelope)
+    # An id of the caller's own may be in use already; ours are fresh.
+    message.check_id = task.options_set.task_id is not None
+    return message
+
+
+def batch_handles(
+    make: Callable[[Task[..., Any], Message, Answer], Any],
+    calls: Sequence[TaskCall[Any]],
+    messages: Sequence[Message],
+    answers: Sequence[Answer],
+) -> list[Any]:
+    """Turn the answers of a batch into handles.
+
+    Raises:
+        BatchSubmitError: some are errors.
+    """
+    errors: Mapping[int, TranshipError] = {
+        index: answer for index, answer in enumerate(answers) if not isinstance(answer, Receipt)
+    }
+    handles = [
+        make(call.task, message, answer) if isinstance(answer, Receipt) else None
+        for call, message, answer in zip(calls, messages, answers, strict=True)
+    ]
+    if not errors:
+        return handles
+    index, first = next(iter(errors.items()))
+    raise BatchSubmitError(
+        f"{len(errors)} of {len(answers)} tasks were not submitted; number {index}: {first}",
+        handles=handles,
+        errors=errors,
+    )
+
+
+def cancel_target(key: str | None, task_id: str | None) -> tuple[str, str]:
+    """What to cancel: its kind and value.
+
+    Raises:
+        InvalidArgumentsError: neither or both were given.
+    """
+    if (key is None) == (task_id is None):
+        raise InvalidArgumentsError("cancel takes a cancel key or task_id=..., one of them")
+    kind, value = ("key", key) if key is not None else ("id", task_id)
+    if not isinstance(value, str) or not value:
+        raise InvalidArgumentsError(f"cancel got {value!r}; expected a text that is not empty")
+    return kind, value

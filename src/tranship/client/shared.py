@@ -1,0 +1,23 @@
+"""What the blocking facade shares with the asynchronous one; not for applications."""
+
+from tranship.client._connector import Connector
+from tranship.client._gather import Arrivals, Budget, check_stored, ended, wait_timeout
+from tranship.client._link import ClientLink
+from tranship.client._prepare import AnyTask, as_call, batch_handles, cancel_target, prepare
+from tranship.client._probe import run_probe
+
+__all__ = [
+    "AnyTask",
+    "Arrivals",
+    "Budget",
+    "ClientLink",
+    "Connector",
+    "as_call",
+    "batch_handles",
+    "cancel_target",
+    "check_stored",
+    "ended",
+    "prepare",
+    "run_probe",
+    "wait_timeout",
+]

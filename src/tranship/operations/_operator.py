@@ -1,0 +1,210 @@
+"""The operator's facade, awaited and blocking."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from tranship._portal import Portal
+from tranship.checks import positive, whole
+from tranship.client.shared import ClientLink, Connector
+from tranship.connections import process_table
+from tranship.envelope import DeadLetter
+from tranship.operations import _dead
+from tranship.operations._dead import DeadLetterReport
+from tranship.operations._diagnosis import Diagnosis
+from tranship.operations._doctor import diagnose
+from tranship.operations._queues import QueueReport, queue_reports
+from tranship.ports import Heartbeat
+from tranship.registry import Registry
+from tranship.settings import Settings
+
+__all__ = ["AsyncOperator", "Operator"]
+
+T = TypeVar("T")
+Work = Callable[[ClientLink], Coroutine[Any, Any, T]]
+
+DOCTOR_TIMEOUT = 5.0
+
+
+class _Methods:
+    """What both facades can do, as work on an opened link."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        result_url: str | None = None,
+        namespace: str | None = None,
+        settings: Settings | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        self.settings = settings or Settings.load(broker_url=url, result_url=result_url, namespace=namespace)
+        self._registry = registry
+        self._connector = Connector(self.settings, registry)
+
+    def _diagnosing(self, timeout: float) -> Coroutine[Any, Any, Diagnosis]:
+        return diagnose(self.settings, self._registry or Registry(), positive("timeout", timeout))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.settings.broker_url}>"
+
+
+class AsyncOperator(_Methods):
+    """Looks after queues, workers and dead letters, from asyncio.
+
+    ``async with`` or :meth:`aclose` gives the connection back. A method that the broker cannot serve raises
+    UnsupportedError; all raise BrokerUnreachable when it does not answer.
+
+    Args:
+        url, result_url, namespace, settings, registry: as for :class:`~tranship.AsyncClient`.
+    """
+
+    async def open(self) -> Self:
+        """Connect now rather than on first use; raises as :meth:`AsyncClient.open` does."""
+        await self._connector.link()
+        return self
+
+    async def aclose(self) -> None:
+        """Give the connection back. Idempotent."""
+        await self._connector.aclose()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def queues(self) -> list[QueueReport]:
+        """Every queue with something in it or with a worker on it, by name."""
+        return await self._on_link(lambda link: queue_reports(link.backend))
+
+    async def workers(self) -> list[Heartbeat]:
+        """The latest heartbeat of every worker that was heard of in the last minute, by name."""
+        return await self._on_link(_workers)
+
+    async def dead_letters(self, queue: str | None = None, *, limit: int = 100, after: str = "") -> list[DeadLetter]:
+        """Dead letters, oldest first, of one queue or of all, starting behind the dead letter ``after``."""
+        return await self._on_link(_page(queue, limit, after))
+
+    async def count_dead_letters(self, queue: str | None = None) -> int:
+        """How many dead letters there are, in one queue or in all."""
+        return await self._on_link(lambda link: _dead.count(link, queue))
+
+    async def dead_letter(self, letter_id: str) -> DeadLetterReport:
+        """Everything about one dead letter, by its own id or its task's.
+
+        Raises:
+            TaskNotFound: there is none.
+        """
+        return await self._on_link(lambda link: _dead.show(link, letter_id))
+
+    async def replay(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> list[str]:
+        """Queue dead letters again: those of ``ids``, of a queue, or all when neither is given.
+
+        Returns:
+            The ids that were found. Those that die while this runs are not replayed again.
+        """
+        return await self._on_link(lambda link: _dead.replay(link, ids, queue))
+
+    async def purge(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> int:
+        """Delete dead letters: those of ``ids``, of a queue, or all when neither is given; return how many."""
+        return await self._on_link(lambda link: _dead.purge(link, ids, queue))
+
+    async def diagnose(self, timeout: float = DOCTOR_TIMEOUT) -> Diagnosis:
+        """Look at settings, plugins, connection, queues and workers; each step gets ``timeout`` seconds.
+
+        Uses a connection of its own; what cannot be reached is a finding, not an exception.
+        """
+        return await self._diagnosing(timeout)
+
+    async def _on_link(self, work: Work[T]) -> T:
+        link = await self._connector.link()
+        if link.loop is asyncio.get_running_loop():
+            return await work(link)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(link), link.loop))
+
+
+class Operator(_Methods):
+    """Looks after queues, workers and dead letters, blocking. Thread-safe.
+
+    ``with`` or :meth:`close` gives the connection back. The same names as :class:`AsyncOperator`, without
+    ``await``; see there for what they do and raise.
+
+    Args:
+        url, result_url, namespace, settings, registry: as for :class:`~tranship.Client`.
+    """
+
+    def open(self) -> Self:
+        """Connect now rather than on first use; raises as :meth:`Client.open` does."""
+        self._connector.blocking_link()
+        return self
+
+    def close(self) -> None:
+        """Give the connection back. Idempotent."""
+        self._connector.close()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def queues(self) -> list[QueueReport]:
+        """As :meth:`AsyncOperator.queues`."""
+        return self._on_link(lambda link: queue_reports(link.backend))
+
+    def workers(self) -> list[Heartbeat]:
+        """As :meth:`AsyncOperator.workers`."""
+        return self._on_link(_workers)
+
+    def dead_letters(self, queue: str | None = None, *, limit: int = 100, after: str = "") -> list[DeadLetter]:
+        """As :meth:`AsyncOperator.dead_letters`."""
+        return self._on_link(_page(queue, limit, after))
+
+    def count_dead_letters(self, queue: str | None = None) -> int:
+        """As :meth:`AsyncOperator.count_dead_letters`."""
+        return self._on_link(lambda link: _dead.count(link, queue))
+
+    def dead_letter(self, letter_id: str) -> DeadLetterReport:
+        """As :meth:`AsyncOperator.dead_letter`."""
+        return self._on_link(lambda link: _dead.show(link, letter_id))
+
+    def replay(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> list[str]:
+        """As :meth:`AsyncOperator.replay`."""
+        return self._on_link(lambda link: _dead.replay(link, ids, queue))
+
+    def purge(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> int:
+        """As :meth:`AsyncOperator.purge`."""
+        return self._on_link(lambda link: _dead.purge(link, ids, queue))
+
+    def diagnose(self, timeout: float = DOCTOR_TIMEOUT) -> Diagnosis:
+        """As :meth:`AsyncOperator.diagnose`."""
+        portal = Portal("tranship-doctor")
+        try:
+            return portal.run(self._diagnosing(timeout))
+        finally:
+            portal.stop()
+
+    def _on_link(self, work: Work[T]) -> T:
+        link = self._connector.blocking_link()
+        return process_table().portal().run(work(link))
+
+
+async def _workers(link: ClientLink) -> list[Heartbeat]:
+    return list(await link.backend.inspector().workers())
+
+
+def _page(queue: str | None, limit: int, after: str) -> Work[list[DeadLetter]]:
+    whole("limit", limit)
+
+    async def read(link: ClientLink) -> list[DeadLetter]:
+        return list(await link.backend.inspector().dead(queue, limit=limit, after=after))
+
+    return read

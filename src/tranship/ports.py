@@ -1,0 +1,586 @@
+"""What a backend author implements, and what the core relies on.
+
+A backend is a *thin driver*: each method makes **one attempt of one thing** and never retries.
+Retry, coalescing, deadlines, poison limits, late-result refusal, tracing and emulation are the
+core's. Each docstring answers the same questions in the same order:
+
+* **Concurrency** - may two callers use it at once?
+* **Bound** - when does it return with nothing?
+* **Cancelled** - what is true after ``CancelledError``?
+* **Retry** - never; ``retryable`` on the error tells the caller.
+* **Errors** - which of ours, when; the native error is ``__cause__``.
+* **Closed** - after ``aclose`` every method but ``aclose`` raises :class:`~tranship.errors.ClosedError`.
+
+``[name]`` at the end of a rule names the conformance case that tests it (``tranship.testing``).
+
+A backend is bound to the event loop that opened it, unless a method says *any thread*.
+All durations are seconds; all points in time are epoch seconds.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tranship.envelope import DeadLetter, Priority, Receipt, TaskState
+from tranship.errors import TranshipError
+from tranship.protocol import Message, RawMessage
+
+__all__ = [
+    "Backend",
+    "CancelReport",
+    "Capabilities",
+    "Capability",
+    "Command",
+    "ConnectionEvent",
+    "Consumer",
+    "ControlChannel",
+    "CountKind",
+    "Delivery",
+    "Heartbeat",
+    "Inspector",
+    "Level",
+    "QueueInfo",
+    "Received",
+    "ResultStore",
+    "Settled",
+    "Settlement",
+    "Signal",
+    "StoredResult",
+    "Submitter",
+    "Support",
+    "Tombstone",
+    "Verdict",
+]
+
+
+# --- capabilities ---------------------------------------------------------------------------------
+
+
+class Capability(enum.StrEnum):
+    """What brokers disagree about. The kit tests each both ways: declared means it behaves."""
+
+    DURABLE = "durable"
+    """A submitted task survives the death of every process [submit_durable_before_return]."""
+    CROSS_PROCESS = "cross-process"
+    """Several processes share the queues."""
+    PRIORITY = "priority"
+    """Strict order of the four levels [priority_four_levels_order]."""
+    AGING = "aging"
+    """Waiting raises a task's rank, by URL option [priority_no_starvation]."""
+    ORDERED = "ordered"
+    """First in, first out within a queue and level, without redelivery [fifo_within_priority]."""
+    DELAY = "delay"
+    """``schedule`` with a not-before time; property ``resolution`` in seconds [delay_not_early]."""
+    DELAY_CANCEL = "delay-cancel"
+    """A cancelled task that is not due yet disappears at once [delay_cancelled_before_due]."""
+    LEASE = "lease"
+    """Leases are renewed and expire; a task of any length runs once [lease_extend_keeps_owner]."""
+    DELIVERY_COUNT = "delivery-count"
+    """The broker counts deliveries; property ``kind``: exact or at-least [delivery_count_increments]."""
+    RETRY_SAFE = "retry-safe"
+    """The same message submitted again is recognised [submit_again_is_recognised]."""
+    KEY_WINDOW = "key-window"
+    """A dedup key is taken for a window; property ``window``: per-task or fixed [submit_dedup_window]."""
+    RESULTS = "results"
+    """Results are stored and any process can read them [result_set_get]."""
+    RESULT_PUSH = "result-push"
+    """Results come to who expects them, without polling [result_wait_pushed]."""
+    RESULT_TTL = "result-ttl"
+    """Results expire; property ``ttl``: per-result or per-store [result_ttl_expires]."""
+    KNOWS_IDS = "knows-ids"
+    """An unknown id is told apart from a pending one [result_unknown_id_not_pending]."""
+    FUSED_SETTLE = "fused-settle"
+    """``Consumer.settle`` stores results and settles in one step [settle_fused_is_atomic]."""
+    CONTROL = "control"
+    """Tombstones with replay, live commands and heartbeats [cancel_survives_worker_restart]."""
+    DEAD_LETTERS = "dead-letters"
+    """Dead letters can be listed, shown, replayed and purged [dead_list_show_replay_purge]."""
+    INSPECT_DEPTH = "inspect-depth"
+    INSPECT_IN_FLIGHT = "inspect-in-flight"
+    INSPECT_OLDEST = "inspect-oldest"
+
+
+class Level(enum.StrEnum):
+    """How a capability comes about."""
+
+    NATIVE = "native"
+    EMULATED = "emulated"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """How one capability is supported, with its properties (resolution, window, ...)."""
+
+    level: Level
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Capabilities(Mapping[Capability, Support]):
+    """What a connected backend can do; a capability that is not given is ``none``."""
+
+    __slots__ = ("_supports",)
+
+    def __init__(self, supports: Mapping[Capability, Support | Level]) -> None:
+        self._supports = {
+            capability: given if isinstance(given := supports.get(capability, Level.NONE), Support) else Support(given)
+            for capability in Capability
+        }
+
+    def __getitem__(self, capability: Capability) -> Support:
+        return self._supports[capability]
+
+    def __iter__(self) -> Iterator[Capability]:
+        return iter(self._supports)
+
+    def __len__(self) -> int:
+        return len(self._supports)
+
+    def has(self, capability: Capability) -> bool:
+        """Whether the capability is there, natively or emulated."""
+        return self._supports[capability].level is not Level.NONE
+
+
+# --- what comes in and goes out -------------------------------------------------------------------
+
+
+class CountKind(enum.StrEnum):
+    """What ``Delivery.delivery_count`` means."""
+
+    EXACT = "exact"
+    AT_LEAST = "at-least"
+    """Deliveries that were released or only held may be counted too."""
+    UNKNOWN = "unknown"
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One message in our hands, until it is settled, released, or its lease ends."""
+
+    message: RawMessage
+    queue: str
+    priority: Priority
+    token: Any
+    """The driver's own; nobody else looks inside."""
+    delivery_count: int = 1
+    """How many times the message has been delivered, this one included."""
+    count_kind: CountKind = CountKind.EXACT
+    generation: int = 0
+    """The connection it came over; a delivery of an earlier generation cannot be settled any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What ``Consumer.receive`` brought."""
+
+    deliveries: Sequence[Delivery]
+    confirmed: bool = True
+    """With no deliveries: True when the broker said *empty*, False when nothing was heard at all."""
+
+
+class Verdict(enum.Enum):
+    """What becomes of a delivery."""
+
+    ACK = "ack"
+    """Done: remove it."""
+    NACK = "nack"
+    """Redeliver now; counts as a delivery."""
+    REJECT = "reject"
+    """To the dead letters. The copy is durable before the original goes."""
+    REPLACE = "replace"
+    """Done: remove it, after ``replacement`` has been stored (a retry)."""
+
+
+class Settled(enum.Enum):
+    """What the broker said of a settlement."""
+
+    CONFIRMED = "confirmed"
+    SENT = "sent"
+    """Sent on a channel that gives no answer; a lost connection means redelivery."""
+    LOST = "lost"
+    """Not ours any more: nothing was removed and no result was written."""
+
+
+@dataclass(slots=True, eq=False)
+class Settlement:
+    """The end of one delivery, with everything that belongs to the same step."""
+
+    delivery: Delivery
+    verdict: Verdict
+    result: StoredResult | None = None
+    """Terminal result to store with it; given only where FUSED_SETTLE is declared."""
+    replacement: Message | None = None
+    """For REPLACE: the next attempt, to be delivered at its envelope's ``not_before``."""
+    reason: str = ""
+    """For REJECT: a short stable word, such as ``"delivery-limit"``."""
+    detail: str = ""
+    """For REJECT: one sentence for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResult:
+    """A result document on its way to or from a store."""
+
+    id: str
+    state: TaskState
+    document: bytes = b""
+    """The encoded result (``tranship.protocol``); empty when the store knows only the state."""
+    ttl: float | None = None
+    """How long to keep it; None: the store's default. Not set on reading."""
+    reply_to: str | None = None
+    """The address from the envelope, for stores that push to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """A cancel that outlives everybody: of one task, or of all tasks with a key, until ``expires``."""
+
+    kind: str
+    """``"id"`` or ``"key"``."""
+    value: str
+    expires: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A live message to workers; nobody listening means lost."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    destination: Sequence[str] | None = None
+    """Names of the workers it is for; None: all."""
+
+
+Signal = Tombstone | Command
+"""What a control feed brings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """What a worker says of itself, every few seconds."""
+
+    worker: str
+    host: str
+    pid: int
+    queues: Sequence[str]
+    running: Sequence[str]
+    """Ids of the tasks it runs."""
+    limit: int
+    at: float
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelReport:
+    """What a cancel did at once; workers do the rest."""
+
+    removed: Sequence[str] = ()
+    """Ids of queued tasks that were removed, their CANCELLED results stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueInfo:
+    """One queue as the broker sees it; None where it cannot tell."""
+
+    name: str
+    ready: Mapping[Priority, int]
+    delayed: int | None = None
+    in_flight: int | None = None
+    oldest_age: float | None = None
+    """Seconds since the oldest ready task was submitted; 0.0 when none is ready."""
+    dead: int | None = None
+
+
+class ConnectionEvent(enum.Enum):
+    """Changes of the connection."""
+
+    LOST = "lost"
+    RESTORED = "restored"
+    """Connected again under a new generation: subscriptions must be read again."""
+
+
+# --- ports ----------------------------------------------------------------------------------------
+
+
+class Submitter(Protocol):
+    """Hands messages over.
+
+    Guarantees: a message it reports as accepted is stored as durably as DURABLE says.
+    Duplicates are possible only after :class:`~tranship.errors.SubmitUnknown`.
+    """
+
+    @property
+    def max_message_size(self) -> int:
+        """The limit on body plus encoded headers in bytes. The core checks it before anything is written
+        [submit_empty_and_max_body].
+        """
+
+    async def submit(self, messages: Sequence[Message]) -> Sequence[Receipt | TranshipError]:
+        """Store every message and say of each, in order, what became of it.
+
+        A message whose envelope has a ``not_before`` in the future is kept back until then
+        (capability DELAY) [delay_not_early]. One with a ``dedup_key`` that is taken is not queued and
+        answered with ``Receipt(duplicate_of=...)`` (KEY_WINDOW). One with ``check_id`` set is not queued
+        when its id is known already: queued, running or with a result (RETRY_SAFE)
+        [submit_again_is_recognised].
+
+        Concurrency: yes; calls may be merged into one round trip.
+        Bound: none of its own; the core bounds it. A dead connection is noticed by the driver.
+        Cancelled: the outcome is unknown; the core never cancels it in flight.
+        Retry: never.
+        Errors: per item :class:`MessageTooLarge`, :class:`StorageFull`, :class:`SubmitUnknown` (the answer
+            was lost) or :class:`BrokerUnreachable` (definitely not stored); one bad item does not harm its
+            neighbours [submit_batch_partial_failure]. Raises only what concerns the whole backend.
+        Closed: ClosedError [submit_after_close].
+        """
+
+
+class Consumer(Protocol):
+    """Takes messages from queues, strictly by level; queues rotate inside a level.
+
+    Guarantees: at least once. Order within (queue, level) is first in, first out where ORDERED, without
+    redelivery; a redelivered message keeps its place unless the backend documents otherwise.
+    """
+
+    @property
+    def lease(self) -> float | None:
+        """How long a delivery is ours without :meth:`extend`; None: as long as the connection lives."""
+
+    @property
+    def hard_limit(self) -> float | None:
+        """The longest a delivery can be held whatever we do (a RabbitMQ consumer_timeout); None: no limit."""
+
+    async def receive(self, limit: int, wait: float, *, skip: Collection[str] = ()) -> Received:
+        """Return up to ``limit`` deliveries, as soon as there is at least one.
+
+        ``skip`` names queues to leave alone this time. A message delivered at least twice before travels
+        alone, so that a poison message takes no innocent one along [poison_takes_no_innocents].
+
+        Concurrency: one call at a time; a second raises BusyError.
+        Bound: returns empty after ``wait`` seconds (0: look once); wakes within 100 ms of a submit, without
+            a polling loop [receive_empty_returns_empty].
+        Cancelled: nothing is lost and no delivery is counted: what was taken is given back at once, or
+            served by the next call [consumer_cancelled_cleanly].
+        Retry: never.
+        Errors: BrokerUnreachable, BrokerGone, StorageFull, StorageCorrupt.
+        Closed: ClosedError; a call that waits returns or raises within a second
+            [close_idempotent_and_while_blocked].
+        """
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Give untouched deliveries back, at the front, at once, not counted (count kind EXACT) or counted
+        once (AT_LEAST) [shutdown_returns_prefetched].
+
+        Concurrency: yes. Bound: one round trip. Cancelled: given back, or back after the lease.
+        Retry: never. Errors: BrokerUnreachable. Closed: ClosedError; ``aclose`` releases what is held.
+        """
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[bool]:
+        """Renew leases by one full :attr:`lease` from now; say of each whether it is still ours.
+
+        Backends that cannot tell answer True; the core's clock decides then.
+
+        Concurrency: yes. Bound: one round trip. Cancelled: renewed or not. Retry: never.
+        Errors: BrokerUnreachable [lease_extend_keeps_owner]. Closed: ClosedError.
+        """
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
+        """Carry out verdicts. With FUSED_SETTLE the result is stored in the same step, and neither happens
+        when the delivery is no longer ours [ack_after_lease_lost].
+
+        REJECT keeps a durable copy before the original goes [reject_dead_letters]. REPLACE stores the
+        replacement before the original goes, in one step where the broker can. Settling a delivery twice
+        answers LOST and changes nothing [ack_twice_ok].
+
+        Concurrency: yes. Bound: one round trip. Cancelled: settled or not; the core shields it.
+        Retry: never. Errors: BrokerUnreachable, StorageFull: nothing of the batch was done, or it is
+            unknown; settling again is safe. Closed: ClosedError.
+        """
+
+    async def aclose(self) -> None:
+        """Stop receiving and give back, uncounted, everything that has not been settled: what is held here and
+        what has been handed out, whose leases end with it. Idempotent; safe while others wait.
+        """
+
+
+ResultSink = Callable[[Sequence[StoredResult]], None]
+
+
+class ResultStore(Protocol):
+    """Keeps terminal results and pushes them to who expects them."""
+
+    def attach(self, sink: ResultSink) -> None:
+        """Say where pushed results go: called on the backend's loop, with several at once, and possibly more
+        than once for one id. There is one sink; attaching replaces it. Only where RESULT_PUSH.
+        """
+
+    def expect(self, ids: Sequence[str]) -> None:
+        """From now on push the terminal results of ``ids``. Does not wait and does no I/O of its own: it may
+        be sent with the next submit. Results stored before are not pushed: expect, then :meth:`get_many`
+        [result_set_before_wait]. The backend expects again by itself after a lost connection.
+        """
+
+    def unexpect(self, ids: Sequence[str]) -> None:
+        """Nobody waits for ``ids`` any more; unknown ids are ignored."""
+
+    async def put(self, results: Sequence[StoredResult]) -> Sequence[bool]:
+        """Store terminal results; True: won, False: another terminal result was there first and stays
+        [result_first_write_wins].
+
+        Concurrency: yes. Bound: one round trip. Cancelled: stored or not. Retry: never; safe to repeat.
+        Errors: BrokerUnreachable, StorageFull, MessageTooLarge. Closed: ClosedError.
+        """
+
+    async def get_many(self, ids: Sequence[str]) -> Sequence[StoredResult]:
+        """Read what is known of each id, in order: a terminal result with its document, or a state.
+
+        An id nobody knows is UNKNOWN; a store that cannot tell (no KNOWS_IDS) answers PENDING for it
+        [result_unknown_id_not_pending].
+
+        Concurrency: yes. Bound: one round trip. Cancelled: nothing happened. Retry: never.
+        Errors: BrokerUnreachable. Closed: ClosedError.
+        """
+
+    async def forget_many(self, ids: Sequence[str]) -> None:
+        """Delete results; ids without one are ignored [result_forget_idempotent].
+
+        Concurrency: yes. Bound: one round trip. Cancelled: deleted or not. Retry: never.
+        Errors: BrokerUnreachable. Closed: ClosedError.
+        """
+
+
+SignalSink = Callable[[Sequence[Signal]], None]
+
+
+class ControlChannel(Protocol):
+    """A feed of signals: first every live tombstone, then what comes."""
+
+    async def listen(self, sink: SignalSink, *, worker: str) -> None:
+        """Start the feed as ``worker``; return once the replay of live tombstones has been handed over
+        (synced), so that a worker admits nothing before it knows what is cancelled
+        [cancel_survives_worker_restart].
+
+        ``sink`` is called on the backend's loop, from then on within a second of each signal
+        [cancel_running_signalled]; after a lost connection the replay comes again.
+
+        Concurrency: once. Bound: one round trip and the replay. Cancelled: not listening.
+        Retry: never. Errors: BrokerUnreachable. Closed: the feed ends.
+        """
+
+    async def cancel(self, tombstones: Sequence[Tombstone]) -> CancelReport:
+        """Store tombstones durably, remove what is still queued where the broker can, and tell listeners.
+
+        Concurrency: yes. Bound: one round trip. Cancelled: stored or not; safe to repeat. Retry: never.
+        Errors: BrokerUnreachable, StorageFull. Closed: ClosedError.
+        """
+
+    async def send(self, command: Command) -> None:
+        """Tell listening workers; lost when nobody listens.
+
+        Concurrency: yes. Bound: one round trip. Cancelled: sent or not. Retry: never.
+        Errors: BrokerUnreachable. Closed: ClosedError.
+        """
+
+    async def beat(self, heartbeat: Heartbeat) -> None:
+        """Make the worker known to :meth:`Inspector.workers`; forgotten after a minute without a beat, at
+        once when it says ``stopping``.
+
+        Concurrency: yes. Bound: one round trip. Cancelled: known or not. Retry: never.
+        Errors: BrokerUnreachable. Closed: ClosedError.
+        """
+
+
+class Inspector(Protocol):
+    """What an operator sees and does. A method the broker cannot serve raises UnsupportedError.
+
+    All methods: Concurrency: yes. Bound: one round trip. Cancelled: done or not. Retry: never.
+    Errors: BrokerUnreachable. Closed: ClosedError.
+    """
+
+    peek_disturbs: bool
+    """Whether looking at dead letters changes their order or count."""
+
+    async def queues(self) -> Sequence[QueueInfo]:
+        """Every queue with something in it, by name [inspect_counts]."""
+
+    async def workers(self) -> Sequence[Heartbeat]:
+        """The latest beat of every worker heard of in the last minute, by name."""
+
+    async def dead(self, queue: str | None = None, *, limit: int = 100, after: str = "") -> Sequence[DeadLetter]:
+        """Dead letters, oldest first, of one queue or of all, starting behind the dead letter ``after``."""
+
+    async def dead_get(self, ids: Sequence[str]) -> Sequence[DeadLetter]:
+        """The dead letters of these ids (a dead letter's own or its task's); unknown ones are left out."""
+
+    async def dead_replay(self, ids: Sequence[str]) -> Sequence[str]:
+        """Queue dead letters again, their terminal result forgotten and their delivery count 0, in one step
+        each; return the ids that were found [dead_list_show_replay_purge].
+        """
+
+    async def dead_purge(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> int:
+        """Delete dead letters by id, of a queue, or all of them; return how many."""
+
+
+class Backend(Protocol):
+    """One open connection, or a small set of them, to one broker; bound to the loop that opened it."""
+
+    @property
+    def name(self) -> str:
+        """The plugin's name, such as ``"sqlite"``."""
+
+    @property
+    def url(self) -> str:
+        """Where it is connected, without secrets [url_roundtrip_and_redaction]."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Known once :meth:`open` has returned (they depend on the server) [capabilities_truthful]."""
+
+    @property
+    def address(self) -> str | None:
+        """What goes into ``Envelope.reply_to`` so that results find their way here; None: not needed."""
+
+    @property
+    def native(self) -> Any:
+        """The driver's own object; the documented escape hatch. The core never uses it."""
+
+    async def open(self) -> None:
+        """Connect and probe the server.
+
+        Concurrency: once. Bound: the connect timeout. Cancelled: closed. Retry: never.
+        Errors: BrokerUnreachable, BrokerRefused (permanent) [auth_failure_is_permanent], StorageCorrupt,
+            UnsupportedError. Closed: ClosedError.
+        """
+
+    async def aclose(self) -> None:
+        """Close everything and return to the baseline of connections, files and threads. Idempotent, safe if
+        never opened, safe while others wait [close_idempotent_and_while_blocked,
+        no_leaked_connections_after_close].
+        """
+
+    async def ping(self) -> None:
+        """One round trip to the broker, on the path a submit takes. Errors: as :meth:`Submitter.submit`."""
+
+    def on_event(self, listener: Callable[[ConnectionEvent, int], None]) -> None:
+        """Call ``listener(event, generation)`` on the backend's loop when the connection is lost or restored."""
+
+    async def ensure(self, queues: Sequence[str]) -> None:
+        """Create what the queues need, where anything needs creating; never changes what exists."""
+
+    def submitter(self) -> Submitter:
+        """The one submitter."""
+
+    def consumer(self, queues: Sequence[str]) -> Consumer:
+        """A new consumer of ``queues``."""
+
+    def results(self) -> ResultStore:
+        """The one result store. Raises UnsupportedError without RESULTS."""
+
+    def control(self) -> ControlChannel:
+        """The one control channel. Raises UnsupportedError without CONTROL."""
+
+    def inspector(self) -> Inspector:
+        """The one inspector."""

@@ -1,0 +1,33 @@
+"""Envelopes to wire messages and back: Celery's task message protocol 2 on every broker, with our fields beside it.
+
+A message is a header map, a body and a few properties. Celery's own headers carry what Celery knows
+(``eta``, ``expires``, ``retries``, ``timelimit``, ...); the rest travels in ``tranship-...`` headers, which
+Celery ignores. A driver stores headers and body as they are, and wraps them as its broker needs.
+
+Whatever is received is read defensively: a bad message is a
+:class:`~tranship.errors.MalformedMessage` that names the part, what it was and what was expected.
+"""
+
+from __future__ import annotations
+
+from tranship.protocol._carried import CARRIED, canvas, user_headers
+from tranship.protocol._decode import decode
+from tranship.protocol._decoder import Decoder
+from tranship.protocol._encode import Encoder
+from tranship.protocol._message import Message, RawMessage
+from tranship.protocol._restart import restarted
+from tranship.protocol._result import decode_result, encode_result
+
+__all__ = [
+    "CARRIED",
+    "Decoder",
+    "Encoder",
+    "Message",
+    "RawMessage",
+    "canvas",
+    "decode",
+    "decode_result",
+    "encode_result",
+    "restarted",
+    "user_headers",
+]

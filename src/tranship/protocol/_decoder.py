@@ -1,0 +1,97 @@
+"""The decoder with a memory: tasks of one kind differ in id and body only, so their headers are read once."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from tranship import codec
+from tranship.envelope import NO_HEADERS, Draft, Envelope, Priority
+from tranship.protocol._decode import body_of, decode, parts_of
+from tranship.protocol._fields import Fields
+from tranship.protocol._message import RawMessage
+
+__all__ = ["Decoder"]
+
+_KNOWN: Final = 512
+_ID: Final = b'"id":"'
+_TEXT: Final = re.compile(rb'[0-9A-Za-z_.:-]{36}(?=")')
+"""The ids that are recognised: those of tranship and of Celery, with nothing in them that JSON would escape."""
+_LENGTH: Final = 36
+
+_Key = tuple[bytes, int, int, str, Priority, str | None, str | None]
+
+
+class Decoder:
+    """Does what :func:`decode` does, several times faster for headers like those it has seen; from one thread.
+
+    Headers are known when they equal, but for the task's id at the same two places, headers that
+    :func:`decode` has read and found to hold nothing else that is about this one task.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[_Key, Envelope] = {}
+
+    def decode(self, raw: RawMessage, *, queue: str, priority: Priority) -> Envelope:
+        """Return the envelope that ``raw`` holds.
+
+        Raises:
+            MalformedMessage: it cannot be decoded; as :func:`decode`.
+        """
+        headers = raw.headers
+        if type(headers) is not bytes:
+            return decode(raw, queue=queue, priority=priority)
+        place = headers.find(_ID) + len(_ID)
+        found = _TEXT.match(headers, place)
+        if found is None:
+            return decode(raw, queue=queue, priority=priority)
+        task_id = found[0]
+        again = headers.find(task_id, place + _LENGTH)
+        rest = headers.replace(task_id, b"")
+        if again < 0 or len(headers) - len(rest) != 2 * _LENGTH:
+            return decode(raw, queue=queue, priority=priority)
+        key = (rest, place, again, queue, priority, raw.content_type, raw.content_encoding)
+        known = self._known.get(key)
+        if known is None:
+            return self._learn(key, task_id.decode(), raw)
+        return _like(known, task_id.decode(), raw)
+
+    def _learn(self, key: _Key, task_id: str, raw: RawMessage) -> Envelope:
+        envelope = decode(raw, queue=key[3], priority=key[4])
+        if _is_plain(envelope, task_id) and b'"compression"' not in key[0]:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[key] = envelope
+        return envelope
+
+
+def _is_plain(envelope: Envelope, task_id: str) -> bool:
+    """Whether the headers hold nothing about this very task but its id."""
+    return (
+        envelope.id == task_id
+        and envelope.root_id is None
+        and envelope.parent_id is None
+        and envelope.group_id is None
+        and not envelope.headers
+    )
+
+
+def _like(known: Envelope, task_id: str, raw: RawMessage) -> Envelope:
+    fields = Fields("message header", NO_HEADERS, task_id)
+    args, kwargs, embed = parts_of(body_of(raw, fields, codec.DEFAULT_LIMIT), fields)
+    if any(embed.values()):
+        return decode(raw, queue=known.queue, priority=known.priority)
+    reply_to = raw.properties.get("reply_to") if raw.properties else None
+    draft: Any = Draft()
+    draft.id, draft.args, draft.kwargs = task_id, args, kwargs
+    draft.reply_to = reply_to if isinstance(reply_to, str) else None
+    draft.group_id = draft.parent_id = draft.root_id = None
+    draft.task, draft.queue, draft.priority = known.task, known.queue, known.priority
+    draft.deadline, draft.run_timeout, draft.not_before = known.deadline, known.run_timeout, known.not_before
+    draft.cancel_key, draft.persistent_output = known.cancel_key, known.persistent_output
+    draft.dedup_key, draft.dedup_window = known.dedup_key, known.dedup_window
+    draft.retry, draft.attempt, draft.headers = known.retry, known.attempt, known.headers
+    draft.store_result, draft.result_ttl = known.store_result, known.result_ttl
+    draft.content_type = known.content_type
+    envelope: Envelope = draft.finish()
+    return envelope

@@ -1,0 +1,55 @@
+"""What drivers store and what they bring back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tranship.envelope import Envelope
+
+__all__ = ["Message", "RawMessage"]
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """An encoded task on its way to a broker, next to the envelope it was made from."""
+
+    envelope: Envelope
+    headers: bytes
+    """A JSON object: the header map."""
+    body: bytes
+    content_type: str
+    content_encoding: str
+    check_id: bool = False
+    """It may have been submitted before: a backend with RETRY_SAFE looks for its id first."""
+    tries: int = 0
+    """How many times it has been handed to a backend."""
+
+    @property
+    def size(self) -> int:
+        """Body plus encoded headers, in bytes."""
+        return len(self.headers) + len(self.body)
+
+    def properties(self) -> dict[str, Any]:
+        """Return the properties Celery sends on every broker; a driver adds those of its own."""
+        envelope = self.envelope
+        return {"correlation_id": envelope.id, "reply_to": envelope.reply_to, "delivery_mode": 2}
+
+    def raw(self) -> RawMessage:
+        """Return the message as a worker would receive it."""
+        return RawMessage(self.headers, self.body, self.content_type, self.content_encoding, self.properties())
+
+
+@dataclass(slots=True, eq=False)
+class RawMessage:
+    """A message as it came from a broker; nothing about it is certain."""
+
+    headers: bytes | Mapping[str, Any]
+    """The header map, or a JSON object in UTF-8."""
+    body: bytes
+    """Without what the broker's driver put around it, such as base64 on Redis."""
+    content_type: str | None = None
+    content_encoding: str | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    """``reply_to`` is the only one that is read."""

@@ -1,0 +1,54 @@
+"""What became of each plugin."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+
+from tranship.errors import PluginError
+from tranship.hookspecs import BackendSpec
+
+__all__ = ["PluginState", "PluginStatus", "canonical"]
+
+
+class PluginState(enum.StrEnum):
+    """What became of a plugin when the registry was made."""
+
+    LOADED = "loaded"
+    FAILED = "failed"
+    """It is installed, but broken, misspelt or made for another API version."""
+    BLOCKED = "blocked"
+    """It was not loaded because TRANSHIP_LOAD_PLUGINS or TRANSHIP_BLOCK_PLUGINS says so."""
+    MISSING = "missing"
+    """TRANSHIP_LOAD_PLUGINS names it, and it is not installed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginStatus:
+    """One line of ``tranship plugins``."""
+
+    name: str
+    """Of the entry point."""
+    distribution: str = ""
+    """What pip calls it; empty when it was registered at run time."""
+    version: str = ""
+    state: PluginState = PluginState.LOADED
+    backends: tuple[BackendSpec, ...] = ()
+    error: PluginError | None = None
+    """Why it is not loaded; the native error is its ``__cause__``."""
+
+    @property
+    def label(self) -> str:
+        """The plugin as errors name it."""
+        shown = f"{self.distribution} {self.version}".strip()
+        return f"{self.name} ({shown})" if shown and shown != self.name else self.name
+
+    def is_called(self, names: frozenset[str]) -> bool:
+        """Whether the plugin or its distribution is among ``names`` (canonical ones)."""
+        return not names.isdisjoint((canonical(self.name), canonical(self.distribution)))
+
+
+def canonical(name: str) -> str:
+    """Return ``name`` as package indexes compare names."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,22 @@
+"""Which API a backend was written for, against the one that is here."""
+
+from __future__ import annotations
+
+from tranship.hookspecs import API_VERSION, BackendSpec
+
+__all__ = ["api_problem"]
+
+
+def api_problem(spec: BackendSpec) -> str | None:
+    """Return why ``spec`` cannot be used with this version of tranship, or None."""
+    if spec.api_version[0] == API_VERSION[0]:
+        return None
+    older = spec.api_version[0] < API_VERSION[0]
+    return (
+        f"backend {spec.name} speaks API version {_dotted(spec.api_version)}, this tranship {_dotted(API_VERSION)}; "
+        f"upgrade {'the plugin' if older else 'tranship'}"
+    )
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,21 @@
+"""URLs, environment and configuration files, with the origin of every value and no secret in any text."""
+
+from tranship.settings._backend import BackendConfig, CommonOptions, SharedState
+from tranship.settings._default import default_broker_url, state_file
+from tranship.settings._load import SettingRow, Settings
+from tranship.settings._redact import REDACTED, is_secret, redact
+from tranship.settings._url import BrokerURL
+
+__all__ = [
+    "REDACTED",
+    "BackendConfig",
+    "BrokerURL",
+    "CommonOptions",
+    "SettingRow",
+    "Settings",
+    "SharedState",
+    "default_broker_url",
+    "is_secret",
+    "redact",
+    "state_file",
+]

@@ -1,0 +1,66 @@
+"""What a backend is given: its URL, the options every backend has, and state to share in the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+from tranship.checks import positive, whole
+from tranship.settings._url import BrokerURL
+
+__all__ = ["BackendConfig", "CommonOptions", "SharedState"]
+
+T = TypeVar("T")
+
+_MEBIBYTE: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonOptions:
+    """URL options that every backend understands; a backend adds its own in a subclass.
+
+    Times are seconds. A subclass with a ``__post_init__`` of its own calls this one first.
+
+    Raises:
+        InvalidOptionError: a value outside what is allowed.
+    """
+
+    namespace: str = ""
+    """Prefixes every name on the broker; two namespaces never see each other."""
+    lease: float = 30.0
+    """How long a worker that went silent keeps a task."""
+    result_ttl: float = 86400.0
+    """How long a result is kept."""
+    dedup_window: float = 3600.0
+    """How long a dedup key stays taken."""
+    max_message_size: int = 16 * _MEBIBYTE
+    """Bytes of body and headers together."""
+
+    def __post_init__(self) -> None:
+        for name in ("lease", "result_ttl", "dedup_window"):
+            positive(name, getattr(self, name))
+        whole("max_message_size", self.max_message_size)
+
+
+class SharedState(Protocol):
+    """Get-or-create of what the backends of one process share, such as an in-memory broker."""
+
+    def __call__(self, key: Hashable, create: Callable[[], T], /) -> T:
+        """Return what is kept under ``key``, calling ``create`` when there is nothing yet. Any thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """What a backend's class is called with."""
+
+    url: BrokerURL
+    shared: SharedState
+
+    def options_as(self, cls: type[T]) -> T:
+        """Return the dataclass ``cls`` filled from the URL's options.
+
+        Raises:
+            InvalidOptionError: an option ``cls`` does not have, or a value it does not take.
+        """
+        return self.url.options_as(cls)

@@ -1,0 +1,188 @@
+"""Settings with their origins: argument > environment > file > default."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self, TypeVar, get_type_hints
+
+from tranship.checks import positive, whole
+from tranship.errors import ConfigurationError, InvalidOptionError
+from tranship.settings._default import default_broker_url
+from tranship.settings._fill import convert, unknown
+from tranship.settings._url import BrokerURL
+
+__all__ = ["SettingRow", "Settings"]
+
+_PREFIX: Final = "TRANSHIP_"
+
+
+class SettingRow(NamedTuple):
+    """One line of ``tranship config``."""
+
+    name: str
+    value: str
+    """Without secrets."""
+    origin: str
+    variable: str
+    """The environment variable that sets it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a client and a worker need to know. Made by :meth:`load`; times are seconds.
+
+    Raises:
+        InvalidOptionError: a value outside what is allowed.
+    """
+
+    broker_url: BrokerURL
+    result_url: BrokerURL | None = None
+    """None: results are kept at the broker."""
+    namespace: str = ""
+    """Prefixes every name on the broker; goes before the URL's own option of that name."""
+    submit_timeout: float = 10.0
+    """How long a submit is retried before it fails."""
+    result_timeout: float | None = None
+    """How long waiting for a result takes when the caller says nothing; None: for ever."""
+    max_concurrent_tasks: int = 10
+    max_deliveries: int = 5
+    """A task that was delivered this often without an end is dead-lettered."""
+    heartbeat_interval: float = 5.0
+    shutdown_timeout: float = 30.0
+    """How long a worker that stops waits for what is running."""
+    watchdog: float = 30.0
+    """How long a worker may hear nothing from the broker before it rebuilds its consumer."""
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("submit_timeout", "heartbeat_interval", "shutdown_timeout", "watchdog"):
+            positive(name, getattr(self, name))
+        if self.result_timeout is not None:
+            positive("result_timeout", self.result_timeout)
+        whole("max_concurrent_tasks", self.max_concurrent_tasks)
+        whole("max_deliveries", self.max_deliveries)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, *, directory: Path | None = None, **arguments: Any) -> Self:
+        """Return the settings from arguments, environment, file and defaults, in this order.
+
+        Args:
+            environ: the environment; None: the process's own. It is read here and nowhere else.
+            directory: where ``tranship.toml`` or ``pyproject.toml`` is looked for; None: the current one.
+            **arguments: settings by name; None counts as not given.
+
+        Raises:
+            InvalidOptionError: an unknown setting, or a value outside what is allowed.
+            InvalidURLError: a URL that cannot be read.
+            ConfigurationError: a file that cannot be read.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for name, value, origin in _given(environ, directory or Path.cwd(), arguments):
+            values.setdefault(name, value)
+            origins.setdefault(name, origin)
+        values.setdefault("broker_url", default_broker_url(environ))
+        return _checked(cls, values, origins)
+
+    def broker(self) -> BrokerURL:
+        """Return the broker's URL with the namespace in it."""
+        return self.broker_url.with_options(namespace=self.namespace) if self.namespace else self.broker_url
+
+    def results(self) -> BrokerURL | None:
+        """Return the result store's URL with the namespace in it; None: results are kept at the broker."""
+        if self.result_url is None or not self.namespace:
+            return self.result_url
+        return self.result_url.with_options(namespace=self.namespace)
+
+    def origin(self, name: str) -> str:
+        """Return where a setting comes from: ``"argument"``, ``"environment ..."``, ``"file ..."``, ``"default"``."""
+        return self.origins.get(name, "default")
+
+    def rows(self) -> list[SettingRow]:
+        """Return every setting with its value, without secrets, and its origin."""
+        return [SettingRow(name, _shown(getattr(self, name)), self.origin(name), _variable(name)) for name in _kinds()]
+
+    def replace(self, **arguments: Any) -> Self:
+        """Return these settings with ``arguments`` over them; None counts as not given."""
+        given = {name: value for name, value, _ in _converted(arguments, "argument", _kinds())}
+        values = {name: getattr(self, name) for name in _kinds()} | given
+        return _checked(type(self), values, {**self.origins, **dict.fromkeys(given, "argument")})
+
+
+Given = tuple[str, Any, str]
+S = TypeVar("S", bound=Settings)
+
+
+def _checked(cls: type[S], values: Mapping[str, Any], origins: Mapping[str, str]) -> S:
+    try:
+        return cls(**values, origins=origins)
+    except InvalidOptionError as error:
+        origin = origins.get(error.option, "default")
+        raise InvalidOptionError(f"{error} (it comes from: {origin})", option=error.option) from None
+
+
+def _given(environ: Mapping[str, str], directory: Path, arguments: Mapping[str, Any]) -> Iterator[Given]:
+    kinds = _kinds()
+    yield from _converted(arguments, "argument", kinds)
+    for name, kind in kinds.items():
+        text = environ.get(variable := _variable(name))
+        # An empty variable is how shells and compose files say "not set".
+        if text:
+            value = convert(variable, text, kind, where="in the environment", noun="variable")
+            yield name, value, f"environment {variable}"
+    path, table = _file(directory)
+    yield from _converted(table, f"file {path}", kinds)
+
+
+def _converted(values: Mapping[str, Any], origin: str, kinds: Mapping[str, Any]) -> Iterator[Given]:
+    where = "among the arguments" if origin == "argument" else f"in the {origin}"
+    for given, value in values.items():
+        name = given.replace("-", "_")
+        if name not in kinds:
+            raise unknown("setting", given, kinds, where)
+        if value is not None:
+            yield name, convert(name, value, kinds[name], where=where, noun="setting"), origin
+
+
+def _kinds() -> dict[str, Any]:
+    hints = get_type_hints(Settings)
+    return {part.name: hints[part.name] for part in fields(Settings) if part.name != "origins"}
+
+
+def _file(directory: Path) -> tuple[Path, Mapping[str, Any]]:
+    own = directory / "tranship.toml"
+    if own.is_file():
+        return own, _read(own)
+    project = directory / "pyproject.toml"
+    if project.is_file():
+        return project, _table(project, _read(project))
+    return own, {}
+
+
+def _table(path: Path, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    tool = document.get("tool", {})
+    table = tool.get("tranship", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"tool.tranship in {path} is {table!r}; expected a table: write [tool.tranship]")
+    return table
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"the configuration file {path} cannot be read: {error}") from error
+
+
+def _variable(name: str) -> str:
+    return _PREFIX + name.upper()
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value)

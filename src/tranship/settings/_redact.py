@@ -1,0 +1,31 @@
+"""What is secret in a URL, and texts without it."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["REDACTED", "is_secret", "redact"]
+
+REDACTED: Final = "***"
+
+_SECRET_NAME = re.compile(
+    r"passw|passphrase|secret|token|credential|signature|key$|(^|[_.-])(pass|pwd)$", re.IGNORECASE
+)
+# Greedy up to the last "@": where a password holds a raw "@" or "/", too much is hidden rather than too little.
+_USERINFO = re.compile(r"^([^:@]*:/{0,2})?.*@", re.DOTALL)
+_OPTION = re.compile(r"([?&]([^=&\s]+)=)[^&\s]*")
+
+
+def is_secret(name: str) -> bool:
+    """Whether an option of that name holds a password, a secret, a token or a key."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def redact(text: str) -> str:
+    """Return ``text`` without what stands before its last ``@`` and without the values of secret options.
+
+    For texts that could not be read as a URL, and for URLs inside of options.
+    """
+    hidden = _USERINFO.sub(lambda found: f"{found[1] or ''}{REDACTED}@", text)
+    return _OPTION.sub(lambda found: found[1] + REDACTED if is_secret(found[2]) else found[0], hidden)

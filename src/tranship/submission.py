@@ -1,0 +1,338 @@
+"""Handing tasks over: concurrent submits coalesce into one broker round trip, and every caller gets its
+own outcome.
+
+Unknown outcomes are resolved here, once for all backends: a message whose answer was lost is submitted
+again under the same id where the backend recognises it (RETRY_SAFE), until the submit timeout; otherwise,
+and when time runs out, the caller is told :class:`~tranship.errors.SubmitUnknown`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import concurrent.futures
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from tranship.envelope import Receipt
+from tranship.errors import (
+    BrokerUnreachable,
+    ClosedError,
+    MessageTooLarge,
+    SubmitTimeout,
+    SubmitUnknown,
+    TranshipError,
+)
+from tranship.ports import Submitter
+from tranship.protocol import Message
+
+__all__ = ["Answer", "Submission"]
+
+log = logging.getLogger("tranship.submission")
+
+Answer = Receipt | TranshipError
+"""What became of one message."""
+
+BATCH: Final = 1000
+"""Messages per round trip: larger batches block both sides for longer and gain nothing."""
+IN_FLIGHT: Final = 4
+"""Round trips under way at once."""
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 1.0
+
+
+class Waiter(Protocol):
+    """An asyncio or a concurrent future: who waits for the answers of one batch."""
+
+    def done(self) -> bool:
+        """Whether it has been answered or cancelled."""
+
+    def set_result(self, result: list[Answer], /) -> None:
+        """Answer it."""
+
+
+class _Job:
+    """One caller's messages and their answers."""
+
+    __slots__ = ("answers", "left", "messages", "waiter")
+
+    def __init__(self, messages: Sequence[Message], waiter: Waiter) -> None:
+        self.messages = messages
+        self.answers: list[Any] = [None] * len(messages)
+        self.left = len(messages)
+        self.waiter = waiter
+
+    def answer(self, start: int, answers: Sequence[Answer]) -> None:
+        """Note the answers of the messages from ``start`` on; the last ones release the waiter."""
+        self.answers[start : start + len(answers)] = answers
+        self.left -= len(answers)
+        if self.left == 0 and not self.waiter.done():
+            # A caller in another thread may cancel its future between the check and the answer.
+            with contextlib.suppress(asyncio.InvalidStateError, concurrent.futures.InvalidStateError):
+                self.waiter.set_result(self.answers)
+
+
+_Span = tuple[_Job, int, int]
+"""A run of one job's messages: from, to (exclusive)."""
+
+
+class _Flight:
+    """Messages on their way to the broker, until each is answered for good."""
+
+    __slots__ = ("batch", "call", "deadline", "doubtful", "pause", "timer")
+
+    def __init__(self, batch: list[_Span], deadline: float) -> None:
+        self.batch = batch
+        self.deadline = deadline
+        self.pause = FIRST_PAUSE
+        self.doubtful: set[str] = set()
+        """Ids whose answer was lost once: only an answer to the very same message clears them."""
+        self.call: asyncio.Task[Sequence[Answer]] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Submission:
+    """The one way into a submitter, shared by all callers of a link.
+
+    Args:
+        submitter: the driver's.
+        loop: the loop it lives on.
+        timeout: seconds until a submit that the broker did not take is given up.
+        retry_safe: whether the backend recognises a message that it has already (RETRY_SAFE).
+    """
+
+    def __init__(
+        self, submitter: Submitter, *, loop: asyncio.AbstractEventLoop, timeout: float, retry_safe: bool
+    ) -> None:
+        self._submitter = submitter
+        self._loop = loop
+        self._timeout = timeout
+        self._retry_safe = retry_safe
+        self._limit = submitter.max_message_size
+        # Appended by any thread; everything else below is touched on the loop only.
+        self._jobs: collections.deque[_Job] = collections.deque()
+        self._spans: collections.deque[_Span] = collections.deque()
+        self._woken = False
+        self._flights: set[_Flight] = set()
+        self._empty = asyncio.Event()
+        self._closed = False
+
+    def check(self, message: Message) -> None:
+        """Refuse a message that is too large, before anything is written; any thread.
+
+        Raises:
+            MessageTooLarge: body and headers exceed the backend's limit.
+        """
+        if message.size > self._limit:
+            raise MessageTooLarge(
+                f"task {message.envelope.task!r} is {message.size:,} bytes with its headers, the limit is "
+                f"{self._limit:,}; pass a reference (a path, a URL) instead of the data, or raise max_message_size",
+                size=message.size,
+                limit=self._limit,
+                task_id=message.envelope.id,
+            )
+
+    def post(self, messages: Sequence[Message], waiter: Waiter) -> None:
+        """Queue ``messages``; ``waiter`` gets their answers in order. Any thread; does not wait."""
+        if self._closed:
+            waiter.set_result([_closed_error() for _ in messages])
+            return
+        job = _Job(messages, waiter)
+        self._jobs.append(job)
+        if self._taken_back(job):
+            return
+        if not self._woken:
+            self._woken = True
+            # A loop that is closed has seen aclose() first, and that has taken the job along.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._collect)
+
+    def _taken_back(self, job: _Job) -> bool:
+        """Closed between the look and the append: nobody collects any more, unless aclose() just did."""
+        if not self._closed:
+            return False
+        try:
+            self._jobs.remove(job)
+        except ValueError:
+            return False
+        job.answer(0, [_closed_error() for _ in job.messages])
+        return True
+
+    async def submit(self, messages: Sequence[Message]) -> list[Answer]:
+        """Submit ``messages`` and return their answers in order; on the link's loop.
+
+        Cancelling the caller changes nothing for the messages: they are submitted all the same.
+        """
+        if self._closed:
+            raise _closed_error()
+        waiter: asyncio.Future[list[Answer]] = self._loop.create_future()
+        self._jobs.append(_Job(messages, waiter))
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._collect)
+        return await waiter
+
+    async def submit_from(self, messages: Sequence[Message], loop: asyncio.AbstractEventLoop) -> list[Answer]:
+        """The same for a caller on another loop than the link's."""
+        waiter: concurrent.futures.Future[list[Answer]] = concurrent.futures.Future()
+        self.post(messages, waiter)
+        return await asyncio.wrap_future(waiter, loop=loop)
+
+    async def aclose(self) -> None:
+        """Refuse new messages and wait, within the submit timeout, for those under way."""
+        self._closed = True
+        self._collect()
+        while self._flights:
+            self._empty.clear()
+            await self._empty.wait()
+
+    # On the loop from here.
+
+    def _collect(self) -> None:
+        # Cleared before draining: a job appended behind the drain wakes us again.
+        self._woken = False
+        while self._jobs:
+            job = self._jobs.popleft()
+            self._spans.append((job, 0, job.left))
+        self._launch()
+
+    def _launch(self) -> None:
+        while self._spans and len(self._flights) < IN_FLIGHT:
+            flight = _Flight(self._batch(), self._loop.time() + self._timeout)
+            self._flights.add(flight)
+            self._attempt(flight)
+
+    def _batch(self) -> list[_Span]:
+        """Take up to BATCH messages off the queue, cutting a long job."""
+        batch: list[_Span] = []
+        room = BATCH
+        while self._spans and room:
+            job, start, stop = self._spans.popleft()
+            cut = min(stop, start + room)
+            if cut < stop:
+                self._spans.appendleft((job, cut, stop))
+            batch.append((job, start, cut))
+            room -= cut - start
+        return batch
+
+    # Callbacks rather than a coroutine: a round trip costs the driver's task and nothing else.
+
+    def _attempt(self, flight: _Flight) -> None:
+        """Begin one round trip; it is never cancelled in flight, only no longer waited for."""
+        messages = [message for job, start, stop in flight.batch for message in job.messages[start:stop]]
+        call = flight.call = self._loop.create_task(self._call(messages))
+        call.add_done_callback(lambda _call: self._answered(flight, messages))
+        flight.timer = self._loop.call_at(flight.deadline, self._overdue, flight)
+
+    async def _call(self, messages: Sequence[Message]) -> Sequence[Answer]:
+        try:
+            return await self._submitter.submit(messages)
+        except TranshipError as error:
+            return [error] * len(messages)
+        except Exception as error:
+            # A driver's bug must not leave callers waiting.
+            log.exception("the backend's submit failed in an unexpected way")
+            return [_unknown(message, error) for message in messages]
+
+    def _answered(self, flight: _Flight, messages: Sequence[Message]) -> None:
+        if flight not in self._flights or flight.call is None:
+            return
+        if flight.timer is not None:
+            flight.timer.cancel()
+        if flight.call.cancelled():
+            # Only a loop that is being shut down does this.
+            answers: Sequence[Answer] = [_unknown(message) for message in messages]
+        else:
+            answers = flight.call.result()
+        flight.batch = self._sort_out(flight.batch, answers, flight.doubtful)
+        if not flight.batch:
+            self._landed(flight)
+        elif self._loop.time() + flight.pause > flight.deadline:
+            self._give_up(flight)
+        else:
+            self._loop.call_later(flight.pause, self._attempt, flight)
+            flight.pause = min(flight.pause * 2, LONGEST_PAUSE)
+
+    def _overdue(self, flight: _Flight) -> None:
+        """The broker has not answered in time: what it makes of the messages is not known."""
+        flight.doubtful.update(
+            message.envelope.id for job, start, stop in flight.batch for message in job.messages[start:stop]
+        )
+        self._give_up(flight)
+
+    def _give_up(self, flight: _Flight) -> None:
+        for job, start, stop in flight.batch:
+            for index in range(start, stop):
+                job.answer(index, [self._final(job.messages[index], flight.doubtful)])
+        self._landed(flight)
+
+    def _landed(self, flight: _Flight) -> None:
+        self._flights.discard(flight)
+        if not self._flights:
+            self._empty.set()
+        self._launch()
+
+    def _sort_out(self, batch: list[_Span], answers: Sequence[Answer], doubtful: set[str]) -> list[_Span]:
+        """Answer what is final; return what is to be tried again."""
+        again: list[_Span] = []
+        offset = 0
+        for job, start, stop in batch:
+            part = answers[offset : offset + stop - start]
+            offset += stop - start
+            if all(type(answer) is Receipt for answer in part) and not job.messages[start].tries:
+                job.answer(start, part)
+            else:
+                again.extend(self._sort_out_one_by_one(job, start, part, doubtful))
+        return again
+
+    def _sort_out_one_by_one(self, job: _Job, start: int, answers: Sequence[Answer], doubtful: set[str]) -> list[_Span]:
+        again: list[_Span] = []
+        for index, answer in enumerate(answers, start):
+            message = job.messages[index]
+            if self._try_again(message, answer, doubtful):
+                again.append((job, index, index + 1))
+            else:
+                job.answer(index, [_own(message, answer)])
+        return again
+
+    def _try_again(self, message: Message, answer: Answer, doubtful: set[str]) -> bool:
+        if isinstance(answer, SubmitUnknown):
+            if not self._retry_safe:
+                return False
+            doubtful.add(message.envelope.id)
+        elif not isinstance(answer, BrokerUnreachable):
+            return False
+        message.tries += 1
+        message.check_id = True
+        return True
+
+    def _final(self, message: Message, doubtful: set[str]) -> TranshipError:
+        task_id = message.envelope.id
+        if task_id in doubtful:
+            return _unknown(message)
+        return SubmitTimeout(
+            f"the broker could not be reached for {self._timeout:g} s; task {task_id} was not submitted",
+            task_id=task_id,
+        )
+
+
+def _closed_error() -> ClosedError:
+    return ClosedError("this client has been closed; create a new one")
+
+
+def _own(message: Message, answer: Answer) -> Answer:
+    """The retried copy of a message we submitted ourselves is no duplicate to its caller."""
+    if message.tries and isinstance(answer, Receipt) and answer.duplicate_of == message.envelope.id:
+        return Receipt(message.envelope.id)
+    return answer
+
+
+def _unknown(message: Message, cause: BaseException | None = None) -> SubmitUnknown:
+    error = SubmitUnknown(
+        f"the broker's answer for task {message.envelope.id} was lost: it may have been submitted, or not",
+        task_id=message.envelope.id,
+    )
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,385 @@
+"""The blocking facade: the same names as :class:`~tranship.AsyncClient`, without ``await``.
+
+It runs the asynchronous core on the process's I/O loop thread and crosses over once per call, however many
+tasks the call is about. A caller builds its own bytes before it crosses, so threads coalesce into one round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import queue
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+
+from tranship.checks import not_negative, positive
+from tranship.client import CANCEL_TTL, Probe
+from tranship.client.shared import (
+    AnyTask,
+    Arrivals,
+    Budget,
+    ClientLink,
+    Connector,
+    as_call,
+    batch_handles,
+    cancel_target,
+    check_stored,
+    ended,
+    prepare,
+    run_probe,
+    wait_timeout,
+)
+from tranship.connections import process_table
+from tranship.envelope import Receipt, TaskResult, TaskState
+from tranship.errors import ResultTimeout
+from tranship.ports import Capabilities
+from tranship.protocol import Message
+from tranship.registry import Registry
+from tranship.settings import Settings
+from tranship.submission import Answer
+from tranship.task import Task, TaskCall
+from tranship.waiting import Found
+
+__all__ = ["Client", "TaskHandle"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class TaskHandle(Generic[R]):
+    """One submitted task: ask for its state, wait for its result, cancel or forget it.
+
+    Attributes:
+        id: the task's id; :meth:`Client.handle` makes a handle from it anywhere.
+        duplicate: the task was there already (dedup key, same id): nothing was queued, and this handle follows
+            the one that was there first.
+        stored: whether a result is kept.
+        final: the terminal result, once this handle has seen it.
+    """
+
+    __slots__ = ("_client", "_task", "duplicate", "final", "id", "stored")
+
+    def __init__(
+        self,
+        client: Client,
+        task_id: str,
+        task: Task[..., R] | None = None,
+        *,
+        stored: bool = True,
+        duplicate: bool = False,
+    ) -> None:
+        self.id = task_id
+        self._task = task
+        self.duplicate = duplicate
+        self.stored = stored
+        self.final: TaskResult | None = None
+        self._client = client
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait until the task has ended and return its value.
+
+        Args:
+            timeout: seconds this caller waits; None: as long as it takes. The task is not affected.
+
+        Raises:
+            ResultTimeout: ``timeout`` passed first.
+            TaskFailed, TaskDeadLettered, TaskTimedOut, DeadlineExceeded, TaskCancelled: how the task ended.
+            TaskNotFound: the store does not know the task.
+            ResultsDisabled: no result is kept.
+            BrokerUnreachable: the store cannot be reached.
+        """
+        value = self.wait(timeout).unwrap()
+        result: R = value if self._task is None else self._task.coerce_result(value)
+        return result
+
+    def wait(self, timeout: float | None = None) -> TaskResult:
+        """Wait until the task has ended and return how, without raising for a failed task.
+
+        Raises:
+            ResultTimeout, TaskNotFound, ResultsDisabled, BrokerUnreachable: as :meth:`result`.
+        """
+        if self.final is None:
+            self.final = self._client._wait(self, timeout)  # noqa: SLF001 - a handle is half of its client
+        return self.final
+
+    def state(self) -> TaskState:
+        """Read where the task is now."""
+        return self.info().state
+
+    def info(self) -> TaskResult:
+        """Read what is known now: the state and, once it has ended, value or error."""
+        if self.final is None:
+            (found,) = self._client._states([self.id])  # noqa: SLF001
+            if not found.state.terminal:
+                return found
+            self.final = found
+        return self.final
+
+    def ready(self) -> bool:
+        """Whether the task has ended."""
+        return self.state().terminal
+
+    def cancel(self) -> None:
+        """Cancel the task: it is not run if it is queued, and told to stop if it runs.
+
+        Raises:
+            UnsupportedError: the broker has no control channel.
+        """
+        self._client.cancel(task_id=self.id)
+
+    def forget(self) -> None:
+        """Delete the stored result; this handle keeps what it has seen."""
+        self._client.forget([self.id])
+
+    def __repr__(self) -> str:
+        return f"<TaskHandle {self.id}{f' {self.final.state}' if self.final is not None else ''}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TaskHandle) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+class Client:
+    """Submits tasks and waits for their results, blocking. Thread-safe, and safe to use in a forked child.
+
+    Clients of one process that name the same broker share one connection; ``with`` (or :meth:`close`) gives
+    it back.
+
+    Args:
+        url: the broker, such as ``"sqlite:///jobs.db"``; None: ``TRANSHIP_BROKER_URL``, the settings file,
+            else the embedded default.
+        result_url: where results are kept; None: at the broker.
+        namespace: prefixes every name on the broker; two namespaces never see each other.
+        submit_timeout: seconds until a submit that the broker does not take is given up.
+        settings: all of the above, already loaded.
+        registry: the plugins to choose from; None: those installed.
+
+    Raises:
+        InvalidURLError, InvalidOptionError: a value that cannot be used. Connecting happens on first use, or
+            on :meth:`open`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        result_url: str | None = None,
+        namespace: str | None = None,
+        submit_timeout: float | None = None,
+        settings: Settings | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        self.settings = settings or Settings.load(
+            broker_url=url, result_url=result_url, namespace=namespace, submit_timeout=submit_timeout
+        )
+        self._connector = Connector(self.settings, registry)
+
+    def open(self) -> Self:
+        """Connect now rather than on first use.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageCorrupt, UnsupportedError, UnknownSchemeError, PluginError.
+        """
+        self._connector.blocking_link()
+        return self
+
+    def close(self) -> None:
+        """Give the connection back; the last client closes it. Idempotent; submits under way are finished."""
+        self._connector.close()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the connected broker can do.
+
+        Raises:
+            ClosedError: not opened yet, or closed.
+        """
+        return self._connector.any_link().backend.capabilities
+
+    # Submitting.
+
+    @overload
+    def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]: ...
+    @overload
+    def submit(self, task: TaskCall[R], /) -> TaskHandle[R]: ...
+    @overload
+    def submit(self, task: str, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]: ...
+
+    def submit(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
+        """Hand one task over; returns once the broker has it.
+
+        Args:
+            task: a task, ``task.options(...)``, ``task.call(...)``, or the name of a task elsewhere.
+            args, kwargs: exactly the task's own arguments, checked before anything is sent.
+
+        Raises:
+            InvalidArgumentsError, EncodeError, MessageTooLarge: nothing was sent.
+            SubmitTimeout: the broker did not take it in time; it was not submitted.
+            SubmitUnknown: the broker's answer was lost.
+            StorageFull, ClosedError and whatever connecting raises.
+        """
+        link = self._link()
+        call = as_call(task, args, kwargs)
+        message = prepare(link, call)
+        (answer,) = self._submit(link, [message])
+        return self._handle(call.task, message, answer)
+
+    def submit_many(self, calls: Iterable[TaskCall[R]]) -> list[TaskHandle[R]]:
+        """Hand many tasks over in as few round trips as possible; handles come in the order of ``calls``.
+
+        Raises:
+            BatchSubmitError: some were not submitted (its ``errors`` say which and why); all the others were.
+            InvalidArgumentsError, EncodeError, MessageTooLarge: a call is bad; nothing was sent.
+        """
+        link = self._link()
+        calls = list(calls)
+        messages = [prepare(link, call) for call in calls]
+        if not messages:
+            return []
+        return batch_handles(self._handle, calls, messages, self._submit(link, messages))
+
+    # Results.
+
+    def handle(self, task_id: str) -> TaskHandle[Any]:
+        """A handle for a task that was submitted elsewhere, or earlier."""
+        return TaskHandle(self, task_id)
+
+    def collect(self, handles: Iterable[TaskHandle[Any]], timeout: float | None = None) -> list[TaskResult]:
+        """Wait for many tasks within one budget and return their results in the order of ``handles``.
+
+        A task that has not ended in time is reported as such: its ``unwrap()`` raises ResultTimeout.
+
+        Args:
+            timeout: seconds for all of them together; None: as long as it takes.
+        """
+        arrivals = Arrivals(handles)
+        try:
+            for _ in self._completed(arrivals, timeout):
+                pass
+        except ResultTimeout:
+            pass  # said in each unfinished result
+        return arrivals.results(timeout)
+
+    def as_completed(self, handles: Iterable[TaskHandle[R]], timeout: float | None = None) -> Iterator[TaskHandle[R]]:
+        """Yield each handle as its task ends; its ``result()`` then returns at once.
+
+        Args:
+            timeout: seconds for all of them together; None: as long as it takes.
+
+        Raises:
+            ResultTimeout: some had not ended by then.
+        """
+        yield from self._completed(Arrivals(handles), timeout)
+
+    def forget(self, tasks: Iterable[TaskHandle[Any] | str]) -> None:
+        """Delete stored results; unknown ids are ignored."""
+        ids = [task if isinstance(task, str) else task.id for task in tasks]
+        self._on_link(lambda link: link.forget(ids))
+
+    # Control and health.
+
+    def cancel(self, key: str | None = None, /, *, task_id: str | None = None, ttl: float = CANCEL_TTL) -> list[str]:
+        """Cancel every task with the cancel key ``key``, or the one task ``task_id``.
+
+        Queued tasks are not run, running ones are told to stop; both end as CANCELLED. The cancel is
+        durable: tasks with the key that are submitted within ``ttl`` seconds are cancelled too.
+
+        Returns:
+            The ids of queued tasks that were removed at once, where the broker can; workers do the rest.
+
+        Raises:
+            UnsupportedError: the broker has no control channel.
+        """
+        kind, value = cancel_target(key, task_id)
+        positive("ttl", ttl)
+        return list(self._on_link(lambda link: link.cancel(kind, [value], ttl)).removed)
+
+    def ping(self) -> float:
+        """Make one round trip to the broker, no task involved; return its seconds.
+
+        Raises:
+            BrokerUnreachable: there was no answer.
+        """
+        return self._on_link(lambda link: link.ping())
+
+    def probe(self, queue: str = "default", timeout: float = 10.0) -> Probe:
+        """Send a task that every worker answers by itself through ``queue``, and say how each leg went."""
+        positive("timeout", timeout)
+        return self._on_link(lambda link: run_probe(link, queue, timeout))
+
+    # Steps.
+
+    def _link(self) -> ClientLink:
+        return self._connector.opened(None) or self._connector.blocking_link()
+
+    def _on_link(self, work: Callable[[ClientLink], Coroutine[Any, Any, T]]) -> T:
+        link = self._link()
+        return process_table().portal_of(link.loop).run(work(link))
+
+    def _submit(self, link: ClientLink, messages: Sequence[Message]) -> list[Answer]:
+        waiter: concurrent.futures.Future[list[Answer]] = concurrent.futures.Future()
+        link.submission.post(messages, waiter)
+        return waiter.result()
+
+    def _handle(self, task: Task[..., Any], message: Message, answer: Answer) -> TaskHandle[Any]:
+        if not isinstance(answer, Receipt):
+            raise answer
+        stored = message.envelope.store_result
+        if answer.duplicate_of is None:
+            return TaskHandle(self, answer.id, task, stored=stored)
+        return TaskHandle(self, answer.duplicate_of, task, stored=stored, duplicate=True)
+
+    def _wait(self, handle: TaskHandle[Any], timeout: float | None) -> TaskResult:
+        check_stored(handle.id, stored=handle.stored)
+        seconds = self._seconds(timeout)
+
+        async def wait(link: ClientLink) -> TaskResult:
+            try:
+                async with asyncio.timeout(seconds) as scope:
+                    return ended(await link.waiting.wait(handle.id))
+            except TimeoutError as error:
+                if not scope.expired():
+                    raise
+                raise wait_timeout(handle.id, seconds) from error
+
+        return self._on_link(wait)
+
+    def _seconds(self, timeout: float | None) -> float | None:
+        return self.settings.result_timeout if timeout is None else not_negative("timeout", timeout)
+
+    def _states(self, ids: Sequence[str]) -> list[TaskResult]:
+        return self._on_link(lambda link: link.waiting.states(ids))
+
+    def _completed(self, arrivals: Arrivals[TaskHandle[R]], timeout: float | None) -> Iterator[TaskHandle[R]]:
+        yield from arrivals.finished
+        if not arrivals:
+            return
+        for handle in arrivals.handles:
+            check_stored(handle.id, stored=handle.stored)
+        budget = Budget(self._seconds(timeout))
+        found: queue.SimpleQueue[tuple[str, Found]] = queue.SimpleQueue()
+        end = arrivals.watch(self._link(), lambda task_id, what: found.put((task_id, what)))
+        try:
+            while arrivals:
+                try:
+                    task_id, what = found.get(timeout=budget.left())
+                except queue.Empty:
+                    raise arrivals.timeout(budget) from None
+                yield from arrivals.arrived(task_id, what)
+        finally:
+            end()
+
+    def __repr__(self) -> str:
+        return f"<Client {self.settings.broker_url}{' closed' if self._connector.closed else ''}>"

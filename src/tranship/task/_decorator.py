@@ -1,0 +1,96 @@
+"""``@task``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+
+from tranship.errors import ConfigurationError
+from tranship.task._naming import default_name
+from tranship.task._options import DEFAULTS, OptionArguments
+from tranship.task._task import AsyncTask, SyncTask, Task, is_coroutine_function
+
+__all__ = ["task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TaskDecorator(Protocol):
+    """What ``task(...)`` with options returns."""
+
+    # Type checkers take the first that fits, so a coroutine function is never taken for a plain one.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> SyncTask[P, R]: ...
+
+
+@overload
+def task(  # type: ignore[overload-overlap]
+    function: Callable[P, Coroutine[Any, Any, R]], /
+) -> AsyncTask[P, R]: ...
+@overload
+def task(function: Callable[P, R], /) -> SyncTask[P, R]: ...
+@overload
+def task(
+    *, name: str | None = None, task_type: str | None = None, **options: Unpack[OptionArguments]
+) -> TaskDecorator: ...
+
+
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    task_type: str | None = None,
+    **options: Unpack[OptionArguments],
+) -> Any:
+    """Make a task of a function: ``@task``, or ``@task(queue="media", run_timeout=30)``.
+
+    The function stays callable as before. ``async def`` runs on the worker's event loop, ``def`` in a thread.
+
+    Args:
+        function: a function, or an object that can be called (it needs a ``name``).
+        name: under which workers know it; None: ``module.qualname``, where the module ``__main__`` is named
+            as others import it: what ``python -m`` was given, else the stem of the script's file.
+        task_type: groups tasks for a worker's ``task_type_limits``.
+        **options: the fields of :class:`TaskOptions`.
+
+    Raises:
+        ConfigurationError: something that cannot be a task: a class, a generator, a method, a lambda or nested
+            function without a ``name``; or an argument's type that needs pydantic, which is not installed.
+        InvalidOptionError: an unknown option, or a value outside what is allowed.
+    """
+    chosen = DEFAULTS.merged(**options)
+
+    def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
+        _refuse(decorated)
+        kind = AsyncTask if is_coroutine_function(decorated) else SyncTask
+        return kind(default_name(decorated) if name is None else name, chosen, function=decorated, task_type=task_type)
+
+    return decorate if function is None else decorate(function)
+
+
+def _refuse(decorated: Any) -> None:
+    why = _problem(decorated)
+    if why:
+        raise ConfigurationError(f"{decorated!r} cannot be a task: {why}")
+
+
+def _problem(decorated: Any) -> str | None:
+    if isinstance(decorated, Task):
+        return "it is one already; use .options(...) to change how it is submitted"
+    if isinstance(decorated, type):
+        return "it is a class; decorate a function"
+    if isinstance(decorated, staticmethod | classmethod):
+        return "put @task below @staticmethod, next to the function"
+    if not callable(decorated):
+        return "it cannot be called; decorate a function"
+    called = (decorated, type(decorated).__call__)
+    if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in called):
+        return "it is a generator, and a task has one result; return a list"
+    return None

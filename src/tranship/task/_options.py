@@ -1,0 +1,180 @@
+"""How a task is submitted: options with checked values, as keyword arguments of ``@task`` and ``.options``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, Final, Literal, TypedDict, Unpack
+
+from tranship.checks import invalid, mapping, not_negative, one_of, positive, text
+from tranship.envelope import NO_HEADERS, Priority
+from tranship.errors import InvalidOptionError
+from tranship.retry import RetryPolicy
+
+__all__ = ["DEFAULTS", "OptionArguments", "TaskOptions"]
+
+PriorityLike = Priority | Literal["high", "normal", "low", "very_low"]
+Moment = float | datetime
+
+_RIVALS: Final = (("deadline", "deadline_in"), ("not_before", "delay"))
+"""Two ways to say one thing; the one that is said later takes the other's place."""
+
+
+class OptionArguments(TypedDict, total=False):
+    """The fields of :class:`TaskOptions` as keyword arguments."""
+
+    queue: str
+    priority: PriorityLike
+    deadline_in: float | None
+    deadline: Moment | None
+    run_timeout: float | None
+    cancel_key: str | None
+    persistent_output: bool
+    delay: float | None
+    not_before: Moment | None
+    dedup_key: str | None
+    dedup_window: float | None
+    retry: RetryPolicy | None
+    store_result: bool
+    result_ttl: float | None
+    headers: Mapping[str, Any]
+    task_id: str | None
+    serializer: Literal["json", "msgpack"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """How a task is submitted. Durations are seconds; moments are epoch seconds or datetimes with a time zone.
+
+    Raises:
+        InvalidOptionError: a value outside what is allowed, or two that contradict each other.
+    """
+
+    queue: str = "default"
+    priority: PriorityLike = Priority.NORMAL
+    """One of four levels, or its name: ``"high"``, ``"normal"``, ``"low"``, ``"very_low"``."""
+    deadline_in: float | None = None
+    """The task must have finished this long after it was submitted, wherever it is."""
+    deadline: Moment | None = None
+    """The task must have finished by then, wherever it is."""
+    run_timeout: float | None = None
+    """How long one attempt may run."""
+    cancel_key: str | None = None
+    """Many tasks may share one; cancelling the key cancels them all."""
+    persistent_output: bool = False
+    """Whatever the task leaves behind (files, objects) is to be kept."""
+    delay: float | None = None
+    """It starts no sooner than this long after it was submitted."""
+    not_before: Moment | None = None
+    """It starts no sooner than then."""
+    dedup_key: str | None = None
+    """While the key is taken, another submit with it is answered with the first one's id and not queued."""
+    dedup_window: float | None = None
+    """How long the key stays taken; None: the backend's default."""
+    retry: RetryPolicy | None = None
+    """None: one attempt."""
+    store_result: bool = True
+    result_ttl: float | None = None
+    """How long the result is kept; None: the backend's default."""
+    headers: Mapping[str, Any] = field(default_factory=lambda: NO_HEADERS)
+    """The caller's own, handed to the handler's context."""
+    task_id: str | None = None
+    """The id to submit under; None: a fresh one."""
+    serializer: Literal["json", "msgpack"] = "json"
+
+    def __post_init__(self) -> None:
+        self.__dict__.update(_checked({name: getattr(self, name) for name in _CHECKS}))
+
+    @property
+    def level(self) -> Priority:
+        """The priority, never as a name."""
+        return Priority.parse(self.priority)
+
+    @property
+    def content_type(self) -> str:
+        """What the serializer writes."""
+        return _CONTENT_TYPES[self.serializer]
+
+    def merged(self, **changes: Unpack[OptionArguments]) -> TaskOptions:
+        """Return these options with ``changes`` over them; headers are replaced, not merged.
+
+        Raises:
+            InvalidOptionError: an unknown option, or a value outside what is allowed.
+        """
+        if not changes:
+            return self
+        values = _checked(changes)
+        for pair in _RIVALS:
+            for one, other in (pair, pair[::-1]):
+                if values.get(one) is not None:
+                    values.setdefault(other, None)
+        # Only what changes is checked: a submit with options of its own is on the hot path.
+        merged = object.__new__(TaskOptions)
+        merged.__dict__.update(self.__dict__, **values)
+        return merged
+
+
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: _value(name, value) for name, value in given.items()}
+    for one, other in _RIVALS:
+        if values.get(one) is not None and values.get(other) is not None:
+            raise InvalidOptionError(f"{one} and {other} say the same thing; give one of them", option=one)
+    return values
+
+
+def _value(name: str, value: Any) -> Any:
+    check = _CHECKS.get(name)
+    if check is None:
+        close = difflib.get_close_matches(name, _CHECKS, n=1)
+        guess = f"did you mean {close[0]}? " if close else ""
+        raise InvalidOptionError(f"task option {name!r} is unknown; {guess}known are: {', '.join(_CHECKS)}")
+    return None if value is None and name in _OPTIONAL else check(name, value)
+
+
+def _moment(option: str, value: Any) -> float:
+    if not isinstance(value, datetime):
+        return positive(option, value)
+    if value.tzinfo is None:
+        raise invalid(option, value, "a datetime with a time zone, such as datetime.now(timezone.utc)")
+    return value.timestamp()
+
+
+def _truth(option: str, value: Any) -> bool:
+    truth: bool = one_of(option, value, (True, False))
+    return truth
+
+
+def _policy(option: str, value: Any) -> RetryPolicy:
+    if not isinstance(value, RetryPolicy):
+        raise invalid(option, value, "a RetryPolicy, such as RetryPolicy(max_attempts=3)")
+    return value
+
+
+_CONTENT_TYPES: Final = {"json": "application/json", "msgpack": "application/x-msgpack"}
+
+_CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    "queue": text,
+    "priority": lambda _, value: Priority.parse(value),
+    "deadline_in": positive,
+    "deadline": _moment,
+    "run_timeout": positive,
+    "cancel_key": text,
+    "persistent_output": _truth,
+    "delay": not_negative,
+    "not_before": _moment,
+    "dedup_key": text,
+    "dedup_window": positive,
+    "retry": _policy,
+    "store_result": _truth,
+    "result_ttl": positive,
+    "headers": mapping,
+    "task_id": text,
+    "serializer": lambda option, value: one_of(option, value, tuple(_CONTENT_TYPES)),
+}
+
+_OPTIONAL: Final = frozenset(part.name for part in fields(TaskOptions) if part.default is None)
+
+DEFAULTS: Final = TaskOptions()
+"""The options of a task that says nothing."""

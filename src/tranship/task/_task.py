@@ -1,0 +1,189 @@
+"""The task: callable like its function, and everything needed to submit it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack
+
+from tranship.checks import text
+from tranship.envelope import Envelope
+from tranship.errors import ConfigurationError
+from tranship.task._context import TaskContext
+from tranship.task._models import Models
+from tranship.task._options import DEFAULTS, OptionArguments, TaskOptions
+from tranship.task._plan import Plan
+from tranship.task._signature import argument_error, make_stub, signature_of
+
+__all__ = ["AsyncTask", "SyncTask", "Task", "TaskCall", "named"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+def _take_anything(*args: Any, **kwargs: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCall(Generic[R_co]):
+    """A task with its arguments, checked and ready to be submitted. Made by :meth:`Task.call`."""
+
+    task: Task[..., R_co]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+class Task(Generic[P, R_co]):
+    """What a client submits and a worker runs. ``P``: the parameters; ``R_co``: the type of the result.
+
+    Made by :func:`~tranship.task.task` (an :class:`AsyncTask` or a :class:`SyncTask`) or by :func:`named`.
+
+    Attributes:
+        name: under which workers know it.
+        function: what was decorated; None for a task that is defined elsewhere.
+        is_async: whether the function is a coroutine function.
+        options_set: how it is submitted.
+        task_type: groups tasks for a worker's ``task_type_limits``; None: no group.
+    """
+
+    is_async = False
+    # Of a task that is defined elsewhere; one with a function has its own.
+    _stub: Callable[..., None] = staticmethod(_take_anything)
+    _signature = signature_of(_take_anything)
+    _models: Models | None = None
+
+    def __init__(self, name: str, options: TaskOptions, *, function: Any = None, task_type: str | None = None) -> None:
+        self.name = text("name", name)
+        self.options_set = options
+        self.function = function
+        self.task_type = task_type
+        self._plan = Plan(self.name, options)
+        if function is None:
+            return
+        # Attributes of the function stay where they are: one named "call" would hide ours.
+        update_wrapper(self, function, updated=())
+        self._signature = signature_of(function)
+        self._stub = make_stub(self._signature)
+        self._models = Models(self.name, function, self._signature)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call the function here and now; no broker is involved.
+
+        Raises:
+            ConfigurationError: the task is defined elsewhere.
+        """
+        if self.function is None:
+            raise ConfigurationError(f"task {self.name} is defined elsewhere and cannot be called here; submit it")
+        return self.function(*args, **kwargs)
+
+    def options(self, **changes: Unpack[OptionArguments]) -> Self:
+        """Return the same task with other options; this one stays as it is.
+
+        Raises:
+            InvalidOptionError: an unknown option, or a value outside what is allowed.
+        """
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.options_set = self.options_set.merged(**changes)
+        other._plan = Plan(self.name, other.options_set)
+        return other
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R_co]:
+        """Return the task with its arguments, for ``submit`` and ``submit_many``.
+
+        Raises:
+            InvalidArgumentsError: the arguments do not fit the signature.
+        """
+        self.check(args, kwargs)
+        return TaskCall(self, args, kwargs)
+
+    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Do nothing, if the arguments fit the signature; a task defined elsewhere takes anything.
+
+        Raises:
+            InvalidArgumentsError: they do not.
+        """
+        try:
+            self._stub(*args, **kwargs)
+        except TypeError as error:
+            raise argument_error(self.name, self._signature, args, kwargs, error) from None
+
+    def envelope(
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        now: float,
+        options: TaskOptions | None = None,
+        reply_to: str | None = None,
+        parent: TaskContext | None = None,
+    ) -> Envelope:
+        """Return the envelope of one call. The arguments are not checked here.
+
+        Args:
+            args, kwargs: the task's own arguments.
+            now: the epoch seconds that relative options count from.
+            options: instead of the task's own.
+            reply_to: the backend's address for results.
+            parent: the task that submits this one; its deadline and its root are handed down.
+        """
+        plan = self._plan if options is None else Plan(self.name, options)
+        return plan.envelope(args, kwargs, now, reply_to, parent)
+
+    def coerce(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Return decoded arguments with pydantic models and dataclasses where the function expects them.
+
+        Raises:
+            InvalidArgumentsError: they do not fit the signature, or data is no such model.
+        """
+        self.check(args, kwargs)
+        return self._models.coerce(args, kwargs) if self._models else (args, kwargs)
+
+    def coerce_result(self, value: Any) -> Any:
+        """Return a decoded result as the model or dataclass that the function is annotated to return.
+
+        Raises:
+            InvalidArgumentsError: it is no such model.
+        """
+        return self._models.coerce_result(value) if self._models else value
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class AsyncTask(Task[P, R]):
+    """A task made of an ``async def``: it runs on the worker's event loop."""
+
+    is_async = True
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Call the function here and now; no broker is involved."""
+        coroutine: Coroutine[Any, Any, R] = self.function(*args, **kwargs)
+        return coroutine
+
+
+class SyncTask(Task[P, R]):
+    """A task made of a ``def``: it runs in a thread of the worker."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function here and now; no broker is involved."""
+        result: R = self.function(*args, **kwargs)
+        return result
+
+
+def named(name: str, **options: Unpack[OptionArguments]) -> Task[..., Any]:
+    """Return the task of that name at workers elsewhere, whatever language or library they are written in.
+
+    Raises:
+        InvalidOptionError: an empty name, an unknown option, or a value outside what is allowed.
+    """
+    return Task(name, DEFAULTS.merged(**options))
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Whether calling ``function`` gives a coroutine; an object with an ``async def __call__`` counts."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)

@@ -1,0 +1,234 @@
+"""The tools of a case about client or worker, and the decorators that make such cases.
+
+::
+
+    class ResultCases:
+        @facade_case("result_set_before_wait", level="core", rationale="...")
+        async def test_result_set_before_wait(self, desk: Desk) -> None:
+            client = await desk.client()
+            await desk.work(add)
+            handle = await client.submit(add, 1, 2)
+            assert await handle.result(5) == 3
+
+makes the cases ``result_set_before_wait[async]`` and ``result_set_before_wait[blocking]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sized
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from tranship.client import AsyncClient
+from tranship.ports import Capability
+from tranship.registry import Registry
+from tranship.settings import BrokerURL, Settings
+from tranship.sync import Client
+from tranship.task import Task
+from tranship.testing.background import BackgroundWorker
+from tranship.testing.case import CaseLevel, CaseTest, case
+from tranship.testing.facades import FacadeClient, in_thread
+from tranship.testing.faults import Faults, FaultyRegistry
+from tranship.testing.lab import Lab
+from tranship.worker import Worker
+
+__all__ = ["Desk", "Kind", "facade_case", "worker_case"]
+
+Kind = Literal["async", "blocking"]
+KINDS: tuple[Kind, ...] = ("async", "blocking")
+
+
+class Desk:
+    """The tools of one case of client or worker: clients of one kind and workers, on the lab's namespace.
+
+    Attributes:
+        lab: the case's lab.
+        client_faults, worker_faults: what is to go wrong for all clients, and for all workers.
+    """
+
+    def __init__(self, lab: Lab, kind: Kind) -> None:
+        self.lab = lab
+        self.kind = kind
+        self.client_faults = Faults()
+        self.worker_faults = Faults()
+        self._clients: list[FacadeClient] = []
+        self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
+        self._threads: list[BackgroundWorker] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for background in self._threads:
+            background.worker.stop(hurry=True)
+        for worker, _ in self._workers:
+            worker.stop(hurry=True)
+        for _, serving in self._workers:
+            await self.lab.wait_for(serving, 10.0)
+        for background in self._threads:
+            await in_thread(background.stop)
+        for client in self._clients:
+            await client.close()
+        if kind is None:
+            for _, serving in self._workers:
+                assert serving.done(), "a worker does not stop"
+                serving.result()
+
+    def make_client(self, *, lease: float | None = None, kind: Kind | None = None, **settings: Any) -> FacadeClient:
+        """Return a client that is not opened; it is closed at the end. ``settings`` are those of the client."""
+        url = self._url(lease)
+        make = Client if (kind or self.kind) == "blocking" else AsyncClient
+        client = FacadeClient(make(settings=self._settings(url, settings), registry=self.registry(self.client_faults)))
+        self._clients.append(client)
+        return client
+
+    async def client(self, **options: Any) -> FacadeClient:
+        """Return an open client; options as for :meth:`make_client`."""
+        return await self.make_client(**options).open()
+
+    def registry(self, faults: Faults) -> Registry:
+        """A registry that opens the harness's backends, with faults."""
+        return FaultyRegistry(self.lab.harness.make_backend, faults)
+
+    def make_worker(self, *tasks: Task[..., Any], lease: float | None = None, **options: Any) -> Worker:
+        """Return a worker that is not at work; options are those of Worker, and its settings."""
+        url = self._url(lease)
+        own = {name: options.pop(name) for name in ("queues", "name") if name in options}
+        settings = self._settings(url, {"shutdown_timeout": 5.0, **options})
+        return Worker(settings=settings, tasks=tasks, registry=self.registry(self.worker_faults), **own)
+
+    async def work(self, *tasks: Task[..., Any], **options: Any) -> Worker:
+        """Return a worker that is at work on the case's loop; options as for :meth:`make_worker`."""
+        worker = self.make_worker(*tasks, **options)
+        serving = self.lab.start(worker.serve())
+        self._workers.append((worker, serving))
+        await self.lab.eventually(lambda: _ready(worker, serving), "the worker is ready")
+        return worker
+
+    async def stop(self, worker: Worker, *, hurry: bool = False) -> None:
+        """Stop a worker of :meth:`work` and return when it has ended."""
+        worker.stop(hurry=hurry)
+        for one, serving in self._workers:
+            if one is worker:
+                await self.lab.wait_for(serving, 20.0)
+                assert serving.done(), f"{worker!r} does not stop"
+                serving.result()
+
+    async def work_in_thread(self, *tasks: Task[..., Any], **options: Any) -> Worker:
+        """Return a worker that is at work on a loop and in a thread of its own."""
+        background = BackgroundWorker(self.make_worker(*tasks, **options))
+        self._threads.append(background)
+        await in_thread(background.start)
+        return background.worker
+
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Return when ``condition`` is true, or fail."""
+
+        async def true() -> bool:
+            return condition()
+
+        await self.lab.eventually(true, what)
+
+    async def until_called(self, verb: str, times: int) -> None:
+        """Return when clients have called ``verb`` this often, or fail."""
+        await self.until(lambda: self.client_faults.calls[verb] >= times, f"{times} calls of {verb}")
+
+    async def until_long(self, things: Sized, count: int) -> None:
+        """Return when there are ``count`` things, such as runs of a task, or fail."""
+        await self.until(lambda: len(things) >= count, f"{count} of them")
+
+    def _url(self, lease: float | None) -> str:
+        return self.lab.url() if lease is None else self.lab.url(lease=lease)
+
+    def _settings(self, url: str, given: dict[str, Any]) -> Settings:
+        # Nothing of the environment or of a file.
+        if "result_url" in given:
+            given = {**given, "result_url": BrokerURL.parse(given["result_url"])}
+        return Settings(broker_url=BrokerURL.parse(url), **given)
+
+
+async def _ready(worker: Worker, serving: asyncio.Task[None]) -> bool:
+    if serving.done():
+        serving.result()
+    return worker.status().ready
+
+
+Body = Callable[[Any, Desk], Awaitable[None]]
+
+
+class _FacadeCase:
+    """A body that becomes one case per facade in the class it is written in."""
+
+    def __init__(self, body: Body, kinds: Collection[Kind], described: dict[str, Any]) -> None:
+        self._body = body
+        self._kinds = kinds
+        self._described = described
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        for kind in self._kinds:
+            case_id = f"{name.removeprefix('test_')}[{kind}]"
+            body = _bound(self._body, kind, f"test_{case_id}")
+            setattr(owner, f"test_{case_id}", case(case_id, **self._described)(body))
+        delattr(owner, name)
+
+
+def facade_case(
+    case_id: str,
+    *,
+    level: CaseLevel,
+    rationale: str,
+    needs: Collection[Capability] = (),
+    limit: float = 30.0,
+    kinds: Collection[Kind] = KINDS,
+) -> Callable[[Body], Any]:
+    """Make the decorated async method ``test_<case_id>(self, desk)`` a case for each facade.
+
+    Args:
+        case_id, level, rationale, needs, limit: as for :func:`~tranship.testing.case.case`.
+        kinds: only these facades, where the other has nothing like it.
+    """
+
+    def decorate(body: Body) -> _FacadeCase:
+        name = getattr(body, "__name__", "")
+        if name != f"test_{case_id}":
+            raise ValueError(f"the method of case {case_id!r} is named {name!r}; name it 'test_{case_id}'")
+        described = {"level": level, "rationale": rationale, "needs": needs, "limit": limit}
+        return _FacadeCase(body, kinds, described)
+
+    return decorate
+
+
+def worker_case(
+    case_id: str,
+    *,
+    level: CaseLevel,
+    rationale: str,
+    needs: Collection[Capability] = (),
+    limit: float = 30.0,
+) -> Callable[[Body], CaseTest]:
+    """Make the decorated async method ``test_<case_id>(self, desk)`` one case; its clients are asynchronous.
+
+    Args:
+        case_id, level, rationale, needs, limit: as for :func:`~tranship.testing.case.case`.
+    """
+
+    def decorate(body: Body) -> CaseTest:
+        bound = _bound(body, "async", getattr(body, "__name__", ""))
+        return case(case_id, level=level, rationale=rationale, needs=needs, limit=limit)(bound)
+
+    return decorate
+
+
+def _bound(body: Body, kind: Kind, name: str) -> Callable[[Any, Lab], Awaitable[None]]:
+    async def run(suite: Any, lab: Lab) -> None:
+        async with Desk(lab, kind) as desk:
+            await body(suite, desk)
+
+    run.__name__ = name
+    run.__qualname__ = f"{body.__qualname__}[{kind}]"
+    run.__module__ = body.__module__
+    run.__doc__ = body.__doc__
+    return run

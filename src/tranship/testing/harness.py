@@ -1,0 +1,87 @@
+"""What a backend author gives to the kit: how to reach the broker, and what can be done to it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
+
+from tranship.ports import Backend
+from tranship.settings import BrokerURL
+
+__all__ = ["Harness"]
+
+T = TypeVar("T")
+
+
+class Harness:
+    """One broker under test. ``Harness("redis://localhost/0")`` is enough for a backend that is installed.
+
+    Override what your broker can do more: :meth:`restart`, :meth:`pause`, :meth:`connections`,
+    :attr:`refused_url`; and :meth:`make_backend` for a backend that no registry knows. Each of them left
+    alone skips the cases that need it, with that reason.
+
+    Args:
+        url: where the broker is. The kit adds ``namespace`` and other options to it.
+    """
+
+    refused_url: str | None = None
+    """A URL of the same broker that it must refuse for good: wrong password, no rights."""
+
+    stress: bool = False
+    """Whether pytest runs the cases of level ``stress``, too; they take a minute or more."""
+    patience: float = 8.0
+    """Seconds after which something that must happen has not happened. Generous: test machines are busy."""
+
+    def __init__(self, url: str) -> None:
+        self.base_url = url
+        self._shared = _Shared()
+
+    def url(self, namespace: str, options: Mapping[str, Any]) -> str:
+        """Return the full URL for one namespace with these options."""
+        return BrokerURL.parse(self.base_url).with_options(namespace=namespace, **options).reveal()
+
+    def make_backend(self, url: str) -> Backend:
+        """Return a backend for ``url`` that is not opened yet."""
+        from tranship.registry import Registry
+
+        return Registry().create(url, shared=self.shared)
+
+    def shared(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return the state of an embedded backend, made by whoever comes first; one per harness."""
+        return self._shared.get(key, make)
+
+    async def restart(self) -> None:
+        """Stop the broker without warning and start it again with its data; return when it answers."""
+        raise NotImplementedError
+
+    async def pause(self) -> None:
+        """Freeze the broker: connections stay open, nothing is answered."""
+        raise NotImplementedError
+
+    async def resume(self) -> None:
+        """End :meth:`pause`."""
+        raise NotImplementedError
+
+    async def connections(self) -> int | None:
+        """How many connections the broker has from anywhere; None: it cannot tell."""
+        return None
+
+    def can(self, name: str) -> bool:
+        """Whether the author has overridden the method ``name``."""
+        return getattr(type(self), name) is not getattr(Harness, name)
+
+
+class _Shared:
+    """Mutable state: what was made, by key, changed only under the lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = make()
+            found: T = self._made[key]
+            return found

@@ -1,0 +1,109 @@
+"""Fixtures for tests of one's own tasks, loaded by pytest wherever tranship is installed.
+
+::
+
+    def test_resize(tranship_client, tranship_worker):
+        tranship_worker(resize)
+        assert tranship_client.submit(resize, "a.png", width=64).result(timeout=5) == "a-64.png"
+
+Importing this module costs nothing: each fixture imports what it needs when a test asks for it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from tranship.sync import Client
+    from tranship.task import Task
+    from tranship.testing.services import Recipe, Service
+    from tranship.worker import Worker
+
+__all__ = ["StartWorker", "tranship_client", "tranship_recipes", "tranship_service", "tranship_url", "tranship_worker"]
+
+
+class StartWorker(Protocol):
+    """What :func:`tranship_worker` gives."""
+
+    def __call__(self, *tasks: Task[..., Any], **options: Any) -> Worker:
+        """Start a worker for ``tasks``; ``options`` are those of :class:`~tranship.Worker`."""
+
+
+@pytest.fixture
+def tranship_url() -> str:
+    """URL of a broker in memory that this test has to itself.
+
+    Override it to run the same tests on another broker.
+    """
+    return f"memory://test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def tranship_client(tranship_url: str) -> Iterator[Client]:
+    """A blocking client of :func:`tranship_url`; closed after the test."""
+    from tranship.sync import Client
+
+    # Also the result store: the environment's must not slip in.
+    with Client(tranship_url, result_url=tranship_url) as client:
+        yield client
+
+
+@pytest.fixture
+def tranship_worker(tranship_url: str) -> Iterator[StartWorker]:
+    """Start workers on :func:`tranship_url`: ``tranship_worker(resize, crop, max_concurrent_tasks=2)``.
+
+    Each runs in a thread of this process, is ready when the call returns, and is stopped after the test:
+    running tasks get five seconds (``shutdown_timeout``). What made a worker stop by itself is raised then.
+    """
+    import contextlib
+
+    from tranship.testing.background import BackgroundWorker
+    from tranship.worker import Worker
+
+    with contextlib.ExitStack() as workers:
+
+        def start(*tasks: Task[..., Any], **options: Any) -> Worker:
+            worker = Worker(
+                tranship_url, tasks=tasks, **{"result_url": tranship_url, "shutdown_timeout": 5.0, **options}
+            )
+            workers.enter_context(BackgroundWorker(worker))
+            return worker
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def tranship_recipes() -> Sequence[Recipe]:
+    """The servers that :func:`tranship_service` can start; override it to add your own."""
+    from tranship.testing.services import RECIPES
+
+    return RECIPES
+
+
+@pytest.fixture(scope="session")
+def tranship_service(tranship_recipes: Sequence[Recipe]) -> Iterator[Callable[[str], Service]]:
+    """Start a real server by name, once for the session: ``tranship_service("redis").url``.
+
+    Where there is none the test is skipped with the reason; it fails when ``TRANSHIP_TEST_REQUIRE`` names it.
+    """
+    from tranship.testing.services import ServiceFinder, ServiceNotFound
+
+    finder = ServiceFinder(tranship_recipes)
+    services: dict[str, Service] = {}
+
+    def service(name: str) -> Service:
+        if name not in services:
+            try:
+                services[name] = finder.find(name)
+            except ServiceNotFound as error:
+                (pytest.fail if name in finder.required else pytest.skip)(str(error))
+        services[name].start()
+        return services[name]
+
+    yield service
+    for started in services.values():
+        started.close()

@@ -1,0 +1,46 @@
+"""Real servers for tests, found or started, and harmed on purpose.
+
+::
+
+    with ProcessService(recipe) as server:
+        client = Client(server.url)
+        server.kill()
+        ...
+        server.restart()          # same port, same data
+
+Where a server comes from, first match wins: ``TRANSHIP_TEST_<NAME>_URL``; a local binary
+(``TRANSHIP_TEST_<NAME>_BIN``, else on PATH), started on a free port; a container where Docker answers;
+the system's packages where we are root on Debian or Ubuntu (``TRANSHIP_TEST_INSTALL=0`` forbids it).
+``TRANSHIP_TEST_REQUIRE=a,b`` makes "not found" a failure where it is a skip otherwise.
+"""
+
+from tranship.testing.services._contract import (
+    Launch,
+    Place,
+    Recipe,
+    Service,
+    ServiceFailed,
+    ServiceNotFound,
+    accepts,
+    free_port,
+)
+from tranship.testing.services._external import ExternalService
+from tranship.testing.services._finder import EMBEDDED, RECIPES, ServiceFinder, find_service
+from tranship.testing.services._process import ProcessService
+
+__all__ = [
+    "EMBEDDED",
+    "RECIPES",
+    "ExternalService",
+    "Launch",
+    "Place",
+    "ProcessService",
+    "Recipe",
+    "Service",
+    "ServiceFailed",
+    "ServiceFinder",
+    "ServiceNotFound",
+    "accepts",
+    "find_service",
+    "free_port",
+]

@@ -1,0 +1,116 @@
+"""Finds a server for the tests: given, installed, in a container, or installed now."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+
+from tranship.errors import ConfigurationError
+from tranship.testing.services._contract import Recipe, Service, ServiceNotFound
+from tranship.testing.services._external import ExternalService
+from tranship.testing.services._packages import apt_install, apt_refusal, docker_answers
+from tranship.testing.services._process import ProcessService
+
+__all__ = ["EMBEDDED", "RECIPES", "ServiceFinder", "find_service"]
+
+EMBEDDED = frozenset({"memory", "sqlite"})
+"""Brokers that need no server: always there."""
+
+RECIPES: Sequence[Recipe] = ()
+"""Servers the kit knows by itself. Each comes with its plugin; tests may bring their own."""
+
+
+class ServiceFinder:
+    """Knows recipes and an environment; hands out services that are not started yet.
+
+    Args:
+        recipes: what can be found.
+        environ: where ``TRANSHIP_TEST_*`` and PATH are read; by default the process's.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe] = RECIPES, *, environ: Mapping[str, str] | None = None) -> None:
+        self._recipes = {recipe.name: recipe for recipe in recipes}
+        self._environ = os.environ if environ is None else environ
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Names in ``TRANSHIP_TEST_REQUIRE``: not found is a failure then, not a skip."""
+        names = self._environ.get("TRANSHIP_TEST_REQUIRE", "").split(",")
+        return frozenset(name.strip().lower() for name in names if name.strip())
+
+    def check_required(self) -> None:
+        """Raise ConfigurationError when a required name can never be found, such as a misspelt one."""
+        known = EMBEDDED | self._recipes.keys()
+        if unknown := sorted(self.required - known):
+            raise ConfigurationError(
+                f"TRANSHIP_TEST_REQUIRE names {', '.join(unknown)}, which no test here can use; "
+                f"known are {', '.join(sorted(known))}."
+            )
+
+    def find(self, name: str) -> Service:
+        """Return the service from the first provider that has it.
+
+        In this order: ``TRANSHIP_TEST_<NAME>_URL``; a binary (``TRANSHIP_TEST_<NAME>_BIN``, else on PATH);
+        a container where Docker answers; the system's packages where we are root on Debian or Ubuntu.
+
+        Raises:
+            ServiceNotFound: none has it; the message gives each one's reason.
+        """
+        if url := self._environ.get(self._variable(name, "URL")):
+            return ExternalService(name, url)
+        recipe = self._recipe(name)
+        reasons = []
+        for provide in (self._from_binary, self._from_container, self._from_packages):
+            found = provide(recipe)
+            if not isinstance(found, str):
+                return found
+            reasons.append(found)
+        raise ServiceNotFound(f"No {name!r} server for the tests: {'; '.join(reasons)}.")
+
+    def _recipe(self, name: str) -> Recipe:
+        if recipe := self._recipes.get(name):
+            return recipe
+        known = ", ".join(sorted(self._recipes)) or "none yet"
+        raise ServiceNotFound(
+            f"No {name!r} server for the tests: {self._variable(name, 'URL')} is not set and "
+            f"there is no recipe of that name (known: {known})."
+        )
+
+    def _from_binary(self, recipe: Recipe) -> Service | str:
+        variable = self._variable(recipe.name, "BIN")
+        if given := self._environ.get(variable):
+            binary = self._which(given)
+            return ProcessService(recipe, binary) if binary else f"{variable}={given} is not an executable file"
+        for candidate in recipe.binaries:
+            if binary := self._which(candidate):
+                return ProcessService(recipe, binary)
+        return f"{variable} is not set and {' or '.join(recipe.binaries)} is not on PATH"
+
+    def _from_container(self, recipe: Recipe) -> Service | str:
+        if recipe.container is None:
+            return "no container is known for it"
+        if not docker_answers(self._environ):
+            return "Docker does not answer"
+        return recipe.container()
+
+    def _from_packages(self, recipe: Recipe) -> Service | str:
+        if not recipe.packages:
+            return "no system package is known for it"
+        if refusal := apt_refusal(self._environ):
+            return f"system packages are not installed here ({refusal})"
+        return apt_install(recipe.packages) or self._from_binary(recipe)
+
+    def _which(self, binary: str) -> str | None:
+        return shutil.which(binary, path=self._environ.get("PATH"))
+
+    @staticmethod
+    def _variable(name: str, suffix: str) -> str:
+        return f"TRANSHIP_TEST_{name.upper().replace('-', '_')}_{suffix}"
+
+
+def find_service(
+    name: str, *, recipes: Sequence[Recipe] = RECIPES, environ: Mapping[str, str] | None = None
+) -> Service:
+    """Find one service, not started; see :meth:`ServiceFinder.find`."""
+    return ServiceFinder(recipes, environ=environ).find(name)

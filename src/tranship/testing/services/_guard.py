@@ -1,0 +1,48 @@
+"""Kills a process group when the process that started it is gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+__all__ = ["Guard"]
+
+# Blocks on standard input, which ends when our process dies; the parent's id is the second witness, for when
+# a forked child of ours has inherited the pipe and keeps it open.
+_SCRIPT = """
+import os, select, signal, sys
+group, parent = int(sys.argv[1]), int(sys.argv[2])
+while os.getppid() == parent:
+    if select.select([0], [], [], 1.0)[0]:
+        if os.read(0, 1):
+            sys.exit()
+        break
+try:
+    os.killpg(group, signal.SIGKILL)
+except OSError:
+    pass
+if sys.argv[3]:
+    import shutil
+    shutil.rmtree(sys.argv[3], ignore_errors=True)
+"""
+
+
+class Guard:
+    """A tiny process that kills group ``pgid`` as soon as ours is dead, whatever killed it, and deletes ``litter``.
+
+    A death signal of the kernel would do on Linux only, and fires when the starting *thread* ends.
+    """
+
+    def __init__(self, pgid: int, litter: str = "") -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _SCRIPT, str(pgid), str(os.getpid()), litter],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def dismiss(self) -> None:
+        """Tell the guard that its group is taken care of."""
+        self._process.communicate(b".")

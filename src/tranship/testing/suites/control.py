@@ -1,0 +1,227 @@
+"""What a control channel promises: a cancel that outlives everybody, and signals that arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from tranship.envelope import TaskState
+from tranship.ports import Backend, Capability, Command, Heartbeat, Signal, Tombstone, Verdict
+from tranship.testing.case import case
+from tranship.testing.lab import Lab
+
+__all__ = ["ControlSuite"]
+
+_CONTROL = frozenset({Capability.CONTROL})
+_SIGNAL_BOUND = 2.0
+"""Twice the contract's second."""
+
+_PATIENCE = 5.0
+
+
+class _Cancelling:
+    """Tombstones."""
+
+    @case("cancel_pending_by_key", level="capability", needs=_CONTROL, rationale="all of a job's tasks, and no others")
+    async def test_cancel_pending_by_key(self, lab: Lab) -> None:
+        """Three with the key, one with another, one without: what was removed is not delivered, the others are."""
+        backend, worker = await lab.open(), await lab.open()
+        doomed = await lab.submit(backend, *lab.messages(3, cancel_key="job-7"))
+        spared = await lab.submit(backend, lab.message(cancel_key="job-8"), lab.message())
+        report = await backend.control().cancel([_tombstone("job-7")])
+        assert set(report.removed) <= set(doomed), "the cancel removed tasks without its key"
+        left = [one for one in doomed if one not in report.removed]
+        consumer = worker.consumer(["q"])
+        assert sorted(await lab.drain(consumer, len(spared + left))) == sorted(spared + left)
+        await lab.quiet(consumer, 0.2)
+        if backend.capabilities.has(Capability.RESULTS):
+            read = await worker.results().get_many(list(report.removed))
+            assert [one.state for one in read] == [TaskState.CANCELLED] * len(report.removed)
+        feed = await _Feed.open(worker, "w-1")
+        assert feed.tombstones() == {"job-7"}, "workers must hear of it for what the broker could not remove"
+
+    @case("cancel_running_signalled", level="capability", needs=_CONTROL, rationale="a running task hears of it now")
+    async def test_cancel_running_signalled(self, lab: Lab) -> None:
+        """A held task is not taken from its owner; every listener is told within the bound, on its loop."""
+        backend, first, second = await lab.open(), await lab.open(), await lab.open()
+        feeds = [await _Feed.open(first, "w-1"), await _Feed.open(second, "w-2")]
+        (task_id,) = await lab.submit(backend, lab.message())
+        consumer = first.consumer(["q"])
+        held = await lab.receive(consumer)
+        started = time.monotonic()
+        report = await backend.control().cancel([_tombstone(task_id, kind="id")])
+        assert list(report.removed) == []
+        for feed in feeds:
+            await feed.until(task_id)
+        assert time.monotonic() - started < _SIGNAL_BOUND
+        await lab.settle(consumer, Verdict.ACK, *held)
+
+    @case(
+        "cancel_survives_worker_restart",
+        level="capability",
+        needs=_CONTROL,
+        rationale="a worker that starts after the cancel must not run the task",
+    )
+    async def test_cancel_survives_worker_restart(self, lab: Lab) -> None:
+        """Nobody listens when it is said, who said it leaves; whoever listens later knows before listen returns."""
+        canceller = await lab.open()
+        await canceller.control().cancel([_tombstone("job-7"), _tombstone("id-1", kind="id")])
+        await canceller.aclose()
+        for worker in ("w-1", "w-2"):
+            backend = await lab.open()
+            feed = await _Feed.open(backend, worker)
+            assert feed.tombstones() == {"job-7", "id-1"}, f"{worker} was synced without knowing"
+            await backend.aclose()
+
+    @case(
+        "cancel_survives_canceller",
+        level="capability",
+        needs=_CONTROL | {Capability.DURABLE, Capability.CROSS_PROCESS},
+        rationale="what was cancelled stays cancelled when the canceller is killed and the broker restarts",
+        limit=60,
+    )
+    async def test_cancel_survives_canceller(self, lab: Lab) -> None:
+        """A process cancels, says so, is killed; the broker restarts where it can."""
+        child = await lab.child("cancel", url=lab.url(), kind="key", value="job-7", expires=time.time() + 600)
+        assert await child.line() == []
+        await child.kill()
+        if lab.harness.can("restart"):
+            await lab.harness.restart()
+        feed = await _Feed.open(await lab.open(), "w-1")
+        assert feed.tombstones() == {"job-7"}
+
+    @case("cancel_key_ttl", level="capability", needs=_CONTROL, rationale="tomorrow's job may have yesterday's key")
+    async def test_cancel_key_ttl(self, lab: Lab) -> None:
+        """After its time nobody is told any more, and new tasks with the key are delivered."""
+        backend = await lab.open()
+        await backend.control().cancel([_tombstone("job-7", seconds=1.0), _tombstone("job-8")])
+
+        async def forgotten() -> bool:
+            listener = await lab.open()
+            feed = await _Feed.open(listener, "w-1")
+            await listener.aclose()
+            assert "job-8" in feed.tombstones()
+            return "job-7" not in feed.tombstones()
+
+        assert not await forgotten(), "the tombstone was gone at once"
+        await lab.eventually(forgotten, "a tombstone ends with its time")
+        ids = await lab.submit(backend, lab.message(cancel_key="job-7"))
+        assert await lab.drain(backend.consumer(["q"]), 1) == ids
+
+    @case(
+        "cancel_after_done_noop",
+        level="capability",
+        needs=_CONTROL | {Capability.RESULTS},
+        rationale="a cancel that comes too late must not rewrite what happened",
+    )
+    async def test_cancel_after_done_noop(self, lab: Lab) -> None:
+        """The result of a finished task stays."""
+        backend = await lab.open()
+        (task_id,) = await lab.submit(backend, lab.message(cancel_key="job-7"))
+        await lab.drain(backend.consumer(["q"]), 1)
+        assert list(await backend.results().put([lab.result(task_id, 1)])) == [True]
+        report = await backend.control().cancel([_tombstone("job-7"), _tombstone(task_id, kind="id")])
+        assert list(report.removed) == []
+        (read,) = await backend.results().get_many([task_id])
+        assert read.state is TaskState.SUCCESS
+
+
+class _Signalling:
+    """Live signals."""
+
+    @case("command_reaches_destination", level="capability", needs=_CONTROL, rationale="one worker is told, or all are")
+    async def test_command_reaches_destination(self, lab: Lab) -> None:
+        """To one by name: the other hears only what is for all, which comes after it."""
+        backend, first, second = await lab.open(), await lab.open(), await lab.open()
+        one, two = await _Feed.open(first, "w-1"), await _Feed.open(second, "w-2")
+        await backend.control().send(Command(name="set", arguments={"limit": 3}, destination=["w-1"]))
+        await backend.control().send(Command(name="ping"))
+        for feed in (one, two):
+            await feed.until("ping")
+        assert one.commands() == {"set": {"limit": 3}, "ping": {}}
+        assert set(two.commands()) == {"ping"}
+
+    @case("control_feed_ends", level="capability", needs=_CONTROL, rationale="a closed worker must not be called back")
+    async def test_control_feed_ends(self, lab: Lab) -> None:
+        """After aclose the sink is not called any more, while another one still is."""
+        backend, gone, there = await lab.open(), await lab.open(), await lab.open()
+        silent, witness = await _Feed.open(gone, "w-1"), await _Feed.open(there, "w-2")
+        await gone.aclose()
+        await backend.control().send(Command(name="ping"))
+        await witness.until("ping")
+        assert silent.commands() == {}
+
+    @case(
+        "worker_heartbeats", level="capability", needs=_CONTROL, rationale="an operator sees who is there and what runs"
+    )
+    async def test_worker_heartbeats(self, lab: Lab) -> None:
+        """The latest beat of each, by name; who says ``stopping`` is gone."""
+        backend, other = await lab.open(), await lab.open()
+        await backend.control().beat(_beat("w-2", running=["a"]))
+        await other.control().beat(_beat("w-1"))
+        await backend.control().beat(_beat("w-2", running=["b", "c"]))
+        inspector = other.inspector()
+        beats = [(beat.worker, list(beat.running), list(beat.queues)) for beat in await inspector.workers()]
+        assert beats == [("w-1", [], ["q"]), ("w-2", ["b", "c"], ["q"])]
+        await other.control().beat(_beat("w-1", stopping=True))
+        assert [beat.worker for beat in await inspector.workers()] == ["w-2"]
+
+
+class ControlSuite(_Cancelling, _Signalling):
+    """Everything about cancels, commands and heartbeats."""
+
+
+class _Feed:
+    """A sink that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self._signals: list[Signal] = []
+        self._news = asyncio.Event()
+
+    @classmethod
+    async def open(cls, backend: Backend, worker: str) -> _Feed:
+        """Listen as ``worker``."""
+        feed = cls()
+        await backend.control().listen(feed.take, worker=worker)
+        return feed
+
+    def take(self, signals: Sequence[Signal]) -> None:
+        """Remember them; the backend calls this."""
+        self._signals += signals
+        self._news.set()
+
+    def tombstones(self) -> set[str]:
+        """The ids and keys of all tombstones so far."""
+        return {signal.value for signal in self._signals if isinstance(signal, Tombstone)}
+
+    def commands(self) -> dict[str, object]:
+        """Arguments by name of all commands so far."""
+        return {signal.name: dict(signal.arguments) for signal in self._signals if isinstance(signal, Command)}
+
+    async def until(self, told: str) -> None:
+        """Return when the tombstone or the command ``told`` has come, or fail after a bound."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while told not in self.tombstones() | set(self.commands()):
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"nobody was told of {told!r} within {_PATIENCE} s") from None
+
+
+def _tombstone(value: str, *, kind: str = "key", seconds: float = 600.0) -> Tombstone:
+    return Tombstone(kind=kind, value=value, expires=time.time() + seconds)
+
+
+def _beat(worker: str, *, running: Sequence[str] = (), stopping: bool = False) -> Heartbeat:
+    return Heartbeat(
+        worker=worker,
+        host="here",
+        pid=1,
+        queues=["q"],
+        running=running,
+        limit=10,
+        at=time.time(),
+        stopping=stopping,
+    )

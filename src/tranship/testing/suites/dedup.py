@@ -1,0 +1,97 @@
+"""The same task twice: by its id, by its dedup key."""
+
+from __future__ import annotations
+
+from tranship.envelope import Receipt
+from tranship.ports import Capability, Verdict
+from tranship.testing.case import case
+from tranship.testing.lab import Lab, ids_of
+
+__all__ = ["DedupCases"]
+
+
+class DedupCases:
+    """Part of the submitter's suite."""
+
+    @case(
+        "submit_again_is_recognised",
+        level="capability",
+        needs={Capability.RETRY_SAFE},
+        rationale="after an answer that was lost the core submits again; the task must not run twice",
+    )
+    async def test_submit_again_is_recognised(self, lab: Lab) -> None:
+        """The same message again with check_id: while queued, while held, and when new."""
+        backend = await lab.open()
+        first, again = lab.message(id="same-1"), lab.message(id="same-1", check_id=True)
+        await lab.submit(backend, first)
+        assert await backend.submitter().submit([again]) == [Receipt("same-1", duplicate_of="same-1")]
+        consumer = backend.consumer(["q"])
+        held = await lab.receive(consumer)
+        assert await backend.submitter().submit([again]) == [Receipt("same-1", duplicate_of="same-1")]
+        await lab.settle(consumer, Verdict.ACK, *held)
+        await lab.quiet(consumer, 0.2)
+        fresh = await lab.submit(backend, lab.message(check_id=True))
+        assert await lab.drain(consumer, 1) == fresh
+
+    @case(
+        "submit_again_after_result",
+        level="capability",
+        needs={Capability.RETRY_SAFE, Capability.RESULTS},
+        rationale="the task may have finished before the submitter tries again",
+    )
+    async def test_submit_again_after_result(self, lab: Lab) -> None:
+        """A task that has a result is recognised too."""
+        backend = await lab.open()
+        (task_id,) = await lab.submit(backend, lab.message())
+        consumer = backend.consumer(["q"])
+        held = await lab.receive(consumer)
+        assert await backend.results().put([lab.result(task_id, 1)]) == [True]
+        await lab.settle(consumer, Verdict.ACK, *held)
+        answers = await backend.submitter().submit([lab.message(id=task_id, check_id=True)])
+        assert answers == [Receipt(task_id, duplicate_of=task_id)]
+        await lab.quiet(consumer, 0.2)
+
+    @case(
+        "submit_dedup_window",
+        level="capability",
+        needs={Capability.KEY_WINDOW},
+        rationale="a double click must not run the job twice",
+    )
+    async def test_submit_dedup_window(self, lab: Lab) -> None:
+        """The same key inside the window, in the same batch, from elsewhere, after it ran: one delivery."""
+        backend, other = await lab.open(), await lab.open()
+        first, twin, late = (lab.message(dedup_key="order-1", dedup_window=60.0) for _ in range(3))
+        duplicate_of = first.envelope.id
+        assert await backend.submitter().submit([first, twin]) == [
+            Receipt(duplicate_of),
+            Receipt(twin.envelope.id, duplicate_of=duplicate_of),
+        ]
+        (other_key,) = await lab.submit(other, lab.message(dedup_key="order-2", dedup_window=60.0))
+        consumer = backend.consumer(["q"])
+        assert sorted(await lab.drain(consumer, 2)) == sorted([duplicate_of, other_key])
+        assert await other.submitter().submit([late]) == [Receipt(late.envelope.id, duplicate_of=duplicate_of)]
+        await lab.quiet(consumer, 0.2)
+
+    @case(
+        "submit_dedup_after_window",
+        level="capability",
+        needs={Capability.KEY_WINDOW},
+        rationale="a key that stays taken for ever stops tomorrow's job",
+    )
+    async def test_submit_dedup_after_window(self, lab: Lab) -> None:
+        """After the window the key is free again."""
+        backend = await lab.open(dedup_window=1.0)
+        (first,) = await lab.submit(backend, lab.message(dedup_key="order-1", dedup_window=1.0))
+        submitter = backend.submitter()
+
+        async def accepted() -> str | None:
+            message = lab.message(dedup_key="order-1", dedup_window=60.0)
+            (answer,) = await submitter.submit([message])
+            assert isinstance(answer, Receipt), answer
+            assert answer.duplicate_of in {None, first}, answer
+            return message.envelope.id if answer.duplicate_of is None else None
+
+        assert await accepted() is None, "the key was free inside its window"
+        second = await lab.eventually(accepted, "the key is free after its window of 1 s")
+        deliveries = await lab.receive(backend.consumer(["q"]), 2)
+        assert sorted(ids_of(deliveries)) == sorted([first, str(second)])

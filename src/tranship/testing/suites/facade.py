@@ -1,0 +1,15 @@
+"""What users of a client may rely on, on every broker; each case for both facades."""
+
+from __future__ import annotations
+
+from tranship.testing.suites.facade_concurrency import ConcurrentSubmitCases
+from tranship.testing.suites.facade_lifecycle import FacadeLifecycleCases
+from tranship.testing.suites.facade_many import ManyResultCases
+from tranship.testing.suites.facade_results import ResultCases
+from tranship.testing.suites.facade_submit import SubmitCases
+
+__all__ = ["FacadeSuite"]
+
+
+class FacadeSuite(SubmitCases, ConcurrentSubmitCases, ResultCases, ManyResultCases, FacadeLifecycleCases):
+    """``AsyncClient`` and ``Client``: submitting, waiting, closing."""

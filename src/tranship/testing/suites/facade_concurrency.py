@@ -1,0 +1,151 @@
+"""Many callers of one client at once, and callers that go away."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from tranship.errors import ClosedError, SubmitUnknown, TranshipError
+from tranship.ports import Capability
+from tranship.testing.desk import Desk, facade_case
+from tranship.testing.facades import FacadeClient, FacadeHandle, in_thread, raised
+from tranship.testing.lab import ids_of, task_id
+from tranship.testing.suites.facade_submit import echo
+
+__all__ = ["ConcurrentSubmitCases"]
+
+
+class ConcurrentSubmitCases:
+    """Part of the facade's suite."""
+
+    @facade_case("submit_concurrent_threads", level="core", rationale="web servers have threads", kinds=["blocking"])
+    async def test_submit_concurrent_threads(self, desk: Desk) -> None:
+        """16 threads submit 200 tasks each with one client that nobody opened: all arrive once, in few round trips."""
+        client = desk.make_client()
+        barrier = asyncio.Barrier(16)
+
+        def submit_all(number: int) -> list[str]:
+            return [client.native.submit(echo, [number, one]).id for one in range(200)]
+
+        async def caller(number: int) -> list[str]:
+            await barrier.wait()
+            return await in_thread(submit_all, number)
+
+        ids = [one for part in await asyncio.gather(*map(caller, range(16))) for one in part]
+        await _all_arrive_once(desk, ids, 3200)
+        assert desk.client_faults.calls["submit"] < 3200, "no two submits were sent together"
+
+    @facade_case("submit_concurrent_loops", level="core", rationale="a process may have two loops", kinds=["async"])
+    async def test_submit_concurrent_loops(self, desk: Desk) -> None:
+        """Two more loops in threads of their own submit and wait with the client of this one."""
+        client = await desk.client()
+        await desk.work(echo)
+
+        async def use(start: int) -> list[object]:
+            handles = [await client.native.submit(echo, number) for number in range(start, start + 50)]
+            return [await handle.result(desk.lab.patience) for handle in handles]
+
+        found = await asyncio.gather(in_thread(asyncio.run, use(0)), in_thread(asyncio.run, use(1000)), use(2000))
+        assert list(found) == [list(range(start, start + 50)) for start in (0, 1000, 2000)]
+
+    @facade_case("submit_coalesces", level="core", rationale="a hundred requests are not a hundred round trips")
+    async def test_submit_coalesces(self, desk: Desk) -> None:
+        """While a round trip is under way, what comes meanwhile travels together."""
+        client = await desk.client()
+        begun: list[int] = []
+
+        def submit(number: int) -> Any:
+            begun.append(number)
+            return client.native.submit(echo, number)
+
+        async def all_begun() -> bool:
+            return len(begun) == 100
+
+        desk.client_faults.stall("submit", times=-1)
+        handles = [desk.lab.start(client.call(submit, number)) for number in range(100)]
+        await desk.lab.eventually(all_begun, "everybody submits")
+        desk.client_faults.release("submit")
+        ids = [(await handle).id for handle in handles]
+        assert desk.client_faults.calls["submit"] <= 20, f"{desk.client_faults.calls['submit']} round trips"
+        await _all_arrive_once(desk, ids, 100)
+
+    @facade_case(
+        "submit_cancelled_mid_write",
+        level="capability",
+        needs={Capability.RESULTS},
+        rationale="a cancelled request must not mix up the answers of the next ones (redis-py#2665)",
+        kinds=["async"],
+    )
+    async def test_submit_cancelled_mid_write(self, desk: Desk) -> None:
+        """Submits and waits are cancelled at random moments; the next hundred get their own answers."""
+        client = await desk.client()
+        await desk.work(echo)
+        for _ in range(60):
+            victims = [desk.lab.start(_submit_and_wait(client, -number)) for number in range(3)]
+            for _ in range(random.randrange(8)):
+                await asyncio.sleep(0)
+            for victim in victims:
+                victim.cancel()
+            await asyncio.gather(*victims, return_exceptions=True)
+        found = await asyncio.gather(*(_submit_and_wait(client, number, desk.lab.patience) for number in range(100)))
+        assert found == list(range(100))
+
+    @facade_case("submit_after_close", level="core", rationale="a closed client must say so")
+    async def test_submit_after_close(self, desk: Desk) -> None:
+        """ClosedError from every verb; also for one that was never opened."""
+        for client in (await desk.client(), desk.make_client()):
+            await client.close()
+            handle = client.handle("anything")
+            await raised(client.submit(echo, 1), ClosedError)
+            await raised(client.submit_many([echo.call(1)]), ClosedError)
+            await raised(client.cancel("key"), ClosedError)
+            await raised(client.forget(["anything"]), ClosedError)
+            await raised(handle.result(1), ClosedError)
+            for verb in (client.ping, client.open, handle.state):
+                await raised(verb(), ClosedError)
+
+    @facade_case("submit_while_closing", level="core", rationale="a request at shutdown must end, one way or the other")
+    async def test_submit_while_closing(self, desk: Desk) -> None:
+        """Closed under a stalled submit and under a stream of them: each ends within the submit timeout."""
+        client = await desk.client(submit_timeout=1.0)
+        desk.client_faults.stall("submit")
+        hanging = desk.lab.start(client.submit(echo, 0))
+        await desk.until(lambda: desk.client_faults.hit["submit"] >= 1, "the submit hangs")
+        streams = [desk.lab.start(_until_closed(client)) for _ in range(4)]
+        await desk.until_called("submit", 20)
+        await asyncio.wait_for(client.close(), 4.0)
+        ids = [one for stream in streams for one in await asyncio.wait_for(stream, 4.0)]
+        error = await raised(asyncio.wait_for(hanging, 4.0), TranshipError)
+        assert isinstance(error, SubmitUnknown | ClosedError), repr(error)
+        consumer = (await desk.lab.open()).consumer(["q"])
+        got: set[str] = set()
+        while not set(ids) <= got:
+            got |= {task_id(one) for one in await desk.lab.receive(consumer)}
+
+
+async def _until_closed(client: FacadeClient) -> list[str]:
+    """Submit until the client says that it is closed; return the ids of what was acknowledged."""
+    ids = []
+    while True:
+        try:
+            ids.append((await client.submit(echo, 1)).id)
+        except ClosedError:
+            return ids
+
+
+async def _submit_and_wait(client: FacadeClient, value: int, timeout: float = 30.0) -> object:
+    handle: FacadeHandle = await client.submit(echo, value)
+    return await handle.result(timeout)
+
+
+async def _all_arrive_once(desk: Desk, ids: list[str], count: int) -> None:
+    assert len(set(ids)) == count, f"{len(set(ids))} different ids for {count} submits"
+    backend = await desk.lab.open()
+    consumer = backend.consumer(["q"])
+    got: list[str] = []
+    while len(got) < count:
+        first = await desk.lab.receive(consumer, 1)
+        got += ids_of(first) + ids_of((await consumer.receive(500, 0.0)).deliveries)
+    assert sorted(got) == sorted(ids)
+    await desk.lab.quiet(consumer, 0.1)

@@ -1,0 +1,260 @@
+"""Clients over their life: opening, sharing, several loops, forks, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import textwrap
+import time
+
+from tranship.connections import process_table
+from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
+from tranship.ports import Capability
+from tranship.testing.desk import Desk, facade_case
+from tranship.testing.facades import FacadeClient, FacadeHandle, in_thread
+from tranship.testing.suites.facade_many import baseline
+from tranship.testing.suites.facade_submit import echo
+
+__all__ = ["FacadeLifecycleCases"]
+
+
+class FacadeLifecycleCases:
+    """Part of the facade's suite."""
+
+    @facade_case(
+        "close_idempotent_and_while_blocked",
+        level="capability",
+        needs={Capability.RESULTS},
+        rationale="a shutdown must neither hang nor leave somebody hanging",
+    )
+    async def test_close_idempotent_and_while_blocked(self, desk: Desk) -> None:
+        """Closed under waiters of every sort: each raises ClosedError within a second; closing again is nothing."""
+        client = await desk.client()
+        handle = await client.submit(echo, 1)
+        waits = [
+            desk.lab.start(handle.result()),
+            desk.lab.start(client.collect([handle])),
+            desk.lab.start(_first(client, handle)),
+        ]
+        await desk.until_called("get_many", 1)
+        started = time.monotonic()
+        await asyncio.gather(client.close(), client.close())
+        for wait in waits:
+            try:
+                found = await asyncio.wait_for(wait, 5.0)
+            except ClosedError:
+                continue
+            raise AssertionError(f"expected ClosedError, got {found!r}")
+        assert time.monotonic() - started < 1.0
+        await client.close()
+        never_opened = desk.make_client()
+        await never_opened.close()
+        await never_opened.close()
+
+    @facade_case(
+        "no_leaked_connections_after_close",
+        level="core",
+        rationale="an application that opens and closes must not grow",
+    )
+    async def test_no_leaked_connections_after_close(self, desk: Desk) -> None:
+        """Links, connections, files and threads are back where they were."""
+        await _use(desk)
+        before = await baseline(desk)
+        links = process_table().links()
+        for _ in range(5):
+            await _use(desk)
+
+        async def back() -> bool:
+            now = await baseline(desk)
+            return all(one <= other for one, other in zip(now, before, strict=True))
+
+        await desk.lab.eventually(back, f"back to {before} connections, files and threads")
+        assert process_table().links() == links
+
+    @facade_case("clients_share_one_link", level="core", rationale="a client per request must not be a connection each")
+    async def test_clients_share_one_link(self, desk: Desk) -> None:
+        """Ten clients, one link; closing nine leaves the tenth at work, closing that leaves nothing."""
+        before = process_table().links()
+        clients = [await desk.client() for _ in range(10)]
+        assert process_table().links() == before + 1
+        assert desk.client_faults.calls["open"] == 1
+        for client in clients[1:]:
+            await client.submit(echo, 1)
+            await client.close()
+        await clients[0].submit(echo, 1)
+        await clients[0].close()
+        assert process_table().links() == before
+
+    @facade_case(
+        "open_failure_is_not_forever", level="core", rationale="a client must outlive a broker that starts late"
+    )
+    async def test_open_failure_is_not_forever(self, desk: Desk) -> None:
+        """Opening fails twice, for several callers at once: each hears of it; then the same client works."""
+        client = desk.make_client()
+        desk.client_faults.fail("open", BrokerUnreachable, times=2)
+        failed = 0
+        for _ in range(2):
+            answers = await asyncio.gather(*(client.submit(echo, 1) for _ in range(3)), return_exceptions=True)
+            failed += sum(isinstance(answer, BrokerUnreachable) for answer in answers)
+        assert failed >= 2
+        assert desk.client_faults.hit["open"] == 2
+        await client.submit(echo, 2)
+
+    @facade_case(
+        "threads_open_once", level="core", rationale="a lost claim on a connection keeps it open", kinds=["blocking"]
+    )
+    async def test_threads_open_once(self, desk: Desk) -> None:
+        """Many threads use a client that is not open yet: one link, and none when it is closed."""
+        before = process_table().links()
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for _ in range(10):
+                client = desk.make_client()
+                await asyncio.gather(*(client.ping() for _ in range(16)))
+                assert process_table().links() == before + 1
+                await client.close()
+                assert process_table().links() == before, "a claim was lost"
+        finally:
+            sys.setswitchinterval(interval)
+
+    @facade_case(
+        "run_twice_with_one_client", level="core", rationale="scripts call asyncio.run() again", kinds=["async"]
+    )
+    async def test_run_twice_with_one_client(self, desk: Desk) -> None:
+        """One client object in two event loops, one after the other, closed or not in between."""
+        client = desk.make_client()
+        await desk.work(echo)
+
+        async def use(value: int) -> object:
+            handle = await client.native.submit(echo, value)
+            return await handle.result(desk.lab.patience)
+
+        found = [await in_thread(asyncio.run, use(number)) for number in range(3)]
+        assert found == [0, 1, 2]
+
+    @facade_case(
+        "verbs_while_closing", level="core", rationale="a health check may meet a shutdown", kinds=["blocking"]
+    )
+    async def test_verbs_while_closing(self, desk: Desk) -> None:
+        """Threads ask all the time while the client is closed: each ends with ClosedError, and no thread is left."""
+        before, links = await baseline(desk), process_table().links()
+        for _ in range(20):
+            client = await desk.client()
+            asking = [desk.lab.start(in_thread(_ask_until_closed, client)) for _ in range(4)]
+            await client.ping()
+            await client.close()
+            kinds = await asyncio.wait_for(asyncio.gather(*asking), 10.0)
+            assert kinds == [ClosedError] * 4, kinds
+
+        async def back() -> bool:
+            return (await baseline(desk))[2] <= before[2]
+
+        await desk.lab.eventually(back, f"back to {before[2]} threads")
+        assert process_table().links() == links
+
+    @facade_case(
+        "fork_in_the_middle",
+        level="core",
+        rationale="servers fork; a child must not speak on its parent's connection",
+        limit=60,
+        kinds=["blocking"],
+    )
+    async def test_fork_in_the_middle(self, desk: Desk) -> None:
+        """A child of os.fork() uses the clients it inherited, both kinds; the parent's go on undisturbed."""
+        if not hasattr(os, "fork"):
+            desk.lab.skip("this system has no fork")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-W",
+            "ignore::DeprecationWarning",
+            "-c",
+            textwrap.dedent(_FORK),
+            desk.lab.url(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        try:
+            out, complaints = await asyncio.wait_for(process.communicate(), 40.0)
+        finally:
+            if process.returncode is None:
+                process.kill()
+        assert process.returncode == 0, complaints.decode()
+        told = dict(json.loads(line) for line in out.decode().splitlines())
+        assert told == {"child": ["child", "child-async"], "parent": ["before", "after", "after-async"]}, told
+
+
+_FORK = """
+    import asyncio, json, os, sys, traceback
+    from tranship import AsyncClient, Client, Worker, task
+
+    @task(name="kit.own", queue="q")
+    async def own(value): return value
+
+    url = sys.argv[1]
+    client, other = Client(url, result_url=url), AsyncClient(url, result_url=url)
+
+    def tell(who, values):
+        os.write(1, (json.dumps([who, values]) + "\\n").encode())
+
+    def work():
+        Worker(url, tasks=[own], result_url=url).run_until_idle(20)
+
+    async def ask(value, fork=False):
+        handle = await other.submit(own, value)
+        waiting = asyncio.create_task(handle.result(20))
+        await asyncio.sleep(0)
+        child = os.fork() if fork else None
+        if child == 0:
+            # Right here: going back through the loop would touch what belongs to the parent.
+            in_child()
+        await asyncio.to_thread(work)
+        answer = await waiting
+        return (child, answer) if fork else answer
+
+    def in_child():
+        try:
+            handle = client.submit(own, "child")
+            work()
+            tell("child", [handle.result(20), asyncio.run(ask("child-async"))])
+            client.close()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+
+    first = client.submit(own, "before")
+    child, answer = asyncio.run(ask("after-async", fork=True))
+    _, status = os.waitpid(child, 0)
+    assert status == 0, status
+    last = client.submit(own, "after")
+    work()
+    tell("parent", [first.result(20), last.result(20), answer])
+    client.close()
+"""
+
+
+async def _use(desk: Desk) -> None:
+    client = await desk.client()
+    handle = await client.submit(echo, 1)
+    if await desk.lab.has(Capability.RESULTS):
+        await handle.state()
+        await client.collect([handle], 0.01)
+    await client.close()
+
+
+def _ask_until_closed(client: FacadeClient) -> type[BaseException]:
+    while True:
+        try:
+            client.native.ping()
+        except TranshipError as error:
+            return type(error)
+
+
+async def _first(client: FacadeClient, handle: FacadeHandle) -> object:
+    async for one in client.as_completed([handle]):
+        return one
+    return None

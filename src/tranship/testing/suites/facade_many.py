@@ -1,0 +1,140 @@
+"""Waiting for many results at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from pathlib import Path
+
+from tranship.connections import process_table
+from tranship.errors import ResultTimeout
+from tranship.ports import Capability
+from tranship.task import task
+from tranship.testing.desk import Desk, facade_case
+from tranship.testing.facades import raised
+from tranship.testing.suites.facade_submit import echo
+
+__all__ = ["ManyResultCases", "baseline"]
+
+NEEDS = {Capability.RESULTS}
+
+
+class ManyResultCases:
+    """Part of the facade's suite: many waiters."""
+
+    @facade_case(
+        "result_1000_waiters_bounded_connections",
+        level="capability",
+        needs=NEEDS,
+        rationale="connections are bounded by configuration, not by the number of requests",
+        limit=60,
+    )
+    async def test_result_1000_waiters_bounded_connections(self, desk: Desk) -> None:
+        """1,000 results are waited for at once: one link, hardly any connection more, and all get their own."""
+        client = await desk.client()
+        handles = await client.submit_many(echo.call(number) for number in range(1000))
+        before = await baseline(desk)
+        if client.blocking:
+            parts = [handles[start : start + 50] for start in range(0, 1000, 50)]
+            waits = [desk.lab.start(client.collect(part, 40.0)) for part in parts]
+        else:
+            waits = [desk.lab.start(client.collect([handle], 40.0)) for handle in handles]
+        await desk.until_called("get_many", 2)
+        connections, files, _ = await baseline(desk)
+        assert connections <= before[0] + 1, f"{connections} connections instead of {before[0]}"
+        assert files <= before[1] + 4, f"{files} open files instead of {before[1]}"
+        assert desk.client_faults.calls["get_many"] < 100, "waiters ask the broker one by one"
+        await desk.work(echo, max_concurrent_tasks=50)
+        found = [one.value for part in await asyncio.gather(*waits) for one in part]
+        assert found == list(range(1000))
+
+    @facade_case(
+        "result_batch_collect_budget", level="capability", needs=NEEDS, rationale="one budget for all, not one each"
+    )
+    async def test_result_batch_collect_budget(self, desk: Desk) -> None:
+        """Results in the order of the handles; who has not ended raises ResultTimeout, within one budget."""
+        client = await desk.client()
+        endless = echo.options(queue="nobody")
+        await desk.work(echo)
+        handles = [await client.submit(endless if number % 2 else echo, number) for number in range(6)]
+        started = time.monotonic()
+        found = await client.collect([*handles, handles[0]], timeout=1.0)
+        elapsed = time.monotonic() - started
+        assert 0.9 < elapsed < 1.5, f"{elapsed:.2f} s of a budget of 1 s"
+        assert [one.id for one in found] == [handle.id for handle in [*handles, handles[0]]]
+        assert [one.value for one in found if one.success] == [0, 2, 4, 0]
+        for one in found[1:6:2]:
+            assert isinstance(one.exception(), ResultTimeout)
+
+    @facade_case(
+        "result_as_completed", level="capability", needs=NEEDS, rationale="what is ready first is handled first"
+    )
+    async def test_result_as_completed(self, desk: Desk) -> None:
+        """In the order in which tasks end, each once; the rest raises ResultTimeout when the budget is up."""
+        client = await desk.client()
+        gates = [asyncio.Event() for _ in range(3)]
+
+        @task(name="kit.gate", queue="q")
+        async def gate(number: int) -> int:
+            await gates[number].wait()
+            return number
+
+        await desk.work(gate)
+        handles = await client.submit_many(gate.call(number) for number in range(3))
+        order: list[int] = []
+        gates[2].set()
+        async for handle in client.as_completed(handles, desk.lab.patience):
+            order.append(await handle.result(0))
+            if order == [2]:
+                gates[0].set()
+            elif order == [2, 0]:
+                gates[1].set()
+        assert order == [2, 0, 1]
+        never = await client.submit(echo.options(queue="nobody"), 1)
+        got = []
+        try:
+            async for handle in client.as_completed([*handles, never], 0.3):
+                got.append(handle.id)  # noqa: PERF401 - the loop ends with an error
+        except ResultTimeout:
+            pass
+        else:
+            raise AssertionError("as_completed() ended well with a task that had not ended")
+        assert sorted(got) == sorted(handle.id for handle in handles)
+
+    @facade_case(
+        "wait_cancelled_harms_nobody",
+        level="capability",
+        needs=NEEDS,
+        rationale="one impatient request must not take another's result along",
+    )
+    async def test_wait_cancelled_harms_nobody(self, desk: Desk) -> None:
+        """Of several waiters for one result some give up: the others get it, and nobody is waited for in the end."""
+        client = await desk.client()
+        handle = await client.submit(echo, "x")
+        patient = [desk.lab.start(client.handle(handle.id).result(desk.lab.patience)) for _ in range(3)]
+        impatient = [desk.lab.start(client.handle(handle.id).result(0.05 * number)) for number in range(1, 4)]
+        hasty = [desk.lab.start(client.handle(handle.id).result(desk.lab.patience)) for _ in range(3)]
+        for one in impatient:
+            await raised(one, ResultTimeout)
+        if not client.blocking:
+            for one in hasty:
+                one.cancel()
+        await desk.work(echo)
+        assert await asyncio.gather(*patient) == ["x"] * 3
+        await asyncio.gather(*hasty, return_exceptions=True)
+
+
+async def baseline(desk: Desk) -> tuple[int, int, int]:
+    """Count links and connections, open files, and threads that are not the kit's own callers."""
+    connections = await desk.lab.harness.connections() or process_table().links()
+    threads = [one for one in threading.enumerate() if one.name != "kit-caller"]
+    return connections, _open_files(), len(threads)
+
+
+def _open_files() -> int:
+    for listing in ("/proc/self/fd", "/dev/fd"):
+        if Path(listing).is_dir():
+            return len(os.listdir(listing))  # noqa: PTH208 - iterdir() fails on entries that vanish
+    return 0

@@ -1,0 +1,213 @@
+"""Waiting for results through a client."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from dataclasses import replace
+
+from tranship.envelope import TaskState
+from tranship.errors import (
+    BrokerRefused,
+    BrokerUnreachable,
+    InvalidOptionError,
+    ResultsDisabled,
+    ResultTimeout,
+    TaskNotFound,
+)
+from tranship.ports import Capability
+from tranship.protocol import decode
+from tranship.task import task
+from tranship.testing.desk import Desk, facade_case
+from tranship.testing.facades import raised
+from tranship.testing.suites.facade_submit import echo
+
+__all__ = ["ResultCases"]
+
+NEEDS = {Capability.RESULTS}
+
+
+class ResultCases:
+    """Part of the facade's suite: one waiter."""
+
+    @facade_case(
+        "result_wait_pushed",
+        level="capability",
+        needs={Capability.RESULTS, Capability.RESULT_PUSH},
+        rationale="a result must come when it is there, not at the next poll",
+    )
+    async def test_result_wait_pushed(self, desk: Desk) -> None:
+        """Median of 20 under 50 ms from the end of the handler; reading once per waiter at most."""
+        client = await desk.client()
+        ended: dict[int, float] = {}
+        gates = [asyncio.Event() for _ in range(20)]
+
+        @task(name="kit.stamp", queue="q")
+        async def stamp(number: int) -> None:
+            await gates[number].wait()
+            ended[number] = time.monotonic()
+
+        await desk.work(stamp, max_concurrent_tasks=1)
+        delays = []
+        for number, gate in enumerate(gates):
+            handle = await client.submit(stamp, number)
+            waiting = desk.lab.start(handle.result(desk.lab.patience))
+            await desk.until_called("get_many", number + 1)
+            gate.set()
+            await waiting
+            delays.append(time.monotonic() - ended[number])
+        assert statistics.median(delays) < 0.05, [f"{delay * 1000:.0f} ms" for delay in delays]
+        assert desk.client_faults.calls["get_many"] <= 2 * len(gates), "the waiters poll"
+
+    @facade_case(
+        "result_set_before_wait", level="capability", needs=NEEDS, rationale="who comes late must not wait for ever"
+    )
+    async def test_result_set_before_wait(self, desk: Desk) -> None:
+        """Stored long before anybody asks, by another client even; and asked for several times over."""
+        client, other = await desk.client(), await desk.client(kind="blocking")
+        handle = await client.submit(echo, "early")
+        worker = await desk.work(echo)
+        await desk.lab.eventually(handle.ready, "it has run")
+        await desk.stop(worker)
+        late = other.handle(handle.id)
+        waits = await asyncio.gather(*(client.handle(handle.id).result(desk.lab.patience) for _ in range(3)))
+        assert [*waits, await late.result(desk.lab.patience)] == ["early"] * 4
+        assert (await handle.wait(desk.lab.patience)).value == "early"
+
+    @facade_case(
+        "result_timeout_is_the_callers", level="capability", needs=NEEDS, rationale="a caller's patience is its own"
+    )
+    async def test_result_timeout_is_the_callers(self, desk: Desk) -> None:
+        """ResultTimeout in time, a TimeoutError too; the task goes on and a later wait gets its result."""
+        client = await desk.client()
+        handle = await client.submit(echo, 1)
+        started = time.monotonic()
+        error = await raised(handle.result(0.3), ResultTimeout)
+        assert 0.25 < time.monotonic() - started < 0.8
+        assert (error.task_id, isinstance(error, TimeoutError)) == (handle.id, True)
+        await raised(handle.result(0), ResultTimeout)
+        await raised(handle.result(-1), InvalidOptionError)
+        await desk.work(echo)
+        assert await handle.result(desk.lab.patience) == 1
+
+    @facade_case(
+        "result_first_write_wins", level="capability", needs=NEEDS, rationale="a zombie must not change the past"
+    )
+    async def test_result_first_write_wins(self, desk: Desk) -> None:
+        """A second terminal result is refused; everybody sees the first, also who waited before."""
+        client = await desk.client()
+        handle = await client.submit(echo, 1)
+        waiting = desk.lab.start(handle.result(desk.lab.patience))
+        backend = await desk.lab.open()
+        (delivery,) = await desk.lab.receive(backend.consumer(["q"]))
+        address = decode(delivery.message, queue="q", priority=delivery.priority).reply_to
+        store = backend.results()
+        first = replace(desk.lab.result(handle.id, "first"), reply_to=address)
+        assert list(await store.put([first])) == [True]
+        late = desk.lab.result(handle.id, None, state=TaskState.CANCELLED)
+        assert list(await store.put([late])) == [False]
+        assert await waiting == "first"
+        assert await client.handle(handle.id).result(desk.lab.patience) == "first"
+
+    @facade_case(
+        "result_ttl_expires",
+        level="capability",
+        needs={Capability.RESULTS, Capability.RESULT_TTL, Capability.KNOWS_IDS},
+        rationale="a store must not grow for ever",
+    )
+    async def test_result_ttl_expires(self, desk: Desk) -> None:
+        """Gone after its time; another one with more time stays."""
+        client = await desk.client()
+        await desk.work(echo)
+        short = await client.submit(echo.options(result_ttl=0.4), 1)
+        long = await client.submit(echo.options(result_ttl=60), 1)
+        assert await short.result(desk.lab.patience) == await long.result(desk.lab.patience) == 1
+
+        async def gone() -> bool:
+            return await client.handle(short.id).state() is TaskState.UNKNOWN
+
+        await desk.lab.eventually(gone, "the result expires")
+        await raised(client.handle(short.id).result(desk.lab.patience), TaskNotFound)
+        assert await short.result() == 1, "the handle forgot what it had seen"
+        assert await client.handle(long.id).result(desk.lab.patience) == 1
+
+    @facade_case(
+        "result_forget_idempotent", level="capability", needs=NEEDS, rationale="cleaning up must be safe to repeat"
+    )
+    async def test_result_forget_idempotent(self, desk: Desk) -> None:
+        """Forgotten, again, and with an id nobody knows; neighbours keep theirs."""
+        client = await desk.client()
+        await desk.work(echo)
+        gone, kept = await client.submit(echo, 1), await client.submit(echo, 2)
+        await client.collect([gone, kept], desk.lab.patience)
+        for _ in range(2):
+            await client.forget([gone, "never-heard-of"])
+            await gone.forget()
+        fresh = client.handle(gone.id)
+        assert not await fresh.ready()
+        assert await client.handle(kept.id).result(desk.lab.patience) == 2
+
+    @facade_case(
+        "result_unknown_id_not_pending",
+        level="capability",
+        needs={Capability.RESULTS, Capability.KNOWS_IDS},
+        rationale="waiting for an id with a typo must not take for ever",
+    )
+    async def test_result_unknown_id_not_pending(self, desk: Desk) -> None:
+        """TaskNotFound at once, UNKNOWN as state; and once it is submitted the same handle works."""
+        client = await desk.client()
+        handle = client.handle("order-99")
+        assert await handle.state() is TaskState.UNKNOWN
+        assert not await handle.ready()
+        await raised(handle.result(desk.lab.patience), TaskNotFound)
+        await raised(handle.wait(desk.lab.patience), TaskNotFound)
+        assert [one.state for one in await client.collect([handle], desk.lab.patience)] == [TaskState.UNKNOWN]
+        pending = await client.submit(echo, 1)
+        assert await pending.state() is TaskState.PENDING
+        await desk.work(echo)
+        await client.submit(echo.options(task_id="order-99"), "known now")
+        assert await handle.result(desk.lab.patience) == "known now"
+
+    @facade_case(
+        "result_not_stored", level="capability", needs=NEEDS, rationale="an explicit error, not an empty answer"
+    )
+    async def test_result_not_stored(self, desk: Desk) -> None:
+        """store_result=False: the task runs, waiting raises ResultsDisabled at once, and nothing is stored."""
+        client = await desk.client()
+        seen: list[int] = []
+
+        @task(name="kit.note", queue="q", store_result=False)
+        async def note(value: int) -> int:
+            seen.append(value)
+            return value
+
+        await desk.work(note, echo)
+        handle = await client.submit(note, 7)
+        await raised(handle.result(desk.lab.patience), ResultsDisabled)
+        await raised(handle.wait(desk.lab.patience), ResultsDisabled)
+        await raised(client.collect([handle], desk.lab.patience), ResultsDisabled)
+
+        await desk.until(lambda: seen == [7], "the task runs")
+        kept = await client.submit(echo, 1)
+        await kept.result(desk.lab.patience)
+        (stored,) = await (await desk.lab.open()).results().get_many([handle.id])
+        assert not stored.state.terminal
+
+    @facade_case(
+        "result_transient_error_retried",
+        level="capability",
+        needs=NEEDS,
+        rationale="an outage shorter than a wait is nothing",
+    )
+    async def test_result_transient_error_retried(self, desk: Desk) -> None:
+        """The store is down when somebody begins to wait for what is there already: it waits that out."""
+        client = await desk.client()
+        await desk.work(echo)
+        handle = await client.submit(echo, 1)
+        await handle.result(desk.lab.patience)
+        desk.client_faults.fail("get_many", BrokerUnreachable, times=4)
+        assert await client.handle(handle.id).result(desk.lab.patience) == 1
+        assert desk.client_faults.hit["get_many"] == 4
+        desk.client_faults.fail("get_many", BrokerRefused)
+        await raised(client.handle(handle.id).result(desk.lab.patience), BrokerRefused)

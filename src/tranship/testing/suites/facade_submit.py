@@ -1,0 +1,250 @@
+"""Handing tasks over through a client."""
+
+from __future__ import annotations
+
+import time
+
+from tranship.envelope import TaskState
+from tranship.errors import (
+    BatchSubmitError,
+    BrokerUnreachable,
+    InvalidArgumentsError,
+    InvalidOptionError,
+    MessageTooLarge,
+    StorageFull,
+    SubmitTimeout,
+    SubmitUnknown,
+    TranshipError,
+)
+from tranship.ports import Capability
+from tranship.protocol import Message
+from tranship.task import Task, named, task
+from tranship.testing.desk import Desk, facade_case
+from tranship.testing.facades import FacadeClient, raised
+from tranship.testing.lab import ids_of
+
+__all__ = ["SubmitCases", "add", "echo"]
+
+
+@task(name="kit.add", queue="q")
+async def add(left: int, right: int) -> int:
+    """Add."""
+    return left + right
+
+
+@task(name="kit.echo", queue="q")
+def echo(value: object) -> object:
+    """Return what came."""
+    return value
+
+
+class SubmitCases:
+    """Part of the facade's suite."""
+
+    @facade_case(
+        "facade_round_trip", level="capability", needs={Capability.RESULTS}, rationale="the main road must be open"
+    )
+    async def test_facade_round_trip(self, desk: Desk) -> None:
+        """By task, by options, by call, by name and by handle: the value comes back."""
+        client = await desk.client()
+        await desk.work(add, echo)
+        handles = [
+            await client.submit(add, 1, right=2),
+            await client.submit(add.options(priority="high"), 1, 2),
+            await client.submit(add.call(1, 2)),
+            await client.submit(named("kit.add", queue="q"), 1, 2),
+        ]
+        handles.append(client.handle(handles[0].id))
+        assert [await handle.result(desk.lab.patience) for handle in handles] == [3] * 5
+        assert await handles[0].state() is TaskState.SUCCESS
+        many = await client.submit_many(echo.call([number, "é", None]) for number in range(20))
+        found = await client.collect(many, desk.lab.patience)
+        assert [one.value for one in found] == [[number, "é", None] for number in range(20)]
+        assert await client.ping() >= 0
+        assert (await client.probe("q", desk.lab.patience)).ok
+
+    @facade_case("submit_checks_first", level="core", rationale="a mistake must be told to who makes it, not to a log")
+    async def test_submit_checks_first(self, desk: Desk) -> None:
+        """Wrong arguments, values that cannot be written, sizes and options: refused, and nothing is sent."""
+        client = await desk.client()
+        await client.ping()
+        wrong: list[tuple[type[TranshipError], Task[..., object], tuple[object, ...]]] = [
+            (InvalidArgumentsError, add, (1,)),
+            (InvalidArgumentsError, add, (1, 2, 3)),
+            (TranshipError, echo, (object(),)),
+        ]
+        for kind, one, args in wrong:
+            await raised(client.submit(one, *args), kind)
+            await raised(_many(client, echo, one, args), kind)
+        await raised(client.submit(object()), InvalidArgumentsError)
+        bad: list[dict[str, object]] = [{"priority": "urgent"}, {"deadline_in": -1}, {"run_timeout": 0}, {"prio": 1}]
+        for options in bad:
+            await raised(_with_options(client, options), InvalidOptionError)
+        assert desk.client_faults.calls["submit"] == 0, "something was sent"
+        await desk.lab.quiet((await desk.lab.open()).consumer(["q"]), 0.1)
+
+    @facade_case("submit_max_size", level="core", rationale="too large a task must be refused before anything is sent")
+    async def test_submit_max_size(self, desk: Desk) -> None:
+        """Over the limit: MessageTooLarge with both numbers; in a batch nothing at all is sent."""
+        backend = await desk.lab.open()
+        limit = backend.submitter().max_message_size
+        client = await desk.client()
+        error = await raised(client.submit(echo, "x" * limit), MessageTooLarge)
+        assert isinstance(error, MessageTooLarge)
+        assert (error.limit, error.size > limit) == (limit, True)
+        await raised(client.submit_many([echo.call(1), echo.call("x" * limit)]), MessageTooLarge)
+        await desk.lab.quiet(backend.consumer(["q"]), 0.1)
+
+    @facade_case(
+        "submit_deadline_on_outage", level="core", rationale="who cannot submit must know it in time, and for certain"
+    )
+    async def test_submit_deadline_on_outage(self, desk: Desk) -> None:
+        """Unreachable: SubmitTimeout in time, and the task never comes, not even when the broker is back."""
+        client = await desk.client(submit_timeout=1.0)
+        desk.client_faults.fail("submit", BrokerUnreachable, times=-1)
+        started = time.monotonic()
+        error = await raised(client.submit(echo, 1), SubmitTimeout)
+        elapsed = time.monotonic() - started
+        assert elapsed < 1.5, f"told after {elapsed:.2f} s, with a submit timeout of 1 s"
+        assert error.task_id
+        assert desk.client_faults.hit["submit"] > 1, "it was not tried again"
+        desk.client_faults.clear("submit")
+        later = await client.submit(echo, 2)
+        consumer = (await desk.lab.open()).consumer(["q"])
+        assert await desk.lab.drain(consumer, 1) == [later.id]
+        await desk.lab.quiet(consumer, 0.3)
+
+    @facade_case(
+        "submit_deadline_on_hang", level="core", rationale="a broker that says nothing must not hang its users"
+    )
+    async def test_submit_deadline_on_hang(self, desk: Desk) -> None:
+        """No answer: SubmitUnknown, not SubmitTimeout, in time; who submits later is not held up."""
+        client = await desk.client(submit_timeout=1.0)
+        desk.client_faults.stall("submit")
+        started = time.monotonic()
+        hanging = desk.lab.start(client.submit(echo, 1))
+        await desk.until(lambda: desk.client_faults.hit["submit"] >= 1, "the submit hangs")
+        await client.submit(echo, 2)
+        assert not hanging.done(), "the second was held up by the first"
+        await raised(hanging, SubmitUnknown)
+        assert time.monotonic() - started < 1.5
+        desk.client_faults.release("submit")
+
+    @facade_case(
+        "submit_again_after_unknown",
+        level="capability",
+        needs={Capability.RETRY_SAFE},
+        rationale="a lost answer must neither lose a task nor run it twice",
+    )
+    async def test_submit_again_after_unknown(self, desk: Desk) -> None:
+        """The answer is lost with the task stored, then without: one handle each, one delivery each."""
+        client = await desk.client()
+        handles = []
+        for after in (True, False):
+            desk.client_faults.fail("submit", SubmitUnknown, after=after, times=2)
+            handles.append(await client.submit(echo, 1))
+            assert not handles[-1].duplicate
+        assert desk.client_faults.hit["submit"] == 4
+        consumer = (await desk.lab.open()).consumer(["q"])
+        assert sorted(await desk.lab.drain(consumer, 2)) == sorted(handle.id for handle in handles)
+        await desk.lab.quiet(consumer, 0.2)
+
+    @facade_case("submit_unknown_is_told", level="core", rationale="where nobody can know, nobody may claim to know")
+    async def test_submit_unknown_is_told(self, desk: Desk) -> None:
+        """The answer is lost each time: SubmitUnknown, and at most one delivery."""
+        client = await desk.client(submit_timeout=0.5)
+        desk.client_faults.fail("submit", SubmitUnknown, after=True, times=-1)
+        error = await raised(client.submit(echo, 1), SubmitUnknown)
+        desk.client_faults.clear("submit")
+        last = await client.submit(echo, 2)
+        assert await desk.lab.drain((await desk.lab.open()).consumer(["q"]), 2) == [error.task_id, last.id]
+
+    @facade_case("submit_batch_partial_failure", level="core", rationale="one bad task must not take its batch along")
+    async def test_submit_batch_partial_failure(self, desk: Desk) -> None:
+        """The broker refuses two of ten: BatchSubmitError says which and why; the others are there, in order."""
+        client = await desk.client()
+        bad = {3, 7}
+        desk.client_faults.refused = lambda message: _full(message) if message.envelope.args[0] in bad else None
+        try:
+            await client.submit_many(echo.call(number) for number in range(10))
+        except BatchSubmitError as caught:
+            error = caught
+        else:
+            raise AssertionError("a batch with two refused tasks was reported as submitted")
+        assert set(error.errors) == bad
+        assert {type(one) for one in error.errors.values()} == {StorageFull}
+        assert [number for number, handle in enumerate(error.handles) if handle is None] == sorted(bad)
+        expected = [handle.id for handle in error.handles if handle is not None]
+        got = await desk.lab.drain((await desk.lab.open()).consumer(["q"]), 8)
+        ordered = await desk.lab.has(Capability.ORDERED)
+        assert got == expected if ordered else sorted(got) == sorted(expected)
+
+    @facade_case("submit_large_batch", level="core", rationale="a batch of any length is one call")
+    async def test_submit_large_batch(self, desk: Desk) -> None:
+        """2,500 tasks, more than travel at once: handles in order, all distinct, and few round trips."""
+        client = await desk.client()
+        handles = await client.submit_many(echo.call(number) for number in range(2500))
+        assert len({handle.id for handle in handles}) == 2500
+        assert desk.client_faults.calls["submit"] <= 5
+        consumer = (await desk.lab.open()).consumer(["q"])
+        got: set[str] = set()
+        while len(got) < 2500:
+            batch = await desk.lab.receive(consumer, 1)
+            got |= set(ids_of(batch))
+            batch = list((await consumer.receive(1000, 0.0)).deliveries)
+            got |= set(ids_of(batch))
+        assert got == {handle.id for handle in handles}
+        assert await client.submit_many([]) == []
+
+    @facade_case(
+        "submit_dedup_returns_first",
+        level="capability",
+        needs={Capability.KEY_WINDOW, Capability.RESULTS},
+        rationale="who is second must be able to wait for the first",
+    )
+    async def test_submit_dedup_returns_first(self, desk: Desk) -> None:
+        """The second handle follows the first task and says so; another key is another task."""
+        client = await desk.client()
+        once = echo.options(dedup_key="k1")
+        first, second = await client.submit(once, "first"), await client.submit(once, "second")
+        other = await client.submit(echo.options(dedup_key="k2"), "other")
+        assert (first.duplicate, second.duplicate, other.duplicate) == (False, True, False)
+        assert second.id == first.id != other.id
+        await desk.work(echo)
+        assert await second.result(desk.lab.patience) == "first"
+        assert await other.result(desk.lab.patience) == "other"
+
+    @facade_case(
+        "submit_own_id_twice",
+        level="capability",
+        needs={Capability.RETRY_SAFE, Capability.RESULTS},
+        rationale="an id is one task",
+    )
+    async def test_submit_own_id_twice(self, desk: Desk) -> None:
+        """Queued, and again after it has ended: the second submit is a duplicate that follows the first."""
+        client = await desk.client()
+        mine = echo.options(task_id="order-17")
+        first, second = await client.submit(mine, 1), await client.submit(mine, 2)
+        assert (first.id, first.duplicate) == ("order-17", False)
+        assert (second.id, second.duplicate) == ("order-17", True)
+        worker = await desk.work(echo)
+        assert await second.result(desk.lab.patience) == 1
+        third = await client.submit(mine, 3)
+        assert third.duplicate
+        assert await third.result(desk.lab.patience) == 1
+        await client.submit(echo, None)
+        await desk.until(lambda: worker.status().done == 2, "the worker has nothing more to do")
+
+
+async def _many(
+    client: FacadeClient, good: Task[..., object], bad: Task[..., object], args: tuple[object, ...]
+) -> None:
+    await client.submit_many([good.call(1), bad.call(*args)])
+
+
+async def _with_options(client: FacadeClient, options: dict[str, object]) -> None:
+    await client.submit(echo.options(**options), 1)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def _full(message: Message) -> StorageFull:
+    return StorageFull("no room for this one, on purpose", task_id=message.envelope.id)

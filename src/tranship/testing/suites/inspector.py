@@ -1,0 +1,197 @@
+"""What an inspector promises: true numbers, and dead letters that can be brought back."""
+
+from __future__ import annotations
+
+import time
+
+from tranship.envelope import Priority, TaskState
+from tranship.ports import Backend, Capability, QueueInfo, Verdict
+from tranship.protocol import Encoder, decode
+from tranship.testing.case import case
+from tranship.testing.lab import Lab, ids_of
+
+__all__ = ["InspectorSuite"]
+
+_DEAD = frozenset({Capability.DEAD_LETTERS})
+
+
+class _Counting:
+    """Queues and numbers."""
+
+    @case(
+        "inspect_counts",
+        level="capability",
+        needs={Capability.INSPECT_DEPTH},
+        rationale="alarms and autoscaling act on these numbers",
+    )
+    async def test_inspect_counts(self, lab: Lab) -> None:
+        """Ready by level, delayed, in flight, dead, of each queue; numbers the backend lacks are None."""
+        backend, other = await lab.open(lease=60), await lab.open()
+        assert list(await other.inspector().queues()) == []
+        await lab.submit(backend, *lab.messages(3), *lab.messages(2, priority=Priority.LOW))
+        await lab.submit(backend, *lab.messages(4, queue="p"))
+        has = backend.capabilities.has
+        if has(Capability.DELAY):
+            await lab.submit(backend, lab.message(not_before=time.time() + 600))
+        consumer = backend.consumer(["q"])
+        (held,) = await lab.receive(consumer)
+        p, q = await other.inspector().queues()
+        assert (p.name, _ready(p)) == ("p", {Priority.NORMAL: 4})
+        assert (q.name, _ready(q)) == ("q", {Priority.NORMAL: 2, Priority.LOW: 2})
+        assert q.in_flight == (1 if has(Capability.INSPECT_IN_FLIGHT) else None)
+        if has(Capability.DELAY) and q.delayed is not None:
+            assert q.delayed == 1
+        await lab.settle(consumer, Verdict.ACK, held)
+        if has(Capability.INSPECT_IN_FLIGHT):
+            assert (await other.inspector().queues())[1].in_flight == 0
+
+    @case(
+        "inspect_oldest_age",
+        level="capability",
+        needs={Capability.INSPECT_OLDEST},
+        rationale="a short queue that does not move is the worst kind",
+    )
+    async def test_inspect_oldest_age(self, lab: Lab) -> None:
+        """It grows with the oldest ready task and falls when that is gone."""
+        backend = await lab.open()
+        started = time.time()
+        await lab.submit(backend, lab.message())
+
+        async def old_enough() -> float | None:
+            age = await _age(backend)
+            return age if age is not None and age > 0.6 else None
+
+        age = await lab.eventually(old_enough, "the age of a waiting task grows")
+        assert age is not None
+        assert age <= time.time() - started + 0.1
+        await lab.submit(backend, lab.message())
+        await lab.drain(backend.consumer(["q"]), 1)
+        younger = await _age(backend)
+        assert younger is not None
+        assert younger < age, "the oldest is gone, but its age is still reported"
+
+
+class _Burying:
+    """Dead letters."""
+
+    @case(
+        "dead_list_show_replay_purge",
+        level="capability",
+        needs=_DEAD,
+        rationale="a dead letter nobody can bring back is a lost task with a name",
+    )
+    async def test_dead_list_show_replay_purge(self, lab: Lab) -> None:
+        """Listed, shown by either id, replayed as new with its result forgotten, purged."""
+        backend = await lab.open()
+        ids = await _bury(lab, backend, 3)
+        inspector = backend.inspector()
+        letters = await inspector.dead("q")
+        assert [letter.task_id for letter in letters] == ids, "dead letters are listed oldest first"
+        by_own_id = await inspector.dead_get([letters[1].id, "unknown"])
+        assert [letter.task_id for letter in by_own_id] == ids[1:2]
+        assert [letter.id for letter in await inspector.dead_get(ids[:1])] == [letters[0].id]
+        assert list(await inspector.dead_replay([letters[0].id, "unknown"])) == [letters[0].id]
+        consumer = backend.consumer(["q"])
+        (again,) = await lab.receive(consumer)
+        assert ids_of([again]) == ids[:1]
+        assert again.message.body == letters[0].body
+        if backend.capabilities[Capability.DELIVERY_COUNT].properties.get("kind") == "exact":
+            assert again.delivery_count == 1, "a replayed task starts at 0 deliveries"
+        await lab.settle(consumer, Verdict.ACK, again)
+        assert await inspector.dead_purge([letters[1].id]) == 1
+        assert [letter.task_id for letter in await inspector.dead()] == ids[2:]
+        assert await inspector.dead_purge() == 1
+        assert list(await inspector.dead()) == []
+        await lab.quiet(consumer, 0.2)
+
+    @case(
+        "dead_replay_forgets_result",
+        level="capability",
+        needs=_DEAD | {Capability.RESULTS},
+        rationale="the old verdict would refuse the new result",
+    )
+    async def test_dead_replay_forgets_result(self, lab: Lab) -> None:
+        """Replayed: not DEAD_LETTERED any more, and the next result is the first."""
+        backend = await lab.open()
+        (task_id,) = await _bury(lab, backend, 1)
+        store = backend.results()
+        assert list(await store.put([lab.result(task_id, state=TaskState.DEAD_LETTERED)])) == [True]
+        assert list(await backend.inspector().dead_replay([task_id])) == [task_id]
+        assert not (await store.get_many([task_id]))[0].state.terminal
+        await lab.drain(backend.consumer(["q"]), 1)
+        assert list(await store.put([lab.result(task_id, 1)])) == [True]
+
+    @case(
+        "dead_replay_starts_over",
+        level="capability",
+        needs=_DEAD,
+        rationale="a replayed task has all its attempts again, and waits for nothing",
+    )
+    async def test_dead_replay_starts_over(self, lab: Lab) -> None:
+        """Given up at its third attempt, replayed: attempt 0, ready at once, everything else as it was."""
+        backend = await lab.open()
+        tired = lab.message(attempt=2, not_before=time.time() - 1, cancel_key="k").envelope
+        await lab.submit(backend, Encoder().encode(tired))
+        consumer = backend.consumer(["q"])
+        (delivery,) = await lab.receive(consumer)
+        await lab.settle(consumer, Verdict.REJECT, delivery)
+        assert list(await backend.inspector().dead_replay([tired.id])) == [tired.id]
+        (again,) = await lab.receive(consumer)
+        found = decode(again.message, queue=again.queue, priority=again.priority)
+        assert (found.id, found.attempt, found.not_before, found.cancel_key) == (tired.id, 0, None, "k")
+        await lab.settle(consumer, Verdict.ACK, again)
+
+    @case(
+        "dead_by_queue_and_page", level="capability", needs=_DEAD, rationale="ten thousand of them do not fit a screen"
+    )
+    async def test_dead_by_queue_and_page(self, lab: Lab) -> None:
+        """Of one queue or of all, page by page without gap or repetition; purging spares the other queue."""
+        backend, other = await lab.open(), await lab.open()
+        in_q, in_p = await _bury(lab, backend, 5), await _bury(lab, backend, 2, queue="p")
+        inspector = other.inspector()
+        assert [letter.task_id for letter in await inspector.dead("p")] == in_p
+        pages: list[str | None] = []
+        after = ""
+        while page := await inspector.dead(limit=3, after=after):
+            assert len(page) <= 3
+            pages += [letter.task_id for letter in page]
+            after = page[-1].id
+            assert len(pages) <= 7, "the pages repeat themselves"
+        assert pages == in_q + in_p
+        assert await inspector.dead_purge(queue="q") == 5
+        assert [letter.task_id for letter in await inspector.dead()] == in_p
+
+    @case("dead_peek_is_honest", level="capability", needs=_DEAD, rationale="looking must not change what is looked at")
+    async def test_dead_peek_is_honest(self, lab: Lab) -> None:
+        """Unless ``peek_disturbs`` says so, two looks show the same."""
+        backend = await lab.open()
+        await _bury(lab, backend, 3)
+        inspector = backend.inspector()
+        first, second = await inspector.dead(), await inspector.dead()
+        assert sorted(letter.id for letter in first) == sorted(letter.id for letter in second)
+        if not inspector.peek_disturbs:
+            assert list(first) == list(second)
+
+
+class InspectorSuite(_Counting, _Burying):
+    """Everything an operator sees and does."""
+
+
+def _ready(info: QueueInfo) -> dict[Priority, int]:
+    return {level: count for level, count in info.ready.items() if count}
+
+
+async def _age(backend: Backend) -> float | None:
+    (info,) = await backend.inspector().queues()
+    return info.oldest_age
+
+
+async def _bury(lab: Lab, backend: Backend, count: int, *, queue: str = "q") -> list[str]:
+    """Submit, receive and reject one after the other, so that their order is certain."""
+    consumer = backend.consumer([queue])
+    ids = []
+    for message in lab.messages(count, queue=queue):
+        ids += await lab.submit(backend, message)
+        await lab.settle(consumer, Verdict.REJECT, *await lab.receive(consumer), reason="rejected", detail="by the kit")
+    await consumer.aclose()
+    return ids

@@ -1,0 +1,288 @@
+"""Opening, closing, connections lost and found, and saying the truth about oneself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from pathlib import Path
+
+from tranship.errors import BrokerRefused, BrokerUnreachable, ClosedError, InvalidURLError, TranshipError
+from tranship.ports import Backend, Capability, Tombstone, Verdict
+from tranship.settings import BrokerURL
+from tranship.testing.case import case
+from tranship.testing.lab import Lab
+from tranship.testing.suites.truth import TruthCases
+
+__all__ = ["LifecycleSuite"]
+
+_SECRET = "sw0rdf1sh"  # noqa: S105 - made up, and looked for in texts
+
+
+class _Closing:
+    """The end of a backend."""
+
+    @case("close_idempotent_and_while_blocked", level="core", rationale="a shutdown must not hang in an idle receive()")
+    async def test_close_idempotent_and_while_blocked(self, lab: Lab) -> None:
+        """Closed while a receive waits, twice, and without ever having been opened."""
+        backend = await lab.open()
+        blocked = lab.start(backend.consumer(["q"]).receive(1, 60.0))
+        await asyncio.sleep(0)
+        started = time.monotonic()
+        await backend.aclose()
+        await lab.wait_for(blocked, lab.patience)
+        assert blocked.done(), "receive() still waits after aclose()"
+        assert time.monotonic() - started < lab.patience / 2
+        error = blocked.exception()
+        assert isinstance(error, ClosedError) or not blocked.result().deliveries
+        await backend.aclose()
+        never_opened = lab.make()
+        await never_opened.aclose()
+        await never_opened.aclose()
+
+    @case("consumer_close_while_blocked", level="core", rationale="one consumer ends; its backend goes on")
+    async def test_consumer_close_while_blocked(self, lab: Lab) -> None:
+        """The waiting call returns or raises ClosedError, a later one raises it, other consumers work."""
+        backend = await lab.open()
+        consumer = backend.consumer(["q"])
+        blocked = lab.start(consumer.receive(1, 60.0))
+        await asyncio.sleep(0)
+        await consumer.aclose()
+        await lab.wait_for(blocked, lab.patience)
+        assert blocked.done(), "receive() still waits after aclose()"
+        assert isinstance(blocked.exception(), ClosedError) or not blocked.result().deliveries
+        await consumer.aclose()
+        assert await _closed(consumer.receive(1, 0.0)), "a closed consumer received"
+        ids = await lab.submit(backend, lab.message())
+        assert await lab.drain(backend.consumer(["q"]), 1) == ids
+
+    @case("used_after_close", level="core", rationale="a forgotten reference must be told, not served or hung")
+    async def test_used_after_close(self, lab: Lab) -> None:
+        """Every port raises ClosedError after its backend was closed."""
+        backend = await lab.open()
+        consumer, submitter, inspector = backend.consumer(["q"]), backend.submitter(), backend.inspector()
+        calls = [lambda: consumer.receive(1, 0.0), lambda: submitter.submit([lab.message()]), backend.ping]
+        if backend.capabilities.has(Capability.RESULTS):
+            store = backend.results()
+            calls += [lambda: store.put([lab.result("a", 1)]), lambda: store.get_many(["a"])]
+            calls += [lambda: store.forget_many(["a"])]
+        if backend.capabilities.has(Capability.CONTROL):
+            control = backend.control()
+            calls += [lambda: control.cancel([Tombstone(kind="id", value="a", expires=time.time() + 9)])]
+        if backend.capabilities.has(Capability.INSPECT_DEPTH):
+            calls += [inspector.queues]
+        await backend.aclose()
+        assert [await _closed(call()) for call in calls] == [True] * len(calls)
+        assert await _closed(_use(backend)), "a closed backend handed out a consumer that works"
+
+    @case("no_leaked_connections_after_close", level="core", rationale="a leak per client is an outage per week")
+    async def test_no_leaked_connections_after_close(self, lab: Lab) -> None:
+        """Ten backends, used and closed: connections, files, threads and tasks are back where they were."""
+        await _use_and_close(lab)
+        connections, files, threads = await lab.harness.connections(), _open_files(), threading.active_count()
+        for _ in range(10):
+            await _use_and_close(lab)
+
+        async def back() -> bool:
+            now = await lab.harness.connections(), _open_files(), threading.active_count()
+            before = connections, files, threads
+            return all((one or 0) <= (other or 0) for one, other in zip(now, before, strict=True))
+
+        await lab.eventually(back, f"back to {connections} connections, {files} files, {threads} threads")
+
+    @case("ping_answers", level="core", rationale="a health check must tell a live broker from a dead one")
+    async def test_ping_answers(self, lab: Lab) -> None:
+        """It returns while the backend is open; the backend tells its name and url."""
+        backend = await lab.open()
+        await backend.ping()
+        await backend.ensure(["q"])
+        await backend.ensure(["q"])
+        assert backend.name
+        assert backend.url.startswith(BrokerURL.parse(lab.url()).scheme)
+
+
+class _Separating:
+    """Names and secrets."""
+
+    @case("namespace_isolation", level="core", rationale="staging must not run production's tasks")
+    async def test_namespace_isolation(self, lab: Lab) -> None:
+        """The same queue, id, key and worker names in two namespaces never meet."""
+        here, there = await lab.open(), await lab.open(namespace=f"{lab.namespace}-2")
+        if here.capabilities.has(Capability.CONTROL):
+            await there.control().cancel([Tombstone(kind="id", value="same-1", expires=time.time() + 60)])
+        ids = await lab.submit(here, lab.message(id="same-1"))
+        elsewhere = there.consumer(["q"])
+        await lab.quiet(elsewhere, 0.3)
+        if here.capabilities.has(Capability.RESULTS):
+            await there.results().put([lab.result("same-1", "theirs")])
+            assert not (await here.results().get_many(["same-1"]))[0].state.terminal
+        if here.capabilities.has(Capability.INSPECT_DEPTH):
+            assert list(await there.inspector().queues()) == []
+        assert await lab.drain(here.consumer(["q"]), 1) == ids
+
+    @case("url_roundtrip_and_redaction", level="core", rationale="a password in a log is a password lost")
+    async def test_url_roundtrip_and_redaction(self, lab: Lab) -> None:
+        """The backend's url can be read again; a password in a URL shows up in no text of ours."""
+        backend = await lab.open()
+        parsed = BrokerURL.parse(backend.url)
+        assert parsed.scheme == BrokerURL.parse(lab.url()).scheme
+        secret = BrokerURL.parse(lab.url()).password
+        for text in (backend.url, repr(backend), str(backend)):
+            assert secret is None or secret not in text
+        for text in _texts_with_secret(lab):
+            assert _SECRET not in text, f"the password is in {text.replace(_SECRET, '<password>')!r}"
+
+    @case("auth_failure_is_permanent", level="core", rationale="a wrong password is not an outage to wait out")
+    async def test_auth_failure_is_permanent(self, lab: Lab) -> None:
+        """BrokerRefused, not retryable, at once."""
+        if lab.harness.refused_url is None:
+            lab.skip("the harness has no refused_url")
+        backend = lab.harness.make_backend(lab.harness.refused_url)
+        try:
+            await asyncio.wait_for(backend.open(), lab.patience)
+        except BrokerRefused as error:
+            refused: TranshipError | None = error
+        else:
+            refused = None
+        finally:
+            await backend.aclose()
+        assert refused is not None, "the broker let us in"
+        assert not refused.retryable
+
+
+class _Reconnecting:
+    """A broker that goes and comes back."""
+
+    @case("reconnect_consume", level="core", rationale="workers must outlive a broker's restart", limit=90)
+    async def test_reconnect_consume(self, lab: Lab) -> None:
+        """Restarted while a receive waits, then with a backlog: consumption goes on."""
+        _need_restart(lab)
+        backend = await lab.open()
+        consumer = backend.consumer(["q"])
+        waiting = lab.start(consumer.receive(1, 2.0))
+        await asyncio.sleep(0)
+        await lab.harness.restart()
+        await asyncio.gather(waiting, return_exceptions=True)
+        ids = await _submit_again(lab, backend)
+        got = await _receive_again(lab, backend)
+        assert got == ids
+
+    @case("reconnect_publish", level="core", rationale="submitters must outlive a broker's restart", limit=90)
+    async def test_reconnect_publish(self, lab: Lab) -> None:
+        """After a restart a submit says unknown, unreachable, or succeeds; soon it succeeds."""
+        _need_restart(lab)
+        backend = await lab.open()
+        await lab.submit(backend, lab.message(queue="before"))
+        await lab.harness.restart()
+        assert await _submit_again(lab, backend)
+
+    @case("half_open_connection", level="core", rationale="a dead peer sends no goodbye", limit=120)
+    async def test_half_open_connection(self, lab: Lab) -> None:
+        """Frozen: ping fails by itself within a minute, and works again afterwards."""
+        if not lab.harness.can("pause"):
+            lab.skip("the harness cannot pause the broker")
+        backend = await lab.open()
+        await backend.ping()
+        await lab.harness.pause()
+        try:
+            noticed = await _unreachable(backend, 60.0)
+        finally:
+            await lab.harness.resume()
+        assert noticed, "ping() did not notice a broker that answers nothing"
+        await lab.eventually(lambda: _reachable(backend), "the backend comes back", within=20.0)
+
+
+class LifecycleSuite(_Closing, _Separating, _Reconnecting, TruthCases):
+    """Everything about a backend's life."""
+
+
+def _need_restart(lab: Lab) -> None:
+    if not lab.harness.can("restart"):
+        lab.skip("the harness cannot restart the broker")
+
+
+async def _closed(call: object) -> bool:
+    """Whether awaiting ``call`` raises ClosedError, by itself or as the answer for an item."""
+    try:
+        answer = await call  # type: ignore[misc]  # calls of every port, whatever they return
+    except ClosedError:
+        return True
+    return isinstance(answer, list) and bool(answer) and isinstance(answer[0], ClosedError)
+
+
+async def _use(backend: Backend) -> None:
+    await backend.consumer(["q"]).receive(1, 0.0)
+
+
+async def _use_and_close(lab: Lab) -> None:
+    backend = await lab.open()
+    await lab.submit(backend, lab.message())
+    consumer = backend.consumer(["q"])
+    await lab.settle(consumer, Verdict.ACK, *await lab.receive(consumer))
+    if backend.capabilities.has(Capability.RESULT_PUSH):
+        backend.results().attach(lambda _results: None)
+        backend.results().expect(["a"])
+    if backend.capabilities.has(Capability.CONTROL):
+        await backend.control().listen(lambda _signals: None, worker="w")
+    await backend.aclose()
+
+
+def _open_files() -> int:
+    """Open files of this process; 0 where the system does not list them."""
+    for listing in ("/proc/self/fd", "/dev/fd"):
+        if Path(listing).is_dir():
+            return len(os.listdir(listing))  # noqa: PTH208 - iterdir() fails on entries that vanish
+    return 0
+
+
+def _texts_with_secret(lab: Lab) -> list[str]:
+    scheme, _, rest = lab.url().partition("://")
+    place = rest.rpartition("@")[2] if "@" in rest.partition("/")[0] else rest
+    try:
+        backend = lab.harness.make_backend(f"{scheme}://user:{_SECRET}@{place}")
+    except InvalidURLError as error:
+        return [str(error), repr(error)]
+    return [backend.url, repr(backend), str(backend)]
+
+
+async def _submit_again(lab: Lab, backend: Backend) -> list[str]:
+    """Submit until one is accepted; what was lost on the way was not promised."""
+
+    async def accepted() -> list[str]:
+        try:
+            return await lab.submit(backend, lab.message())
+        except (AssertionError, BrokerUnreachable):
+            return []
+
+    return await lab.eventually(accepted, "a submit succeeds after the restart", within=20.0)
+
+
+async def _receive_again(lab: Lab, backend: Backend) -> list[str]:
+    consumer = backend.consumer(["q"])
+
+    async def received() -> list[str]:
+        try:
+            return await lab.drain(consumer, 1, within=1.0)
+        except (AssertionError, BrokerUnreachable):
+            return []
+
+    return await lab.eventually(received, "messages come after the restart", within=20.0)
+
+
+async def _unreachable(backend: Backend, within: float) -> bool:
+    try:
+        await asyncio.wait_for(backend.ping(), within)
+    except TimeoutError:
+        return False
+    except TranshipError:
+        return True
+    return False
+
+
+async def _reachable(backend: Backend) -> bool:
+    try:
+        await asyncio.wait_for(backend.ping(), 1.0)
+    except (TimeoutError, TranshipError):
+        return False
+    return True

@@ -1,0 +1,15 @@
+"""What users of a worker may rely on, on every broker."""
+
+from __future__ import annotations
+
+from tranship.testing.suites.worker_cancels import CancelCases
+from tranship.testing.suites.worker_faults import WorkerFaultCases
+from tranship.testing.suites.worker_leases import WorkerLeaseCases
+from tranship.testing.suites.worker_messages import MessageCases
+from tranship.testing.suites.worker_runs import RunCases
+
+__all__ = ["WorkerSuite"]
+
+
+class WorkerSuite(RunCases, CancelCases, WorkerLeaseCases, MessageCases, WorkerFaultCases):
+    """``Worker``: running, retrying, cancelling, stopping, bad messages, outages."""

@@ -1,0 +1,300 @@
+"""Workers that come, go, hang and die, and what becomes of what they held."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+from tranship.envelope import TaskState
+from tranship.errors import TaskDeadLettered
+from tranship.ports import Backend, Capability, Delivery, Verdict
+from tranship.task import Task, current, task
+from tranship.testing.desk import Desk, worker_case
+from tranship.testing.facades import in_thread
+from tranship.testing.lab import ids_of
+from tranship.testing.suites.facade_submit import echo
+from tranship.testing.suites.worker_runs import ended
+
+__all__ = ["WorkerLeaseCases"]
+
+RESULTS = {Capability.RESULTS}
+
+
+class OwnershipCases:
+    """Part of the worker's suite: whose task it is."""
+
+    @worker_case(
+        "lease_expiry_blocked_loop",
+        level="capability",
+        needs={Capability.LEASE, Capability.RESULTS},
+        rationale="a worker whose loop is blocked is as good as dead, and must not change history when it wakes up",
+        limit=60,
+    )
+    async def test_lease_expiry_blocked_loop(self, desk: Desk) -> None:
+        """Its loop stands still for four leases: another one runs the task, and only that result counts."""
+        lease = 0.7
+        runs: list[str] = []
+        woken = threading.Event()
+
+        @task(name="kit.block", queue="q")
+        async def block() -> str:
+            runs.append(threading.current_thread().name)
+            if len(runs) == 1:
+                time.sleep(lease * 4)  # noqa: ASYNC251 - the point: nothing else runs on this loop meanwhile
+                woken.set()
+                return "zombie"
+            return "alive"
+
+        client = await desk.client(lease=lease)
+        first = await desk.work_in_thread(block, echo, lease=lease, name="first")
+        handle = await client.submit(block)
+        await desk.until_long(runs, 1)
+        await desk.work_in_thread(block, lease=lease, name="second")
+        assert await handle.result(desk.lab.patience) == "alive"
+        assert not woken.is_set(), "the second worker waited for the first"
+        assert await in_thread(woken.wait, 20.0)
+        # The first one is at work again, with the past as it was.
+        again = await client.submit(echo, "again")
+        assert await again.result(desk.lab.patience) == "again"
+        await desk.until(lambda: not first.status().running, "the first worker has put the task down")
+        result = await client.handle(handle.id).wait(desk.lab.patience)
+        assert (result.state, result.value, result.worker) == (TaskState.SUCCESS, "alive", "second")
+        await desk.lab.pass_time(lease * 1.5)
+        assert len(runs) == 2, f"{len(runs)} runs"
+
+    @worker_case(
+        "poison_limit_dead_letters",
+        level="capability",
+        needs={Capability.DELIVERY_COUNT, Capability.DEAD_LETTERS, Capability.RESULTS},
+        rationale="a task that kills every worker must be stopped, and only that one",
+    )
+    async def test_poison_limit_dead_letters(self, desk: Desk) -> None:
+        """Delivered as often as allowed, it still runs; once more, and it is dead-lettered, not run."""
+        runs: list[str] = []
+
+        @task(name="kit.note", queue="q")
+        async def note(value: str) -> str:
+            runs.append(value)
+            return value
+
+        client = await desk.client()
+        backend = await desk.lab.open()
+        last_chance = await _deliver_in_vain(desk, backend, (await client.submit(note, "last chance")).id, 2)
+        poison = await _deliver_in_vain(desk, backend, (await client.submit(note, "poison")).id, 3)
+        innocent = await client.submit(note, "innocent")
+        worker = await desk.work(note, max_deliveries=3)
+        error = await ended(client.handle(poison), desk, TaskDeadLettered)
+        assert error.code == "DELIVERY_LIMIT"
+        assert "3 times" in str(error)
+        exact = backend.capabilities[Capability.DELIVERY_COUNT].properties.get("kind") == "exact"
+        expected = ["innocent", "last chance"] if exact else ["innocent"]
+        if exact:
+            assert await client.handle(last_chance).result(desk.lab.patience) == "last chance"
+        assert await innocent.result(desk.lab.patience) == "innocent"
+        await desk.stop(worker)
+        assert sorted(set(runs) & set(expected)) == expected
+        assert "poison" not in runs
+        letters = {letter.task_id: letter for letter in await backend.inspector().dead("q")}
+        assert (letters[poison].reason, letters[poison].task) == ("delivery-limit", "kit.note")
+        assert letters[poison].deliveries > 3
+        assert not exact or set(letters) == {poison}
+
+    @worker_case(
+        "worker_concurrency_bound", level="capability", needs=RESULTS, rationale="a limit is a limit, and no less"
+    )
+    async def test_worker_concurrency_bound(self, desk: Desk) -> None:
+        """Never more than the limit, loop and threads together; the limit is reached; the rest is left to others."""
+        gate, thread_gate = asyncio.Event(), threading.Event()
+        running: set[str] = set()
+        most = 0
+
+        def enter(name: str) -> None:
+            nonlocal most
+            running.add(name)
+            most = max(most, len(running))
+
+        @task(name="kit.loop", queue="q")
+        async def on_loop(name: str) -> None:
+            enter(name)
+            await gate.wait()
+            running.discard(name)
+
+        @task(name="kit.thread", queue="q")
+        def on_thread(name: str) -> None:
+            enter(name)
+            thread_gate.wait(20)
+            running.discard(name)
+
+        client = await desk.client()
+        calls = [(on_loop, on_thread)[number % 2].call(str(number)) for number in range(12)]
+        handles = await client.submit_many(calls)
+        await desk.work(on_loop, on_thread, max_concurrent_tasks=4)
+        await desk.until_long(running, 4)
+        rival = await desk.lab.receive((await desk.lab.open()).consumer(["q"]), 8)
+        assert len(rival) == 8, "the worker holds more than it runs"
+        gate.set()
+        thread_gate.set()
+        mine = [handle for handle in handles if handle.id not in ids_of(rival)]
+        found = await client.collect(mine, desk.lab.patience)
+        assert [one.success for one in found] == [True] * 4
+        assert most == 4
+
+
+class StoppingCases:
+    """Part of the worker's suite: the end of a worker."""
+
+    @worker_case(
+        "drain_on_stop", level="capability", needs=RESULTS, rationale="a deployment must not lose or delay work"
+    )
+    async def test_drain_on_stop(self, desk: Desk) -> None:
+        """Running tasks finish; what was not touched is there for others at once, not counted."""
+        gate = asyncio.Event()
+        started: list[int] = []
+
+        @task(name="kit.gate", queue="q")
+        async def wait(number: int) -> int:
+            started.append(number)
+            await gate.wait()
+            return number
+
+        client = await desk.client(lease=60)
+        worker = await desk.work(wait, lease=60, max_concurrent_tasks=2)
+        handles = await client.submit_many(wait.call(number) for number in range(6))
+        await desk.until_long(started, 2)
+        worker.stop()
+        rival = (await desk.lab.open(lease=60)).consumer(["q"])
+        untouched = await desk.lab.receive(rival, 4)
+        assert set(ids_of(untouched)) == {handle.id for handle in handles[2:]}
+        await _uncounted(desk, untouched)
+        assert await desk.lab.has(Capability.ORDERED) is False or started == [0, 1]
+        gate.set()
+        await desk.stop(worker)
+        assert [await handle.result(desk.lab.patience) for handle in handles[:2]] == [0, 1]
+        assert len(started) == 2, "it took something in after it was told to stop"
+        await desk.lab.quiet(rival, 0.2)
+
+    @worker_case("hard_stop_gives_back", level="core", rationale="what cannot finish must go on elsewhere, at once")
+    async def test_hard_stop_gives_back(self, desk: Desk) -> None:
+        """Hurried, out of time, cancelled: each time the task is told, and is there for others, not counted."""
+        told: list[str] = []
+
+        @task(name="kit.endless", queue="q")
+        async def endless() -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                told.append("loop")
+                raise
+
+        @task(name="kit.endless-thread", queue="q")
+        def endless_thread() -> None:
+            current().wait_cancelled(60)
+            told.append(f"thread {current().cancel_reason}")
+
+        client = await desk.client(lease=60)
+        ids = sorted([(await client.submit(endless)).id, (await client.submit(endless_thread)).id])
+        for how in ("hurry", "patience", "cancel"):
+            told.clear()
+            await self._stop_hard(desk, how, endless, endless_thread)
+            await desk.until_long(told, 2)
+            assert sorted(told) == ["loop", "thread shutdown"]
+            backend = await desk.lab.open(lease=60)
+            rival = backend.consumer(["q"])
+            back = await desk.lab.receive(rival, 2)
+            assert sorted(ids_of(back)) == ids
+            await _uncounted(desk, back)
+            await rival.release(back)
+            await rival.aclose()
+
+    async def _stop_hard(self, desk: Desk, how: str, *tasks: Task[..., Any]) -> None:
+        worker = desk.make_worker(*tasks, lease=60, shutdown_timeout=0.3 if how == "patience" else 30.0)
+        serving = desk.lab.start(worker.serve())
+        await desk.until(lambda: len(worker.status().running) == 2, "both run")
+        if how == "cancel":
+            serving.cancel()
+        else:
+            worker.stop(hurry=how == "hurry")
+        await asyncio.wait({serving}, timeout=10.0)
+        assert serving.done(), f"the worker does not stop ({how})"
+
+    @worker_case("second_worker_takes_over", level="capability", needs=RESULTS, rationale="work outlives its workers")
+    async def test_second_worker_takes_over(self, desk: Desk) -> None:
+        """The first is stopped in the middle of 60 tasks, the second in the middle of the rest: all end, once each."""
+        runs: list[int] = []
+
+        @task(name="kit.short", queue="q")
+        async def short(number: int) -> int:
+            runs.append(number)
+            await asyncio.sleep(0.01)
+            return number
+
+        client = await desk.client()
+        handles = await client.submit_many(short.call(number) for number in range(60))
+        for enough in (15, 35):
+            worker = await desk.work(short, max_concurrent_tasks=5)
+            await desk.until_long(runs, enough)
+            await desk.stop(worker)
+            assert len(runs) < 60
+        await desk.work(short, max_concurrent_tasks=5)
+        found = await client.collect(handles, desk.lab.patience)
+        assert [one.value for one in found] == list(range(60))
+        assert sorted(runs) == list(range(60))
+
+    @worker_case(
+        "worker_is_known",
+        level="capability",
+        needs={Capability.CONTROL, Capability.RESULTS},
+        rationale="an operator asks who is at work",
+    )
+    async def test_worker_is_known(self, desk: Desk) -> None:
+        """Its heartbeat names it, its queues and what runs; it is gone when it has stopped."""
+        gate = asyncio.Event()
+
+        @task(name="kit.gate", queue="q")
+        async def wait() -> None:
+            await gate.wait()
+
+        client = await desk.client()
+        worker = await desk.work(wait, name="kit-worker", heartbeat_interval=0.1, max_concurrent_tasks=3)
+        handle = await client.submit(wait)
+        inspector = (await desk.lab.open()).inspector()
+
+        async def beats() -> bool:
+            return any(handle.id in beat.running for beat in await inspector.workers())
+
+        await desk.lab.eventually(beats, "the worker says what it runs")
+        (beat,) = await inspector.workers()
+        assert (beat.worker, list(beat.queues), beat.limit, beat.stopping) == ("kit-worker", ["q"], 3, False)
+        gate.set()
+        await desk.stop(worker)
+        assert list(await inspector.workers()) == []
+
+
+class WorkerLeaseCases(OwnershipCases, StoppingCases):
+    """Part of the worker's suite."""
+
+
+async def _deliver_in_vain(desk: Desk, backend: Backend, task_id: str, times: int) -> str:
+    """Deliver the one task of the queue ``times`` times, as to workers that died of it."""
+    consumer = backend.consumer(["q"])
+    others = []
+    for _ in range(times):
+        while True:
+            (delivery,) = await desk.lab.receive(consumer)
+            if ids_of([delivery]) == [task_id]:
+                break
+            others.append(delivery)
+        await desk.lab.settle(consumer, Verdict.NACK, delivery)
+    await consumer.release(others)
+    await consumer.aclose()
+    return task_id
+
+
+async def _uncounted(desk: Desk, deliveries: list[Delivery]) -> None:
+    """What was given back may count once where the broker counts that way."""
+    counting = (await desk.lab.capabilities())[Capability.DELIVERY_COUNT].properties.get("kind")
+    counts = [delivery.delivery_count for delivery in deliveries]
+    if counting == "exact":
+        assert counts == [1] * len(counts), f"counted as failures: {counts}"

@@ -1,0 +1,197 @@
+"""The hub of everybody who waits for results: one subscription, one reader, any number of waiters.
+
+A waiter is a *sink*, a function that gets a task's id and its result, once. Expect first, then read: a result that
+was stored before is found by the read, one that is stored later is pushed. After a lost connection everything
+that is still waited for is read again. A transient error of the store is retried for as long as somebody waits
+(conformance: ``result_transient_error_retried``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from tranship.envelope import TaskResult, TaskState
+from tranship.errors import ClosedError, TranshipError
+from tranship.ports import ResultStore, StoredResult
+from tranship.protocol import decode_result
+
+__all__ = ["Found", "Sink", "Waiting"]
+
+log = logging.getLogger("tranship.waiting")
+
+Found = TaskResult | TranshipError
+Sink = Callable[[str, Found], None]
+
+READ_BATCH: Final = 500
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 2.0
+FIRST_POLL: Final = 0.01
+LONGEST_POLL: Final = 0.5
+
+
+class Waiting:
+    """All waiters of one link, on its loop.
+
+    Args:
+        store: the driver's.
+        loop: the loop it lives on.
+        push: whether the store pushes (RESULT_PUSH); without it the hub polls, for all waiters at once.
+        knows_ids: whether an id that the store does not know is to be reported as UNKNOWN.
+    """
+
+    def __init__(self, store: ResultStore, *, loop: asyncio.AbstractEventLoop, push: bool, knows_ids: bool) -> None:
+        self._store = store
+        self._loop = loop
+        self._push = push
+        self._knows_ids = knows_ids
+        self._sinks: dict[str, list[Sink]] = {}
+        self._unread: dict[str, None] = {}
+        self._reader: asyncio.Task[None] | None = None
+        if push:
+            store.attach(self._pushed)
+
+    def __len__(self) -> int:
+        """How many ids are waited for."""
+        return len(self._sinks)
+
+    def watch(self, ids: Iterable[str], sink: Sink) -> None:
+        """Hand the outcome of each of ``ids`` to ``sink``, once, on this loop; it may come before the next tick."""
+        fresh = []
+        for task_id in ids:
+            sinks = self._sinks.get(task_id)
+            if sinks is None:
+                self._sinks[task_id] = [sink]
+                fresh.append(task_id)
+            else:
+                sinks.append(sink)
+        if self._push and fresh:
+            self._store.expect(fresh)
+        self._read(fresh)
+
+    def unwatch(self, ids: Iterable[str], sink: Sink) -> None:
+        """``sink`` does not want ``ids`` any more; those already delivered are ignored."""
+        unwanted = []
+        for task_id in ids:
+            sinks = self._sinks.get(task_id, [])
+            with contextlib.suppress(ValueError):
+                sinks.remove(sink)
+            if not sinks and self._sinks.pop(task_id, None) is not None:
+                self._unread.pop(task_id, None)
+                unwanted.append(task_id)
+        if self._push and unwanted:
+            self._store.unexpect(unwanted)
+
+    async def wait(self, task_id: str) -> TaskResult:
+        """Wait for the terminal result of ``task_id``, without a bound of its own.
+
+        Raises:
+            TranshipError: what the store raised, if it is not worth retrying.
+        """
+        future: asyncio.Future[Found] = self._loop.create_future()
+
+        def sink(_task_id: str, found: Found) -> None:
+            if not future.done():
+                future.set_result(found)
+
+        self.watch([task_id], sink)
+        try:
+            found = await future
+        finally:
+            self.unwatch([task_id], sink)
+        if isinstance(found, TranshipError):
+            raise found
+        return found
+
+    async def states(self, ids: Sequence[str]) -> list[TaskResult]:
+        """Read once what is known of ``ids``, in order.
+
+        Raises:
+            BrokerUnreachable: the store does not answer.
+        """
+        found: list[TaskResult] = []
+        for start in range(0, len(ids), READ_BATCH):
+            stored = await self._store.get_many(ids[start : start + READ_BATCH])
+            found.extend(self._decode(one) for one in stored)
+        return found
+
+    def restored(self) -> None:
+        """The connection is back: what was pushed meanwhile is lost, so read everything again."""
+        self._read(self._sinks)
+
+    async def aclose(self) -> None:
+        """Stop reading; everybody who still waits gets ClosedError."""
+        if self._reader is not None:
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+        for task_id in list(self._sinks):
+            self._deliver(task_id, ClosedError("the client was closed while waiting", task_id=task_id))
+
+    # Reading: one task for all waiters, alive only while there is something to read.
+
+    def _read(self, ids: Iterable[str]) -> None:
+        self._unread.update(dict.fromkeys(ids))
+        if self._unread and (self._reader is None or self._reader.done()):
+            self._reader = self._loop.create_task(self._read_all())
+
+    async def _read_all(self) -> None:
+        pause = FIRST_PAUSE
+        poll = FIRST_POLL
+        while self._unread:
+            ids = list(self._unread)[:READ_BATCH]
+            try:
+                stored = await self._store.get_many(ids)
+            except TranshipError as error:
+                if not error.retryable:
+                    self._fail(ids, error)
+                    continue
+                log.warning("reading results failed, trying again: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
+            pause = FIRST_PAUSE
+            for one in stored:
+                self._found(one)
+            if not self._push and self._unread:
+                await asyncio.sleep(poll)
+                poll = min(poll * 1.5, LONGEST_POLL)
+
+    def _found(self, stored: StoredResult) -> None:
+        unknown = stored.state is TaskState.UNKNOWN and self._knows_ids
+        if stored.state.terminal or unknown:
+            self._deliver(stored.id, self._decode(stored))
+        elif self._push:
+            self._unread.pop(stored.id, None)
+        elif stored.id in self._unread:
+            # Polling: to the back of the line.
+            self._unread.pop(stored.id)
+            self._unread[stored.id] = None
+
+    def _fail(self, ids: Sequence[str], error: TranshipError) -> None:
+        for task_id in ids:
+            self._deliver(task_id, error)
+
+    def _pushed(self, results: Sequence[StoredResult]) -> None:
+        for one in results:
+            if one.id in self._sinks and one.state.terminal:
+                self._deliver(one.id, self._decode(one))
+
+    def _deliver(self, task_id: str, found: Found) -> None:
+        self._unread.pop(task_id, None)
+        sinks = self._sinks.pop(task_id, None)
+        if sinks is None:
+            return
+        if self._push:
+            self._store.unexpect([task_id])
+        for sink in sinks:
+            sink(task_id, found)
+
+    @staticmethod
+    def _decode(stored: StoredResult) -> TaskResult:
+        if stored.document:
+            return decode_result(stored.document, task_id=stored.id)
+        return TaskResult(id=stored.id, state=stored.state)

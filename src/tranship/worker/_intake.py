@@ -1,0 +1,168 @@
+"""Taking deliveries in: as many as there are free slots, and never alive without consuming."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from tranship.errors import BrokerError, BrokerUnreachable, ClosedError, TranshipError
+from tranship.ports import Consumer, Delivery, Received
+
+__all__ = ["Intake", "close"]
+
+log = logging.getLogger("tranship.worker")
+
+WAIT: Final = 5.0
+"""Seconds one receive may wait at most; it returns as soon as there is something."""
+CLOSING: Final = 10.0
+"""Seconds that closing a consumer may take."""
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+BATCH: Final = 100
+
+
+class _Silent(BrokerUnreachable):
+    """The consumer does not say a word: build a new one.
+
+    What an error says itself is left to the driver, which connects again by itself.
+    """
+
+
+class Intake:
+    """Receives for one worker and rebuilds the consumer when it fails or falls silent.
+
+    Args:
+        make_consumer: makes a new consumer of the worker's queues.
+        free: how many deliveries may be taken now.
+        take: starts one delivery; told the monotonic time just before it was received.
+        silence: seconds without a word from the broker after which the consumer is rebuilt; a receive that
+            does not come back is given up after half of that.
+    """
+
+    def __init__(
+        self,
+        make_consumer: Callable[[], Consumer],
+        *,
+        free: Callable[[], int],
+        take: Callable[[Delivery, float], None],
+        silence: float,
+    ) -> None:
+        self.consumer = make_consumer()
+        self.heard_at = time.monotonic()
+        self.failed: TranshipError | None = None
+        """Why it is not consuming right now."""
+        self._make_consumer = make_consumer
+        self._free = free
+        self._take = take
+        self._silence = silence
+        self._wait = min(WAIT, silence / 6)
+        self._overdue = silence / 2
+        self._room = asyncio.Event()
+        self._stopping = False
+        self._receiver: asyncio.Task[Any] | None = None
+        """The task that waits in receive."""
+        self.retired: Callable[[Consumer], None] = lambda _consumer: None
+        """Called with a consumer that was replaced; it is to be closed once nothing it brought is held."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is consuming: no failure, and a word from the broker not long ago."""
+        return self.failed is None and time.monotonic() - self.heard_at < self._silence + self._wait
+
+    def room(self) -> None:
+        """A slot has become free."""
+        self._room.set()
+
+    async def run(self) -> None:
+        """Receive until :meth:`stop`.
+
+        Raises:
+            BrokerError: a permanent one; the worker is of no use any more.
+        """
+        pause = FIRST_PAUSE
+        while not self._stopping:
+            try:
+                await self._step()
+            except ClosedError:
+                return
+            except TranshipError as error:
+                if isinstance(error, BrokerError) and not error.retryable:
+                    raise
+                self.failed = error
+                log.warning("receiving failed, trying again in %.1f s: %s", pause, error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+                if isinstance(error, _Silent):
+                    self._rebuild()
+            else:
+                pause = FIRST_PAUSE
+
+    def stop(self) -> None:
+        """Receive no more. What was received in the very last moment is given back by the consumer."""
+        self._stopping = True
+        self._room.set()
+        if self._receiver is not None:
+            self._receiver.cancel()
+
+    async def aclose(self) -> None:
+        """Close the consumer, once nothing is left to settle."""
+        await close(self.consumer)
+
+    async def _step(self) -> None:
+        free = min(self._free(), BATCH)
+        if free <= 0:
+            # Cleared before looking again, so that a slot freed in between is not missed.
+            self._room.clear()
+            if self._free() <= 0:
+                await self._room.wait()
+            return
+        asked = time.monotonic()
+        received = await self._receive(free)
+        if received is None:
+            return
+        self._heard(received)
+        for delivery in received.deliveries:
+            self._take(delivery, asked)
+
+    async def _receive(self, limit: int) -> Received | None:
+        self._receiver = asyncio.current_task()
+        try:
+            async with asyncio.timeout(self._wait + self._overdue):
+                return await self.consumer.receive(limit, self._wait)
+        except TimeoutError as error:
+            raise _Silent(f"receiving has not come back for {self._wait + self._overdue:g} s") from error
+        except asyncio.CancelledError:
+            if not self._stopping or self._receiver is None:
+                raise
+            self._receiver.uncancel()
+            return None
+        finally:
+            self._receiver = None
+
+    def _heard(self, received: Received) -> None:
+        now = time.monotonic()
+        if received.confirmed or received.deliveries:
+            self.heard_at = now
+            self.failed = None
+        elif now - self.heard_at > self._silence:
+            raise _Silent(f"nothing was heard from the broker for {now - self.heard_at:.0f} s")
+
+    def _rebuild(self) -> None:
+        if not self._stopping:
+            # Closing the old one here would give back what is running.
+            old, self.consumer = self.consumer, self._make_consumer()
+            self.heard_at = time.monotonic()
+            self.retired(old)
+
+
+async def close(consumer: Consumer) -> None:
+    """Close ``consumer``, whatever state it is in, within bounds."""
+    closing = asyncio.ensure_future(consumer.aclose())
+    await asyncio.wait({closing}, timeout=CLOSING)
+    if not closing.done():
+        closing.cancel()
+    elif closing.exception() is not None:
+        log.debug("closing the consumer failed: %r", closing.exception())

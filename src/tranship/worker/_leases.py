@@ -1,0 +1,83 @@
+"""Keeping leases: a heartbeat extends what is held, for as long as it is held."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from tranship.errors import TranshipError
+from tranship.ports import Consumer, Delivery
+from tranship.worker._record import Run, Stop
+
+__all__ = ["Leases"]
+
+log = logging.getLogger("tranship.worker")
+
+
+class Leases:
+    """The deliveries this worker holds, from receiving until settled.
+
+    Whether a lease still holds is decided by the monotonic clock from the last confirmed renewal, unless
+    the broker itself refuses stale settlements (``fenced``).
+    """
+
+    def __init__(self, lease: float | None, *, fenced: bool) -> None:
+        self._lease = lease
+        self._fenced = fenced
+        self._held: dict[Delivery, Run] = {}
+        self._renewed: dict[Delivery, float] = {}
+
+    def __len__(self) -> int:
+        """How many deliveries are held."""
+        return len(self._held)
+
+    def uses(self, consumer: Consumer) -> bool:
+        """Whether something is held that came from ``consumer``."""
+        return any(run.consumer is consumer for run in self._held.values())
+
+    def hold(self, run: Run, received_at: float) -> None:
+        """Keep the lease of ``run`` from now on; ``received_at`` is monotonic seconds before the broker gave it."""
+        self._held[run.delivery] = run
+        self._renewed[run.delivery] = received_at
+
+    def drop(self, run: Run) -> None:
+        """The delivery has been settled, or is not ours any more."""
+        self._held.pop(run.delivery, None)
+        self._renewed.pop(run.delivery, None)
+
+    def ours(self, run: Run) -> bool:
+        """Whether ``run`` may still be settled, as far as can be known without asking."""
+        lease = self._lease
+        if self._fenced or lease is None:
+            return True
+        renewed = self._renewed.get(run.delivery)
+        # A tenth of the lease is left for the settlement's own way to the broker.
+        return renewed is not None and time.monotonic() < renewed + lease * 0.9
+
+    async def keep(self) -> None:
+        """Renew everything held three times per lease; runs until cancelled."""
+        if self._lease is None:
+            return
+        while True:
+            await asyncio.sleep(self._lease / 3)
+            consumers = {run.consumer for run in self._held.values()}
+            await asyncio.gather(*map(self._renew, consumers))
+
+    async def _renew(self, consumer: Consumer) -> None:
+        deliveries = [delivery for delivery, run in self._held.items() if run.consumer is consumer]
+        asked = time.monotonic()
+        try:
+            answers = await consumer.extend(deliveries)
+        except TranshipError as error:
+            log.warning("renewing %d leases failed, trying again: %s", len(deliveries), error)
+            return
+        for delivery, ours in zip(deliveries, answers, strict=True):
+            run = self._held.get(delivery)
+            if run is None:
+                continue
+            if ours:
+                self._renewed[delivery] = asked
+            else:
+                log.warning("task %s is not ours any more: its lease ended before it was renewed", run.id)
+                run.stop(Stop.LOST)

@@ -1,0 +1,238 @@
+"""One delivery, from bytes to outcome: decode, admit, call. Reporting and settling come after (``_report``).
+
+Each step takes the record; once an outcome is decided the later steps have nothing to do. Nothing here is
+retried: a failed attempt comes back as a new delivery, if at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from tranship.envelope import PROBE_TASK, Envelope, ErrorInfo, Outcome
+from tranship.errors import InvalidArgumentsError, MalformedMessage, UnknownTask
+from tranship.protocol import Decoder, canvas
+from tranship.task import Task, TaskContext, enter, task
+from tranship.worker._cancels import Cancels
+from tranship.worker._classify import classify, describe, stopped
+from tranship.worker._record import Run, Stop
+from tranship.worker._threads import HandlerThreads
+
+__all__ = ["DELIVERY_LIMIT", "Pipeline"]
+
+log = logging.getLogger("tranship.worker")
+
+DELIVERY_LIMIT: Final = "delivery-limit"
+"""The reason of a dead letter that was delivered too often without an end: it kills its workers."""
+
+EARLY: Final = 0.05
+"""Seconds that a broker's schedule may be early without our sending the task back."""
+
+
+class Pipeline:
+    """Runs deliveries on the worker's loop.
+
+    Args:
+        tasks: the handlers by task name.
+        cancels: what is known to be cancelled.
+        threads: where ``def`` handlers run.
+        max_deliveries: a task that comes more often than this is dead-lettered.
+    """
+
+    def __init__(
+        self, tasks: Mapping[str, Task[..., Any]], cancels: Cancels, threads: HandlerThreads, *, max_deliveries: int
+    ) -> None:
+        self._tasks = {PROBE_TASK: _probe, **tasks}
+        self._cancels = cancels
+        self._threads = threads
+        self._max_deliveries = max_deliveries
+        self._decoder = Decoder()
+
+    async def process(self, run: Run) -> None:
+        """Fill in ``run`` until its outcome is decided."""
+        try:
+            self._decode(run)
+            if run.outcome is None:
+                self._admit(run)
+            if run.outcome is None:
+                await self._call(run)
+        except asyncio.CancelledError:
+            self._interrupted(run)
+
+    # Decode.
+
+    def _decode(self, run: Run) -> None:
+        delivery = run.delivery
+        try:
+            run.envelope = self._decoder.decode(delivery.message, queue=delivery.queue, priority=delivery.priority)
+        except MalformedMessage as error:
+            run.unreadable = error.task_id
+            run.bury(error.reason, str(error), _final(error))
+            return
+        run.task = self._tasks.get(run.envelope.task)
+        if run.task is None:
+            self._unknown(run, run.envelope)
+
+    def _unknown(self, run: Run, envelope: Envelope) -> None:
+        known = ", ".join(sorted(name for name in self._tasks if name != PROBE_TASK)) or "none"
+        message = f"no task named {envelope.task!r} is registered in this worker (it has: {known})"
+        error = ErrorInfo(type="tranship.errors.UnknownTask", message=message, code=UnknownTask.code)
+        run.bury(UnknownTask.reason, message, error)
+
+    # Admit.
+
+    def _admit(self, run: Run) -> None:
+        envelope = run.envelope
+        assert envelope is not None
+        if self._cancels.covers(envelope):
+            run.end(Outcome.CANCELLED)
+        elif run.delivery.delivery_count > self._max_deliveries:
+            self._poisonous(run, envelope)
+        elif envelope.deadline is not None and envelope.deadline <= time.time():
+            run.end(Outcome.EXPIRED)
+        elif envelope.not_before is not None and (early := envelope.not_before - time.time()) > EARLY:
+            # Some brokers are early after a restart: back on the schedule, as the same attempt.
+            run.delay = early
+            run.end(Outcome.RETRY)
+        elif parts := canvas(envelope):
+            names = ", ".join(sorted(parts))
+            message = f"task {envelope.id} carries Celery canvas ({names}), which tranship does not run"
+            run.end(Outcome.FAILED, ErrorInfo(type="tranship.errors.UnsupportedError", message=message, code="CANVAS"))
+
+    def _poisonous(self, run: Run, envelope: Envelope) -> None:
+        message = (
+            f"task {envelope.id} was delivered {run.delivery.delivery_count - 1} times without an end "
+            f"(the limit is {self._max_deliveries}): its worker died or lost it each time"
+        )
+        error = ErrorInfo(type="tranship.errors.TaskDeadLettered", message=message, code="DELIVERY_LIMIT")
+        run.bury(DELIVERY_LIMIT, message, error)
+
+    # Call.
+
+    async def _call(self, run: Run) -> None:
+        envelope, handler = run.envelope, run.task
+        assert envelope is not None
+        assert handler is not None
+        try:
+            args, kwargs = handler.coerce(envelope.args, envelope.kwargs)
+        except InvalidArgumentsError as error:
+            run.end(Outcome.FAILED, _final(error))
+            return
+        run.context = TaskContext(envelope, delivery_count=run.delivery.delivery_count)
+        run.started = True
+        _set_limit(run, envelope)
+        with enter(run.context):
+            if handler.is_async:
+                await self._call_async(run, lambda: handler.function(*args, **kwargs))
+            else:
+                await self._call_thread(run, lambda: handler.function(*args, **kwargs))
+
+    async def _call_async(self, run: Run, call: Callable[[], Any]) -> None:
+        scope = None
+        try:
+            if run.limit is None:
+                run.value = await call()
+            else:
+                async with asyncio.timeout(run.limit) as scope:
+                    run.value = await call()
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+            if isinstance(error, TimeoutError) and scope is not None and scope.expired():
+                stopped(run, run.limit_means)
+            else:
+                classify(run, error)
+        else:
+            run.end(Outcome.SUCCEEDED)
+
+    async def _call_thread(self, run: Run, call: Callable[[], Any]) -> None:
+        future = self._threads.start(call)
+        run.thread_busy = future
+        await self._wait_for_thread(run, future)
+        if not future.done():
+            self._give_up_on_thread(run)
+            return
+        run.thread_busy = None
+        error = future.exception()
+        if error is not None:
+            classify(run, error)
+            return
+        run.value = future.result()
+        if inspect.isawaitable(run.value):
+            run.value = await run.value
+        run.end(Outcome.SUCCEEDED)
+
+    async def _wait_for_thread(self, run: Run, future: asyncio.Future[Any]) -> None:
+        """Wait for the thread. A thread cannot be interrupted: a cancel is left to the handler to notice."""
+        loop = asyncio.get_running_loop()
+        end = None if run.limit is None else loop.time() + run.limit
+        while not future.done():
+            try:
+                await asyncio.wait({future}, timeout=None if end is None else max(0.0, end - loop.time()))
+            except asyncio.CancelledError:
+                if run.stopped is not Stop.CANCELLED:
+                    raise
+                _uncancel()
+                continue
+            if end is not None and loop.time() >= end:
+                return
+
+    def _give_up_on_thread(self, run: Run) -> None:
+        why = run.limit_means
+        log.warning(
+            "task %s (%s) did not stop at its %s; its thread goes on and keeps its slot until it returns",
+            run.id,
+            run.envelope and run.envelope.task,
+            why.value,
+        )
+        if run.context is not None:
+            run.context.cancel(why.value)
+        stopped(run, why)
+
+    # Interrupted.
+
+    def _interrupted(self, run: Run) -> None:
+        if run.stopped is not None:
+            _uncancel()
+            if run.envelope is None:
+                run.end(Outcome.RELEASED)
+            else:
+                stopped(run, run.stopped)
+        elif _being_cancelled():
+            raise asyncio.CancelledError
+        else:
+            # The handler itself raised CancelledError; nobody asked it to.
+            classify(run, asyncio.CancelledError("the handler raised CancelledError by itself"))
+
+
+def _set_limit(run: Run, envelope: Envelope) -> None:
+    """How long this attempt may run, and what it means when the time is up."""
+    left = run.seconds_left()
+    if envelope.run_timeout is not None and (left is None or envelope.run_timeout <= left):
+        run.limit, run.limit_means = envelope.run_timeout, Stop.TIMEOUT
+    else:
+        run.limit, run.limit_means = left, Stop.DEADLINE
+
+
+def _uncancel() -> None:
+    current = asyncio.current_task()
+    if current is not None:
+        current.uncancel()
+
+
+def _being_cancelled() -> bool:
+    current = asyncio.current_task()
+    return current is not None and current.cancelling() > 0
+
+
+def _final(error: InvalidArgumentsError | MalformedMessage) -> ErrorInfo:
+    """What does not fit today will not fit tomorrow."""
+    info = describe(error)
+    return ErrorInfo(type=info.type, message=info.message, code=info.code, retryable=False, traceback=None)
+
+
+@task(name=PROBE_TASK)
+async def _probe() -> str:
+    return "ok"

@@ -1,0 +1,108 @@
+"""The record that a delivery's pipeline works on."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from typing import Any
+
+from tranship.envelope import Envelope, ErrorInfo, Outcome
+from tranship.ports import Consumer, Delivery
+from tranship.task import Task, TaskContext
+
+__all__ = ["Run", "Stop"]
+
+
+class Stop(enum.Enum):
+    """Why a running handler is told to stop."""
+
+    CANCELLED = "cancelled"
+    DEADLINE = "deadline"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    """The lease is gone: somebody else may run the task."""
+    SHUTDOWN = "shutdown"
+
+
+class Run:
+    """One delivery on its way through the worker; each step fills in its part."""
+
+    __slots__ = (
+        "consumer",
+        "context",
+        "delay",
+        "delivery",
+        "detail",
+        "envelope",
+        "error",
+        "job",
+        "limit",
+        "limit_means",
+        "outcome",
+        "reason",
+        "started",
+        "stopped",
+        "task",
+        "thread_busy",
+        "unreadable",
+        "value",
+    )
+
+    def __init__(self, delivery: Delivery, consumer: Consumer) -> None:
+        self.delivery = delivery
+        self.consumer = consumer
+        """Where it came from, and where it is renewed, settled and given back."""
+        self.envelope: Envelope | None = None
+        self.unreadable: str | None = None
+        """The id of a message that could not be decoded, where at least that could be read."""
+        self.task: Task[..., Any] | None = None
+        self.context: TaskContext | None = None
+        self.job: asyncio.Task[None] | None = None
+        self.limit: float | None = None
+        """Seconds this attempt may run; None: as long as it takes."""
+        self.limit_means = Stop.TIMEOUT
+        """What it means when they are up."""
+        self.started = False
+        """Whether the handler has been called."""
+        self.stopped: Stop | None = None
+        self.thread_busy: asyncio.Future[Any] | None = None
+        """A thread that still runs the handler although its outcome is decided."""
+        self.outcome: Outcome | None = None
+        self.value: Any = None
+        self.error: ErrorInfo | None = None
+        self.delay = 0.0
+        """For RETRY: seconds until the next attempt."""
+        self.reason = ""
+        """For DEAD: the short, stable word."""
+        self.detail = ""
+
+    @property
+    def id(self) -> str | None:
+        """The task's id, once decoded."""
+        return None if self.envelope is None else self.envelope.id
+
+    def end(self, outcome: Outcome, error: ErrorInfo | None = None) -> None:
+        """Decide how the delivery ends."""
+        self.outcome = outcome
+        self.error = error
+
+    def bury(self, reason: str, detail: str, error: ErrorInfo | None = None) -> None:
+        """Decide for the dead letters."""
+        self.reason, self.detail = reason, detail
+        self.end(Outcome.DEAD, error)
+
+    def stop(self, why: Stop) -> None:
+        """Tell the handler to stop, once: an ``async def`` is cancelled, a thread sees it in its context."""
+        if self.stopped is not None or self.outcome is not None:
+            return
+        self.stopped = why
+        if self.context is not None:
+            self.context.cancel(why.value)
+        if self.job is not None:
+            self.job.cancel()
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the deadline; None: there is none."""
+        assert self.envelope is not None
+        return None if self.envelope.deadline is None else self.envelope.deadline - time.time()

@@ -1,0 +1,140 @@
+"""From a decided record to its settlement: one clause per outcome. Nothing else in the worker settles."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Final
+
+from tranship.envelope import Envelope, ErrorInfo, Outcome, TaskResult, TaskState
+from tranship.errors import EncodeError, MessageTooLarge, SubmitError
+from tranship.ports import Settlement, StoredResult, Verdict
+from tranship.protocol import Encoder, encode_result
+from tranship.worker._classify import describe
+from tranship.worker._record import Run
+
+__all__ = ["Reporter"]
+
+_STATES: Final = {
+    Outcome.SUCCEEDED: TaskState.SUCCESS,
+    Outcome.FAILED: TaskState.FAILURE,
+    Outcome.CANCELLED: TaskState.CANCELLED,
+    Outcome.EXPIRED: TaskState.EXPIRED,
+    Outcome.DEAD: TaskState.DEAD_LETTERED,
+}
+
+
+class Reporter:
+    """Writes down how deliveries ended.
+
+    Args:
+        worker: this worker's name, kept with each result.
+        max_size: the largest result document, in bytes.
+    """
+
+    def __init__(self, *, worker: str, max_size: int) -> None:
+        self._worker = worker
+        self._max_size = max_size
+        self._encoder = Encoder()
+
+    def settlement(self, run: Run) -> Settlement | None:
+        """The settlement of a decided record; None where nothing is to be settled: released, or lost."""
+        match run.outcome:
+            case Outcome.SUCCEEDED | Outcome.FAILED | Outcome.CANCELLED | Outcome.EXPIRED:
+                # The result first: encoding it may still turn a success into a failure.
+                return Settlement(run.delivery, Verdict.ACK, result=self._result(run))
+            case Outcome.DEAD:
+                result = self._result(run)
+                return Settlement(run.delivery, Verdict.REJECT, result=result, reason=run.reason, detail=run.detail)
+            case Outcome.RETRY:
+                try:
+                    return self._replacement(run)
+                except SubmitError as error:
+                    # What could be read but cannot be written again: there will be no next attempt.
+                    run.end(Outcome.FAILED, describe(error))
+                    return self.settlement(run)
+            case _:
+                return None
+
+    def _replacement(self, run: Run) -> Settlement:
+        envelope = run.envelope
+        assert envelope is not None
+        # A task that came too early was not attempted.
+        attempt = envelope.attempt + 1 if run.started else envelope.attempt
+        following = replace(envelope, attempt=attempt, not_before=time.time() + run.delay)
+        return Settlement(run.delivery, Verdict.REPLACE, replacement=self._encoder.encode(following))
+
+    def _result(self, run: Run) -> StoredResult | None:
+        envelope = run.envelope
+        if envelope is None:
+            return self._unreadable(run, run.unreadable) if run.unreadable else None
+        if not envelope.store_result:
+            return None
+        try:
+            document = self._document(run, envelope)
+        except SubmitError as error:
+            run.end(Outcome.FAILED, _not_written(envelope, error))
+            document = self._document(run, envelope)
+        assert run.outcome is not None
+        return StoredResult(
+            id=envelope.id,
+            state=_STATES[run.outcome],
+            document=document,
+            ttl=envelope.result_ttl,
+            reply_to=envelope.reply_to,
+        )
+
+    def _unreadable(self, run: Run, task_id: str) -> StoredResult:
+        """Whoever waits for a task that could not be decoded is told, if it can be known who."""
+        state = TaskState.DEAD_LETTERED
+        result = TaskResult(id=task_id, state=state, error=run.error, finished_at=time.time(), worker=self._worker)
+        reply_to = run.delivery.message.properties.get("reply_to")
+        return StoredResult(
+            id=task_id,
+            state=state,
+            document=encode_result(result),
+            reply_to=reply_to if isinstance(reply_to, str) else None,
+        )
+
+    def _document(self, run: Run, envelope: Envelope) -> bytes:
+        assert run.outcome is not None
+        result = TaskResult(
+            id=envelope.id,
+            state=_STATES[run.outcome],
+            value=run.value if run.outcome is Outcome.SUCCEEDED else None,
+            error=run.error or _plain(run.outcome, envelope),
+            attempt=envelope.attempt,
+            finished_at=time.time(),
+            worker=self._worker,
+        )
+        document = encode_result(result)
+        if len(document) > self._max_size:
+            raise MessageTooLarge(
+                f"the result of task {envelope.task!r} is {len(document):,} bytes, the limit is {self._max_size:,}; "
+                "return a reference (a path, a URL) instead of the data, or raise max_message_size",
+                size=len(document),
+                limit=self._max_size,
+                task_id=envelope.id,
+            )
+        return document
+
+
+def _not_written(envelope: Envelope, error: SubmitError) -> ErrorInfo:
+    """A result that cannot be stored: a failure that running again would only repeat."""
+    info = describe(error)
+    message = info.message
+    if isinstance(error, EncodeError):
+        message = f"task {envelope.task!r} returned what cannot be stored: {message}"
+    return ErrorInfo(type=info.type, message=message[:2000], code=info.code, retryable=False)
+
+
+def _plain(outcome: Outcome, envelope: Envelope) -> ErrorInfo | None:
+    """What there is to say of an outcome that no exception explains."""
+    if outcome is Outcome.CANCELLED:
+        return ErrorInfo(
+            type="tranship.errors.TaskCancelled", message=f"task {envelope.id} was cancelled", code="TASK_CANCELLED"
+        )
+    if outcome is Outcome.EXPIRED:
+        message = f"task {envelope.id} had not finished by its deadline"
+        return ErrorInfo(type="tranship.errors.DeadlineExceeded", message=message, code="DEADLINE_EXCEEDED")
+    return None

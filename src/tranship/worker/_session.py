@@ -1,0 +1,287 @@
+"""One worker at work: opened backends, and the tasks that take in, run, renew and settle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tranship.envelope import Outcome
+from tranship.errors import TranshipError
+from tranship.ports import Backend, Capability, Consumer, ControlChannel, Delivery, Heartbeat, Settled, Tombstone
+from tranship.settings import Settings
+from tranship.settlement import Settling
+from tranship.task import Task
+from tranship.worker._cancels import Cancels, hits
+from tranship.worker._intake import Intake, close
+from tranship.worker._leases import Leases
+from tranship.worker._pipeline import Pipeline
+from tranship.worker._record import Run, Stop
+from tranship.worker._report import Reporter
+from tranship.worker._threads import HandlerThreads
+
+__all__ = ["Session", "WorkerStatus"]
+
+log = logging.getLogger("tranship.worker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStatus:
+    """What a health check wants to know."""
+
+    ready: bool
+    """Consuming, or able to: not merely alive."""
+    running: Sequence[str]
+    """Ids of the tasks that run."""
+    done: int
+    """Deliveries settled so far."""
+    problem: str | None
+    """Why it is not ready."""
+
+
+class Session:
+    """Everything of a worker that lives as long as its connection; on one loop.
+
+    Args:
+        backend: opened.
+        result_backend: where results go if not to the broker; opened.
+        tasks: the handlers by task name.
+        queues: what to consume.
+        settings: limits and times.
+        name: the worker's name.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        result_backend: Backend | None,
+        *,
+        tasks: Mapping[str, Task[..., Any]],
+        queues: Sequence[str],
+        settings: Settings,
+        name: str,
+    ) -> None:
+        self._backend = backend
+        self._queues = queues
+        self._settings = settings
+        self._name = name
+        self._done = 0
+        self._runs: set[Run] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._helpers: list[asyncio.Task[None]] = []
+        self._releases: set[asyncio.Task[None]] = set()
+        self._hurried = asyncio.Event()
+        self._threads = HandlerThreads()
+        self._cancels = Cancels(self._cancelled)
+        self._control: ControlChannel | None = (
+            backend.control() if backend.capabilities.has(Capability.CONTROL) else None
+        )
+        self._pipeline = Pipeline(tasks, self._cancels, self._threads, max_deliveries=settings.max_deliveries)
+        self._reporter = Reporter(worker=name, max_size=backend.submitter().max_message_size)
+        self.intake = Intake(
+            lambda: backend.consumer(queues),
+            free=lambda: settings.max_concurrent_tasks - len(self._runs),
+            take=self._take,
+            silence=settings.watchdog,
+        )
+        self.intake.retired = self._retire
+        self._retired: list[Consumer] = []
+        fused = result_backend is None and backend.capabilities.has(Capability.FUSED_SETTLE)
+        store = result_backend or backend
+        self._leases = Leases(self.intake.consumer.lease, fenced=fused)
+        self._settling = Settling(
+            store.results() if store.capabilities.has(Capability.RESULTS) else None,
+            fused=fused,
+            patience=max(60.0, 2 * (self.intake.consumer.lease or 0.0)),
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled or :meth:`drain`; returns when intake has ended.
+
+        Raises:
+            BrokerError: a permanent one.
+        """
+        if self._control is not None:
+            # Nothing is admitted before we know what is cancelled.
+            await self._control.listen(self._cancels.heard, worker=self._name)
+        self._helpers = [asyncio.create_task(self._leases.keep()), asyncio.create_task(self._beat())]
+        await self.intake.run()
+
+    async def drain(self, patience: float) -> None:
+        """Stop taking in, let what runs finish for ``patience`` seconds, give back the rest, settle everything."""
+        self.intake.stop()
+        ending = [asyncio.create_task(event.wait()) for event in (self._empty, self._hurried)]
+        await asyncio.wait(ending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if self._runs:
+            await self._hard_stop()
+        await self._settling.drain()
+        # The leases were kept until here: settling may have had to wait for the broker.
+        for helper in (*ending, *self._helpers):
+            helper.cancel()
+        await asyncio.gather(self.intake.aclose(), *map(close, self._retired))
+        self._threads.stop()
+        await self._say(stopping=True)
+
+    def hurry(self) -> None:
+        """Cut the patience of :meth:`drain` short."""
+        self._hurried.set()
+
+    async def idle(self) -> bool:
+        """Whether nothing is left to do: nothing runs or is settled here, nothing is ready, scheduled or in flight."""
+        if self._busy():
+            return False
+        for queue in await self._backend.inspector().queues():
+            if queue.name in self._queues and (any(queue.ready.values()) or queue.delayed or queue.in_flight):
+                return False
+        return not self._busy()
+
+    def _busy(self) -> bool:
+        return bool(self._runs or len(self._leases))
+
+    def status(self) -> WorkerStatus:
+        """What a health check wants to know."""
+        failed = self.intake.failed
+        return WorkerStatus(
+            ready=self.intake.ready,
+            running=[run.id for run in self._runs if run.id is not None],
+            done=self._done,
+            problem=None if failed is None else str(failed),
+        )
+
+    # One delivery.
+
+    def _take(self, delivery: Delivery, asked: float) -> None:
+        run = Run(delivery, self.intake.consumer)
+        self._runs.add(run)
+        self._empty.clear()
+        self._leases.hold(run, asked)
+        run.job = asyncio.get_running_loop().create_task(self._one(run))
+
+    async def _one(self, run: Run) -> None:
+        try:
+            await self._pipeline.process(run)
+            self._report(run)
+        except Exception:
+            # A bug of ours: leave the delivery to its lease rather than lose it.
+            log.exception("running task %s failed in the worker itself", run.id)
+            self._drop(run)
+        finally:
+            self._free(run)
+
+    def _report(self, run: Run) -> None:
+        if run.outcome is Outcome.RELEASED:
+            self._releasing(self._release(run))
+            return
+        settlement = self._reporter.settlement(run)
+        _log(run)
+        if settlement is None or not self._leases.ours(run):
+            self._drop(run)
+            return
+        self._settling.post(run.consumer, settlement, lambda answer: self._settled(run, answer))
+
+    def _releasing(self, work: Coroutine[Any, Any, None]) -> None:
+        release = asyncio.get_running_loop().create_task(work)
+        self._releases.add(release)
+        release.add_done_callback(self._releases.discard)
+
+    async def _release(self, run: Run) -> None:
+        try:
+            await run.consumer.release([run.delivery])
+        except TranshipError as error:
+            log.warning("task %s could not be given back and will come again after its lease: %s", run.id, error)
+        finally:
+            self._drop(run)
+
+    def _settled(self, run: Run, answer: Settled | TranshipError) -> None:
+        self._drop(run)
+        self._done += 1
+        if answer is Settled.LOST:
+            log.warning("task %s was settled too late: its lease had ended; nothing was written", run.id)
+        elif isinstance(answer, TranshipError):
+            log.error("task %s could not be settled and will come again: %s", run.id, answer)
+
+    def _free(self, run: Run) -> None:
+        if run.thread_busy is not None and not run.thread_busy.done():
+            run.thread_busy.add_done_callback(lambda _future: self._free(run))
+            return
+        if run.thread_busy is not None and not run.thread_busy.cancelled():
+            # Its outcome was decided without it; asking keeps asyncio from calling the error unheard.
+            run.thread_busy.exception()
+        self._runs.discard(run)
+        self.intake.room()
+        if not self._runs:
+            self._empty.set()
+
+    # Around it.
+
+    def _cancelled(self, tombstone: Tombstone) -> None:
+        for run in self._runs:
+            if run.envelope is not None and hits(tombstone, run.envelope):
+                run.stop(Stop.CANCELLED)
+
+    def _retire(self, consumer: Consumer) -> None:
+        """A consumer that fell silent is kept for what it brought and still runs."""
+        self._retired.append(consumer)
+        self._close_retired()
+
+    def _close_retired(self) -> None:
+        for consumer in [one for one in self._retired if not self._leases.uses(one)]:
+            self._retired.remove(consumer)
+            self._releasing(close(consumer))
+
+    def _drop(self, run: Run) -> None:
+        self._leases.drop(run)
+        if self._retired:
+            self._close_retired()
+
+    async def _hard_stop(self) -> None:
+        log.warning("giving back %d tasks that did not end in time", len(self._runs))
+        jobs = [run.job for run in self._runs if run.job is not None and not run.job.done()]
+        for run in list(self._runs):
+            run.stop(Stop.SHUTDOWN)
+        if jobs:
+            await asyncio.wait(jobs, timeout=5.0)
+        if self._releases:
+            await asyncio.wait(set(self._releases), timeout=5.0)
+
+    async def _beat(self) -> None:
+        while True:
+            await self._say(stopping=False)
+            await asyncio.sleep(self._settings.heartbeat_interval)
+
+    async def _say(self, *, stopping: bool) -> None:
+        if self._control is None:
+            return
+        beat = Heartbeat(
+            worker=self._name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            queues=list(self._queues),
+            running=[run.id for run in self._runs if run.id is not None][:1000],
+            limit=self._settings.max_concurrent_tasks,
+            at=time.time(),
+            stopping=stopping,
+        )
+        try:
+            await self._control.beat(beat)
+        except TranshipError as error:
+            log.debug("a heartbeat was not sent: %s", error)
+
+
+def _log(run: Run) -> None:
+    """One line per task: what ended well is of interest to few, the rest to somebody."""
+    if run.outcome is Outcome.SUCCEEDED:
+        if log.isEnabledFor(logging.INFO):
+            log.info("task %s (%s) succeeded", run.id, run.envelope and run.envelope.task)
+        return
+    name = run.envelope.task if run.envelope else "undecodable"
+    what = run.reason or (run.outcome.value if run.outcome else "undecided")
+    why = run.detail or (run.error.message if run.error else "")
+    level = logging.INFO if run.outcome in (Outcome.CANCELLED, Outcome.EXPIRED) else logging.WARNING
+    log.log(level, "task %s (%s): %s%s", run.id, name, what, f": {why}" if why else "")

@@ -1,0 +1,308 @@
+"""The worker as its users see it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from tranship.connections import process_table
+from tranship.errors import BusyError, ConfigurationError, InvalidOptionError, UnsupportedError
+from tranship.ports import Backend, Capability
+from tranship.registry import Registry
+from tranship.settings import Settings
+from tranship.task import Task
+from tranship.worker._session import Session, WorkerStatus
+
+__all__ = ["Worker"]
+
+log = logging.getLogger("tranship.worker")
+
+IDLE_LOOK = 0.02
+"""Seconds between two looks of :meth:`Worker.run_until_idle` whether everything is done."""
+
+
+class Worker:
+    """Takes tasks from a broker and runs them: ``async def`` on the loop, ``def`` in threads.
+
+    Args:
+        url: the broker; None: ``TRANSHIP_BROKER_URL``, the settings file, else the embedded default.
+        tasks: what it can run. A task that no worker knows goes to the dead letters.
+        queues: what it consumes; None: the queues of ``tasks``.
+        max_concurrent_tasks: how many run at once.
+        max_deliveries: a task delivered more often than this without an end is dead-lettered.
+        shutdown_timeout: seconds that running tasks get when the worker stops.
+        result_url: where results are kept; None: at the broker.
+        namespace: prefixes every name on the broker.
+        name: unique among workers; None: host, process id and something random.
+        settings, registry: as for :class:`~tranship.Client`.
+
+    Raises:
+        InvalidURLError, InvalidOptionError: a value that cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        tasks: Iterable[Task[..., Any]],
+        queues: Sequence[str] | None = None,
+        max_concurrent_tasks: int | None = None,
+        max_deliveries: int | None = None,
+        shutdown_timeout: float | None = None,
+        result_url: str | None = None,
+        namespace: str | None = None,
+        name: str | None = None,
+        settings: Settings | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        given: dict[str, Any] = {
+            "broker_url": url,
+            "result_url": result_url,
+            "namespace": namespace,
+            "max_concurrent_tasks": max_concurrent_tasks,
+            "max_deliveries": max_deliveries,
+            "shutdown_timeout": shutdown_timeout,
+        }
+        self.settings = settings.replace(**given) if settings else Settings.load(**given)
+        self.tasks = _by_name(tasks)
+        self.queues = _queues(queues, self.tasks.values())
+        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._registry = registry
+        self._session: Session | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked = self._asked_to_hurry = False
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._serving = threading.Lock()
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT, then finish what runs; a second signal hurries.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, UnsupportedError, ...: it could not start, or can work no longer.
+        """
+        asyncio.run(self._serve_with_signals())
+
+    async def serve(self) -> None:
+        """Work until :meth:`stop`, on the running loop. Cancelling it stops the hard way.
+
+        Raises:
+            As :meth:`run`; BusyError: it is at work already.
+        """
+        await self._work(self._until_stopped)
+
+    def run_until_idle(self, timeout: float = 60.0) -> int:
+        """Work until everything that is queued or scheduled is done, and return how many deliveries that took.
+
+        For tests and scripts. Raises TimeoutError after ``timeout`` seconds.
+        """
+        return asyncio.run(self.serve_until_idle(timeout))
+
+    async def serve_until_idle(self, timeout: float = 60.0) -> int:
+        """The same, on the running loop."""
+        done = 0
+
+        async def until_idle(session: Session) -> None:
+            nonlocal done
+            async with asyncio.timeout(timeout):
+                # A broker has no event for "nothing scheduled any more", so this looks.
+                while not await session.idle():  # noqa: ASYNC110
+                    await asyncio.sleep(IDLE_LOOK)
+            done = session.status().done
+
+        await self._work(until_idle)
+        return done
+
+    def stop(self, *, hurry: bool = False) -> None:
+        """Ask it to stop: take nothing new, finish what runs; with ``hurry`` give that back at once. Any thread.
+
+        Asked before it has begun to work, it stops as soon as it does.
+        """
+        self._asked = True
+        self._asked_to_hurry |= hurry
+        if self._loop is not None:
+            # The loop may have ended in this very moment; then there is nothing left to stop.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._heed)
+
+    def _heed(self) -> None:
+        if self._asked:
+            self._stop.set()
+        if self._asked_to_hurry:
+            self._hurry.set()
+
+    def status(self) -> WorkerStatus:
+        """What a health check wants to know; any thread."""
+        session = self._session
+        if session is None:
+            return WorkerStatus(ready=False, running=[], done=0, problem="not at work")
+        return session.status()
+
+    def replace(self, *, queues: Sequence[str] | None = None, name: str | None = None, **settings: Any) -> Worker:
+        """Return a worker with the same tasks and other settings; None counts as not given.
+
+        Raises:
+            InvalidURLError, InvalidOptionError: a value that cannot be used.
+        """
+        return Worker(
+            tasks=self.tasks.values(),
+            queues=self.queues if queues is None else queues,
+            name=self.name if name is None else name,
+            settings=self.settings.replace(**settings),
+            registry=self._registry,
+        )
+
+    # Steps.
+
+    async def _serve_with_signals(self) -> None:
+        with _signals(asyncio.get_running_loop(), self._signalled):
+            await self.serve()
+
+    def _signalled(self) -> None:
+        if self._stop.is_set():
+            log.warning("stopping at once; tasks that run are given back")
+            self._hurry.set()
+        else:
+            log.info("stopping: finishing what runs (signal again to hurry)")
+            self._stop.set()
+
+    async def _work(self, until: Callable[[Session], Any]) -> None:
+        if not self._serving.acquire(blocking=False):
+            raise BusyError(f"worker {self.name} is at work already")
+        try:
+            # Events belong to the loop of this run.
+            self._loop, self._stop, self._hurry = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+            self._heed()
+            async with contextlib.AsyncExitStack() as stack:
+                backend, result_backend = await self._open(stack)
+                session = self._session = self._make_session(backend, result_backend)
+                log.info("worker %s consumes %s from %s", self.name, ", ".join(self.queues), backend.url)
+                await self._session_until(session, until)
+        finally:
+            self._session = self._loop = None
+            self._asked = self._asked_to_hurry = False
+            self._serving.release()
+
+    async def _session_until(self, session: Session, until: Callable[[Session], Any]) -> None:
+        working = asyncio.create_task(session.run())
+        waiting = asyncio.create_task(until(session))
+        try:
+            await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._hurry.set()
+            raise
+        finally:
+            # Also when we are cancelled: nothing that is held may be left to its lease.
+            await asyncio.shield(self._wind_down(session, working, waiting))
+        if not waiting.cancelled():
+            waiting.result()
+        working.result()
+
+    async def _wind_down(self, session: Session, working: asyncio.Task[None], waiting: asyncio.Task[None]) -> None:
+        hurrying = asyncio.create_task(self._hurry.wait())
+        draining = asyncio.create_task(session.drain(self.settings.shutdown_timeout))
+        await asyncio.wait({hurrying, draining}, return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            session.hurry()
+        hurrying.cancel()
+        waiting.cancel()
+        await asyncio.wait({draining, working, waiting}, timeout=30.0)
+
+    async def _until_stopped(self, _session: Session) -> None:
+        await self._stop.wait()
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> tuple[Backend, Backend | None]:
+        table = process_table()
+        registry = self._registry or table.shared("tranship.registry", Registry)
+        broker, results = self.settings.broker(), self.settings.results()
+        backend = registry.create(broker, shared=table.shared)
+        stack.push_async_callback(backend.aclose)
+        await backend.open()
+        result_backend = None
+        if results is not None and results != broker:
+            result_backend = registry.create(results, shared=table.shared)
+            stack.push_async_callback(result_backend.aclose)
+            await result_backend.open()
+        _check(backend, result_backend, self.tasks.values())
+        await backend.ensure(self.queues)
+        return backend, result_backend
+
+    def _make_session(self, backend: Backend, result_backend: Backend | None) -> Session:
+        session = Session(
+            backend,
+            result_backend,
+            tasks=self.tasks,
+            queues=self.queues,
+            settings=self.settings,
+            name=self.name,
+        )
+        _check_limits(session.intake.consumer.hard_limit, self.tasks.values(), backend.name)
+        return session
+
+    def __repr__(self) -> str:
+        status = self.status()
+        state = f"{len(status.running)} running" if self._session else "stopped"
+        return f"<Worker {self.name} [{state} | {', '.join(self.queues)} | {self.settings.broker_url}]>"
+
+
+def _by_name(tasks: Iterable[Task[..., Any]]) -> dict[str, Task[..., Any]]:
+    by_name: dict[str, Task[..., Any]] = {}
+    for one in tasks:
+        if not isinstance(one, Task) or one.function is None:
+            raise InvalidOptionError(f"tasks has {one!r}; expected functions decorated with @task")
+        if by_name.setdefault(one.name, one).function is not one.function:
+            raise InvalidOptionError(f"two tasks are named {one.name!r}; give one of them another name")
+    if not by_name:
+        raise InvalidOptionError("tasks is empty; give the worker at least one function decorated with @task")
+    return by_name
+
+
+def _queues(queues: Sequence[str] | None, tasks: Iterable[Task[..., Any]]) -> list[str]:
+    if queues is None:
+        return sorted({one.options_set.queue for one in tasks})
+    if isinstance(queues, str) or not queues or not all(isinstance(queue, str) and queue for queue in queues):
+        raise InvalidOptionError(f"queues is {queues!r}; expected a list of queue names")
+    return list(dict.fromkeys(queues))
+
+
+def _check(backend: Backend, result_backend: Backend | None, tasks: Iterable[Task[..., Any]]) -> None:
+    """Refuse at start what would fail at message 10,000."""
+    store = result_backend or backend
+    if not store.capabilities.has(Capability.RESULTS) and any(one.options_set.store_result for one in tasks):
+        raise UnsupportedError(
+            f"{store.name} keeps no results; give a result store (result_url), or declare the tasks with "
+            "store_result=False"
+        )
+
+
+def _check_limits(hard_limit: float | None, tasks: Iterable[Task[..., Any]], name: str) -> None:
+    for one in tasks:
+        timeout = one.options_set.run_timeout
+        if hard_limit is not None and (timeout is None or timeout > hard_limit):
+            raise ConfigurationError(
+                f"task {one.name!r} may run {'for ever' if timeout is None else f'{timeout:g} s'}, but {name} takes "
+                f"a delivery back after {hard_limit:g} s; give it a run_timeout below that"
+            )
+
+
+@contextlib.contextmanager
+def _signals(loop: asyncio.AbstractEventLoop, handler: Callable[[], None]) -> Iterator[None]:
+    """Have SIGTERM and SIGINT call ``handler``; where a loop cannot (Windows, other threads) nothing changes."""
+    installed = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, handler)
+            installed.append(number)
+    try:
+        yield
+    finally:
+        for number in installed:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,23 @@
+"""The SQLite backend keeps the promises of the ports, also between processes and after kills."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tranship.testing.harness import Harness
+from tranship.testing.suites import (
+    ConsumerSuite,
+    ControlSuite,
+    InspectorSuite,
+    LifecycleSuite,
+    ResultStoreSuite,
+    SubmitterSuite,
+)
+
+
+class TestSQLite(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite, InspectorSuite, LifecycleSuite):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Harness:
+        return Harness(f"sqlite:///{tmp_path / 'conformance.db'}")

@@ -1,0 +1,44 @@
+"""What every test of this repository may use."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servers.echo import make_echo_recipe
+from tranship.errors import ConfigurationError
+from tranship.testing.services import ProcessService, Recipe, ServiceFinder
+
+pytest_plugins = ["pytester"]
+
+
+def pytest_configure() -> None:
+    """Refuse a run that requires a broker which no test here can use."""
+    try:
+        ServiceFinder().check_required()
+    except ConfigurationError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test reads the developer's settings or writes to their state directory."""
+    for name in [name for name in os.environ if name.startswith("TRANSHIP_")]:
+        if not name.startswith("TRANSHIP_TEST_"):
+            monkeypatch.delenv(name)
+    for name in ("XDG_STATE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / "state"))
+
+
+@pytest.fixture
+def echo_recipe() -> Recipe:
+    """A server of a few lines that really runs."""
+    return make_echo_recipe()
+
+
+@pytest.fixture
+def echo_service(echo_recipe: Recipe) -> Iterator[ProcessService]:
+    """The echo server, running."""
+    with ProcessService(echo_recipe) as service:
+        yield service

@@ -1,0 +1,207 @@
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tranship.testing.background import BackgroundWorker
+
+TESTS = Path(__file__).parents[1]
+
+TASKS = """
+from tranship.task import task
+
+@task
+def add(x: int, y: int) -> int:
+    return x + y
+
+@task
+async def fail(reason: str) -> None:
+    raise LookupError(reason)
+"""
+
+
+@pytest.fixture
+def tasks(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makepyfile(mytasks=TASKS)
+    return pytester
+
+
+@pytest.fixture(autouse=True)
+def _inner_configuration(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n")
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return pytester.runpytest("-p", "no:cacheprovider", *arguments)
+
+
+def test_a_users_test_submits_and_gets_its_result(tasks: pytest.Pytester) -> None:
+    tasks.makepyfile(
+        """
+        import pytest
+        from mytasks import add, fail
+        from tranship.errors import TaskFailed
+
+        def test_value(tranship_client, tranship_worker):
+            tranship_worker(add)
+            assert tranship_client.submit(add, 2, y=3).result(timeout=5) == 5
+
+        def test_failure(tranship_client, tranship_worker):
+            tranship_worker(add, fail, max_concurrent_tasks=2)
+            handle = tranship_client.submit(fail.options(retry=None), "nothing there")
+            with pytest.raises(TaskFailed, match="nothing there"):
+                handle.result(timeout=5)
+        """
+    )
+    run(tasks).assert_outcomes(passed=2)
+
+
+def test_each_test_has_a_broker_to_itself(tasks: pytest.Pytester) -> None:
+    tasks.makepyfile(
+        """
+        from tranship.task import task
+
+        ran = []
+
+        @task
+        def remember(which: str) -> None:
+            ran.append(which)
+
+        def test_first_leaves_a_task_behind(tranship_client):
+            tranship_client.submit(remember, "first")
+
+        def test_second_does_not_see_it(tranship_client, tranship_worker):
+            handle = tranship_client.submit(remember, "second")
+            tranship_worker(remember)
+            handle.result(timeout=5)
+            assert ran == ["second"]
+        """
+    )
+    run(tasks).assert_outcomes(passed=2)
+
+
+def test_the_developers_environment_does_not_slip_in(tasks: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSHIP_BROKER_URL", "nowhere://broker")
+    monkeypatch.setenv("TRANSHIP_RESULT_URL", "nowhere://results")
+    tasks.makepyfile(
+        """
+        from mytasks import add
+
+        def test_value(tranship_client, tranship_worker):
+            tranship_worker(add)
+            assert tranship_client.submit(add, 2, 3).result(timeout=5) == 5
+        """
+    )
+    run(tasks).assert_outcomes(passed=1)
+
+
+def test_a_worker_that_cannot_start_fails_the_test_where_it_is_started(tasks: pytest.Pytester) -> None:
+    tasks.makepyfile(
+        """
+        import pytest
+        from mytasks import add
+        from tranship.errors import UnknownSchemeError
+
+        @pytest.fixture
+        def tranship_url():
+            return "nowhere://broker"
+
+        def test_start(tranship_worker):
+            with pytest.raises(UnknownSchemeError):
+                tranship_worker(add)
+        """
+    )
+    run(tasks).assert_outcomes(passed=1)
+
+
+def test_a_worker_that_crashes_is_reported_after_the_test() -> None:
+    from tranship.task import task
+    from tranship.worker import Worker
+
+    @task(name="test_pytest_plugin.nothing")
+    def nothing() -> None:
+        pass
+
+    class Doomed(Worker):
+        async def serve(self) -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(super().serve())
+                self.cut = asyncio.Event()
+                await self.cut.wait()
+                raise OSError("the cable was cut")
+
+    worker = Doomed("memory://doomed", tasks=[nothing])
+    background = BackgroundWorker(worker).start()
+    background._loop.call_soon_threadsafe(worker.cut.set)
+    background._thread.join(5)
+    with pytest.raises(ExceptionGroup) as caught:
+        background.stop()
+    assert caught.group_contains(OSError, match="the cable was cut")
+    background.stop()
+
+
+@pytest.fixture
+def servers(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A project of somebody who brings a recipe of their own."""
+    monkeypatch.syspath_prepend(str(TESTS))
+    pytester.makeconftest(
+        """
+        import pytest
+        from servers.echo import make_echo_recipe
+
+        @pytest.fixture(scope="session")
+        def tranship_recipes():
+            return [make_echo_recipe(), make_echo_recipe(name="absent", binaries=["no-such-binary"])]
+        """
+    )
+    return pytester
+
+
+@pytest.mark.skipif(os.name != "posix", reason="local test servers need POSIX signals")
+def test_a_service_is_started_once_revived_and_closed_with_the_session(servers: pytest.Pytester) -> None:
+    servers.makepyfile(
+        """
+        from pathlib import Path
+        from servers.echo import ask
+
+        def test_first(tranship_service):
+            service = tranship_service("echo")
+            assert ask(service.place.port, "one") == "one"
+            Path("directory").write_text(str(service.place.directory))
+            service.kill()
+
+        def test_second(tranship_service):
+            assert ask(tranship_service("echo").place.port, "saved") == "one,"
+        """
+    )
+    run(servers).assert_outcomes(passed=2)
+    assert not Path((servers.path / "directory").read_text()).exists()
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("", "skipped"), ("absent", "failed")])
+def test_an_absent_service_is_a_skip_or_where_required_a_failure(
+    servers: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, required: str, outcome: str
+) -> None:
+    monkeypatch.setenv("TRANSHIP_TEST_REQUIRE", required)
+    servers.makepyfile("def test_it(tranship_service): tranship_service('absent')")
+    result = run(servers, "-rs")
+    result.assert_outcomes(**{outcome: 1})
+    result.stdout.fnmatch_lines(["*No 'absent' server for the tests: TRANSHIP_TEST_ABSENT_BIN is not set*"])
+
+
+def test_loading_the_plugin_loads_nothing_of_tranship() -> None:
+    script = """
+import sys, pytest, tranship
+before = set(sys.modules)
+import tranship.testing.pytest_plugin
+print(*sorted(name for name in set(sys.modules) - before if name.partition(".")[0] != "uuid"))
+"""
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert [name for name in loaded.split() if name.startswith("tranship")] == [
+        "tranship.testing",
+        "tranship.testing.pytest_plugin",
+    ]
+    assert not {"sqlite3", "pydantic", "typer", "rich"} & set(loaded.split())

@@ -1,0 +1,377 @@
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from servers.echo import ask, make_echo_recipe
+from tranship.errors import ConfigurationError, UnsupportedError
+from tranship.testing.services import (
+    ExternalService,
+    Launch,
+    Place,
+    ProcessService,
+    Recipe,
+    Service,
+    ServiceFailed,
+    ServiceFinder,
+    ServiceNotFound,
+    accepts,
+    find_service,
+    free_port,
+)
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="local test servers need POSIX signals")
+
+NOTHING: dict[str, str] = {"PATH": "", "DOCKER_HOST": "unix:///nowhere/docker.sock", "TRANSHIP_TEST_INSTALL": "0"}
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    give_up = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > give_up:
+            return False
+        threading.Event().wait(0.01)
+    return True
+
+
+def runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    # Nobody may have collected it yet where this container's first process does not.
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+# --- ProcessService -------------------------------------------------------------------------------
+
+
+def test_started_service_answers_at_once(echo_service: ProcessService) -> None:
+    assert ask(echo_service.place.port, "hello") == "hello"
+    assert echo_service.url == f"tcp://127.0.0.1:{echo_service.place.port}"
+    assert "listening" in echo_service.logs()
+
+
+def test_start_is_idempotent(echo_service: ProcessService) -> None:
+    pid = echo_service.pid
+    assert echo_service.start() == echo_service.url
+    assert echo_service.pid == pid
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_ended_service_comes_back_with_port_and_data(echo_service: ProcessService, end: str) -> None:
+    url, port = echo_service.url, echo_service.place.port
+    ask(port, "kept")
+    getattr(echo_service, end)()
+    assert echo_service.pid is None
+    assert not accepts(echo_service.place)
+    assert echo_service.restart() == url
+    assert ask(port, "saved") == "kept,"
+
+
+def test_restart_replaces_a_running_process(echo_service: ProcessService) -> None:
+    before = echo_service.pid
+    echo_service.restart()
+    assert echo_service.pid not in (None, before)
+    assert echo_service.logs().count("listening") == 2
+
+
+@pytest.mark.parametrize("end", ["stop", "kill", "close"])
+def test_the_servers_helpers_share_its_fate(echo_service: ProcessService, end: str) -> None:
+    helper = int(ask(echo_service.place.port, "helper"))
+    getattr(echo_service, end)()
+    assert eventually(lambda: not runs(helper))
+
+
+def test_paused_service_keeps_connections_and_answers_nothing(echo_service: ProcessService) -> None:
+    with socket.create_connection(("127.0.0.1", echo_service.place.port), timeout=0.2) as link:
+        echo_service.pause()
+        link.sendall(b"patience\n")
+        with pytest.raises(TimeoutError):
+            link.recv(64)
+        echo_service.resume()
+        link.settimeout(5)
+        assert link.recv(64) == b"patience\n"
+
+
+def test_paused_service_stops_in_order(echo_service: ProcessService) -> None:
+    echo_service.pause()
+    echo_service.stop()
+    assert echo_service.pid is None
+
+
+def test_a_crashed_service_is_seen_and_started_again(echo_service: ProcessService) -> None:
+    assert echo_service.pid is not None
+    os.kill(echo_service.pid, signal.SIGKILL)
+    assert eventually(lambda: echo_service.pid is None)
+    with pytest.raises(ServiceFailed, match="does not run; start it before you pause it"):
+        echo_service.pause()
+    echo_service.start()
+    assert ask(echo_service.place.port, "back") == "back"
+
+
+def test_a_service_that_ignores_sigterm_is_killed_and_reported() -> None:
+    with ProcessService(make_echo_recipe("--stubborn", stop_timeout=0.2)) as service:
+        with pytest.raises(ServiceFailed, match=r"ignored SIGTERM for 0\.2 s and was killed"):
+            service.stop()
+        assert service.pid is None
+
+
+def test_a_service_that_ends_at_once_shows_why() -> None:
+    service = ProcessService(make_echo_recipe("--refuse-to-start"))
+    with pytest.raises(
+        ServiceFailed, match=r"ended with status 1 before it was ready(.|\n)*the configuration is wrong"
+    ):
+        service.start()
+    service.close()
+
+
+def test_a_service_that_never_gets_ready_is_bounded() -> None:
+    service = ProcessService(make_echo_recipe(ready=lambda _: False, start_timeout=0.3))
+    began = time.monotonic()
+    with pytest.raises(ServiceFailed, match=r"was not ready within 0\.3 s"):
+        service.start()
+    assert time.monotonic() - began < 5
+    assert service.pid is None
+    service.close()
+
+
+def test_a_port_taken_in_between_is_replaced(echo_recipe: Recipe) -> None:
+    with socket.socket() as thief:
+        taken = []
+
+        def steal_first(binary: str, place: Place) -> Launch:
+            if not taken:
+                thief.bind((place.host, place.port))
+                taken.append(place.port)
+            return echo_recipe.launch(binary, place)
+
+        with ProcessService(dataclasses.replace(echo_recipe, launch=steal_first)) as service:
+            assert service.place.port not in taken
+            assert ask(service.place.port, "mine") == "mine"
+
+
+def test_close_is_idempotent_and_deletes_the_data(echo_service: ProcessService) -> None:
+    directory = echo_service.place.directory
+    echo_service.close()
+    echo_service.close()
+    assert not directory.exists()
+
+
+def test_a_given_directory_is_kept(echo_recipe: Recipe, tmp_path: Path) -> None:
+    with ProcessService(echo_recipe, directory=tmp_path) as service:
+        ask(service.place.port, "kept")
+    assert (tmp_path / "lines").read_text() == "kept\n"
+
+
+def test_client_count_is_the_servers_own(echo_service: ProcessService) -> None:
+    with socket.create_connection(("127.0.0.1", echo_service.place.port)) as link:
+        link.sendall(b"here\n")
+        link.recv(64)
+        assert echo_service.client_count() == 2  # this one and the one that asks
+
+
+def test_client_count_without_a_way_to_ask_is_unsupported() -> None:
+    service = ProcessService(make_echo_recipe(count_clients=None))
+    with pytest.raises(UnsupportedError, match="'echo' cannot count clients"):
+        service.client_count()
+    service.close()
+
+
+def test_environment_of_the_launch_reaches_the_server() -> None:
+    script = "import os; print(os.environ['GREETING'], flush=True); import signal; signal.pause()"
+    recipe = make_echo_recipe(
+        launch=lambda binary, _: Launch(command=[binary, "-c", script], environ={"GREETING": "good day"}),
+        ready=lambda place: "good day" in (place.directory / "echo.log").read_text(),
+    )
+    with ProcessService(recipe) as service:
+        assert service.logs() == "good day\n"
+
+
+def test_service_dies_with_the_process_that_started_it() -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from servers.echo import make_echo_recipe
+from tranship.testing.services import ProcessService
+service = ProcessService(make_echo_recipe())
+service.start()
+print(service.pid, service.place.directory, flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        pid, directory = owner.stdout.readline().split()
+        assert runs(int(pid))
+        owner.kill()
+    assert eventually(lambda: not runs(int(pid)) and not Path(directory).exists())
+
+
+# --- ServiceFinder --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_the_environments_url_comes_first(listener: int) -> None:
+    url = f"echo://user:secret@127.0.0.1:{listener}/0"
+    service = find_service("echo", recipes=[make_echo_recipe()], environ={"TRANSHIP_TEST_ECHO_URL": url})
+    assert isinstance(service, ExternalService)
+    assert service.start() == url
+    assert not service.controllable
+    service.close()
+
+
+def test_a_url_needs_no_recipe() -> None:
+    environ = {"TRANSHIP_TEST_OUR_BROKER_URL": "x://h:1"}
+    assert find_service("our-broker", environ=environ).url == "x://h:1"
+
+
+def test_an_external_service_that_is_down_says_so_without_its_password() -> None:
+    service = ExternalService("echo", f"echo://user:secret@127.0.0.1:{free_port()}/0")
+    with pytest.raises(ServiceFailed, match=r"Nothing listens at .*unset TRANSHIP_TEST_ECHO_URL") as caught:
+        service.start()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("verb", ["stop", "kill", "restart", "pause", "resume", "logs", "client_count"])
+def test_an_external_service_cannot_be_harmed(verb: str) -> None:
+    with pytest.raises(UnsupportedError, match="given by URL and is not ours"):
+        getattr(ExternalService("echo", "x://h:1"), verb)()
+
+
+def found(recipe: Recipe, environ: dict[str, str]) -> Service:
+    return ServiceFinder([recipe], environ=environ).find("echo")
+
+
+def test_a_given_binary_wins_over_path(tmp_path: Path) -> None:
+    mine = tmp_path / "my-python"
+    mine.symlink_to(sys.executable)
+    with contextlib.closing(found(make_echo_recipe(), {**NOTHING, "TRANSHIP_TEST_ECHO_BIN": str(mine)})) as service:
+        service.start()
+        assert isinstance(service, ProcessService)
+        assert ask(service.place.port, "hello") == "hello"
+
+
+def test_a_given_binary_that_is_missing_is_not_replaced_by_another() -> None:
+    with pytest.raises(ServiceNotFound, match="TRANSHIP_TEST_ECHO_BIN=/no/such is not an executable file"):
+        found(make_echo_recipe(), {**NOTHING, "TRANSHIP_TEST_ECHO_BIN": "/no/such"})
+
+
+def test_a_binary_is_looked_up_on_path_in_order(tmp_path: Path) -> None:
+    second = tmp_path / "echo-server"
+    second.symlink_to(sys.executable)
+    recipe = make_echo_recipe(binaries=["echo-server-ng", "echo-server"])
+    with contextlib.closing(found(recipe, {**NOTHING, "PATH": str(tmp_path)})) as service:
+        assert isinstance(service, ProcessService)
+
+
+def test_not_found_gives_every_providers_reason() -> None:
+    with pytest.raises(ServiceNotFound) as caught:
+        found(make_echo_recipe(binaries=["echo-server"], packages=["echo-server"]), NOTHING)
+    assert str(caught.value) == (
+        "No 'echo' server for the tests: TRANSHIP_TEST_ECHO_BIN is not set and echo-server is not on PATH; "
+        "no container is known for it; system packages are not installed here (TRANSHIP_TEST_INSTALL=0)."
+    )
+
+
+def test_an_unknown_service_names_the_known_ones() -> None:
+    with pytest.raises(ServiceNotFound, match=r"no recipe of that name \(known: echo\)"):
+        find_service("ehco", recipes=[make_echo_recipe()], environ={})
+
+
+class Docker(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        status = b"200 OK" if b"/_ping" in self.rfile.readline() else b"404 Not Found"
+        self.wfile.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\nOK")
+
+
+@pytest.mark.parametrize("transport", ["unix", "tcp"])
+def test_a_container_is_used_where_docker_answers(tmp_path: Path, transport: str) -> None:
+    container = ExternalService("echo", "x://container:1")
+    recipe = make_echo_recipe(binaries=["echo-server"], container=lambda: container)
+    with pytest.raises(ServiceNotFound, match="Docker does not answer"):
+        found(recipe, NOTHING)
+    kind = socketserver.UnixStreamServer if transport == "unix" else socketserver.TCPServer
+    with kind(str(tmp_path / "d.sock") if transport == "unix" else ("127.0.0.1", 0), Docker) as daemon:
+        threading.Thread(target=daemon.handle_request).start()
+        host = daemon.server_address if transport == "unix" else f"127.0.0.1:{daemon.server_address[1]}"
+        assert found(recipe, {**NOTHING, "DOCKER_HOST": f"{transport}://{host}"}) is container
+
+
+@pytest.fixture
+def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine that is Debian, where we are root, and whose apt-get is a script that writes down its calls."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"ID": "mint", "ID_LIKE": "ubuntu debian"})
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path / "apt-get"
+
+
+def write_script(path: Path, *lines: str) -> None:
+    path.write_text("\n".join(["#!/bin/sh", 'cd "$(dirname "$0")"', 'echo "$*" >> calls', *lines]))
+    path.chmod(0o755)
+
+
+def installing(tmp_path: Path) -> dict[str, str]:
+    return {**NOTHING, "PATH": str(tmp_path), "TRANSHIP_TEST_INSTALL": "1"}
+
+
+def test_root_on_debian_installs_the_package(apt: Path, tmp_path: Path) -> None:
+    install = f"ln -s {sys.executable} echo-server"
+    write_script(apt, f'case "$1" in update) touch lists;; *) test -e lists || exit 100; {install};; esac')
+    recipe = make_echo_recipe(binaries=["echo-server"], packages=["echo-server-package"])
+    with contextlib.closing(found(recipe, installing(tmp_path))) as service:
+        assert isinstance(service, ProcessService)
+    wanted = "install --yes --no-install-recommends echo-server-package"
+    assert (tmp_path / "calls").read_text().splitlines() == [wanted, "update", wanted]
+
+
+def test_an_installation_that_fails_is_a_reason(apt: Path, tmp_path: Path) -> None:
+    write_script(apt, "echo 'E: no network' >&2; exit 100")
+    with pytest.raises(ServiceNotFound, match="`apt-get update` failed: E: no network"):
+        found(make_echo_recipe(binaries=["echo-server"], packages=["p"]), installing(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("patch", "reason"),
+    [
+        ({"os.geteuid": lambda: 1000}, "not root"),
+        ({"platform.freedesktop_os_release": lambda: {"ID": "fedora"}}, "not Debian or Ubuntu"),
+    ],
+)
+def test_packages_are_left_alone_elsewhere(
+    apt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patch: dict, reason: str
+) -> None:
+    write_script(apt)
+    for target, value in patch.items():
+        monkeypatch.setattr(target, value)
+    with pytest.raises(ServiceNotFound, match=reason):
+        found(make_echo_recipe(binaries=["echo-server"], packages=["p"]), installing(tmp_path))
+    assert not (tmp_path / "calls").exists()
+
+
+def test_required_names_are_read_from_the_environment() -> None:
+    finder = ServiceFinder(environ={"TRANSHIP_TEST_REQUIRE": " Redis, nats ,"})
+    assert finder.required == {"redis", "nats"}
+
+
+def test_embedded_brokers_may_be_required_and_misspelt_ones_may_not() -> None:
+    ServiceFinder(environ={"TRANSHIP_TEST_REQUIRE": "memory,sqlite"}).check_required()
+    with pytest.raises(ConfigurationError, match=r"names sqllite, which .* known are memory, sqlite"):
+        ServiceFinder(environ={"TRANSHIP_TEST_REQUIRE": "sqllite"}).check_required()

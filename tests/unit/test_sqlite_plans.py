@@ -1,0 +1,87 @@
+"""The statements of the hot paths use the indexes made for them: a missed partial index is a silent full scan."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+
+from tranship.backends.sqlite import _claims, _deadletters, _inspection, _outcomes, _results, _schema, _signals
+
+
+@pytest.fixture
+def database() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    _schema.create(connection, "memory")
+    yield connection
+    connection.close()
+
+
+def plan(connection: sqlite3.Connection, sql: str) -> list[str]:
+    numbered = [int(number) for number in re.findall(r"\?(\d+)", sql)]
+    parameters = [0] * (max(numbered) if numbered else sql.count("?"))
+    rows = connection.execute("EXPLAIN QUERY PLAN " + sql, parameters).fetchall()
+    return [row[3] for row in rows if row[3].startswith(("SEARCH", "SCAN")) and "json_each" not in row[3]]
+
+
+READY = "SEARCH task USING COVERING INDEX task_ready (ns=? AND queue=?)"
+
+
+@pytest.mark.parametrize("queues", [1, 5])
+def test_outlook_reads_indexes_alone(database, queues):
+    assert plan(database, _claims.outlook(queues)) == [
+        "SCAN CONSTANT ROW",
+        READY,
+        "SEARCH task USING COVERING INDEX task_delayed",
+        "SEARCH task USING COVERING INDEX task_leased",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (_claims._READY, ["SEARCH task USING INDEX task_ready (ns=? AND queue=?)"]),
+        (_claims._READY_LEVEL, ["SEARCH task USING INDEX task_ready (ns=? AND queue=? AND priority=?)"]),
+        (_claims._PROMOTE, ["SEARCH task USING INDEX task_delayed (due<?)"]),
+        (_claims._REAP, ["SEARCH task USING INDEX task_leased (due<?)"]),
+        (_claims._TAKE, ["SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (_claims._BODIES, ["SEARCH body USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (_results._OURS, ["SEARCH result USING INTEGER PRIMARY KEY (rowid>?)"]),
+        (_results._ALL, ["SEARCH result USING INTEGER PRIMARY KEY (rowid>?)"]),
+        (
+            _outcomes.KNOWN,
+            [
+                "SEARCH result USING INDEX sqlite_autoindex_result_1 (ns=? AND id=?)",
+                "SEARCH task USING INDEX sqlite_autoindex_task_1 (ns=? AND id=?)",
+            ],
+        ),
+        (
+            _signals._QUEUED + "cancel_key=?",
+            [
+                "SEARCH task USING INDEX task_cancel (ns=? AND cancel_key=?)",
+                "SEARCH body USING INTEGER PRIMARY KEY (rowid=?)",
+            ],
+        ),
+        (
+            _deadletters._LETTER + " WHERE " + _deadletters._NAMED,
+            [
+                "SEARCH dead USING INTEGER PRIMARY KEY (rowid=?)",
+                "SEARCH dead USING COVERING INDEX sqlite_autoindex_dead_1 (ns=? AND id=?)",
+                "SEARCH dead USING COVERING INDEX dead_task (ns=? AND task_id=?)",
+            ],
+        ),
+    ],
+)
+def test_statement_searches_its_index(database, sql, expected):
+    assert plan(database, sql) == expected
+
+
+def test_claims_are_not_sorted(database):
+    rows = database.execute("EXPLAIN QUERY PLAN " + _claims._READY, (0, 0, 0)).fetchall()
+    assert not [row for row in rows if "TEMP B-TREE" in row[3]]
+
+
+def test_counting_reads_no_table(database):
+    found = plan(database, _inspection._COUNTS)
+    assert len(found) == 4
+    assert all("COVERING INDEX" in step for step in found)
