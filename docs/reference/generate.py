@@ -1,0 +1,273 @@
+"""Fill the generated parts of the reference from the code: ``python docs/reference/generate.py``.
+
+A part stands between ``<!-- generated: name -->`` and ``<!-- end -->``. A test checks that all are current.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PART = re.compile(r"(<!-- generated: ([\w.:-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def markdown(text: str) -> str:
+    """Docstrings are in reStructuredText; little of it is used."""
+    text = re.sub(r":\w+:`~?([^`]+)`", lambda found: f"`{found[1].rsplit('.', 1)[-1]}`", " ".join(text.split()))
+    return text.replace("``", "`")
+
+
+def first_paragraph(thing: Any) -> str:
+    return markdown(inspect.cleandoc(thing.__doc__ or "").partition("\n\n")[0])
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """Return the docstrings below the attributes of ``cls``, and of what it inherits."""
+    docs: dict[str, str] = {}
+    for owner in [owner for owner in reversed(cls.__mro__) if owner.__module__.startswith("tranship.")]:
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
+        docs.update(found for this, following in pairwise(body) if (found := _documented(this, following)))
+    return docs
+
+
+def _documented(this: ast.stmt, following: ast.stmt) -> tuple[str, str] | None:
+    targets = [this.target] if isinstance(this, ast.AnnAssign) else getattr(this, "targets", [])
+    names = [one.id for one in targets if isinstance(one, ast.Name)]
+    text = getattr(getattr(following, "value", None), "value", None) if isinstance(following, ast.Expr) else None
+    return (names[0], markdown(text)) if names and isinstance(text, str) else None
+
+
+def default_of(part: Any) -> str:
+    if part.default is not MISSING:
+        value = part.default
+        return f"`{getattr(value, 'label', value)!r}`" if not isinstance(value, float) else f"`{value:g}`"
+    return "" if part.default_factory is MISSING else "empty"
+
+
+# --- parts ---
+
+
+def options(cls: type, *, without: Sequence[str] = ()) -> str:
+    docs = field_docs(cls)
+    shown = [one for one in fields(cls) if one.name not in without]
+    return table(
+        ["option", "default", ""], ([f"`{one.name}`", default_of(one), docs.get(one.name, "")] for one in shown)
+    )
+
+
+def settings() -> str:
+    from tranship.settings import Settings
+
+    docs = field_docs(Settings)
+    rows = (
+        [
+            f"`{one.name}`",
+            default_of(one) or "the default file",
+            f"`TRANSHIP_{one.name.upper()}`",
+            docs.get(one.name, ""),
+        ]
+        for one in fields(Settings)
+        if one.name != "origins"
+    )
+    return table(["setting", "default", "variable", ""], rows)
+
+
+def errors() -> str:
+    from tranship import errors
+
+    kinds = [getattr(errors, name) for name in errors.__all__]
+    rows = (
+        [f"`{kind.__name__}`", f"`{kind.code}`", "yes" if kind.retryable else "no", first_paragraph(kind)]
+        for kind in sorted(kinds, key=lambda kind: kind.__name__)
+        if issubclass(kind, errors.TranshipError)
+    )
+    return table(["error", "`code`", "`retryable`", ""], rows)
+
+
+def error_tree() -> str:
+    from tranship import errors
+
+    tree = inspect.cleandoc(errors.__doc__ or "").partition("::\n\n")[2].partition("\n\n")[0]
+    return f"```text\n{textwrap.dedent(tree)}\n```\n"
+
+
+def reasons() -> str:
+    from tranship.task import CancelReason
+
+    docs = field_docs(CancelReason)
+    return table(["`cancel_reason`", ""], ([f"`{one.value}`", docs.get(one.name, "")] for one in CancelReason))
+
+
+def states() -> str:
+    from tranship.envelope import TaskState
+
+    docs = field_docs(TaskState)
+    rows = ([f"`{one}`", "yes" if one.terminal else "", docs.get(one.name, "")] for one in TaskState)
+    return table(["state", "terminal", ""], rows)
+
+
+def methods(cls: type) -> str:
+    rows = (_method_row(name, member) for name, member in vars(cls).items() if not name.startswith("_"))
+    return table(["", ""], (row for row in rows if row))
+
+
+def _method_row(name: str, member: Any) -> Sequence[str]:
+    if isinstance(member, property):
+        return [f"`{name}`", first_paragraph(member)]
+    if not inspect.isfunction(member):
+        return []
+    signature = inspect.signature(member)
+    parameters = [one.replace(annotation=one.empty) for one in list(signature.parameters.values())[1:]]
+    shown = str(signature.replace(parameters=parameters, return_annotation=signature.empty)).replace("(/, ", "(")
+    shown = re.sub(r"<\w+\.\w+: ('\w+')>", r"\1", shown)
+    return [f"`{name}{shown}`", first_paragraph(member)]
+
+
+def capabilities() -> str:
+    from tranship.ports import Capability
+    from tranship.registry import Registry
+
+    docs, registry = field_docs(Capability), Registry(entry_points=False, environ={})
+    backends = [registry.create(url).capabilities for url in ("memory://", "sqlite:///tasks.db")]
+    rows = (
+        [f"`{one.value}`", *(_support(declared[one]) for declared in backends), docs.get(one.name, "")]
+        for one in Capability
+    )
+    return re.sub(r" \[\w+\]", "", table(["capability", "memory", "sqlite", ""], rows))
+
+
+def _support(support: Any) -> str:
+    properties = ", ".join(f"{name} {value}" for name, value in support.properties.items())
+    return support.level.value + (f" ({properties})" if properties else "")
+
+
+def conformance() -> str:
+    from tranship.testing import suites
+    from tranship.testing.case import cases_of
+
+    parts = []
+    for name in suites.__all__:
+        suite = getattr(suites, name)
+        if isinstance(suite, type):
+            rows = ([f"`{one.id}`", one.level, ", ".join(sorted(one.needs)), one.rationale] for one in cases_of(suite))
+            cases = table(["case", "level", "needs", "without it"], rows)
+            parts.append(f"## {name}\n\n{first_paragraph(suite)}\n\n{cases}")
+    return "\n" + "\n".join(parts)
+
+
+def hooks() -> str:
+    from tranship import hookspecs
+
+    names = [name for name in hookspecs.__all__ if name.startswith("tranship_")]
+    return table(["hook", ""], ([f"`{name}(register)`", first_paragraph(getattr(hookspecs, name))] for name in names))
+
+
+def cli() -> str:
+    import typer
+
+    from tranship.cli._app import app
+
+    root = typer.main.get_command(app)
+    shared = {name for one in root.params for name in one.opts}
+    return "\n" + "\n".join(_command(command, path, shared) for path, command in _commands(root, "tranship"))
+
+
+def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for name, one in getattr(command, "commands", {}).items():
+        if hasattr(one, "commands"):
+            yield from _commands(one, f"{path} {name}")
+        else:
+            yield f"{path} {name}", one
+
+
+def _command(command: Any, path: str, shared: set[str]) -> str:
+    own = [one for one in command.params if not shared.issuperset(one.opts)]
+    arguments = [one for one in own if one.param_type_name == "argument"]
+    rows = [[_option(one), one.help or ""] for one in own if one not in arguments]
+    rows += [[f"`{one.metavar}`", one.help] for one in arguments if one.help]
+    usage = " ".join([path, *(one.metavar for one in arguments)])
+    text = f"### `{usage}`\n\n{inspect.cleandoc(command.help or '')}\n"
+    return text + (f"\n{table(['', ''], iter(rows))}" if rows else "")
+
+
+def _option(option: Any) -> str:
+    value = "" if option.is_flag else f" {option.metavar or option.name.upper()}"
+    return ", ".join(f"`{name}{value}`" for name in option.opts)
+
+
+def parts() -> dict[str, Callable[[], str]]:
+    """Every generated part by name."""
+    from tranship import Client, TaskContext, TaskHandle, Worker
+    from tranship.backends.memory import MemoryOptions
+    from tranship.backends.sqlite import SqliteOptions
+    from tranship.client import Probe
+    from tranship.envelope import DeadLetter, TaskResult
+    from tranship.operations import AsyncOperator, QueueReport
+    from tranship.settings import CommonOptions
+    from tranship.task import Task, TaskOptions
+    from tranship.worker import WorkerStatus
+
+    common = [one.name for one in fields(CommonOptions)]
+    return {
+        "settings": settings,
+        "errors": errors,
+        "error-tree": error_tree,
+        "states": states,
+        "cancel-reasons": reasons,
+        "capabilities": capabilities,
+        "conformance": conformance,
+        "hooks": hooks,
+        "cli": cli,
+        "options:TaskOptions": lambda: options(TaskOptions),
+        "options:CommonOptions": lambda: options(CommonOptions),
+        "options:MemoryOptions": lambda: options(MemoryOptions, without=common),
+        "options:SqliteOptions": lambda: options(SqliteOptions, without=common),
+        **{
+            f"fields:{cls.__name__}": lambda cls=cls: data(cls)
+            for cls in (TaskResult, Probe, WorkerStatus, DeadLetter, QueueReport)
+        },
+        **{
+            f"methods:{cls.__name__}": lambda cls=cls: methods(cls)
+            for cls in (Client, TaskHandle, TaskContext, Worker, AsyncOperator, Task)
+        },
+    }
+
+
+def data(cls: type) -> str:
+    docs = field_docs(cls)
+    rows = [[f"`{one.name}`", docs.get(one.name, "")] for one in fields(cls)]
+    public = ((name, one) for name, one in vars(cls).items() if not name.startswith("_"))
+    rows += [row for name, one in public if (row := _method_row(name, one))]
+    return table(["", ""], iter(rows))
+
+
+def filled(page: str) -> str:
+    """Return ``page`` with its generated parts made anew."""
+    known = parts()
+    return PART.sub(lambda found: f"{found[1]}\n{known[found[2]]()}\n{found[3]}", page)
+
+
+def main() -> None:
+    for path in sorted(HERE.glob("*.md")):
+        before = path.read_text("utf-8")
+        if (after := filled(before)) != before:
+            path.write_text(after, "utf-8")
+            print("written", path.name, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
