@@ -240,7 +240,7 @@ class TaskResult:
 
     def _failure(self, message: str) -> TranshipError:
         error = self.error or ErrorInfo(type="", message=message)
-        if error.code == TaskTimedOut.code:
+        if error.code == TaskTimedOut.code and self.state is TaskState.FAILURE:
             return TaskTimedOut(message, task_id=self.id)
         kind = TaskDeadLettered if self.state is TaskState.DEAD_LETTERED else TaskFailed
         return kind(

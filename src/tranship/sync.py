@@ -22,10 +22,12 @@ from tranship.client.shared import (
     ClientLink,
     Connector,
     as_call,
+    as_calls,
     batch_handles,
     cancel_target,
     check_stored,
     ended,
+    ids_of,
     prepare,
     run_probe,
     wait_timeout,
@@ -244,7 +246,7 @@ class Client:
             InvalidArgumentsError, EncodeError, MessageTooLarge: a call is bad; nothing was sent.
         """
         link = self._link()
-        calls = list(calls)
+        calls = as_calls(calls)
         messages = [prepare(link, call) for call in calls]
         if not messages:
             return []
@@ -285,7 +287,7 @@ class Client:
 
     def forget(self, tasks: Iterable[TaskHandle[Any] | str]) -> None:
         """Delete stored results; unknown ids are ignored."""
-        ids = [task if isinstance(task, str) else task.id for task in tasks]
+        ids = ids_of(tasks)
         self._on_link(lambda link: link.forget(ids))
 
     # Control and health.

@@ -20,7 +20,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-@task(task_type="gpu")
+@task(queue="gpu")
 async def train(epochs: int) -> None: ...
 
 

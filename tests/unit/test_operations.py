@@ -13,8 +13,7 @@ from tranship import Client, RetryPolicy, TaskState, Worker, task
 from tranship.envelope import Priority
 from tranship.errors import InvalidArgumentsError, InvalidOptionError, Reject, TaskNotFound
 from tranship.operations import AsyncOperator, Operator, QueueReport, Severity
-from tranship.operations._environment import production_signs
-from tranship.settings import Settings
+from tranship.settings import Settings, production_signs
 
 
 @task(name="operations.refuse")

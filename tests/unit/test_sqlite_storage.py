@@ -160,6 +160,7 @@ async def test_other_applications_database_is_left_alone(tmp_path):
     with pytest.raises(BrokerRefused, match="another application"):
         await make(path).open()
     assert look(path, "SELECT name FROM sqlite_master") == [("customers",)]
+    assert look(path, "PRAGMA journal_mode") == [("delete",)]
 
 
 async def test_newer_layout_is_refused(tmp_path):

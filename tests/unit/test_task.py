@@ -141,9 +141,6 @@ class TestDecorator:
         with pytest.raises(ConfigurationError, match="has no signature"):
             task(name="x")(min)
 
-    def test_tasks_can_be_grouped(self):
-        assert task(name="x", task_type="gpu")(add.function).options(queue="y").task_type == "gpu"
-
 
 class TestNames:
     def test_the_default_is_module_and_qualname(self):

@@ -16,8 +16,10 @@ from tranship.client._link import ClientLink
 from tranship.client._prepare import (
     AnyTask,
     as_call,
+    as_calls,
     batch_handles,
     cancel_target,
+    ids_of,
     prepare,
 )
 from tranship.client._probe import Probe, run_probe
@@ -142,7 +144,7 @@ class AsyncClient:
             InvalidArgumentsError, EncodeError, MessageTooLarge: a call is bad; nothing was sent.
         """
         link = await self._connector.link()
-        calls = list(calls)
+        calls = as_calls(calls)
         messages = [prepare(link, call) for call in calls]
         if not messages:
             return []
@@ -184,7 +186,7 @@ class AsyncClient:
 
     async def forget(self, tasks: Iterable[AsyncTaskHandle[Any] | str]) -> None:
         """Delete stored results; unknown ids are ignored."""
-        ids = [task if isinstance(task, str) else task.id for task in tasks]
+        ids = ids_of(tasks)
         await self._on_link(lambda link: link.forget(ids))
 
     # Control and health.

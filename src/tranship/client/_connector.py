@@ -13,7 +13,7 @@ from tranship.errors import ClosedError
 from tranship.registry import Registry
 from tranship.settings import Settings
 
-__all__ = ["Connector"]
+__all__ = ["Connector", "say_default"]
 
 log = logging.getLogger("tranship.client")
 
@@ -101,6 +101,7 @@ class Connector:
             lease = self._leases.get(loop)
             if lease is None:
                 table, key = self._table, self._key
+                say_default(table, self.settings)
                 registry = self._registry or default_registry(table)
                 lease = table.lease(key, lambda: ClientLink.open(key, registry, table), loop)
                 self._leases[loop] = lease
@@ -119,6 +120,25 @@ class Connector:
             log.warning("an event loop was closed while a client was open on it; close the client first")
             del self._leases[loop]
             self._links.pop(loop, None)
+
+
+def say_default(table: ConnectionTable, settings: Settings) -> None:
+    """Log, once in a process, which file is used when no broker is configured."""
+    if settings.origin("broker_url") != "default":
+        return
+
+    def say() -> bool:
+        log.info("no broker is configured: using the embedded one at %s", settings.broker_url)
+        if settings.production:
+            signs = ", ".join(settings.production)
+            log.warning(
+                "this looks like production (%s), but no broker is configured: tasks stay on this host; "
+                "set TRANSHIP_BROKER_URL",
+                signs,
+            )
+        return True
+
+    table.shared(("tranship.default", settings.broker_url), say)
 
 
 def default_registry(table: ConnectionTable) -> Registry:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from tranship.client._link import ClientLink
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
-from tranship.errors import ResultsDisabled, ResultTimeout, TranshipError
+from tranship.errors import InvalidArgumentsError, ResultsDisabled, ResultTimeout, TranshipError
 from tranship.waiting import Found
 
 __all__ = ["Arrivals", "Budget", "check_stored", "ended", "terminal", "unfinished", "wait_timeout"]
@@ -44,7 +44,7 @@ class Arrivals(Generic[H]):
     """Handles that are waited for together; the same id may be there several times."""
 
     def __init__(self, handles: Iterable[H]) -> None:
-        self.handles = list(handles)
+        self.handles = [_checked(handle) for handle in _several(handles)]
         self._found: dict[str, TaskResult] = {}
         self._waiting: dict[str, list[H]] = {}
         for handle in self.handles:
@@ -91,6 +91,18 @@ class Arrivals(Generic[H]):
     def timeout(self, budget: Budget) -> ResultTimeout:
         """The error when the budget is used up."""
         return ResultTimeout(f"{len(self)} of {len(self.handles)} tasks had not ended within {budget.timeout:g} s")
+
+
+def _several(handles: Any) -> Iterable[Any]:
+    if isinstance(handles, Iterable) and not isinstance(handles, str):
+        return handles
+    raise InvalidArgumentsError(f"expected several handles, got {handles!r}")
+
+
+def _checked(handle: H) -> H:
+    if not hasattr(handle, "final"):
+        raise InvalidArgumentsError(f"{handle!r} is no handle; get one from submit, submit_many or client.handle(id)")
+    return handle
 
 
 def _unwatch(link: ClientLink, ids: Sequence[str], sink: Callable[[str, Found], None]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tranship.connections import ConnectionTable
-from tranship.envelope import Envelope
+from tranship.envelope import Envelope, ErrorInfo, TaskResult, TaskState
 from tranship.errors import ResultsDisabled, UnsupportedError
 from tranship.ports import (
     Backend,
@@ -20,9 +20,10 @@ from tranship.ports import (
     ConnectionEvent,
     ControlChannel,
     ResultStore,
+    StoredResult,
     Tombstone,
 )
-from tranship.protocol import Encoder, Message
+from tranship.protocol import Encoder, Message, encode_result
 from tranship.registry import Registry
 from tranship.settings import BrokerURL, Settings
 from tranship.submission import Submission
@@ -135,6 +136,14 @@ class ClientLink:
         assert self._store is not None
         await self._store.forget_many(ids)
 
+    async def replay(self, ids: Sequence[str]) -> Sequence[str]:
+        """Queue dead letters again; their old results make room for new ones, wherever results are kept."""
+        inspector = self.backend.inspector()
+        if self._result_backend is not None and self._store is not None:
+            letters = await inspector.dead_get(ids)
+            await self._store.forget_many([letter.task_id for letter in letters if letter.task_id])
+        return await inspector.dead_replay(ids)
+
     async def cancel(self, kind: str, values: Sequence[str], ttl: float) -> CancelReport:
         """Cancel by ``kind`` (``"id"`` or ``"key"``) for ``ttl`` seconds.
 
@@ -144,7 +153,11 @@ class ClientLink:
         if self._control is None:
             raise UnsupportedError(f"{self.backend.name} has no control channel: tasks cannot be cancelled there")
         expires = time.time() + ttl
-        return await self._control.cancel([Tombstone(kind=kind, value=value, expires=expires) for value in values])
+        report = await self._control.cancel([Tombstone(kind=kind, value=value, expires=expires) for value in values])
+        if self._result_backend is not None and self._store is not None and report.removed:
+            # The broker has answered in its own store; those who wait look in another one.
+            await self._store.put([_cancelled(task_id) for task_id in report.removed])
+        return report
 
     async def ping(self) -> float:
         """Make one round trip to the broker; return its seconds."""
@@ -160,6 +173,14 @@ class ClientLink:
                 await self._waiting.aclose()
         finally:
             await _close_all([self.backend, self._result_backend])
+
+
+def _cancelled(task_id: str) -> StoredResult:
+    error = ErrorInfo(
+        type="tranship.errors.TaskCancelled", message=f"task {task_id} was cancelled", code="TASK_CANCELLED"
+    )
+    result = TaskResult(id=task_id, state=TaskState.CANCELLED, error=error, finished_at=time.time())
+    return StoredResult(id=task_id, state=TaskState.CANCELLED, document=encode_result(result))
 
 
 async def _close_all(backends: Sequence[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tranship.client._link import ClientLink
@@ -13,7 +13,7 @@ from tranship.protocol import Message
 from tranship.submission import Answer
 from tranship.task import Task, TaskCall, current_or_none, named
 
-__all__ = ["AnyTask", "as_call", "batch_handles", "cancel_target", "prepare"]
+__all__ = ["AnyTask", "as_call", "as_calls", "batch_handles", "cancel_target", "ids_of", "prepare"]
 
 AnyTask = Task[..., Any] | TaskCall[Any] | str
 
@@ -38,6 +38,17 @@ def as_call(task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ta
     return task
 
 
+def as_calls(calls: Iterable[TaskCall[Any]]) -> list[TaskCall[Any]]:
+    """Return the calls of a batch.
+
+    Raises:
+        InvalidArgumentsError: one call, or something else that is no batch.
+    """
+    if isinstance(calls, TaskCall | Task | str) or not isinstance(calls, Iterable):
+        raise InvalidArgumentsError(f"submit_many got {calls!r}; expected several calls, each made by task.call(...)")
+    return list(calls)
+
+
 def prepare(link: ClientLink, call: TaskCall[Any]) -> Message:
     """Return the message for ``call``; any thread, nothing is sent.
 
@@ -53,6 +64,20 @@ def prepare(link: ClientLink, call: TaskCall[Any]) -> Message:
     # An id of the caller's own may be in use already; ours are fresh.
     message.check_id = task.options_set.task_id is not None
     return message
+
+
+def ids_of(tasks: Iterable[Any]) -> list[str]:
+    """Return the ids of handles, or of ids.
+
+    Raises:
+        InvalidArgumentsError: one of them instead of several, or something else.
+    """
+    if isinstance(tasks, str) or not isinstance(tasks, Iterable):
+        raise InvalidArgumentsError(f"expected several handles or ids, got {tasks!r}")
+    ids = [task if isinstance(task, str) else getattr(task, "id", None) for task in tasks]
+    if not all(isinstance(one, str) for one in ids):
+        raise InvalidArgumentsError(f"expected handles or ids, got {ids!r}")
+    return [str(one) for one in ids]
 
 
 def batch_handles(

@@ -3,7 +3,7 @@
 from tranship.client._connector import Connector
 from tranship.client._gather import Arrivals, Budget, check_stored, ended, wait_timeout
 from tranship.client._link import ClientLink
-from tranship.client._prepare import AnyTask, as_call, batch_handles, cancel_target, prepare
+from tranship.client._prepare import AnyTask, as_call, as_calls, batch_handles, cancel_target, ids_of, prepare
 from tranship.client._probe import run_probe
 
 __all__ = [
@@ -13,10 +13,12 @@ __all__ = [
     "ClientLink",
     "Connector",
     "as_call",
+    "as_calls",
     "batch_handles",
     "cancel_target",
     "check_stored",
     "ended",
+    "ids_of",
     "prepare",
     "run_probe",
     "wait_timeout",

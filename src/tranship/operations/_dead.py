@@ -54,7 +54,7 @@ async def replay(link: ClientLink, ids: Sequence[str] | None, queue: str | None)
     chosen = [letter.id async for letter in _pages(inspector, queue)] if ids is None else list(ids)
     found: list[str] = []
     for batch in _batches(chosen):
-        found.extend(await inspector.dead_replay(batch))
+        found.extend(await link.replay(batch))
     return found
 
 

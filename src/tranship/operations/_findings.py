@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from tranship.errors import BrokerUnreachable, PluginError, UnknownSchemeError
 from tranship.operations._diagnosis import Diagnosis, Finding, Severity
-from tranship.operations._environment import production_signs
 from tranship.ports import Capabilities, Capability, Level
 from tranship.registry import PluginState
-from tranship.settings import Settings
+from tranship.settings import Settings, production_signs
 
 __all__ = ["judge"]
 

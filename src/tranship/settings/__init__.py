@@ -2,6 +2,7 @@
 
 from tranship.settings._backend import BackendConfig, CommonOptions, SharedState
 from tranship.settings._default import default_broker_url, state_file
+from tranship.settings._environment import production_signs
 from tranship.settings._load import SettingRow, Settings
 from tranship.settings._redact import REDACTED, is_secret, redact
 from tranship.settings._url import BrokerURL
@@ -16,6 +17,7 @@ __all__ = [
     "SharedState",
     "default_broker_url",
     "is_secret",
+    "production_signs",
     "redact",
     "state_file",
 ]

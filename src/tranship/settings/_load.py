@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar, get_type_hints
@@ -11,12 +11,15 @@ from typing import Any, Final, NamedTuple, Self, TypeVar, get_type_hints
 from tranship.checks import positive, whole
 from tranship.errors import ConfigurationError, InvalidOptionError
 from tranship.settings._default import default_broker_url
+from tranship.settings._environment import production_signs
 from tranship.settings._fill import convert, unknown
 from tranship.settings._url import BrokerURL
 
 __all__ = ["SettingRow", "Settings"]
 
 _PREFIX: Final = "TRANSHIP_"
+_ABOUT: Final = ("origins", "production")
+"""Fields that are about the settings, and none themselves."""
 
 
 class SettingRow(NamedTuple):
@@ -56,6 +59,8 @@ class Settings:
     watchdog: float = 30.0
     """How long a worker may hear nothing from the broker before it rebuilds its consumer."""
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    production: Sequence[str] = field(default=(), repr=False, compare=False)
+    """Variables of the environment that say it is production; found by :meth:`load`."""
 
     def __post_init__(self) -> None:
         for name in ("submit_timeout", "heartbeat_interval", "shutdown_timeout", "watchdog"):
@@ -86,7 +91,7 @@ class Settings:
             values.setdefault(name, value)
             origins.setdefault(name, origin)
         values.setdefault("broker_url", default_broker_url(environ))
-        return _checked(cls, values, origins)
+        return _checked(cls, values, origins, production_signs(environ))
 
     def broker(self) -> BrokerURL:
         """Return the broker's URL with the namespace in it."""
@@ -110,16 +115,17 @@ class Settings:
         """Return these settings with ``arguments`` over them; None counts as not given."""
         given = {name: value for name, value, _ in _converted(arguments, "argument", _kinds())}
         values = {name: getattr(self, name) for name in _kinds()} | given
-        return _checked(type(self), values, {**self.origins, **dict.fromkeys(given, "argument")})
+        origins = {**self.origins, **dict.fromkeys(given, "argument")}
+        return _checked(type(self), values, origins, self.production)
 
 
 Given = tuple[str, Any, str]
 S = TypeVar("S", bound=Settings)
 
 
-def _checked(cls: type[S], values: Mapping[str, Any], origins: Mapping[str, str]) -> S:
+def _checked(cls: type[S], values: Mapping[str, Any], origins: Mapping[str, str], production: Sequence[str]) -> S:
     try:
-        return cls(**values, origins=origins)
+        return cls(**values, origins=origins, production=production)
     except InvalidOptionError as error:
         origin = origins.get(error.option, "default")
         raise InvalidOptionError(f"{error} (it comes from: {origin})", option=error.option) from None
@@ -150,7 +156,7 @@ def _converted(values: Mapping[str, Any], origin: str, kinds: Mapping[str, Any])
 
 def _kinds() -> dict[str, Any]:
     hints = get_type_hints(Settings)
-    return {part.name: hints[part.name] for part in fields(Settings) if part.name != "origins"}
+    return {part.name: hints[part.name] for part in fields(Settings) if part.name not in _ABOUT}
 
 
 def _file(directory: Path) -> tuple[Path, Mapping[str, Any]]:

@@ -36,9 +36,7 @@ def task(  # type: ignore[overload-overlap]
 @overload
 def task(function: Callable[P, R], /) -> SyncTask[P, R]: ...
 @overload
-def task(
-    *, name: str | None = None, task_type: str | None = None, **options: Unpack[OptionArguments]
-) -> TaskDecorator: ...
+def task(*, name: str | None = None, **options: Unpack[OptionArguments]) -> TaskDecorator: ...
 
 
 def task(
@@ -46,7 +44,6 @@ def task(
     /,
     *,
     name: str | None = None,
-    task_type: str | None = None,
     **options: Unpack[OptionArguments],
 ) -> Any:
     """Make a task of a function: ``@task``, or ``@task(queue="media", run_timeout=30)``.
@@ -57,7 +54,6 @@ def task(
         function: a function, or an object that can be called (it needs a ``name``).
         name: under which workers know it; None: ``module.qualname``, where the module ``__main__`` is named
             as others import it: what ``python -m`` was given, else the stem of the script's file.
-        task_type: groups tasks for a worker's ``task_type_limits``.
         **options: the fields of :class:`TaskOptions`.
 
     Raises:
@@ -70,7 +66,7 @@ def task(
     def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
         _refuse(decorated)
         kind = AsyncTask if is_coroutine_function(decorated) else SyncTask
-        return kind(default_name(decorated) if name is None else name, chosen, function=decorated, task_type=task_type)
+        return kind(default_name(decorated) if name is None else name, chosen, function=decorated)
 
     return decorate if function is None else decorate(function)
 

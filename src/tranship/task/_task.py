@@ -47,7 +47,6 @@ class Task(Generic[P, R_co]):
         function: what was decorated; None for a task that is defined elsewhere.
         is_async: whether the function is a coroutine function.
         options_set: how it is submitted.
-        task_type: groups tasks for a worker's ``task_type_limits``; None: no group.
     """
 
     is_async = False
@@ -56,11 +55,10 @@ class Task(Generic[P, R_co]):
     _signature = signature_of(_take_anything)
     _models: Models | None = None
 
-    def __init__(self, name: str, options: TaskOptions, *, function: Any = None, task_type: str | None = None) -> None:
+    def __init__(self, name: str, options: TaskOptions, *, function: Any = None) -> None:
         self.name = text("name", name)
         self.options_set = options
         self.function = function
-        self.task_type = task_type
         self._plan = Plan(self.name, options)
         if function is None:
             return

@@ -113,8 +113,16 @@ def describe(error: BaseException) -> ErrorInfo:
         code=code,
         retryable=retryable,
         details=details,
-        traceback="".join(tracebacks.format_exception(error)),
+        traceback=_traceback(error),
     )
+
+
+def _traceback(error: BaseException) -> str:
+    """The traceback as text, without the worker's own frames above the handler's."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("tranship.worker."):
+        frames = frames.tb_next
+    return "".join(tracebacks.format_exception(type(error), error, frames))
 
 
 def _facts(error: BaseException) -> tuple[str, bool, Mapping[str, Any]]:

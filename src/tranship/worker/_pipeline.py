@@ -29,6 +29,9 @@ log = logging.getLogger("tranship.worker")
 DELIVERY_LIMIT: Final = "delivery-limit"
 """The reason of a dead letter that was delivered too often without an end: it kills its workers."""
 
+GRACE: Final = 0.5
+"""Seconds that a thread gets to notice that its time is up."""
+
 EARLY: Final = 0.05
 """Seconds that a broker's schedule may be early without our sending the task back."""
 
@@ -152,7 +155,7 @@ class Pipeline:
         run.thread_busy = future
         await self._wait_for_thread(run, future)
         if not future.done():
-            self._give_up_on_thread(run)
+            await self._end_thread(run, future)
             return
         run.thread_busy = None
         error = future.exception()
@@ -179,16 +182,19 @@ class Pipeline:
             if end is not None and loop.time() >= end:
                 return
 
-    def _give_up_on_thread(self, run: Run) -> None:
+    async def _end_thread(self, run: Run, future: asyncio.Future[Any]) -> None:
+        """The time is up: a handler that looks gets a moment to notice; then its outcome is decided without it."""
         why = run.limit_means
-        log.warning(
-            "task %s (%s) did not stop at its %s; its thread goes on and keeps its slot until it returns",
-            run.id,
-            run.envelope and run.envelope.task,
-            why.value,
-        )
         if run.context is not None:
             run.context.cancel(why.value)
+        await asyncio.wait({future}, timeout=GRACE)
+        if not future.done():
+            log.warning(
+                "task %s (%s) did not stop at its %s; its thread goes on and keeps its slot until it returns",
+                run.id,
+                run.envelope and run.envelope.task,
+                why.value,
+            )
         stopped(run, why)
 
     # Interrupted.

@@ -102,7 +102,7 @@ class Reporter:
             id=envelope.id,
             state=_STATES[run.outcome],
             value=run.value if run.outcome is Outcome.SUCCEEDED else None,
-            error=run.error or _plain(run.outcome, envelope),
+            error=_explained(run, envelope),
             attempt=envelope.attempt,
             finished_at=time.time(),
             worker=self._worker,
@@ -126,6 +126,14 @@ def _not_written(envelope: Envelope, error: SubmitError) -> ErrorInfo:
     if isinstance(error, EncodeError):
         message = f"task {envelope.task!r} returned what cannot be stored: {message}"
     return ErrorInfo(type=info.type, message=message[:2000], code=info.code, retryable=False)
+
+
+def _explained(run: Run, envelope: Envelope) -> ErrorInfo | None:
+    """The error as those who wait see it; a dead letter's says why it is one."""
+    if run.outcome is not Outcome.DEAD:
+        return run.error or (_plain(run.outcome, envelope) if run.outcome else None)
+    error = run.error or ErrorInfo(type="tranship.errors.TaskDeadLettered", message=run.detail, code="DEAD_LETTERED")
+    return replace(error, details={**error.details, "reason": run.reason})
 
 
 def _plain(outcome: Outcome, envelope: Envelope) -> ErrorInfo | None:

@@ -255,6 +255,8 @@ class Worker:
 
 def _by_name(tasks: Iterable[Task[..., Any]]) -> dict[str, Task[..., Any]]:
     by_name: dict[str, Task[..., Any]] = {}
+    if isinstance(tasks, Task) or not isinstance(tasks, Iterable):
+        raise InvalidOptionError(f"tasks is {tasks!r}; expected a list of functions decorated with @task")
     for one in tasks:
         if not isinstance(one, Task) or one.function is None:
             raise InvalidOptionError(f"tasks has {one!r}; expected functions decorated with @task")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tranship.backends.sqlite._faults import is_busy
+from tranship.backends.sqlite._schema import refuse_foreign
 from tranship.errors import UnsupportedError
 
 __all__ = ["CACHED", "OLDEST", "open_reader", "open_writer"]
@@ -33,6 +34,7 @@ def open_writer(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
         path, timeout=busy_timeout, isolation_level=None, check_same_thread=False, cached_statements=CACHED
     )
     try:
+        refuse_foreign(connection, str(path))
         # Only before the first table; freed pages can be given back in small steps.
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         _write_ahead(connection, path, busy_timeout)

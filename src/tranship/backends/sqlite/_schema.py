@@ -92,6 +92,17 @@ def create(connection: sqlite3.Connection, path: str) -> None:
     _after_boot(connection)
 
 
+def refuse_foreign(connection: sqlite3.Connection, path: str) -> None:
+    """Leave a database with somebody else's tables alone.
+
+    Raises:
+        BrokerRefused: it is one.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != APPLICATION_ID and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        raise BrokerRefused(f"the database {path} belongs to another application; give another file name")
+
+
 def namespace(connection: sqlite3.Connection, name: str) -> int:
     """Return the number of the namespace ``name``, in a transaction; a new name gets a new one."""
     connection.execute("INSERT INTO space(name) VALUES(?) ON CONFLICT(name) DO NOTHING", (name,))
@@ -100,8 +111,7 @@ def namespace(connection: sqlite3.Connection, name: str) -> int:
 
 
 def _claim_file(connection: sqlite3.Connection, path: str) -> None:
-    if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-        raise BrokerRefused(f"the database {path} belongs to another application; give another file name")
+    refuse_foreign(connection, path)
     for statement in _TABLES:
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
