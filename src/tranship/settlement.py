@@ -21,6 +21,10 @@ __all__ = ["Settling"]
 log = logging.getLogger("tranship.settlement")
 
 BATCH: Final = 500
+ENOUGH: Final = 64
+"""Settlements that are worth a round trip of their own while more are sure to come."""
+LINGER: Final = 0.002
+"""Seconds that fewer wait for company then."""
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 
@@ -36,33 +40,56 @@ class Settling:
         fused: whether ``consumer.settle`` stores results itself, in one step.
         patience: seconds for which settling is retried while the broker cannot be reached; after that the
             delivery is left to its lease and will be redelivered.
+        backlog: whether more deliveries are waiting than the worker has slots. Then a few settlements wait for
+            more, :data:`LINGER` at most: a commit for every handful would be the limit of short tasks.
     """
 
-    def __init__(self, results: ResultStore | None, *, fused: bool, patience: float) -> None:
+    def __init__(
+        self,
+        results: ResultStore | None,
+        *,
+        fused: bool,
+        patience: float,
+        backlog: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._results = results
         self._fused = fused
         self._patience = patience
+        self._backlog = backlog
+        self._enough = asyncio.Event()
         self._queue: collections.deque[_Entry] = collections.deque()
         self._flusher: asyncio.Task[None] | None = None
 
     def post(self, consumer: Consumer, settlement: Settlement, settled: Settler) -> None:
         """Queue ``settlement`` of a delivery from ``consumer``; ``settled`` hears the broker's word, or the error."""
         self._queue.append((consumer, settlement, settled))
+        if len(self._queue) >= ENOUGH:
+            self._enough.set()
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.get_running_loop().create_task(self._flush())
 
     async def drain(self) -> None:
         """Return when everything posted so far has been settled or given up."""
+        self._backlog = lambda: False
+        self._enough.set()
         while self._flusher is not None and not self._flusher.done():
             await asyncio.wait({self._flusher})
 
     async def _flush(self) -> None:
         # One round trip at a time: what finishes meanwhile makes the next batch.
         while self._queue:
+            if len(self._queue) < ENOUGH and self._backlog():
+                await self._linger()
             batch = self._batch()
             answers = await self._settle(batch[0][0], [settlement for _, settlement, _ in batch])
             for (_, _, settled), answer in zip(batch, answers, strict=True):
                 settled(answer)
+
+    async def _linger(self) -> None:
+        self._enough.clear()
+        timer = asyncio.get_running_loop().call_later(LINGER, self._enough.set)
+        await self._enough.wait()
+        timer.cancel()
 
     def _batch(self) -> list[_Entry]:
         """Take what is next for one consumer."""

@@ -234,7 +234,7 @@ class Client:
         """
         link = self._link()
         call = as_call(task, args, kwargs)
-        message = prepare(link, call)
+        (message,) = prepare(link, [call])
         (answer,) = self._submit(link, [message])
         return self._handle(call.task, message, answer)
 
@@ -247,7 +247,7 @@ class Client:
         """
         link = self._link()
         calls = as_calls(calls)
-        messages = [prepare(link, call) for call in calls]
+        messages = prepare(link, calls)
         if not messages:
             return []
         return batch_handles(self._handle, calls, messages, self._submit(link, messages))

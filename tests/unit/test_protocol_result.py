@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -225,3 +226,11 @@ def test_usual_successes_read_like_all_others(value: Any) -> None:
     general = encode_result(replace(result, worker="wé")).replace("wé".encode(), b"w")
     assert usual == general
     assert decode_result(usual) == result
+
+
+@given(st.floats(min_value=-6e10, max_value=2.5e11))
+def test_dates_are_written_as_datetime_writes_them(epoch: float) -> None:
+    written = json.loads(encode_result(TaskResult(id="i", state=TaskState.SUCCESS, finished_at=epoch, worker="w")))
+    expected = datetime.fromtimestamp(epoch, UTC)
+    assert abs(datetime.fromisoformat(written["date_done"]) - expected) <= timedelta(microseconds=1)
+    assert written["date_done"].endswith("+00:00")

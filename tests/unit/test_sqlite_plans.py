@@ -46,8 +46,8 @@ def test_outlook_reads_indexes_alone(database, queues):
         (_claims._REAP, ["SEARCH task USING INDEX task_leased (due<?)"]),
         (_claims._TAKE, ["SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"]),
         (_claims._BODIES, ["SEARCH body USING INTEGER PRIMARY KEY (rowid=?)"]),
-        (_results._OURS, ["SEARCH result USING INTEGER PRIMARY KEY (rowid>?)"]),
-        (_results._ALL, ["SEARCH result USING INTEGER PRIMARY KEY (rowid>?)"]),
+        (_results._OURS, ["SEARCH result USING INTEGER PRIMARY KEY (rowid>?)", "SCAN sqlite_sequence"]),
+        (_results._ALL, ["SEARCH result USING INTEGER PRIMARY KEY (rowid>?)", "SCAN sqlite_sequence"]),
         (
             _outcomes.KNOWN,
             [

@@ -195,9 +195,12 @@ def test_log_keeper_counts(tmp_path):
     assert not keeper.idle_checkpoint_due()
     keeper.wrote(1)
     assert keeper.idle_checkpoint_due()
-    assert not keeper.checkpoint_due()
+    assert not keeper.checkpoint_due(busy=False)
     keeper.wrote(3000)
-    assert keeper.checkpoint_due()
+    assert keeper.checkpoint_due(busy=False)
+    assert not keeper.checkpoint_due(busy=True)
+    keeper.wrote(12_000)
+    assert keeper.checkpoint_due(busy=True)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 57, 128, 300])

@@ -132,7 +132,7 @@ class AsyncClient:
         """
         link = self._connector.opened(asyncio.get_running_loop()) or await self._connector.link()
         call = as_call(task, args, kwargs)
-        message = prepare(link, call)
+        (message,) = prepare(link, [call])
         (answer,) = await self._submit(link, [message])
         return self._handle(call.task, message, answer)
 
@@ -145,7 +145,7 @@ class AsyncClient:
         """
         link = await self._connector.link()
         calls = as_calls(calls)
-        messages = [prepare(link, call) for call in calls]
+        messages = prepare(link, calls)
         if not messages:
             return []
         return batch_handles(self._handle, calls, messages, await self._submit(link, messages))

@@ -11,7 +11,7 @@ from tranship.envelope import Receipt
 from tranship.errors import BatchSubmitError, InvalidArgumentsError, TranshipError
 from tranship.protocol import Message
 from tranship.submission import Answer
-from tranship.task import Task, TaskCall, current_or_none, named
+from tranship.task import Task, TaskCall, TaskContext, current_or_none, named
 
 __all__ = ["AnyTask", "as_call", "as_calls", "batch_handles", "cancel_target", "ids_of", "prepare"]
 
@@ -49,18 +49,24 @@ def as_calls(calls: Iterable[TaskCall[Any]]) -> list[TaskCall[Any]]:
     return list(calls)
 
 
-def prepare(link: ClientLink, call: TaskCall[Any]) -> Message:
-    """Return the message for ``call``; any thread, nothing is sent.
+def prepare(link: ClientLink, calls: Sequence[TaskCall[Any]]) -> list[Message]:
+    """Return the messages for ``calls``; any thread, nothing is sent.
 
     Raises:
-        InvalidArgumentsError: ``call`` is none.
+        InvalidArgumentsError: one of them is no call.
         EncodeError, MessageTooLarge, InvalidOptionError.
     """
+    now, parent, reply_to = time.time(), current_or_none(), link.reply_to
+    return [_message(link, call, now, reply_to, parent) for call in calls]
+
+
+def _message(
+    link: ClientLink, call: TaskCall[Any], now: float, reply_to: str | None, parent: TaskContext | None
+) -> Message:
     if not isinstance(call, TaskCall):
         raise InvalidArgumentsError(f"cannot submit {call!r}; expected a call made by task.call(...)")
     task = call.task
-    envelope = task.envelope(call.args, call.kwargs, now=time.time(), reply_to=link.reply_to, parent=current_or_none())
-    message = link.encode(envelope)
+    message = link.encode(task.envelope(call.args, call.kwargs, now=now, reply_to=reply_to, parent=parent))
     # An id of the caller's own may be in use already; ours are fresh.
     message.check_id = task.options_set.task_id is not None
     return message

@@ -45,8 +45,7 @@ async def run_probe(link: ClientLink, queue: str, timeout: float) -> Probe:
     begun = link.loop.time()
     try:
         async with asyncio.timeout(timeout):
-            message = prepare(link, task.call())
-            (answer,) = await link.submission.submit([message])
+            (answer,) = await link.submission.submit(prepare(link, [task.call()]))
             if not isinstance(answer, Receipt):
                 return replace(probe, error=answer)
             submitted = link.loop.time()

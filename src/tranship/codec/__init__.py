@@ -34,6 +34,7 @@ __all__ = [
     "content_type_of",
     "decompress",
     "dumps",
+    "fast_json",
     "loads",
 ]
 
@@ -79,6 +80,11 @@ def loads(data: bytes | str, content_type: str | None, content_encoding: str | N
     from tranship.codec import _msgpack
 
     return _msgpack.loads(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
+
+
+def fast_json(data: bytes) -> Any:
+    """Return what the JSON ``data`` holds, or None when only :func:`loads` can tell (which includes ``null``)."""
+    return _json.fast(data)
 
 
 def content_type_of(content_type: str | None) -> str:

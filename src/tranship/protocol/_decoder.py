@@ -65,6 +65,17 @@ class Decoder:
         return envelope
 
 
+def _are_parts(value: Any) -> bool:
+    """Whether it is what a body holds, without any doubt."""
+    return (
+        type(value) is list
+        and len(value) == 3
+        and type(value[0]) is list
+        and type(value[1]) is dict
+        and type(value[2]) is dict
+    )
+
+
 def _is_plain(envelope: Envelope, task_id: str) -> bool:
     """Whether the headers hold nothing about this very task but its id."""
     return (
@@ -77,8 +88,11 @@ def _is_plain(envelope: Envelope, task_id: str) -> bool:
 
 
 def _like(known: Envelope, task_id: str, raw: RawMessage) -> Envelope:
-    fields = Fields("message header", NO_HEADERS, task_id)
-    args, kwargs, embed = parts_of(body_of(raw, fields, codec.DEFAULT_LIMIT), fields)
+    parts: Any = codec.fast_json(raw.body) if raw.content_type == codec.JSON else None
+    if not _are_parts(parts):
+        fields = Fields("message header", NO_HEADERS, task_id)
+        parts = parts_of(body_of(raw, fields, codec.DEFAULT_LIMIT), fields)
+    args, kwargs, embed = parts
     if any(embed.values()):
         return decode(raw, queue=known.queue, priority=known.priority)
     reply_to = raw.properties.get("reply_to") if raw.properties else None

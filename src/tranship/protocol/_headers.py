@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from math import isfinite
 from typing import Any, Final
 
@@ -87,6 +88,12 @@ def header_map(envelope: Envelope, origin: str) -> dict[str, Any]:
     return headers
 
 
+@lru_cache(maxsize=8)
+def _second(second: int) -> str:
+    """The date to the second; many dates of a busy process share it."""
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
+
+
 def iso(epoch: float | None, name: str) -> str | None:
     """Return epoch seconds as ISO 8601 in UTC, as Celery writes dates; None stays None.
 
@@ -96,6 +103,10 @@ def iso(epoch: float | None, name: str) -> str | None:
     if epoch is None:
         return None
     try:
+        second = int(epoch)
+        micros = round((epoch - second) * 1e6)
+        if 0 < micros < 1_000_000:
+            return f"{_second(second)}.{micros:06d}+00:00"
         return datetime.fromtimestamp(epoch, UTC).isoformat()
     except (ValueError, OverflowError, OSError, TypeError):
         expected = "epoch seconds within the years 1 to 9999"

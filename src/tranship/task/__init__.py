@@ -1,6 +1,6 @@
 """What ``@task`` makes: a function with a name, options and an argument check; and the context it runs in."""
 
-from tranship.task._context import CancelReason, TaskContext, current, current_or_none, enter
+from tranship.task._context import CancelReason, TaskContext, activate, current, current_or_none, enter
 from tranship.task._decorator import task
 from tranship.task._options import OptionArguments, TaskOptions
 from tranship.task._task import AsyncTask, SyncTask, Task, TaskCall, named
@@ -14,6 +14,7 @@ __all__ = [
     "TaskCall",
     "TaskContext",
     "TaskOptions",
+    "activate",
     "current",
     "current_or_none",
     "enter",

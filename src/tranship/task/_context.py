@@ -21,7 +21,7 @@ from tranship.errors import (
 )
 from tranship.protocol import user_headers
 
-__all__ = ["CancelReason", "TaskContext", "current", "current_or_none", "enter"]
+__all__ = ["CancelReason", "TaskContext", "activate", "current", "current_or_none", "enter"]
 
 
 class CancelReason(enum.StrEnum):
@@ -175,6 +175,11 @@ def current() -> TaskContext:
 def current_or_none() -> TaskContext | None:
     """Return the context of the task that is running here, or None."""
     return _CURRENT.get()
+
+
+def activate(context: TaskContext) -> None:
+    """Make ``context`` the current one for the rest of this asyncio task, and of threads begun from it."""
+    _CURRENT.set(context)
 
 
 @contextmanager

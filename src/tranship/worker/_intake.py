@@ -54,6 +54,8 @@ class Intake:
         self.heard_at = time.monotonic()
         self.failed: TranshipError | None = None
         """Why it is not consuming right now."""
+        self.backlog = False
+        """Whether the broker had at least as much as we asked for, last time."""
         self._make_consumer = make_consumer
         self._free = free
         self._take = take
@@ -124,6 +126,8 @@ class Intake:
         if received is None:
             return
         self._heard(received)
+        # One slot says nothing: it is always filled.
+        self.backlog = len(received.deliveries) == free > 1
         for delivery in received.deliveries:
             self._take(delivery, asked)
 

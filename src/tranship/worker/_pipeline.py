@@ -16,7 +16,7 @@ from typing import Any, Final
 from tranship.envelope import PROBE_TASK, Envelope, ErrorInfo, Outcome
 from tranship.errors import InvalidArgumentsError, MalformedMessage, UnknownTask
 from tranship.protocol import Decoder, canvas
-from tranship.task import Task, TaskContext, enter, task
+from tranship.task import Task, TaskContext, activate, task
 from tranship.worker._cancels import Cancels
 from tranship.worker._classify import classify, describe, stopped
 from tranship.worker._record import Run, Stop
@@ -128,11 +128,12 @@ class Pipeline:
         run.context = TaskContext(envelope, delivery_count=run.delivery.delivery_count)
         run.started = True
         _set_limit(run, envelope)
-        with enter(run.context):
-            if handler.is_async:
-                await self._call_async(run, lambda: handler.function(*args, **kwargs))
-            else:
-                await self._call_thread(run, lambda: handler.function(*args, **kwargs))
+        # Every delivery has an asyncio task, and so a context, of its own: nothing to restore.
+        activate(run.context)
+        if handler.is_async:
+            await self._call_async(run, lambda: handler.function(*args, **kwargs))
+        else:
+            await self._call_thread(run, lambda: handler.function(*args, **kwargs))
 
     async def _call_async(self, run: Run, call: Callable[[], Any]) -> None:
         scope = None

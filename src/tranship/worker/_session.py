@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from tranship.envelope import Outcome
 from tranship.errors import TranshipError
@@ -28,6 +28,11 @@ from tranship.worker._threads import HandlerThreads
 __all__ = ["Session", "WorkerStatus"]
 
 log = logging.getLogger("tranship.worker")
+
+SUSPECT: Final = 3
+"""Delivered this often, a task may be what kills its workers: nothing is taken in beside it ..."""
+ALONE: Final = 30.0
+"""... for this many seconds: what kills does so soon, and a long task must not idle a worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,7 @@ class Session:
         self._name = name
         self._done = 0
         self._runs: set[Run] = set()
+        self._suspects: set[Run] = set()
         self._empty = asyncio.Event()
         self._empty.set()
         self._helpers: list[asyncio.Task[None]] = []
@@ -86,7 +92,7 @@ class Session:
         self._reporter = Reporter(worker=name, max_size=backend.submitter().max_message_size)
         self.intake = Intake(
             lambda: backend.consumer(queues),
-            free=lambda: settings.max_concurrent_tasks - len(self._runs),
+            free=self._room,
             take=self._take,
             silence=settings.watchdog,
         )
@@ -99,6 +105,7 @@ class Session:
             store.results() if store.capabilities.has(Capability.RESULTS) else None,
             fused=fused,
             patience=max(60.0, 2 * (self.intake.consumer.lease or 0.0)),
+            backlog=lambda: self.intake.backlog,
         )
 
     async def run(self) -> None:
@@ -159,6 +166,9 @@ class Session:
     def _take(self, delivery: Delivery, asked: float) -> None:
         run = Run(delivery, self.intake.consumer)
         self._runs.add(run)
+        if delivery.delivery_count >= SUSPECT:
+            self._suspects.add(run)
+            asyncio.get_running_loop().call_later(ALONE, self._acquit, run)
         self._empty.clear()
         self._leases.hold(run, asked)
         run.job = asyncio.get_running_loop().create_task(self._one(run))
@@ -218,6 +228,14 @@ class Session:
         if not self._runs:
             self._empty.set()
 
+    def _acquit(self, run: Run) -> None:
+        """It has been put down for good (its end is stored: another's crash cannot undo it), or did no harm so far."""
+        self._suspects.discard(run)
+        self.intake.room()
+
+    def _room(self) -> int:
+        return 0 if self._suspects else self._settings.max_concurrent_tasks - len(self._runs)
+
     # Around it.
 
     def _cancelled(self, tombstone: Tombstone) -> None:
@@ -237,6 +255,8 @@ class Session:
 
     def _drop(self, run: Run) -> None:
         self._leases.drop(run)
+        if run in self._suspects:
+            self._acquit(run)
         if self._retired:
             self._close_retired()
 

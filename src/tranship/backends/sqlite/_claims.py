@@ -216,7 +216,7 @@ def _extend(tx: Transaction, renewal: Renewal) -> list[bool]:
     return [token in held for token in renewal.tokens]
 
 
-CLAIM: Final = Kind("claim", claim, Mode.SOFT)
+CLAIM: Final = Kind("claim", claim, Mode.SOFT, first=True)
 RELEASE: Final = Kind("release", each(_release), Mode.SOFT)
 EXTEND: Final = Kind("extend", each(_extend), Mode.SOFT)
 

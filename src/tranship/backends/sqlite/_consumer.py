@@ -54,6 +54,8 @@ class SqliteConsumer:
         self._turn = 0
         self._held: dict[int, Token] = {}
         self._enrolled = self._busy = self._closed = False
+        # Rung, or served to the full last time: claim without looking first.
+        self._likely = False
         self._sleeper: asyncio.Future[None] | None = None
         hub.hears[TASKS].append(self._wake)
 
@@ -132,6 +134,12 @@ class SqliteConsumer:
             return float("inf")
         if not self._enrolled:
             await self._enroll()
+        if self._likely and (deliveries := await self._claim(queues, limit, due=True)):
+            return deliveries
+        return await self._look_first(queues, limit)
+
+    async def _look_first(self, queues: Sequence[str], limit: int) -> list[Delivery] | float:
+        """The same, with a glance before anything is claimed: most looks of an idle worker find nothing."""
         due = 0.0
         while True:
             found = self._hub.read(outlook(len(queues)), (self._hub.ns, *queues))
@@ -156,6 +164,7 @@ class SqliteConsumer:
         if self._closed:
             self._hand_back(rows)
             return []
+        self._likely = len(rows) == limit
         self._held.update((row.seq, (row.seq, row.fence)) for row in rows)
         return [_delivery(row) for row in rows]
 
@@ -185,6 +194,7 @@ class SqliteConsumer:
                 timer.cancel()
 
     def _wake(self) -> None:
+        self._likely = True
         if self._sleeper is not None and not self._sleeper.done():
             self._sleeper.set_result(None)
 

@@ -16,6 +16,8 @@ log = logging.getLogger("tranship.sqlite")
 PAGE: Final = 4096
 SMALL: Final = 4 * 1024 * 1024
 """About how much this process writes between two checkpoints: small and often keeps the log short."""
+BUSY: Final = 24 * 1024 * 1024
+"""The same while work is waiting: a burst is answered first, and pages that it writes again are moved once."""
 LARGE: Final = 64 * 1024 * 1024
 """A log above this is cut back as soon as nobody reads the old part."""
 UPKEEP_EVERY: Final = 10.0
@@ -40,9 +42,9 @@ class LogKeeper:
         """Note a commit of about so many rows."""
         self._estimate += 5 * PAGE + rows * 2048
 
-    def checkpoint_due(self) -> bool:
-        """Whether this process has written enough."""
-        return self._estimate >= SMALL
+    def checkpoint_due(self, *, busy: bool) -> bool:
+        """Whether this process has written enough; more than that while callers wait for what comes next."""
+        return self._estimate >= (BUSY if busy else SMALL)
 
     def idle_checkpoint_due(self) -> bool:
         """Whether there is something to move while nobody waits."""

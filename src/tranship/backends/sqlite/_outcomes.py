@@ -15,6 +15,9 @@ __all__ = ["FORGET", "KNOWN", "PUT", "READ", "NewResult", "known", "new_result",
 
 _INTO: Final = "INSERT INTO result(ns,id,state,expires,reply_to,document)"
 _ROW: Final = "(?,?,?,?,?,?)"
+_FIRST_WINS: Final = "ON CONFLICT(ns, id) DO NOTHING"
+_LAST: Final = "SELECT seq FROM sqlite_sequence WHERE name='result'"
+_OLD: Final = "SELECT id, expires FROM result WHERE ns=? AND id IN (SELECT value FROM json_each(?)) AND +seq<=?"
 
 
 class NewResult(NamedTuple):
@@ -37,31 +40,29 @@ def store(tx: Transaction, results: Sequence[NewResult]) -> list[bool]:
     """Insert results and say of each whether it won."""
     if not results:
         return []
-    taken = _taken(tx, [result.id for result in results])
-    won = []
-    for result in results:
-        won.append(result.id not in taken)
-        taken.add(result.id)
-    fresh = [result for result, wins in zip(results, won, strict=True) if wins]
-    tx.insert(_INTO, _ROW, [(tx.ns, one.id, one.state, tx.now + one.ttl, one.reply_to, one.document) for one in fresh])
-    if fresh:
+    rows = [(tx.ns, one.id, one.state, tx.now + one.ttl, one.reply_to, one.document) for one in results]
+    last = tx.rows(_LAST)
+    count = tx.insert(_INTO, _ROW, rows, _FIRST_WINS)
+    won = [True] * len(results) if count == len(results) else _sort_out(tx, rows, int(last[0][0]) if last else 0)
+    if any(won):
         tx.rings.results = True
-        tx.rings.replies.update(one.reply_to for one in fresh if one.reply_to)
+        tx.rings.replies.update(one.reply_to for one, wins in zip(results, won, strict=True) if wins and one.reply_to)
     return won
 
 
-def _taken(tx: Transaction, ids: Sequence[str]) -> set[str]:
-    if len(ids) == 1:
-        rows = tx.rows("SELECT id, expires FROM result WHERE ns=? AND id=?", tx.ns, ids[0])
-    else:
-        rows = tx.rows(
-            "SELECT id, expires FROM result WHERE ns=? AND id IN (SELECT value FROM json_each(?))",
-            *(tx.ns, to_json(ids)),
-        )
-    expired = [task_id for task_id, expires in rows if expires <= tx.now]
+def _sort_out(tx: Transaction, rows: Sequence[Sequence[Any]], last: int) -> list[bool]:
+    """Some were there before, or are here twice; those that had expired make room."""
+    old = tx.rows(_OLD, tx.ns, to_json(row[1] for row in rows), last)
+    expired = {task_id for task_id, expires in old if expires <= tx.now}
     if expired:
-        forget(tx, expired)
-    return {task_id for task_id, expires in rows if expires > tx.now}
+        forget(tx, list(expired))
+        tx.insert(_INTO, _ROW, [row for row in rows if row[1] in expired], _FIRST_WINS)
+    taken = {task_id for task_id, expires in old if expires > tx.now}
+    won = []
+    for row in rows:
+        won.append(row[1] not in taken)
+        taken.add(row[1])
+    return won
 
 
 def forget(tx: Transaction, ids: Sequence[str]) -> None:

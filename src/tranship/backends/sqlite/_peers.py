@@ -6,6 +6,7 @@ import contextlib
 import enum
 import json
 import os
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ NOTHING: Final = b""
 
 MOST_PIPES: Final = 64
 """Pipes kept open by a ringer."""
+SILENCE: Final = 0.5
+"""Seconds for which an address that did not answer is left alone; looks find what a ring would have told."""
 
 
 class Wants(enum.IntFlag):
@@ -86,6 +89,8 @@ class Ringer:
         self._places = places
         self._lost = lost
         self._pipes: dict[str, int] = {}
+        self._silent: dict[str, float] = {}
+        """Addresses nobody answered at, and until when they are not tried again (monotonic seconds)."""
 
     def choose(self, tx: Transaction) -> list[tuple[str, bytes]]:
         """Say whom to ring with what once ``tx`` is committed."""
@@ -117,8 +122,11 @@ class Ringer:
     def _ring(self, address: str, why: bytes) -> Heard:
         descriptor = self._pipes.get(address)
         if descriptor is None:
+            if self._silent.get(address, 0.0) > time.monotonic():
+                return Heard.ALIVE
             found = self._connect(address)
             if isinstance(found, Heard):
+                self._note_silence(address)
                 return found
             descriptor = found
         try:
@@ -130,6 +138,12 @@ class Ringer:
                 os.close(self._pipes.pop(address))
             return Heard.DEAD
         return Heard.ALIVE
+
+    def _note_silence(self, address: str) -> None:
+        """Results of a client that has gone come by the thousand: do not look for its pipe for each of them."""
+        if len(self._silent) >= MOST_PIPES:
+            self._silent.clear()
+        self._silent[address] = time.monotonic() + SILENCE
 
     def _remove(self, address: str) -> None:
         for place in self._places:

@@ -31,10 +31,12 @@ LINGER: Final = 5.0
 """Seconds after the last foreign result for which the bell still rings for such."""
 
 _LAST: Final = "SELECT seq FROM sqlite_sequence WHERE name='result'"
+_NEWEST: Final = " UNION ALL SELECT seq, NULL, NULL, NULL FROM sqlite_sequence WHERE name='result'"
+"""In the same snapshot: never beyond what the read has surely seen, because later commits have higher numbers."""
 # "+ns" keeps SQLite from the index by namespace: the numbers behind the last one are few.
-_OURS: Final = "SELECT id, state, document FROM result WHERE seq>? AND +ns=? AND reply_to=?"
-_ALL: Final = "SELECT seq, id FROM result WHERE seq>? AND +ns=?"
-_DOCUMENTS: Final = "SELECT id, state, document FROM result WHERE seq IN (SELECT value FROM json_each(?))"
+_OURS: Final = f"SELECT seq, id, state, document FROM result WHERE seq>? AND +ns=? AND reply_to=?{_NEWEST}"  # noqa: S608
+_ALL: Final = f"SELECT seq, id, NULL, NULL FROM result WHERE seq>? AND +ns=?{_NEWEST}"  # noqa: S608 - constants
+_DOCUMENTS: Final = "SELECT seq, id, state, document FROM result WHERE seq IN (SELECT value FROM json_each(?))"
 
 
 class SqliteResults:
@@ -126,20 +128,19 @@ class SqliteResults:
         if not self._expected or self._hub.failure is not None:
             return
         try:
-            newest = self._newest()
-            rows = self._abroad() if self._foreign else self._addressed()
+            rows = self._new()
+            if rows and self._foreign:
+                rows = self._documents(rows)
         except TranshipError:
             # The next look meets it again, and whoever calls a method is told.
             return
-        if rows is not None:
-            # Never beyond what the read has surely seen: later commits have higher numbers.
-            self._last = newest
+        if rows:
             self._push(rows)
 
     def _push(self, rows: Sequence[Any]) -> None:
         hits = [
             StoredResult(id=task_id, state=TaskState(state), document=document)
-            for task_id, state, document in rows
+            for _, task_id, state, document in rows
             if task_id in self._expected
         ]
         self.unexpect([hit.id for hit in hits])
@@ -150,14 +151,19 @@ class SqliteResults:
         rows = self._hub.read(_LAST, ())
         return int(rows[0][0]) if rows else self._last
 
-    def _addressed(self) -> list[Any] | None:
-        return self._hub.read(_OURS, (self._last, self._hub.ns, self._hub.address))
-
-    def _abroad(self) -> list[Any] | None:
-        rows = self._hub.read(_ALL, (self._last, self._hub.ns))
+    def _new(self) -> list[Any] | None:
+        """Rows behind the last one: with documents if only ours are wanted, else the numbers and ids of all."""
+        if self._foreign:
+            rows = self._hub.read(_ALL, (self._last, self._hub.ns))
+        else:
+            rows = self._hub.read(_OURS, (self._last, self._hub.ns, self._hub.address))
         if rows is None:
             return None
-        hits = [seq for seq, task_id in rows if task_id in self._expected]
+        self._last = max([self._last, *(row[0] for row in rows if row[1] is None)])
+        return [row for row in rows if row[1] is not None]
+
+    def _documents(self, rows: Sequence[Any]) -> list[Any] | None:
+        hits = [seq for seq, task_id, _, _ in rows if task_id in self._expected]
         return self._hub.read(_DOCUMENTS, (to_json(hits),)) if hits else []
 
     def _look_abroad(self) -> None:

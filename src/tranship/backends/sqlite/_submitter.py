@@ -45,7 +45,7 @@ class SqliteSubmitter:
         return [answer for part in await asyncio.gather(*map(self._submit, parts)) for answer in part]
 
     async def _submit(self, messages: Sequence[Message]) -> list[Receipt | TranshipError]:
-        rows = [self._row(message) for message in messages]
+        rows = list(map(self._row, messages))
         good = [row for row in rows if isinstance(row, NewTask)]
         address = self._hub.address
         self._announce([row.id for row in good if row.body[2] == address])

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
 from tranship.backends.sqlite._clock import lease_clock
@@ -89,7 +90,7 @@ class Transaction:
         count = 0
         for part in chunks(values):
             sql = row_texts(into, row, len(part), after)
-            count += self.connection.execute(sql, [value for one in part for value in one]).rowcount
+            count += self.connection.execute(sql, list(chain.from_iterable(part))).rowcount
         return count
 
 
@@ -100,6 +101,8 @@ class Kind(Generic[A, R]):
     name: str
     run: Callable[[Transaction, Sequence[A]], Sequence[R]]
     mode: Mode = Mode.HARD
+    first: bool = False
+    """Done and answered before what was asked for at the same time: it need not wait for the disk."""
 
 
 def each(function: Callable[[Transaction, A], R]) -> Callable[[Transaction, Sequence[A]], Sequence[R]]:

@@ -124,9 +124,13 @@ class Writer:
         jobs = self._gather()
         store = self.store
         if jobs:
-            store.run(jobs)
-            answer(jobs)
-            if store.keeper.checkpoint_due():
+            hurried = [job for job in jobs if job.kind.first]
+            rest = [job for job in jobs if not job.kind.first]
+            for part in (hurried, rest):
+                if part:
+                    store.run(part)
+                    answer(part)
+            if store.keeper.checkpoint_due(busy=not self._queue.empty()):
                 store.checkpoint(truncate=False)
         if store.keeper.upkeep_due() and not self._stopping:
             store.upkeep()
