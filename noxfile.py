@@ -50,6 +50,14 @@ def run_tests(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Kill workers and submitters for some minutes; the first argument is how many times the usual (10)."""
+    install_groups(session, "tests")
+    scale, *rest = session.posargs or ["10"]
+    session.run("pytest", "tests/chaos", "-m", "slow", *rest, env={"TRANSHIP_TEST_CHAOS": scale})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format and the rows of the design."""
     install_groups(session, "lint", project=False)

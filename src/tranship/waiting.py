@@ -153,6 +153,11 @@ class Waiting:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
+            except Exception as error:
+                # A driver's bug must not leave callers waiting.
+                log.exception("the backend's get_many failed in an unexpected way")
+                self._fail(ids, TranshipError(f"reading results failed in the backend: {error!r}"))
+                continue
             pause = FIRST_PAUSE
             for one in stored:
                 self._found(one)
@@ -163,7 +168,7 @@ class Waiting:
     def _found(self, stored: StoredResult) -> None:
         unknown = stored.state is TaskState.UNKNOWN and self._knows_ids
         if stored.state.terminal or unknown:
-            self._deliver(stored.id, self._decode(stored))
+            self._deliver(stored.id, self._outcome(stored))
         elif self._push:
             self._unread.pop(stored.id, None)
         elif stored.id in self._unread:
@@ -178,7 +183,7 @@ class Waiting:
     def _pushed(self, results: Sequence[StoredResult]) -> None:
         for one in results:
             if one.id in self._sinks and one.state.terminal:
-                self._deliver(one.id, self._decode(one))
+                self._deliver(one.id, self._outcome(one))
 
     def _deliver(self, task_id: str, found: Found) -> None:
         self._unread.pop(task_id, None)
@@ -189,6 +194,13 @@ class Waiting:
             self._store.unexpect([task_id])
         for sink in sinks:
             sink(task_id, found)
+
+    def _outcome(self, stored: StoredResult) -> Found:
+        """A document that cannot be read is its own waiters' business, not that of their neighbours."""
+        try:
+            return self._decode(stored)
+        except TranshipError as error:
+            return error
 
     @staticmethod
     def _decode(stored: StoredResult) -> TaskResult:

@@ -56,9 +56,15 @@ class ManyResultCases:
     async def test_result_batch_collect_budget(self, desk: Desk) -> None:
         """Results in the order of the handles; who has not ended raises ResultTimeout, within one budget."""
         client = await desk.client()
-        endless = echo.options(queue="nobody")
-        await desk.work(echo)
-        handles = [await client.submit(endless if number % 2 else echo, number) for number in range(6)]
+
+        @task(name="kit.pause", queue="q")
+        async def pause(number: int) -> int:
+            await asyncio.sleep(number / 6)
+            return number
+
+        endless = pause.options(queue="nobody")
+        await desk.work(pause)
+        handles = [await client.submit(endless if number % 2 else pause, number) for number in range(6)]
         started = time.monotonic()
         found = await client.collect([*handles, handles[0]], timeout=1.0)
         elapsed = time.monotonic() - started

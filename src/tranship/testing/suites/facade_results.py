@@ -99,6 +99,7 @@ class ResultCases:
         client = await desk.client()
         handle = await client.submit(echo, 1)
         waiting = desk.lab.start(handle.result(desk.lab.patience))
+        await desk.until_called("get_many", 1)
         backend = await desk.lab.open()
         (delivery,) = await desk.lab.receive(backend.consumer(["q"]))
         address = decode(delivery.message, queue="q", priority=delivery.priority).reply_to

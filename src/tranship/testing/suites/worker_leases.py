@@ -48,7 +48,7 @@ class OwnershipCases:
             return "alive"
 
         client = await desk.client(lease=lease)
-        first = await desk.work_in_thread(block, echo, lease=lease, name="first")
+        first = await desk.work_in_thread(block, echo, lease=lease, name="first", queues=["q", "own"])
         handle = await client.submit(block)
         await desk.until_long(runs, 1)
         await desk.work_in_thread(block, lease=lease, name="second")
@@ -56,7 +56,7 @@ class OwnershipCases:
         assert not woken.is_set(), "the second worker waited for the first"
         assert await in_thread(woken.wait, 20.0)
         # The first one is at work again, with the past as it was.
-        again = await client.submit(echo, "again")
+        again = await client.submit(echo.options(queue="own"), "again")
         assert await again.result(desk.lab.patience) == "again"
         await desk.until(lambda: not first.status().running, "the first worker has put the task down")
         result = await client.handle(handle.id).wait(desk.lab.patience)
@@ -100,6 +100,43 @@ class OwnershipCases:
         assert (letters[poison].reason, letters[poison].task) == ("delivery-limit", "kit.note")
         assert letters[poison].deliveries > 3
         assert not exact or set(letters) == {poison}
+
+    @worker_case(
+        "suspect_runs_alone",
+        level="capability",
+        needs={Capability.DELIVERY_COUNT, Capability.RESULTS},
+        rationale="what has been lost twice may kill its worker: nobody else may be there when it does",
+    )
+    async def test_suspect_runs_alone(self, desk: Desk) -> None:
+        """Delivered twice in vain: until it is settled nothing else is taken in; then work goes on."""
+        runs: list[str] = []
+        gate = asyncio.Event()
+
+        @task(name="kit.note", queue="q")
+        async def note(value: str) -> str:
+            runs.append(value)
+            if value == "suspect":
+                await gate.wait()
+            return value
+
+        client = await desk.client()
+        backend = await desk.lab.open()
+        handle = await client.submit(note.options(priority="high"), "suspect")
+        await _deliver_in_vain(desk, backend, handle.id, 2)
+        await desk.work(note, max_concurrent_tasks=5)
+        await desk.until_long(runs, 1)
+        others = await client.submit_many(note.call(str(number)) for number in range(4))
+        assert runs == ["suspect"]
+        await desk.lab.pass_time(0.3)
+        assert runs == ["suspect"], "others run beside a suspect"
+        desk.worker_faults.stall("settle")
+        gate.set()
+        await desk.until(lambda: desk.worker_faults.hit["settle"] == 1, "it is settled")
+        await desk.lab.pass_time(0.2)
+        assert runs == ["suspect"], "others run while its end is not stored"
+        desk.worker_faults.release("settle")
+        found = await client.collect([handle, *others], desk.lab.patience)
+        assert [one.value for one in found] == ["suspect", "0", "1", "2", "3"]
 
     @worker_case(
         "worker_concurrency_bound", level="capability", needs=RESULTS, rationale="a limit is a limit, and no less"
@@ -169,10 +206,12 @@ class StoppingCases:
         assert set(ids_of(untouched)) == {handle.id for handle in handles[2:]}
         await _uncounted(desk, untouched)
         assert await desk.lab.has(Capability.ORDERED) is False or started == [0, 1]
+        late = await client.submit(wait, 7)
         gate.set()
         await desk.stop(worker)
         assert [await handle.result(desk.lab.patience) for handle in handles[:2]] == [0, 1]
         assert len(started) == 2, "it took something in after it was told to stop"
+        assert ids_of(await desk.lab.receive(rival)) == [late.id]
         await desk.lab.quiet(rival, 0.2)
 
     @worker_case("hard_stop_gives_back", level="core", rationale="what cannot finish must go on elsewhere, at once")
@@ -197,7 +236,7 @@ class StoppingCases:
         ids = sorted([(await client.submit(endless)).id, (await client.submit(endless_thread)).id])
         for how in ("hurry", "patience", "cancel"):
             told.clear()
-            await self._stop_hard(desk, how, endless, endless_thread)
+            await _stop_hard(desk, how, endless, endless_thread)
             await desk.until_long(told, 2)
             assert sorted(told) == ["loop", "thread shutdown"]
             backend = await desk.lab.open(lease=60)
@@ -207,17 +246,6 @@ class StoppingCases:
             await _uncounted(desk, back)
             await rival.release(back)
             await rival.aclose()
-
-    async def _stop_hard(self, desk: Desk, how: str, *tasks: Task[..., Any]) -> None:
-        worker = desk.make_worker(*tasks, lease=60, shutdown_timeout=0.3 if how == "patience" else 30.0)
-        serving = desk.lab.start(worker.serve())
-        await desk.until(lambda: len(worker.status().running) == 2, "both run")
-        if how == "cancel":
-            serving.cancel()
-        else:
-            worker.stop(hurry=how == "hurry")
-        await asyncio.wait({serving}, timeout=10.0)
-        assert serving.done(), f"the worker does not stop ({how})"
 
     @worker_case("second_worker_takes_over", level="capability", needs=RESULTS, rationale="work outlives its workers")
     async def test_second_worker_takes_over(self, desk: Desk) -> None:
@@ -274,6 +302,18 @@ class StoppingCases:
 
 class WorkerLeaseCases(OwnershipCases, StoppingCases):
     """Part of the worker's suite."""
+
+
+async def _stop_hard(desk: Desk, how: str, *tasks: Task[..., Any]) -> None:
+    worker = desk.make_worker(*tasks, lease=60, shutdown_timeout=0.3 if how == "patience" else 30.0)
+    serving = desk.lab.start(worker.serve())
+    await desk.until(lambda: len(worker.status().running) == 2, "both run")
+    if how == "cancel":
+        serving.cancel()
+    else:
+        worker.stop(hurry=how == "hurry")
+    await asyncio.wait({serving}, timeout=10.0)
+    assert serving.done(), f"the worker does not stop ({how})"
 
 
 async def _deliver_in_vain(desk: Desk, backend: Backend, task_id: str, times: int) -> str:

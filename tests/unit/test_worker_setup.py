@@ -1,0 +1,167 @@
+"""A worker that cannot work says so when it is made or started, not at message 10,000."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+
+import pytest
+from patience import until
+
+from tranship.errors import (
+    BrokerRefused,
+    BrokerUnreachable,
+    BusyError,
+    ConfigurationError,
+    InvalidOptionError,
+    UnsupportedError,
+)
+from tranship.ports import Capabilities, Capability
+from tranship.protocol import Encoder
+from tranship.settings import BrokerURL, Settings
+from tranship.task import named, task
+from tranship.testing.faults import Faults, FaultyRegistry
+from tranship.testing.harness import Harness
+from tranship.worker import Worker
+
+
+@task(queue="unit")
+def double(value: int) -> int:
+    return 2 * value
+
+
+@task(queue="unit", run_timeout=20, store_result=False)
+def quiet() -> None: ...
+
+
+def make(harness=None, faults=None, *, tasks=(double,), **settings) -> Worker:
+    harness = harness or Harness("memory://")
+    registry = FaultyRegistry(harness.make_backend, faults or Faults())
+    settings = Settings(broker_url=BrokerURL.parse("memory://"), **settings)
+    return Worker(settings=settings, tasks=tasks, registry=registry)
+
+
+@pytest.mark.parametrize("tasks", [[], [len], [named("elsewhere.task")], ["unit.double"]])
+def test_tasks_must_be_functions_decorated_with_task(tasks):
+    with pytest.raises(InvalidOptionError, match="task"):
+        Worker("memory://", tasks=tasks)
+
+
+def test_two_tasks_of_one_name_are_refused_and_two_options_of_one_task_are_not():
+    @task(name=double.name)
+    def other(): ...
+
+    with pytest.raises(InvalidOptionError, match="two tasks are named"):
+        Worker("memory://", tasks=[double, other])
+    assert len(Worker("memory://", tasks=[double, double.options(priority="high")]).tasks) == 1
+
+
+@pytest.mark.parametrize("queues", [[], "unit", [""], [7]])
+def test_queues_must_be_names(queues):
+    with pytest.raises(InvalidOptionError, match="queues"):
+        Worker("memory://", tasks=[double], queues=queues)
+
+
+def test_queues_are_those_of_the_tasks_unless_given():
+    assert Worker("memory://", tasks=[double, double.options(queue="other")]).queues == ["unit"]
+    assert Worker("memory://", tasks=[double], queues=["b", "a", "b"]).queues == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_concurrent_tasks": 0}, {"max_deliveries": -1}, {"shutdown_timeout": "soon"}, {"url": "memory"}]
+)
+def test_wrong_values_are_refused(wrong):
+    with pytest.raises((InvalidOptionError, ValueError)):
+        Worker(**{"url": "memory://", "tasks": [double], **wrong})
+
+
+def test_the_watchdog_is_a_number_of_seconds():
+    with pytest.raises(InvalidOptionError, match="watchdog"):
+        Settings(broker_url=BrokerURL.parse("memory://"), watchdog=0)
+
+
+async def test_one_worker_works_once_at_a_time():
+    worker = make()
+    serving = asyncio.ensure_future(worker.serve())
+    await until(lambda: worker.status().ready)
+    with pytest.raises(BusyError):
+        await worker.serve()
+    worker.stop()
+    await asyncio.wait_for(serving, 5)
+    assert (worker.status().ready, worker.status().problem) == (False, "not at work")
+    worker.stop()
+    # Told to stop before it begins, it stops as soon as it does; and then it can work again.
+    await asyncio.wait_for(worker.serve(), 5)
+    assert await worker.serve_until_idle(5) == 0
+
+
+@pytest.mark.parametrize("error", [BrokerUnreachable, BrokerRefused])
+async def test_what_keeps_it_from_starting_is_raised_and_everything_is_closed(error):
+    faults = Faults()
+    for verb in ("open", "ensure", "listen"):
+        faults.fail(verb, error)
+        with pytest.raises(error):
+            await asyncio.wait_for(make(faults=faults).serve(), 5)
+    assert await make(faults=faults).serve_until_idle(5) == 0
+
+
+async def test_a_permanent_error_ends_it_and_a_passing_one_does_not():
+    faults = Faults()
+    worker = make(faults=faults)
+    faults.fail("receive", BrokerUnreachable, times=2)
+    faults.fail("receive", BrokerRefused)
+    with pytest.raises(BrokerRefused):
+        await asyncio.wait_for(worker.serve(), 5)
+    assert faults.hit["receive"] == 3
+
+
+async def test_no_result_store_is_refused_at_start():
+    class Storeless(Harness):
+        def make_backend(self, url):
+            backend = super().make_backend(url)
+            without = Capabilities(
+                {one: support for one, support in backend.capabilities.items() if one is not Capability.RESULTS}
+            )
+            kind = type("Storeless", (type(backend),), {"capabilities": without})
+            backend.__class__ = kind
+            return backend
+
+    with pytest.raises(UnsupportedError, match="store_result=False"):
+        await make(Storeless("memory://")).serve()
+    assert await make(Storeless("memory://"), tasks=[quiet]).serve_until_idle(5) == 0
+
+
+async def test_a_brokers_hard_limit_is_checked_at_start(monkeypatch):
+    from tranship.backends.memory._ports import MemoryConsumer
+
+    monkeypatch.setattr(MemoryConsumer, "hard_limit", 60.0)
+    with pytest.raises(ConfigurationError, match="run_timeout"):
+        await make().serve()
+    assert await make(tasks=[quiet]).serve_until_idle(5) == 0
+
+
+async def test_until_idle_has_an_end():
+    @task(name="unit.endless", queue="unit")
+    async def endless():
+        await asyncio.sleep(60)
+
+    harness = Harness("memory://")
+    worker = make(harness, tasks=[endless], shutdown_timeout=0.1)
+    backend = harness.make_backend("memory://")
+    await backend.open()
+    envelope = replace(endless.envelope((), {}, now=0.0), id="endless")
+    await backend.submitter().submit([Encoder().encode(envelope)])
+    with pytest.raises(TimeoutError):
+        await worker.serve_until_idle(0.3)
+    (queue,) = await backend.inspector().queues()
+    assert sum(queue.ready.values()) == 1, "what ran was not given back"
+    await backend.aclose()
+
+
+async def test_its_repr_and_its_log_show_no_password(caplog):
+    worker = Worker("memory://user:hunter2@name", tasks=[double])
+    with caplog.at_level(logging.INFO, "tranship"):
+        await worker.serve_until_idle(5)
+    assert "hunter2" not in repr(worker) + caplog.text
+    assert "consumes unit" in caplog.text
