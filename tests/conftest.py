@@ -5,12 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from servers.echo import make_echo_recipe
 from tranship.errors import ConfigurationError
 from tranship.testing.services import ProcessService, Recipe, ServiceFinder
 
 pytest_plugins = ["pytester"]
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("tranship", deadline=None)
+settings.load_profile("tranship")
 
 
 def pytest_configure() -> None:

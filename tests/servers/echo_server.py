@@ -10,7 +10,6 @@ import signal
 import socketserver
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import ClassVar
 
@@ -57,8 +56,9 @@ def main() -> None:
     Echo.helper = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
     with Server(("127.0.0.1", int(sys.argv[1])), Echo) as server:
         print("listening", flush=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        threading.Event().wait()
+        # In the main thread, which looks up twice a second: a signal may be delivered to any thread, but Python's
+        # handlers run in this one, and a lock it waits for would not wake it.
+        server.serve_forever()
 
 
 main()
