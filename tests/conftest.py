@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from servers.echo import make_echo_recipe
 from tranship.errors import ConfigurationError
@@ -14,7 +14,7 @@ from tranship.testing.services import ProcessService, Recipe, ServiceFinder
 pytest_plugins = ["pytester"]
 
 # How long one example takes says more about the machine than about the code.
-settings.register_profile("tranship", deadline=None)
+settings.register_profile("tranship", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tranship")
 
 

@@ -13,6 +13,7 @@ This is the only module-level mutable state of tranship. What is shared, and whe
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Hashable
@@ -22,6 +23,8 @@ from tranship._portal import Portal
 from tranship.errors import ClosedError
 
 __all__ = ["ConnectionTable", "Lease", "Link", "process_table"]
+
+log = logging.getLogger("tranship.connections")
 
 T = TypeVar("T")
 
@@ -73,6 +76,7 @@ class Lease(Generic[L]):
         self._key = key
         self._entry = entry
         self._released = False
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -93,15 +97,26 @@ class Lease(Generic[L]):
     async def release(self) -> None:
         """Give the claim back; the last one closes the link. Idempotent."""
         if self._let_go():
-            if not self._entry.loop.is_closed():
-                await self._on_home(self._entry.close())
-            self._table.portal_unused(self._entry, join=False)
+            # Whoever is cancelled while waiting for it does not stop it half way.
+            self._closing = asyncio.create_task(self._close())
+            await asyncio.shield(self._closing)
 
     def release_blocking(self) -> None:
         """The same, from a thread without a loop; waits until the I/O loop thread has gone, if it goes."""
         if self._let_go():
-            self._table.portal().run(self._entry.close())
-            self._table.portal_unused(self._entry, join=True)
+            try:
+                self._table.portal().run(self._entry.close())
+            finally:
+                self._table.portal_unused(self._entry, join=True)
+
+    async def _close(self) -> None:
+        try:
+            if self._entry.on_portal or self._entry.loop.is_running():
+                await self._on_home(self._entry.close())
+            elif not self._entry.loop.is_closed():
+                log.warning("the event loop of a connection has stopped: it cannot be closed; close clients before")
+        finally:
+            self._table.portal_unused(self._entry, join=False)
 
     def _let_go(self) -> bool:
         released, self._released = self._released, True

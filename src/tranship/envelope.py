@@ -224,7 +224,7 @@ class TaskResult:
     def exception(self) -> TranshipError:
         """The exception that :meth:`unwrap` raises for a state that is not SUCCESS."""
         message = self.error.message if self.error else f"task {self.id} is {self.state}"
-        if self.error is not None and self.error.code == ResultTimeout.code:
+        if self.error is not None and self.error.code == ResultTimeout.code and not self.state.terminal:
             return ResultTimeout(message, task_id=self.id)
         if self.state is TaskState.CANCELLED:
             return TaskCancelled(message, task_id=self.id)

@@ -16,7 +16,7 @@ from typing import Final
 from tranship.errors import TranshipError
 from tranship.ports import Consumer, ResultStore, Settled, Settlement
 
-__all__ = ["Settling"]
+__all__ = ["ENOUGH", "Settling"]
 
 log = logging.getLogger("tranship.settlement")
 
@@ -128,12 +128,18 @@ class Settling:
                 answers.extend(await self._attempt(consumer, [one]))
             except TranshipError as own:
                 answers.append(own)
+            except Exception as bug:
+                log.exception("the backend's settle failed in an unexpected way")
+                answers.append(TranshipError(f"settling failed in the backend: {bug!r}"))
         return answers
 
     async def _attempt(self, consumer: Consumer, settlements: Sequence[Settlement]) -> Sequence[Settled]:
         if not self._fused:
             await self._put_results(settlements)
-        return await consumer.settle(settlements)
+        answers = await consumer.settle(settlements)
+        if len(answers) != len(settlements):
+            raise ValueError(f"the backend gave {len(answers)} answers for {len(settlements)} settlements")
+        return answers
 
     async def _put_results(self, settlements: Sequence[Settlement]) -> None:
         results = [one.result for one in settlements if one.result is not None]

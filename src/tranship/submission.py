@@ -13,6 +13,7 @@ import collections
 import concurrent.futures
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -56,12 +57,13 @@ class Waiter(Protocol):
 class _Job:
     """One caller's messages and their answers."""
 
-    __slots__ = ("answers", "left", "messages", "waiter")
+    __slots__ = ("answers", "left", "messages", "posted", "waiter")
 
     def __init__(self, messages: Sequence[Message], waiter: Waiter) -> None:
         self.messages = messages
         self.answers: list[Any] = [None] * len(messages)
         self.left = len(messages)
+        self.posted = time.monotonic()
         self.waiter = waiter
 
     def answer(self, start: int, answers: Sequence[Answer]) -> None:
@@ -116,6 +118,8 @@ class Submission:
         self._spans: collections.deque[_Span] = collections.deque()
         self._woken = False
         self._flights: set[_Flight] = set()
+        self._progress = 0.0
+        """When the broker last answered anything, on the loop's clock."""
         self._empty = asyncio.Event()
         self._closed = False
 
@@ -200,9 +204,15 @@ class Submission:
 
     def _launch(self) -> None:
         while self._spans and len(self._flights) < IN_FLIGHT:
-            flight = _Flight(self._batch(), self._loop.time() + self._timeout)
-            self._flights.add(flight)
-            self._attempt(flight)
+            batch = self._batch()
+            # From the last sign of life: a long batch at a slow broker is not late, one at a dead broker is.
+            begun = max(self._progress, min(job.posted for job, _, _ in batch))
+            flight = _Flight(batch, begun + self._timeout)
+            if flight.deadline <= self._loop.time():
+                self._refuse(flight)
+            else:
+                self._flights.add(flight)
+                self._attempt(flight)
 
     def _batch(self) -> list[_Span]:
         """Take up to BATCH messages off the queue, cutting a long job."""
@@ -228,7 +238,7 @@ class Submission:
 
     async def _call(self, messages: Sequence[Message]) -> Sequence[Answer]:
         try:
-            return await self._submitter.submit(messages)
+            return _paired(await self._submitter.submit(messages), messages)
         except TranshipError as error:
             return [error] * len(messages)
         except Exception as error:
@@ -247,6 +257,8 @@ class Submission:
         else:
             answers = flight.call.result()
         flight.batch = self._sort_out(flight.batch, answers, flight.doubtful)
+        if sum(stop - start for _, start, stop in flight.batch) < len(messages):
+            self._progress = self._loop.time()
         if not flight.batch:
             self._landed(flight)
         elif self._loop.time() + flight.pause > flight.deadline:
@@ -263,10 +275,13 @@ class Submission:
         self._give_up(flight)
 
     def _give_up(self, flight: _Flight) -> None:
+        self._refuse(flight)
+        self._landed(flight)
+
+    def _refuse(self, flight: _Flight) -> None:
         for job, start, stop in flight.batch:
             for index in range(start, stop):
                 job.answer(index, [self._final(job.messages[index], flight.doubtful)])
-        self._landed(flight)
 
     def _landed(self, flight: _Flight) -> None:
         self._flights.discard(flight)
@@ -316,6 +331,12 @@ class Submission:
             f"the broker could not be reached for {self._timeout:g} s; task {task_id} was not submitted",
             task_id=task_id,
         )
+
+
+def _paired(answers: Sequence[Answer], messages: Sequence[Message]) -> Sequence[Answer]:
+    if len(answers) != len(messages):
+        raise ValueError(f"the backend gave {len(answers)} answers for {len(messages)} messages")
+    return answers
 
 
 def _closed_error() -> ClosedError:

@@ -6,7 +6,6 @@ tasks the call is about. A caller builds its own bytes before it crosses, so thr
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import queue
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -26,11 +25,10 @@ from tranship.client.shared import (
     batch_handles,
     cancel_target,
     check_stored,
-    ended,
     ids_of,
     prepare,
     run_probe,
-    wait_timeout,
+    wait_for_end,
 )
 from tranship.connections import process_table
 from tranship.envelope import Receipt, TaskResult, TaskState
@@ -194,7 +192,12 @@ class Client:
         self._connector.close()
 
     def __enter__(self) -> Self:
-        return self.open()
+        try:
+            return self.open()
+        except BaseException:
+            # Nobody else gets to close it.
+            self.close()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -346,17 +349,7 @@ class Client:
     def _wait(self, handle: TaskHandle[Any], timeout: float | None) -> TaskResult:
         check_stored(handle.id, stored=handle.stored)
         seconds = self._seconds(timeout)
-
-        async def wait(link: ClientLink) -> TaskResult:
-            try:
-                async with asyncio.timeout(seconds) as scope:
-                    return ended(await link.waiting.wait(handle.id))
-            except TimeoutError as error:
-                if not scope.expired():
-                    raise
-                raise wait_timeout(handle.id, seconds) from error
-
-        return self._on_link(wait)
+        return self._on_link(lambda link: wait_for_end(link, handle.id, seconds))
 
     def _seconds(self, timeout: float | None) -> float | None:
         return self.settings.result_timeout if timeout is None else not_negative("timeout", timeout)
@@ -371,6 +364,10 @@ class Client:
         for handle in arrivals.handles:
             check_stored(handle.id, stored=handle.stored)
         budget = Budget(self._seconds(timeout))
+        if budget.timeout == 0:
+            # No waiting, but what is there already is told.
+            for known in self._states(arrivals.ids):
+                yield from arrivals.known(known)
         found: queue.SimpleQueue[tuple[str, Found]] = queue.SimpleQueue()
         end = arrivals.watch(self._link(), lambda task_id, what: found.put((task_id, what)))
         try:

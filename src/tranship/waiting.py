@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 from tranship.envelope import TaskResult, TaskState
@@ -51,6 +52,7 @@ class Waiting:
         self._sinks: dict[str, list[Sink]] = {}
         self._unread: dict[str, None] = {}
         self._reader: asyncio.Task[None] | None = None
+        self._closed = False
         if push:
             store.attach(self._pushed)
 
@@ -60,6 +62,10 @@ class Waiting:
 
     def watch(self, ids: Iterable[str], sink: Sink) -> None:
         """Hand the outcome of each of ``ids`` to ``sink``, once, on this loop; it may come before the next tick."""
+        if self._closed:
+            for task_id in ids:
+                sink(task_id, _closed_error(task_id))
+            return
         fresh = []
         for task_id in ids:
             sinks = self._sinks.get(task_id)
@@ -124,12 +130,12 @@ class Waiting:
 
     async def aclose(self) -> None:
         """Stop reading; everybody who still waits gets ClosedError."""
+        self._closed = True
         if self._reader is not None:
             self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
+            await asyncio.wait({self._reader})
         for task_id in list(self._sinks):
-            self._deliver(task_id, ClosedError("the client was closed while waiting", task_id=task_id))
+            self._deliver(task_id, _closed_error(task_id))
 
     # Reading: one task for all waiters, alive only while there is something to read.
 
@@ -142,13 +148,17 @@ class Waiting:
         pause = FIRST_PAUSE
         poll = FIRST_POLL
         while self._unread:
-            ids = list(self._unread)[:READ_BATCH]
+            # Taken out before asking: what is asked for again meanwhile (a restored connection) is read again.
+            ids = list(islice(self._unread, READ_BATCH))
+            for task_id in ids:
+                del self._unread[task_id]
             try:
                 stored = await self._store.get_many(ids)
             except TranshipError as error:
                 if not error.retryable:
                     self._fail(ids, error)
                     continue
+                self._ask_again(ids)
                 log.warning("reading results failed, trying again: %s", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -169,12 +179,12 @@ class Waiting:
         unknown = stored.state is TaskState.UNKNOWN and self._knows_ids
         if stored.state.terminal or unknown:
             self._deliver(stored.id, self._outcome(stored))
-        elif self._push:
-            self._unread.pop(stored.id, None)
-        elif stored.id in self._unread:
-            # Polling: to the back of the line.
-            self._unread.pop(stored.id)
-            self._unread[stored.id] = None
+        elif not self._push:
+            self._ask_again([stored.id])
+
+    def _ask_again(self, ids: Iterable[str]) -> None:
+        """To the back of the line, if somebody still waits."""
+        self._unread.update((task_id, None) for task_id in ids if task_id in self._sinks)
 
     def _fail(self, ids: Sequence[str], error: TranshipError) -> None:
         for task_id in ids:
@@ -193,7 +203,11 @@ class Waiting:
         if self._push:
             self._store.unexpect([task_id])
         for sink in sinks:
-            sink(task_id, found)
+            try:
+                sink(task_id, found)
+            except Exception:
+                # One waiter's bug is not its neighbours' business.
+                log.exception("a waiter of task %s failed", task_id)
 
     def _outcome(self, stored: StoredResult) -> Found:
         """A document that cannot be read is its own waiters' business, not that of their neighbours."""
@@ -207,3 +221,7 @@ class Waiting:
         if stored.document:
             return decode_result(stored.document, task_id=stored.id)
         return TaskResult(id=stored.id, state=stored.state)
+
+
+def _closed_error(task_id: str) -> ClosedError:
+    return ClosedError("the client was closed while waiting", task_id=task_id)

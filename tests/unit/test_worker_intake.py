@@ -23,6 +23,7 @@ class Mute:
     """A consumer that hears nothing, or says what it was told to."""
 
     made = 0
+    lease = None
 
     def __init__(self, script=()) -> None:
         type(self).made += 1

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar, overload
 
 from tranship.checks import not_negative, positive
 from tranship.client._connector import Connector
-from tranship.client._gather import Arrivals, Budget, check_stored, ended, wait_timeout
+from tranship.client._gather import Arrivals, Budget, check_stored, wait_for_end
 from tranship.client._handle import AsyncTaskHandle
 from tranship.client._link import ClientLink
 from tranship.client._prepare import (
@@ -23,6 +23,7 @@ from tranship.client._prepare import (
     prepare,
 )
 from tranship.client._probe import Probe, run_probe
+from tranship.connections import process_table
 from tranship.envelope import Receipt, TaskResult
 from tranship.errors import ResultTimeout
 from tranship.ports import Capabilities
@@ -92,7 +93,12 @@ class AsyncClient:
         await self._connector.aclose()
 
     async def __aenter__(self) -> Self:
-        return await self.open()
+        try:
+            return await self.open()
+        except BaseException:
+            # Nobody else gets to close it.
+            await self.aclose()
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -230,7 +236,7 @@ class AsyncClient:
         link = await self._connector.link()
         if link.loop is asyncio.get_running_loop():
             return await work(link)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(link), link.loop))
+        return await asyncio.wrap_future(process_table().portal_of(link.loop).call(work(link)))
 
     async def _submit(self, link: ClientLink, messages: Sequence[Message]) -> list[Answer]:
         loop = asyncio.get_running_loop()
@@ -249,13 +255,7 @@ class AsyncClient:
     async def _wait(self, handle: AsyncTaskHandle[Any], timeout: float | None) -> TaskResult:
         check_stored(handle.id, stored=handle.stored)
         seconds = self._seconds(timeout)
-        try:
-            async with asyncio.timeout(seconds) as scope:
-                return ended(await self._on_link(lambda link: link.waiting.wait(handle.id)))
-        except TimeoutError as error:
-            if not scope.expired():
-                raise
-            raise wait_timeout(handle.id, seconds) from error
+        return await self._on_link(lambda link: wait_for_end(link, handle.id, seconds))
 
     def _seconds(self, timeout: float | None) -> float | None:
         return self.settings.result_timeout if timeout is None else not_negative("timeout", timeout)
@@ -273,12 +273,25 @@ class AsyncClient:
         for handle in arrivals.handles:
             check_stored(handle.id, stored=handle.stored)
         budget = Budget(self._seconds(timeout))
+        if budget.timeout == 0:
+            # No waiting, but what is there already is told.
+            for handle in [one for known in await self._states(arrivals.ids) for one in arrivals.known(known)]:
+                yield handle
+        async with contextlib.aclosing(self._arriving(arrivals, budget)) as arriving:
+            async for handle in arriving:
+                yield handle
+
+    async def _arriving(
+        self, arrivals: Arrivals[AsyncTaskHandle[R]], budget: Budget
+    ) -> AsyncGenerator[AsyncTaskHandle[R], None]:
         found: asyncio.Queue[tuple[str, Found]] = asyncio.Queue()
         end = arrivals.watch(await self._connector.link(), _into(found))
         try:
             while arrivals:
                 try:
-                    task_id, what = await asyncio.wait_for(found.get(), budget.left())
+                    # Not wait_for: before Python 3.12 it misses what is there already when the time is up.
+                    async with asyncio.timeout(budget.left()):
+                        task_id, what = await found.get()
                 except TimeoutError:
                     raise arrivals.timeout(budget) from None
                 for handle in arrivals.arrived(task_id, what):
@@ -295,7 +308,8 @@ def _into(found: asyncio.Queue[tuple[str, Found]]) -> Callable[[str, Found], Non
     loop = asyncio.get_running_loop()
 
     def sink(task_id: str, what: Found) -> None:
-        if not loop.is_closed():
+        # A loop that is closed takes its waiters along, and must not take the hub.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(found.put_nowait, (task_id, what))
 
     return sink

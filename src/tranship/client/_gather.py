@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from tranship.client._link import ClientLink
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
-from tranship.errors import InvalidArgumentsError, ResultsDisabled, ResultTimeout, TranshipError
+from tranship.errors import ClosedError, InvalidArgumentsError, ResultsDisabled, ResultTimeout, TranshipError
 from tranship.waiting import Found
 
-__all__ = ["Arrivals", "Budget", "check_stored", "ended", "terminal", "unfinished", "wait_timeout"]
+__all__ = ["Arrivals", "Budget", "check_stored", "ended", "terminal", "unfinished", "wait_for_end", "wait_timeout"]
 
 
 class Followed(Protocol):
@@ -78,6 +80,10 @@ class Arrivals(Generic[H]):
                 handle.final = result
         return handles
 
+    def known(self, found: TaskResult) -> list[H]:
+        """The same for what a read brought, if the task has ended."""
+        return self.arrived(found.id, found) if found.state.terminal else []
+
     def results(self, timeout: float | None) -> list[TaskResult]:
         """What is known of each handle, in order; whoever has not ended says so."""
         return [one.final or self._found.get(one.id) or unfinished(one.id, timeout) for one in self.handles]
@@ -85,7 +91,10 @@ class Arrivals(Generic[H]):
     def watch(self, link: ClientLink, sink: Callable[[str, Found], None]) -> Callable[[], None]:
         """Have ``sink`` called on the link's loop for each id; return what ends it. Any thread."""
         ids = self.ids
-        link.loop.call_soon_threadsafe(link.waiting.watch, ids, sink)
+        try:
+            link.loop.call_soon_threadsafe(link.waiting.watch, ids, sink)
+        except RuntimeError as error:
+            raise ClosedError("this client has been closed; create a new one") from error
         return lambda: _unwatch(link, ids, sink)
 
     def timeout(self, budget: Budget) -> ResultTimeout:
@@ -106,7 +115,8 @@ def _checked(handle: H) -> H:
 
 
 def _unwatch(link: ClientLink, ids: Sequence[str], sink: Callable[[str, Found], None]) -> None:
-    if not link.loop.is_closed():
+    # A loop that has been closed has nobody to tell.
+    with contextlib.suppress(RuntimeError):
         link.loop.call_soon_threadsafe(link.waiting.unwatch, ids, sink)
 
 
@@ -130,6 +140,27 @@ def terminal(found: Found) -> TaskResult:
     if isinstance(found, TranshipError):
         raise found
     return found
+
+
+async def wait_for_end(link: ClientLink, task_id: str, seconds: float | None) -> TaskResult:
+    """Wait for a task on the link's own loop; with 0 seconds only what is there already is told.
+
+    Raises:
+        ResultTimeout: it had not ended.
+        TaskNotFound: the store does not know it.
+    """
+    if seconds == 0:
+        (found,) = await link.waiting.states([task_id])
+        if found.state.terminal:
+            return found
+        raise wait_timeout(task_id, seconds)
+    try:
+        async with asyncio.timeout(seconds) as scope:
+            return ended(await link.waiting.wait(task_id))
+    except TimeoutError as error:
+        if not scope.expired():
+            raise
+        raise wait_timeout(task_id, seconds) from error
 
 
 def check_stored(task_id: str, *, stored: bool) -> None:

@@ -76,8 +76,8 @@ class ClientLink:
         """
         backend = registry.create(key.broker_url, shared=table.shared)
         result_backend = registry.create(key.result_url, shared=table.shared) if key.result_url else None
-        await backend.open()
         try:
+            await backend.open()
             if result_backend is not None:
                 await result_backend.open()
             return cls(backend, result_backend, submit_timeout=key.submit_timeout)

@@ -1,7 +1,7 @@
 """What the blocking facade shares with the asynchronous one; not for applications."""
 
 from tranship.client._connector import Connector
-from tranship.client._gather import Arrivals, Budget, check_stored, ended, wait_timeout
+from tranship.client._gather import Arrivals, Budget, check_stored, wait_for_end
 from tranship.client._link import ClientLink
 from tranship.client._prepare import AnyTask, as_call, as_calls, batch_handles, cancel_target, ids_of, prepare
 from tranship.client._probe import run_probe
@@ -17,9 +17,8 @@ __all__ = [
     "batch_handles",
     "cancel_target",
     "check_stored",
-    "ended",
     "ids_of",
     "prepare",
     "run_probe",
-    "wait_timeout",
+    "wait_for_end",
 ]

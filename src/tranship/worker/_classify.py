@@ -97,7 +97,10 @@ def _asked(error: BaseException, delay: float) -> float:
 
 
 def _requested(error: BaseException) -> float | None:
-    return getattr(error, "retry_after", None)
+    try:
+        return getattr(error, "retry_after", None)
+    except Exception:  # noqa: BLE001 - a property of the user's own may raise anything
+        return None
 
 
 def describe(error: BaseException) -> ErrorInfo:
@@ -109,12 +112,19 @@ def describe(error: BaseException) -> ErrorInfo:
     code, retryable, details = _facts(error)
     return ErrorInfo(
         type=f"{type(error).__module__}.{type(error).__qualname__}",
-        message=str(error),
+        message=_message(error),
         code=code,
         retryable=retryable,
         details=details,
         traceback=_traceback(error),
     )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as why:  # noqa: BLE001 - a __str__ of the user's own may raise anything
+        return f"{type(error).__qualname__}, whose text cannot be had: its __str__ raised {type(why).__name__}"
 
 
 def _traceback(error: BaseException) -> str:

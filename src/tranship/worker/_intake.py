@@ -60,9 +60,10 @@ class Intake:
         self._free = free
         self._take = take
         self._silence = silence
-        self._wait = min(WAIT, silence / 6)
+        self._wait = min(WAIT, silence / 6, _third(self.consumer.lease))
         self._overdue = silence / 2
         self._room = asyncio.Event()
+        self._full = False
         self._stopping = False
         self._receiver: asyncio.Task[Any] | None = None
         """The task that waits in receive."""
@@ -71,8 +72,8 @@ class Intake:
 
     @property
     def ready(self) -> bool:
-        """Whether it is consuming: no failure, and a word from the broker not long ago."""
-        return self.failed is None and time.monotonic() - self.heard_at < self._silence + self._wait
+        """Whether it is consuming (no failure, a word from the broker not long ago), or at work on all it may take."""
+        return self.failed is None and (self._full or time.monotonic() - self.heard_at < self._silence + self._wait)
 
     def room(self) -> None:
         """A slot has become free."""
@@ -119,7 +120,7 @@ class Intake:
             # Cleared before looking again, so that a slot freed in between is not missed.
             self._room.clear()
             if self._free() <= 0:
-                await self._room.wait()
+                await self._until_room()
             return
         asked = time.monotonic()
         received = await self._receive(free)
@@ -130,6 +131,15 @@ class Intake:
         self.backlog = len(received.deliveries) == free > 1
         for delivery in received.deliveries:
             self._take(delivery, asked)
+
+    async def _until_room(self) -> None:
+        self._full = True
+        try:
+            await self._room.wait()
+        finally:
+            self._full = False
+            # Nobody asked meanwhile: the silence begins now.
+            self.heard_at = time.monotonic()
 
     async def _receive(self, limit: int) -> Received | None:
         self._receiver = asyncio.current_task()
@@ -170,3 +180,8 @@ async def close(consumer: Consumer) -> None:
         closing.cancel()
     elif closing.exception() is not None:
         log.debug("closing the consumer failed: %r", closing.exception())
+
+
+def _third(lease: float | None) -> float:
+    """The longest a receive may wait: what comes at its end counts as ours from its beginning."""
+    return float("inf") if lease is None else lease / 3

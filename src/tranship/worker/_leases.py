@@ -68,9 +68,15 @@ class Leases:
         deliveries = [delivery for delivery, run in self._held.items() if run.consumer is consumer]
         asked = time.monotonic()
         try:
-            answers = await consumer.extend(deliveries)
-        except TranshipError as error:
-            log.warning("renewing %d leases failed, trying again: %s", len(deliveries), error)
+            # A consumer that does not answer must not keep the others' leases from being renewed.
+            async with asyncio.timeout(None if self._lease is None else self._lease / 3):
+                answers = await consumer.extend(deliveries)
+        except (TranshipError, TimeoutError) as error:
+            log.warning("renewing %d leases failed, trying again: %s", len(deliveries), error or "no answer in time")
+            return
+        except Exception:
+            # A driver's bug must not end the renewing.
+            log.exception("the backend's extend failed in an unexpected way")
             return
         for delivery, ours in zip(deliveries, answers, strict=True):
             run = self._held.get(delivery)

@@ -143,7 +143,9 @@ class Pipeline:
             else:
                 async with asyncio.timeout(run.limit) as scope:
                     run.value = await call()
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, sys.exit() too
             if isinstance(error, TimeoutError) and scope is not None and scope.expired():
                 stopped(run, run.limit_means)
             else:
@@ -163,21 +165,26 @@ class Pipeline:
         if error is not None:
             classify(run, error)
             return
-        run.value = future.result()
-        if inspect.isawaitable(run.value):
-            run.value = await run.value
-        run.end(Outcome.SUCCEEDED)
+        value = run.value = future.result()
+        if inspect.isawaitable(value):
+            # An async def behind a plain wrapper: the limit and the retries are its own.
+            await self._call_async(run, lambda: value)
+        else:
+            run.end(Outcome.SUCCEEDED)
 
     async def _wait_for_thread(self, run: Run, future: asyncio.Future[Any]) -> None:
         """Wait for the thread. A thread cannot be interrupted: a cancel is left to the handler to notice."""
         loop = asyncio.get_running_loop()
         end = None if run.limit is None else loop.time() + run.limit
+        told = False
         while not future.done():
             try:
                 await asyncio.wait({future}, timeout=None if end is None else max(0.0, end - loop.time()))
             except asyncio.CancelledError:
-                if run.stopped is not Stop.CANCELLED:
+                if told or run.stopped is not Stop.CANCELLED:
                     raise
+                # Once: the second time the worker itself has to stop.
+                told = True
                 _uncancel()
                 continue
             if end is not None and loop.time() >= end:

@@ -93,10 +93,13 @@ class Run:
         self.end(Outcome.DEAD, error)
 
     def stop(self, why: Stop) -> None:
-        """Tell the handler to stop, once: an ``async def`` is cancelled, a thread sees it in its context."""
-        if self.stopped is not None or self.outcome is not None:
+        """Tell the handler to stop: an ``async def`` is cancelled, a thread sees it in its context.
+
+        The first reason stays. A handler that has not heeded it is not waited for any longer on SHUTDOWN.
+        """
+        if self.outcome is not None or (self.stopped is not None and why is not Stop.SHUTDOWN):
             return
-        self.stopped = why
+        self.stopped = self.stopped or why
         if self.context is not None:
             self.context.cancel(why.value)
         if self.job is not None:

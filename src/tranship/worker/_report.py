@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from tranship.envelope import Envelope, ErrorInfo, Outcome, TaskResult, TaskState
-from tranship.errors import EncodeError, MessageTooLarge, SubmitError
+from tranship.errors import MessageTooLarge, SubmitError
 from tranship.ports import Settlement, StoredResult, Verdict
 from tranship.protocol import Encoder, encode_result
 from tranship.worker._classify import describe
@@ -72,7 +72,7 @@ class Reporter:
             return None
         try:
             document = self._document(run, envelope)
-        except SubmitError as error:
+        except Exception as error:  # noqa: BLE001 - the value's own code may raise anything
             run.end(Outcome.FAILED, _not_written(envelope, error))
             document = self._document(run, envelope)
         assert run.outcome is not None
@@ -119,11 +119,11 @@ class Reporter:
         return document
 
 
-def _not_written(envelope: Envelope, error: SubmitError) -> ErrorInfo:
+def _not_written(envelope: Envelope, error: Exception) -> ErrorInfo:
     """A result that cannot be stored: a failure that running again would only repeat."""
     info = describe(error)
     message = info.message
-    if isinstance(error, EncodeError):
+    if not isinstance(error, MessageTooLarge):
         message = f"task {envelope.task!r} returned what cannot be stored: {message}"
     return ErrorInfo(type=info.type, message=message[:2000], code=info.code, retryable=False)
 

@@ -15,7 +15,7 @@ from tranship.envelope import Outcome
 from tranship.errors import TranshipError
 from tranship.ports import Backend, Capability, Consumer, ControlChannel, Delivery, Heartbeat, Settled, Tombstone
 from tranship.settings import Settings
-from tranship.settlement import Settling
+from tranship.settlement import ENOUGH, Settling
 from tranship.task import Task
 from tranship.worker._cancels import Cancels, hits
 from tranship.worker._intake import Intake, close
@@ -89,7 +89,8 @@ class Session:
             backend.control() if backend.capabilities.has(Capability.CONTROL) else None
         )
         self._pipeline = Pipeline(tasks, self._cancels, self._threads, max_deliveries=settings.max_deliveries)
-        self._reporter = Reporter(worker=name, max_size=backend.submitter().max_message_size)
+        stores = [backend] if result_backend is None else [backend, result_backend]
+        self._reporter = Reporter(worker=name, max_size=min(one.submitter().max_message_size for one in stores))
         self.intake = Intake(
             lambda: backend.consumer(queues),
             free=self._room,
@@ -156,10 +157,14 @@ class Session:
         failed = self.intake.failed
         return WorkerStatus(
             ready=self.intake.ready,
-            running=[run.id for run in self._runs if run.id is not None],
+            running=self._running(),
             done=self._done,
             problem=None if failed is None else str(failed),
         )
+
+    def _running(self) -> list[str]:
+        # A copy in one step: health checks ask from other threads.
+        return [run.id for run in tuple(self._runs) if run.id is not None]
 
     # One delivery.
 
@@ -181,6 +186,9 @@ class Session:
             # A bug of ours: leave the delivery to its lease rather than lose it.
             log.exception("running task %s failed in the worker itself", run.id)
             self._drop(run)
+        except BaseException:
+            self._drop(run)
+            raise
         finally:
             self._free(run)
 
@@ -189,10 +197,11 @@ class Session:
             self._releasing(self._release(run))
             return
         settlement = self._reporter.settlement(run)
-        _log(run)
-        if settlement is None or not self._leases.ours(run):
+        if settlement is None or run.stopped is Stop.LOST or not self._leases.ours(run):
+            log.warning("task %s has ended after its lease: nothing was written, it comes again elsewhere", run.id)
             self._drop(run)
             return
+        _log(run)
         self._settling.post(run.consumer, settlement, lambda answer: self._settled(run, answer))
 
     def _releasing(self, work: Coroutine[Any, Any, None]) -> None:
@@ -234,7 +243,12 @@ class Session:
         self.intake.room()
 
     def _room(self) -> int:
-        return 0 if self._suspects else self._settings.max_concurrent_tasks - len(self._runs)
+        if self._suspects:
+            return 0
+        limit = self._settings.max_concurrent_tasks
+        # What has ended and waits to be settled counts too, or a store that is away would let us run through
+        # the whole queue with nothing to show for it.
+        return min(limit - len(self._runs), 2 * limit + ENOUGH - len(self._leases))
 
     # Around it.
 
@@ -257,6 +271,7 @@ class Session:
         self._leases.drop(run)
         if run in self._suspects:
             self._acquit(run)
+        self.intake.room()
         if self._retired:
             self._close_retired()
 
@@ -283,15 +298,19 @@ class Session:
             host=socket.gethostname(),
             pid=os.getpid(),
             queues=list(self._queues),
-            running=[run.id for run in self._runs if run.id is not None][:1000],
+            running=self._running()[:1000],
             limit=self._settings.max_concurrent_tasks,
             at=time.time(),
             stopping=stopping,
         )
         try:
-            await self._control.beat(beat)
-        except TranshipError as error:
-            log.debug("a heartbeat was not sent: %s", error)
+            async with asyncio.timeout(self._settings.heartbeat_interval):
+                await self._control.beat(beat)
+        except (TranshipError, TimeoutError) as error:
+            log.debug("a heartbeat was not sent: %r", error)
+        except Exception:
+            # A driver's bug: workers work without being seen.
+            log.exception("the backend's beat failed in an unexpected way")
 
 
 def _log(run: Run) -> None:

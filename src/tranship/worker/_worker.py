@@ -28,6 +28,11 @@ log = logging.getLogger("tranship.worker")
 IDLE_LOOK = 0.02
 """Seconds between two looks of :meth:`Worker.run_until_idle` whether everything is done."""
 
+WINDING = 30.0
+"""Seconds that giving back and settling may take in a hurry."""
+LAST_CALL = 6.0
+"""Seconds that receiving gets to notice that it is over: a little more than its longest pause."""
+
 
 class Worker:
     """Takes tasks from a broker and runs them: ``async def`` on the loop, ``def`` in threads.
@@ -128,10 +133,11 @@ class Worker:
         """
         self._asked = True
         self._asked_to_hurry |= hurry
-        if self._loop is not None:
+        loop = self._loop
+        if loop is not None:
             # The loop may have ended in this very moment; then there is nothing left to stop.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._heed)
+                loop.call_soon_threadsafe(self._heed)
 
     def _heed(self) -> None:
         if self._asked:
@@ -204,7 +210,8 @@ class Worker:
             await asyncio.shield(self._wind_down(session, working, waiting))
         if not waiting.cancelled():
             waiting.result()
-        working.result()
+        if not working.cancelled():
+            working.result()
 
     async def _wind_down(self, session: Session, working: asyncio.Task[None], waiting: asyncio.Task[None]) -> None:
         hurrying = asyncio.create_task(self._hurry.wait())
@@ -214,7 +221,14 @@ class Worker:
             session.hurry()
         hurrying.cancel()
         waiting.cancel()
-        await asyncio.wait({draining, working, waiting}, timeout=30.0)
+        await asyncio.wait({draining, waiting}, timeout=WINDING)
+        # Receiving has ended by now, unless the broker left it hanging before it began.
+        await asyncio.wait({working}, timeout=LAST_CALL)
+        for task in (draining, working, waiting):
+            task.cancel()
+        await asyncio.wait({draining, working, waiting}, timeout=LAST_CALL)
+        if draining.done() and not draining.cancelled() and (error := draining.exception()):
+            log.error("worker %s did not stop in good order", self.name, exc_info=error)
 
     async def _until_stopped(self, _session: Session) -> None:
         await self._stop.wait()

@@ -70,7 +70,7 @@ class SqliteBackend:
         hub = self._hub = Hub(location, self._options, self._forks)
         self._watch = Watch(hub, self._gone)
         self._results = SqliteResults(hub, self._watch)
-        self._submitter = SqliteSubmitter(hub, self._results.announce)
+        self._submitter = SqliteSubmitter(hub, self._results)
         self._control = SqliteControl(hub, self._watch)
         self._inspector = SqliteInspector(hub)
         try:

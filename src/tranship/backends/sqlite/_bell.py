@@ -62,7 +62,7 @@ def probe(address: str, places: list[Path]) -> Heard:
 
 def connect(address: str, places: list[Path]) -> int | Heard:
     """Open the pipe of ``address`` for ringing."""
-    if "/" in address or address.startswith("."):
+    if "/" in address or "\0" in address or address.startswith("."):
         # It came from another process, and is only a name.
         return Heard.UNKNOWN
     for place in places:

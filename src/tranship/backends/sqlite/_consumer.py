@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -21,6 +22,7 @@ from tranship.backends.sqlite._claims import (
 )
 from tranship.backends.sqlite._clock import lease_clock
 from tranship.backends.sqlite._hub import Hub
+from tranship.backends.sqlite._log import ROW
 from tranship.backends.sqlite._outcomes import new_result
 from tranship.backends.sqlite._peers import TASKS, Wants
 from tranship.backends.sqlite._rows import new_task, raw_message
@@ -28,10 +30,12 @@ from tranship.backends.sqlite._settling import SETTLE, Ending
 from tranship.backends.sqlite._watch import Watch
 from tranship.checks import whole
 from tranship.envelope import Priority
-from tranship.errors import BusyError, ClosedError, InvalidOptionError
+from tranship.errors import BusyError, ClosedError, InvalidOptionError, TranshipError
 from tranship.ports import Delivery, Received, Settled, Settlement, Verdict
 
 __all__ = ["SqliteConsumer"]
+
+log = logging.getLogger("tranship.sqlite")
 
 
 class SqliteConsumer:
@@ -107,7 +111,9 @@ class SqliteConsumer:
             if (settlement.verdict is Verdict.REPLACE) is (settlement.replacement is None):
                 raise InvalidOptionError(f"{settlement.verdict} and replacement belong together; give both or neither")
         endings = [self._ending(settlement) for settlement in settlements]
-        answers = await self._hub.writer.call(SETTLE, endings, weight=2 * len(endings))
+        documents = sum(len(ending.result.document) for ending in endings if ending.result is not None)
+        weight = max(2 * len(endings), documents // ROW)
+        answers = await self._hub.writer.call(SETTLE, endings, weight=weight)
         self._let_go([ending.token for ending in endings])
         return answers
 
@@ -119,12 +125,15 @@ class SqliteConsumer:
         self._hub.hears[TASKS].remove(self._wake)
         self._wake()
         self._on_close(self)
-        if self._enrolled:
-            self._hub.consumed.pop(id(self), None)
+        self._hub.consumed.pop(id(self), None)
         tokens = list(self._held.values())
         self._held.clear()
         if tokens and self._hub.failure is None:
-            await self._hub.writer.call(RELEASE, Handback(tokens), weight=len(tokens))
+            try:
+                await self._hub.writer.call(RELEASE, Handback(tokens), weight=len(tokens))
+            except TranshipError as error:
+                # Closing goes on all the same, and the leases end.
+                log.warning("%d deliveries could not be given back: %s", len(tokens), error)
 
     # --- looking and claiming ---
 
@@ -228,9 +237,14 @@ class SqliteConsumer:
             settlement.verdict,
             None if result is None else new_result(result, ttl=options.result_ttl),
             None if replacement is None else new_task(replacement, dedup_window=options.dedup_window),
-            settlement.reason,
-            settlement.detail,
+            _storable(settlement.reason),
+            _storable(settlement.detail),
         )
+
+
+def _storable(text: str) -> str:
+    """``text``, its lone surrogates spelt out: a bad word in a reason must not keep a message from dying."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def _delivery(row: Claimed) -> Delivery:

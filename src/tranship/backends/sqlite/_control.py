@@ -16,7 +16,7 @@ from tranship.ports import CancelReport, Command, Heartbeat, Signal, SignalSink,
 __all__ = ["SqliteControl"]
 
 _LAST: Final = "SELECT seq FROM sqlite_sequence WHERE name='signal'"
-_SINCE: Final = "SELECT kind, value, expires FROM signal WHERE seq>? AND ns=? AND expires>? ORDER BY seq"
+_SINCE: Final = "SELECT seq, kind, value, expires FROM signal WHERE seq>? AND ns=? AND expires>? ORDER BY seq"
 
 
 class SqliteControl:
@@ -40,7 +40,7 @@ class SqliteControl:
         rows = self._since(0)
         if newest is None or rows is None:
             raise BrokerUnreachable(f"the database {self._hub.location.path} is busy; try again")
-        replay = [signal(*row) for row in rows if row[0] != COMMAND]
+        replay = [signal(*row) for _, *row in rows if row[0] != COMMAND]
         self._sink, self._worker, self._last = sink, worker, newest
         # The hub too: peers say now and then that they are there.
         self._watch.want(self)
@@ -80,8 +80,9 @@ class SqliteControl:
             return
         if newest is None or rows is None:
             return
-        self._last = newest
-        heard = [found for row in rows if self._for_us(found := signal(*row))]
+        # The second read may have seen more than the first.
+        self._last = max([newest, *(row[0] for row in rows)])
+        heard = [found for _, *row in rows if self._for_us(found := signal(*row))]
         if heard:
             self._sink(heard)
 

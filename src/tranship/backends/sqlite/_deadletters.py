@@ -18,7 +18,11 @@ __all__ = ["DEAD", "GET", "PURGE", "REPLAY"]
 _LETTER: Final = (
     "SELECT id, task_id, queue, priority, reason, detail, deliveries, died, headers, body, content_type FROM dead"
 )
-_BEHIND: Final = " WHERE ns=?1 AND seq>coalesce((SELECT seq FROM dead WHERE ns=?1 AND id=?2), 0)"
+_BEHIND: Final = (
+    " WHERE ns=?1 AND seq>coalesce((SELECT seq FROM dead WHERE ns=?1 AND id=?2),"
+    " (SELECT max(seq) FROM dead WHERE ns=?1 AND id<?2), 0)"
+)
+"""Behind a dead letter, or behind its elders when it has gone meanwhile: ids are in the order of time."""
 _NAMED: Final = (
     "seq IN (SELECT seq FROM dead WHERE ns=?1 AND id IN (SELECT value FROM json_each(?2))"
     " UNION SELECT seq FROM dead WHERE ns=?1 AND task_id IN (SELECT value FROM json_each(?2)))"

@@ -28,6 +28,8 @@ class ForkGate:
     """All gates of the process, registered with the interpreter once."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        """Held during a fork: of two threads that fork at once one waits, or neither would open the gates again."""
         self._gates: weakref.WeakSet[Gate] = weakref.WeakSet()
         self._closed: list[Gate] = []
         self._kept: list[Any] = []
@@ -36,13 +38,16 @@ class ForkGate:
 
     def add(self, gate: Gate) -> None:
         """Watch over ``gate`` until it is removed or forgotten."""
-        self._gates.add(gate)
+        with self._lock:
+            self._gates.add(gate)
 
     def remove(self, gate: Gate) -> None:
         """``gate`` is not used any more."""
-        self._gates.discard(gate)
+        with self._lock:
+            self._gates.discard(gate)
 
     def _before(self) -> None:
+        self._lock.acquire()
         self._closed = list(self._gates)
         for gate in self._closed:
             gate.lock.acquire()
@@ -51,6 +56,7 @@ class ForkGate:
         closed, self._closed = self._closed, []
         for gate in closed:
             gate.lock.release()
+        self._lock.release()
 
     def _child(self) -> None:
         for gate in self._closed:

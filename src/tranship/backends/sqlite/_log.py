@@ -14,6 +14,8 @@ __all__ = ["LogKeeper"]
 log = logging.getLogger("tranship.sqlite")
 
 PAGE: Final = 4096
+ROW: Final = 2048
+"""Bytes of the log per unit of weight: a small row; larger ones weigh more."""
 SMALL: Final = 4 * 1024 * 1024
 """About how much this process writes between two checkpoints: small and often keeps the log short."""
 BUSY: Final = 24 * 1024 * 1024
@@ -21,6 +23,10 @@ BUSY: Final = 24 * 1024 * 1024
 LARGE: Final = 64 * 1024 * 1024
 """A log above this is cut back as soon as nobody reads the old part."""
 UPKEEP_EVERY: Final = 10.0
+UPKEEP_AGAIN: Final = 0.1
+"""Seconds between two bites of housekeeping while there is more to do."""
+READERS: Final = 100
+"""Milliseconds for which cutting the log waits for readers, while every process waits for us."""
 IDLE: Final = 1.0
 """Seconds without work after which the log is moved."""
 
@@ -40,7 +46,7 @@ class LogKeeper:
 
     def wrote(self, rows: int) -> None:
         """Note a commit of about so many rows."""
-        self._estimate += 5 * PAGE + rows * 2048
+        self._estimate += 5 * PAGE + rows * ROW
 
     def checkpoint_due(self, *, busy: bool) -> bool:
         """Whether this process has written enough; more than that while callers wait for what comes next."""
@@ -52,15 +58,16 @@ class LogKeeper:
 
     def patience(self) -> float:
         """How long the writer may sleep before there is something to do here."""
-        return IDLE if self._estimate else max(0.0, self._upkeep_at - time.monotonic())
+        upkeep = max(0.0, self._upkeep_at - time.monotonic())
+        return min(IDLE, upkeep) if self._estimate else upkeep
 
     def upkeep_due(self) -> bool:
         """Whether the last housekeeping is a while ago."""
         return time.monotonic() >= self._upkeep_at
 
-    def upkept(self) -> None:
-        """Note that housekeeping has been done."""
-        self._upkeep_at = time.monotonic() + UPKEEP_EVERY
+    def upkept(self, *, more: bool = False) -> None:
+        """Note that housekeeping has been done, or that there is more of it."""
+        self._upkeep_at = time.monotonic() + (UPKEEP_AGAIN if more else UPKEEP_EVERY)
 
     def checkpoint(self, connection: sqlite3.Connection, *, truncate: bool) -> None:
         """Move the log into the database; under the side lock."""
@@ -73,7 +80,12 @@ class LogKeeper:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _cut(self, connection: sqlite3.Connection, size: int) -> None:
-        ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        ((patience,),) = connection.execute("PRAGMA busy_timeout").fetchall()
+        connection.execute(f"PRAGMA busy_timeout={READERS}").fetchall()
+        try:
+            ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout={patience}").fetchall()
         if busy and size > LARGE and not self._warned:
             self._warned = True
             log.warning(

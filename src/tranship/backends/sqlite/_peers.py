@@ -129,14 +129,15 @@ class Ringer:
                 self._note_silence(address)
                 return found
             descriptor = found
-        try:
-            os.write(descriptor, why)
-        except BlockingIOError:
-            pass
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.close(self._pipes.pop(address))
-            return Heard.DEAD
+        if _write(descriptor, why):
+            return Heard.ALIVE
+        with contextlib.suppress(OSError):
+            os.close(self._pipes.pop(address))
+        # No death yet: a living process makes its pipe again after somebody swept it away.
+        found = self._connect(address)
+        if isinstance(found, Heard):
+            return found
+        _write(found, why)
         return Heard.ALIVE
 
     def _note_silence(self, address: str) -> None:
@@ -158,6 +159,17 @@ class Ringer:
             os.close(self._pipes.pop(next(iter(self._pipes))))
         self._pipes[address] = found
         return found
+
+
+def _write(descriptor: int, why: bytes) -> bool:
+    """Say whether the pipe has a reader; a full one has."""
+    try:
+        os.write(descriptor, why)
+    except BlockingIOError:
+        pass
+    except OSError:
+        return False
+    return True
 
 
 def _reasons(rings: Rings, wants: Wants, queues: str) -> bytes:

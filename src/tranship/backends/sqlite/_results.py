@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from tranship.backends.sqlite._faults import too_large
 from tranship.backends.sqlite._hub import Hub
+from tranship.backends.sqlite._log import ROW
 from tranship.backends.sqlite._outcomes import FORGET, KNOWN, PUT, READ, known, new_result
 from tranship.backends.sqlite._peers import RESULTS, Wants
 from tranship.backends.sqlite._transaction import to_json
@@ -69,14 +71,20 @@ class SqliteResults:
         while len(self._order) > REMEMBERED:
             self._ours.discard(self._order.popleft())
 
+    def disown(self, ids: Sequence[str]) -> None:
+        """These were known before: their results may have somebody else's address on them."""
+        self._ours.difference_update(ids)
+        if not self._expected.isdisjoint(ids):
+            self._wonder()
+
     def expect(self, ids: Sequence[str]) -> None:
         """Push the results of ``ids``."""
         if not self._expected:
             self._last = self._newest()
         self._expected.update(ids)
         self._watch.want(self)
-        if not self._foreign and self._timer is None and not self._ours.issuperset(ids):
-            self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._look_abroad)
+        if not self._ours.issuperset(ids):
+            self._wonder()
 
     def unexpect(self, ids: Sequence[str]) -> None:
         """Nobody waits for ``ids``."""
@@ -96,7 +104,8 @@ class SqliteResults:
             if len(result.document) > self._hub.options.max_message_size:
                 raise too_large(result.id, len(result.document), self._hub.options.max_message_size)
         rows = [new_result(result, ttl=self._hub.options.result_ttl) for result in results]
-        return await self._hub.writer.call(PUT, rows, weight=len(rows))
+        weight = max(len(rows), sum(len(row.document) for row in rows) // ROW)
+        return await self._hub.writer.call(PUT, rows, weight=weight)
 
     async def get_many(self, ids: Sequence[str]) -> Sequence[StoredResult]:
         """Read what is known of ``ids``."""
@@ -129,8 +138,6 @@ class SqliteResults:
             return
         try:
             rows = self._new()
-            if rows and self._foreign:
-                rows = self._documents(rows)
         except TranshipError:
             # The next look meets it again, and whoever calls a method is told.
             return
@@ -143,6 +150,9 @@ class SqliteResults:
             for _, task_id, state, document in rows
             if task_id in self._expected
         ]
+        self._hand_over(hits)
+
+    def _hand_over(self, hits: Sequence[StoredResult]) -> None:
         self.unexpect([hit.id for hit in hits])
         if hits and self._sink is not None:
             self._sink(hits)
@@ -152,19 +162,28 @@ class SqliteResults:
         return int(rows[0][0]) if rows else self._last
 
     def _new(self) -> list[Any] | None:
-        """Rows behind the last one: with documents if only ours are wanted, else the numbers and ids of all."""
+        """What is behind the last one: what came for us, or whatever is expected among all."""
         if self._foreign:
             rows = self._hub.read(_ALL, (self._last, self._hub.ns))
         else:
             rows = self._hub.read(_OURS, (self._last, self._hub.ns, self._hub.address))
         if rows is None:
             return None
-        self._last = max([self._last, *(row[0] for row in rows if row[1] is None)])
-        return [row for row in rows if row[1] is not None]
+        found: list[Any] | None = [row for row in rows if row[1] is not None]
+        if found and self._foreign:
+            found = self._documents(found)
+        if found is not None:
+            # Only now: what could not be read is read the next time.
+            self._last = max([self._last, *(row[0] for row in rows if row[1] is None)])
+        return found
 
     def _documents(self, rows: Sequence[Any]) -> list[Any] | None:
         hits = [seq for seq, task_id, _, _ in rows if task_id in self._expected]
         return self._hub.read(_DOCUMENTS, (to_json(hits),)) if hits else []
+
+    def _wonder(self) -> None:
+        if not self._foreign and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._look_abroad)
 
     def _look_abroad(self) -> None:
         self._timer = None
@@ -180,10 +199,11 @@ class SqliteResults:
             self._hub.dismiss(Wants.FOREIGN_RESULTS)
 
     async def _go_abroad(self) -> None:
-        # The bell rings for foreign results once this is done; until then the looks find them.
-        try:
+        # The bell rings for foreign results once this is done; until then, or without it, the looks find them.
+        with contextlib.suppress(TranshipError):
             await self._hub.enroll(Wants.FOREIGN_RESULTS)
-        except TranshipError:
-            self._foreign = False
-            return
+        # While only ours were looked for, others may have been passed over.
+        with contextlib.suppress(TranshipError):
+            known = await self.get_many(list(self._expected - self._ours))
+            self._hand_over([one for one in known if one.state.terminal and one.id in self._expected])
         self._pull()

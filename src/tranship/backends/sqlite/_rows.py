@@ -42,6 +42,8 @@ def new_task(message: Message, *, dedup_window: float) -> NewTask:
         EncodeError: a name in it cannot be written as UTF-8.
     """
     envelope = message.envelope
+    if "\0" in envelope.id:
+        raise EncodeError(f"the id {envelope.id!r} has a NUL in it; use Unicode text without", task_id=envelope.id)
     for text in (envelope.id, envelope.queue, envelope.cancel_key, envelope.dedup_key, envelope.reply_to):
         if text is not None and not text.isascii():
             _check_text(text, envelope.id)

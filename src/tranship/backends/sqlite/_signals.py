@@ -42,11 +42,14 @@ def _cancel(tx: Transaction, order: tuple[Sequence[Tombstone], float]) -> list[s
 
 
 def _inscribe(tx: Transaction, tombstone: Tombstone) -> None:
-    # A new number, so that listeners hear of a repeated cancel too.
+    # A new number, so that listeners hear of a repeated cancel too; the longer one of two counts.
+    ((known,),) = tx.rows(
+        "SELECT max(expires) FROM signal WHERE ns=? AND kind=? AND value=?", tx.ns, tombstone.kind, tombstone.value
+    )
     tx.run("DELETE FROM signal WHERE ns=? AND kind=? AND value=?", tx.ns, tombstone.kind, tombstone.value)
     tx.run(
         "INSERT INTO signal(ns, kind, value, expires) VALUES(?,?,?,?)",
-        *(tx.ns, tombstone.kind, tombstone.value, tombstone.expires),
+        *(tx.ns, tombstone.kind, tombstone.value, max(tombstone.expires, known or 0.0)),
     )
 
 

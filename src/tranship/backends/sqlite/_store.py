@@ -53,6 +53,7 @@ class Store:
         self.connection: sqlite3.Connection | None = None
         self.ringer: Ringer | None = None
         self.ns = 0
+        self.lease = options.lease
         self._options = options
         self._sidelock = SideLock(location.lock_path, patience=options.busy_timeout)
         self._synchronous = 0
@@ -88,7 +89,11 @@ class Store:
         except Exception as error:  # noqa: BLE001 - every caller hears it
             refuse(jobs, explain(error, self.path))
         if rings and self.ringer:
-            self.ringer.ring(rings)
+            try:
+                self.ringer.ring(rings)
+            except Exception:
+                # It is committed, and whoever was not rung looks soon.
+                log.exception("waking the other users of %s failed", self.path)
 
     def checkpoint(self, *, truncate: bool) -> None:
         """Move the log into the database."""
@@ -97,14 +102,14 @@ class Store:
         try:
             with self._alone(), self.gate.lock:
                 self.keeper.checkpoint(connection, truncate=truncate)
-        except (sqlite3.Error, TranshipError) as error:
+        except (sqlite3.Error, OSError, TranshipError) as error:
             log.warning("checkpoint of %s failed, the next one will do it: %s", self.path, error)
 
     def upkeep(self) -> None:
         """Do a bite of housekeeping."""
         job = Job(UPKEEP, None, 100)
         self.run([job])
-        self.keeper.upkept()
+        self.keeper.upkept(more=bool(job.value))
         if job.error is not None:
             log.warning("upkeep of %s failed: %s", self.path, job.error)
 
@@ -122,7 +127,7 @@ class Store:
     def _close(self, connection: sqlite3.Connection) -> None:
         try:
             self._sidelock.acquire()
-        except TranshipError as error:
+        except (OSError, TranshipError) as error:
             log.warning("closing %s beside a process that holds its lock: %s", self.path, error)
         # Closing the lock file, which comes next, lets go of it.
         with self.gate.lock:

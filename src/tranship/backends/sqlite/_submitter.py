@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tranship.backends.sqlite._enqueue import SUBMIT
 from tranship.backends.sqlite._faults import again, too_large
 from tranship.backends.sqlite._hub import Hub
+from tranship.backends.sqlite._log import ROW
+from tranship.backends.sqlite._results import SqliteResults
 from tranship.backends.sqlite._rows import NewTask, new_task
 from tranship.envelope import Receipt
 from tranship.errors import BrokerGone, ClosedError, TranshipError
@@ -24,12 +26,12 @@ class SqliteSubmitter:
 
     Args:
         hub: the backend's.
-        announce: told the ids whose results come back here.
+        results: told the ids whose results come back here.
     """
 
-    def __init__(self, hub: Hub, announce: Callable[[Sequence[str]], None]) -> None:
+    def __init__(self, hub: Hub, results: SqliteResults) -> None:
         self._hub = hub
-        self._announce = announce
+        self._results = results
 
     @property
     def max_message_size(self) -> int:
@@ -48,13 +50,16 @@ class SqliteSubmitter:
         rows = list(map(self._row, messages))
         good = [row for row in rows if isinstance(row, NewTask)]
         address = self._hub.address
-        self._announce([row.id for row in good if row.body[2] == address])
+        ours = [row.id for row in good if row.body[2] == address] if address is not None else []
+        self._results.announce(ours)
         try:
-            answers = await self._hub.writer.call(SUBMIT, good, weight=len(good)) if good else []
+            answers = await self._hub.writer.call(SUBMIT, good, weight=_weight(good)) if good else []
         except (ClosedError, BrokerGone):
             raise
         except TranshipError as error:
             return [row if isinstance(row, TranshipError) else _about(error, row) for row in rows]
+        if ours and any(answers):
+            self._results.disown([row.id for row, known in zip(good, answers, strict=True) if known is not None])
         found = iter(answers)
         return [row if isinstance(row, TranshipError) else Receipt(row.id, next(found)) for row in rows]
 
@@ -65,6 +70,10 @@ class SqliteSubmitter:
             return new_task(message, dedup_window=self._hub.options.dedup_window)
         except TranshipError as error:
             return error
+
+
+def _weight(rows: Sequence[NewTask]) -> int:
+    return max(len(rows), sum(len(row.body[3]) + len(row.body[4]) for row in rows) // ROW)
 
 
 def _about(error: TranshipError, row: NewTask) -> TranshipError:

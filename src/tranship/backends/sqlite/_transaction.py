@@ -132,5 +132,8 @@ def chunks(values: Sequence[T]) -> Iterable[Sequence[T]]:
 
 
 def to_json(values: Iterable[Any]) -> str:
-    """The argument of ``json_each``."""
-    return json.dumps(list(values))
+    """The argument of ``json_each``, without texts it cannot carry: it ends them at a NUL, as other texts."""
+    text = json.dumps(found := list(values))
+    if "\\u0000" in text:
+        text = json.dumps([value for value in found if "\0" not in str(value)])
+    return text

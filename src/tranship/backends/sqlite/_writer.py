@@ -7,8 +7,10 @@ with one call into each loop, before it moves the log.
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -22,6 +24,11 @@ __all__ = ["Writer"]
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+log = logging.getLogger("tranship.sqlite")
+
+STALL: Final = 0.1
+"""Part of a lease: a turn that took longer (a slow disk, a hung neighbour) may have kept renewals waiting."""
 
 BATCH: Final = 1500
 """Rows per transaction, about."""
@@ -40,6 +47,9 @@ class Writer:
         self._ended: asyncio.Future[None] | None = None
         self._failure: TranshipError | None = None
         self._stopping = False
+        self._taken: list[Job] = []
+        """Not answered yet."""
+        self._stalled = False
 
     async def start(self) -> None:
         """Open the database in the thread. Raises what that raises, as one of ours."""
@@ -116,26 +126,34 @@ class Writer:
             self.fail(start.error)
             answer([start])
         finally:
-            self.store.close()
+            try:
+                self.store.close()
+            except Exception:
+                log.exception("closing %s failed", self.store.path)
             self._refuse_rest()
             answer([end])
 
     def _turn(self) -> None:
         jobs = self._gather()
-        store = self.store
+        store, began = self.store, time.monotonic()
         if jobs:
             hurried = [job for job in jobs if job.kind.first]
             rest = [job for job in jobs if not job.kind.first]
-            for part in (hurried, rest):
+            # After a stall renewals and settlements go first: a claim would end the leases they are about.
+            parts = (rest, hurried) if self._stalled else (hurried, rest)
+            for part in parts:
                 if part:
+                    self._taken = part if part is parts[1] else [*part, *parts[1]]
                     store.run(part)
                     answer(part)
+            self._taken = []
             if store.keeper.checkpoint_due(busy=not self._queue.empty()):
                 store.checkpoint(truncate=False)
         if store.keeper.upkeep_due() and not self._stopping:
             store.upkeep()
         if not jobs and store.keeper.idle_checkpoint_due():
             store.checkpoint(truncate=True)
+        self._stalled = time.monotonic() - began > STALL * store.lease
 
     def _gather(self) -> list[Job]:
         jobs: list[Job] = []
@@ -154,7 +172,7 @@ class Writer:
         return jobs
 
     def _refuse_rest(self) -> None:
-        jobs = []
+        jobs, self._taken = self._taken, []
         while not self._queue.empty():
             job = self._queue.get()
             if job is not None and job.future is not None:

@@ -161,6 +161,21 @@ class _Burying:
         assert await inspector.dead_purge(queue="q") == 5
         assert [letter.task_id for letter in await inspector.dead()] == in_p
 
+    @case(
+        "dead_page_survives_purge",
+        level="capability",
+        needs=_DEAD,
+        rationale="somebody else cleans up while we leaf through them",
+    )
+    async def test_dead_page_survives_purge(self, lab: Lab) -> None:
+        """Behind a dead letter that has gone come those that were behind it, not the first ones again."""
+        backend = await lab.open()
+        await _bury(lab, backend, 4)
+        inspector = backend.inspector()
+        letters = [letter.id for letter in await inspector.dead()]
+        assert await inspector.dead_purge([letters[1]]) == 1
+        assert [letter.id for letter in await inspector.dead(after=letters[1])] == letters[2:]
+
     @case("dead_peek_is_honest", level="capability", needs=_DEAD, rationale="looking must not change what is looked at")
     async def test_dead_peek_is_honest(self, lab: Lab) -> None:
         """Unless ``peek_disturbs`` says so, two looks show the same."""

@@ -1,0 +1,298 @@
+"""Regressions of the embedded backends: corners where a caller would hang, lose a push, or run a task twice."""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+
+import pytest
+from sqlite_kit import done, look, message, opened, success, task_id_of, until
+
+from tranship.backends.sqlite._forks import ForkGate, Gate
+from tranship.backends.sqlite._outcomes import PUT, new_result
+from tranship.backends.sqlite._transaction import Kind, Mode, each
+from tranship.errors import BrokerGone, EncodeError, TranshipError
+from tranship.ports import Command, Settled, Settlement, Tombstone, Verdict
+
+SLEEP = Kind("sleep", each(lambda _, seconds: time.sleep(seconds)), Mode.READ)
+
+
+def pushes(backend) -> list[str]:
+    pushed: list[str] = []
+    backend.results().attach(lambda results: pushed.extend(one.id for one in results))
+    return pushed
+
+
+# --- the writer's thread ---
+
+
+async def test_address_that_cannot_be_a_name_harms_nobody(tmp_path):
+    async with opened(tmp_path / "a.db") as backend:
+        async with asyncio.timeout(3.0):
+            assert await backend.results().put([success("a", reply_to="no\0name")]) == [True]
+            assert await backend.results().put([success("b")]) == [True]
+
+
+async def test_fault_in_the_writer_is_heard_by_its_callers(tmp_path, monkeypatch):
+    async with opened(tmp_path / "a.db") as backend:
+
+        def broken(_):
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(backend._hub.store.ringer, "ring", broken)
+        async with asyncio.timeout(3.0):
+            assert await backend.results().put([success("a", reply_to=backend.address)]) == [True]
+            monkeypatch.setattr(backend._hub.store, "run", broken)
+            for _ in range(3):
+                with pytest.raises(TranshipError):
+                    await backend.ping()
+
+
+async def test_closing_a_backend_whose_file_is_gone(tmp_path):
+    before = threading.active_count()
+    async with opened(tmp_path / "a.db") as backend:
+        await backend.submitter().submit([message()])
+        assert (await backend.consumer(["q"]).receive(1, 1.0)).deliveries
+        (tmp_path / "a.db").unlink()
+        await backend.aclose()
+    assert threading.active_count() == before
+
+
+async def test_late_settlement_goes_before_the_claim_that_would_end_its_lease(tmp_path):
+    async with opened(tmp_path / "a.db", lease=0.2) as backend:
+        await backend.submitter().submit([message()])
+        consumer = backend.consumer(["q"])
+        (delivery,) = (await consumer.receive(1, 1.0)).deliveries
+        consumer._likely = True
+        stall = asyncio.ensure_future(backend._hub.writer.call(SLEEP, 0.6))
+        await asyncio.sleep(0.05)
+        claiming = asyncio.ensure_future(consumer.receive(1, 0))
+        await asyncio.sleep(0.05)
+        settled = await consumer.settle([done(delivery, task_id_of(delivery))])
+        assert settled == [Settled.CONFIRMED]
+        assert not (await claiming).deliveries
+        await stall
+
+
+# --- bells ---
+
+
+async def test_pipe_made_again_is_no_death(tmp_path):
+    async with opened(tmp_path / "a.db") as backend, opened(tmp_path / "a.db") as other:
+        await backend.submitter().submit([message(), message()])
+        consumer = backend.consumer(["q"])
+        held = (await consumer.receive(2, 1.0)).deliveries
+        await other.submitter().submit([message(queue="q")])
+        backend._hub._bell._path.unlink()
+        backend._hub.renew()
+        for sender in (backend, other):
+            await sender.submitter().submit([message()])
+            await sender.ping()
+            await sender.ping()
+        assert await consumer.extend(held) == [True, True]
+        assert backend._hub._bell._path.exists()
+
+
+async def test_result_is_pushed_where_there_are_no_pipes(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "mkfifo")
+    async with opened(tmp_path / "a.db") as backend:
+        assert backend.address is None
+        task = message()
+        await backend.submitter().submit([task])
+        pushed = pushes(backend)
+        backend.results().expect([task.envelope.id])
+        await backend.results().put([success(task.envelope.id)])
+        await until(lambda: task.envelope.id in pushed, 3.0)
+
+
+# --- pushed results ---
+
+
+async def test_foreign_result_beside_one_of_ours_is_pushed(tmp_path):
+    async with opened(tmp_path / "a.db") as backend, opened(tmp_path / "a.db") as other:
+        pushed = pushes(backend)
+        backend.results().expect(["foreign"])
+        await other.results().put([success("foreign"), success("ours", reply_to=backend.address)])
+        # Rung before it is clear that the expected one comes from elsewhere.
+        backend._hub.ring((b"r",))
+        await until(lambda: "foreign" in pushed, 3.0)
+
+
+async def test_result_of_a_task_that_another_submitted_first_is_pushed(tmp_path):
+    async with opened(tmp_path / "a.db") as backend, opened(tmp_path / "a.db") as other:
+        await other.submitter().submit([message(id="same", reply_to=other.address)])
+        (receipt,) = await backend.submitter().submit([message(id="same", reply_to=backend.address)])
+        assert receipt.duplicate_of == "same"
+        pushed = pushes(backend)
+        backend.results().expect(["same"])
+        (delivery,) = (await other.consumer(["q"]).receive(1, 1.0)).deliveries
+        await asyncio.sleep(0.1)
+        await other.results().put([success("same", reply_to=delivery.message.properties["reply_to"])])
+        await until(lambda: "same" in pushed, 3.0)
+
+
+async def test_busy_reader_loses_no_result(tmp_path, monkeypatch):
+    async with opened(tmp_path / "a.db") as backend, opened(tmp_path / "a.db") as other:
+        pushed = pushes(backend)
+        backend.results().expect(["foreign"])
+        await until(lambda: backend._results._foreign)
+        real, refused = backend._hub.read, []
+
+        def busy_once(sql, parameters):
+            if sql.startswith("SELECT seq, id, state, document FROM result WHERE seq IN") and not refused:
+                refused.append(sql)
+                return None
+            return real(sql, parameters)
+
+        monkeypatch.setattr(backend._hub, "read", busy_once)
+        await other.results().put([success("foreign")])
+        await until(lambda: bool(refused))
+        await other.ping()
+        await until(lambda: "foreign" in pushed, 3.0)
+
+
+# --- the log and housekeeping ---
+
+
+async def test_log_of_large_messages_stays_short(tmp_path):
+    async with opened(tmp_path / "a.db") as backend:
+        for _ in range(40):
+            await backend.submitter().submit([message(headers={"filler": "x" * 1_000_000})])
+        assert (tmp_path / "a.db-wal").stat().st_size < 16_000_000
+
+
+async def test_reader_of_another_program_stalls_nobody(tmp_path):
+    async with opened(tmp_path / "a.db") as backend:
+        for _ in range(6):
+            await backend.submitter().submit([message(headers={"filler": "x" * 1_000_000})])
+        with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as foreign:
+            foreign.execute("BEGIN")
+            foreign.execute("SELECT count(*) FROM task").fetchall()
+            await backend.ping()
+            await asyncio.sleep(1.3)
+            before = time.monotonic()
+            await backend.ping()
+            assert time.monotonic() - before < 1.0
+
+
+async def test_housekeeping_keeps_up(tmp_path):
+    async with opened(tmp_path / "a.db") as backend:
+        rows = [new_result(success(f"r{number}", ttl=0.0), ttl=0.0) for number in range(3000)]
+        await backend._hub.writer.call(PUT, rows)
+        backend._hub.store.keeper._upkeep_at = time.monotonic()
+        await backend.ping()
+        end = time.monotonic() + 5.0
+        while look(tmp_path / "a.db", "SELECT count(*) FROM result") != [(0,)]:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+
+
+# --- forks ---
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_two_threads_that_fork_at_once_leave_every_gate_open():
+    forks = ForkGate()
+    gates = [Gate(lambda: None) for _ in range(3)]
+    for gate in gates:
+        forks.add(gate)
+    with gates[2].lock, gates[1].lock, gates[0].lock:
+        threads = [threading.Thread(target=_fork_hooks, args=[forks], daemon=True) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join(3.0)
+    assert not any(thread.is_alive() or gate.lock.locked() for thread in threads for gate in gates)
+
+
+def _fork_hooks(forks: ForkGate) -> None:
+    forks._before()
+    time.sleep(0.05)
+    forks._parent()
+
+
+# --- odd texts, paging, signals ---
+
+
+async def test_forgetting_an_odd_id_leaves_others_alone(tmp_path):
+    async with opened(tmp_path / "a.db") as backend:
+        results = backend.results()
+        await results.put([success("a")])
+        await results.forget_many(["a\0c"])
+        assert [one.state.terminal for one in await results.get_many(["a", "a\0c"])] == [True, False]
+        (refused,) = await backend.submitter().submit([message(id="a\0b")])
+        assert isinstance(refused, EncodeError)
+
+
+async def test_odd_text_in_the_detail_does_not_keep_a_message_from_dying(tmp_path):
+    async with opened(tmp_path / "a.db") as backend:
+        await backend.submitter().submit([message()])
+        consumer = backend.consumer(["q"])
+        (delivery,) = (await consumer.receive(1, 1.0)).deliveries
+        rejected = Settlement(delivery, Verdict.REJECT, reason="malformed", detail="bad \ud800 text")
+        assert await consumer.settle([rejected]) == [Settled.CONFIRMED]
+        assert len(await backend.inspector().dead()) == 1
+
+
+async def test_paging_goes_on_behind_a_dead_letter_that_was_purged(tmp_path):
+    async with opened(tmp_path / "a.db") as backend:
+        await backend.submitter().submit([message() for _ in range(3)])
+        consumer = backend.consumer(["q"])
+        for delivery in (await consumer.receive(3, 1.0)).deliveries:
+            await consumer.settle([Settlement(delivery, Verdict.REJECT, reason="r")])
+            await asyncio.sleep(0.002)
+        inspector = backend.inspector()
+        letters = [letter.id for letter in await inspector.dead()]
+        await inspector.dead_purge([letters[1]])
+        assert [letter.id for letter in await inspector.dead(after=letters[1])] == [letters[2]]
+
+
+async def test_command_sent_between_two_reads_is_heard_once(tmp_path, monkeypatch):
+    async with opened(tmp_path / "a.db") as backend, opened(tmp_path / "a.db") as other:
+        heard = []
+        await backend.control().listen(heard.extend, worker="w")
+        real, sent = backend._control._newest, []
+
+        def late():
+            found = real()
+            if not sent:
+                sent.append(True)
+                with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as foreign:
+                    foreign.execute(
+                        "INSERT INTO signal(ns, kind, value, expires) SELECT ns, kind, ?, expires FROM signal",
+                        ['{"name": "late", "arguments": {}, "destination": null}'],
+                    )
+            return found
+
+        monkeypatch.setattr(backend._control, "_newest", late, raising=False)
+        await other.control().send(Command(name="early"))
+        await until(lambda: len(heard) >= 2)
+        await asyncio.sleep(0.7)
+        assert [one.name for one in heard] == ["early", "late"]
+
+
+async def test_repeated_cancel_does_not_shorten_a_tombstone(tmp_path):
+    async with opened(tmp_path / "a.db") as backend:
+        now = time.time()
+        for seconds in (100.0, 0.0):
+            await backend.control().cancel([Tombstone(kind="id", value="t", expires=now + seconds)])
+        heard = []
+        await backend.control().listen(heard.extend, worker="w")
+        assert [one.expires for one in heard] == [now + 100.0]
+
+
+async def test_failed_enrolment_still_looks_abroad(tmp_path, monkeypatch):
+    async with opened(tmp_path / "a.db") as backend, opened(tmp_path / "a.db") as other:
+
+        async def refused(_):
+            raise BrokerGone("for once")
+
+        monkeypatch.setattr(backend._hub, "enroll", refused)
+        pushed = pushes(backend)
+        backend.results().expect(["foreign"])
+        await asyncio.sleep(0.1)
+        await other.results().put([success("foreign")])
+        await until(lambda: "foreign" in pushed, 3.0)
