@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from random import getrandbits
 from typing import Any, Final
 
 from tranship.errors import (
@@ -306,7 +306,7 @@ def new_id() -> str:
     """
     millis, rest = divmod(time.time_ns(), 1_000_000)
     head = f"{millis:012x}"
-    # Seeded by the system, and anew in a forked child; an id is no secret.
-    tail = f"{getrandbits(64):016x}"
+    # Not the random module: who seeds it, as tests and training scripts do, would make twins of our ids.
+    tail = os.urandom(8).hex()
     # The fraction of the millisecond goes into rand_a (12 bits), so ids of one process rarely go backwards.
     return f"{head[:8]}-{head[8:]}-7{rest * 4096 // 1_000_000:03x}-{'89ab'[ord(tail[0]) & 3]}{tail[1:4]}-{tail[4:]}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from random import random as uniform
+from random import SystemRandom
 from typing import Any, Final, Literal, Self
 
 from tranship.checks import invalid, mapping, not_negative, one_of, positive, text, whole
@@ -27,6 +27,9 @@ __all__ = [
 
 Jitter = Literal["none", "full", "equal"]
 """``none``: the delay d itself; ``full``: anywhere in 0..d; ``equal``: anywhere in d/2..d."""
+
+uniform: Final = SystemRandom().random
+"""Without a state that an application may have seeded: workers that were seeded alike must not retry in step."""
 
 Random = Callable[[], float]
 """Returns a number in 0..1, as :func:`random.random` does."""

@@ -10,7 +10,7 @@ import concurrent.futures
 import queue
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from tranship.checks import not_negative, positive
 from tranship.client import CANCEL_TTL, Probe
@@ -18,7 +18,6 @@ from tranship.client.shared import (
     AnyTask,
     Arrivals,
     Budget,
-    ClientLink,
     Connector,
     as_call,
     as_calls,
@@ -33,13 +32,17 @@ from tranship.client.shared import (
 from tranship.connections import process_table
 from tranship.envelope import Receipt, TaskResult, TaskState
 from tranship.errors import ResultTimeout
-from tranship.ports import Capabilities
-from tranship.protocol import Message
-from tranship.registry import Registry
 from tranship.settings import Settings
-from tranship.submission import Answer
 from tranship.task import Task, TaskCall
-from tranship.waiting import Found
+
+if TYPE_CHECKING:
+    # Loaded when the first connection is made: a client that is only constructed costs little.
+    from tranship.client._link import ClientLink
+    from tranship.ports import Capabilities
+    from tranship.protocol import Message
+    from tranship.registry import Registry
+    from tranship.submission import Answer
+    from tranship.waiting import Found
 
 __all__ = ["Client", "TaskHandle"]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import random
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from tranship.envelope import Envelope, Priority
+from tranship.envelope import Envelope, Priority, new_id
 from tranship.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -598,3 +599,13 @@ class TestContext:
 
 def test_tasks_are_generic_at_run_time():
     assert Task[[int], str]
+
+
+def test_ids_do_not_depend_on_a_seeded_random_module():
+    """Two processes that both call ``random.seed(0)`` must not make the same ids."""
+    random.seed(0)
+    first = new_id()
+    random.seed(0)
+    state = random.getstate()
+    assert new_id()[19:] != first[19:]
+    assert random.getstate() == state

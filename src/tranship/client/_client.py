@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
 
 from tranship.checks import not_negative, positive
 from tranship.client._connector import Connector
 from tranship.client._gather import Arrivals, Budget, check_stored, wait_for_end
 from tranship.client._handle import AsyncTaskHandle
-from tranship.client._link import ClientLink
 from tranship.client._prepare import (
     AnyTask,
     as_call,
@@ -26,13 +25,17 @@ from tranship.client._probe import Probe, run_probe
 from tranship.connections import process_table
 from tranship.envelope import Receipt, TaskResult
 from tranship.errors import ResultTimeout
-from tranship.ports import Capabilities
-from tranship.protocol import Message
-from tranship.registry import Registry
 from tranship.settings import Settings
-from tranship.submission import Answer
 from tranship.task import Task, TaskCall
-from tranship.waiting import Found
+
+if TYPE_CHECKING:
+    # Loaded when the first connection is made: a client that is only constructed costs little.
+    from tranship.client._link import ClientLink
+    from tranship.ports import Capabilities
+    from tranship.protocol import Message
+    from tranship.registry import Registry
+    from tranship.submission import Answer
+    from tranship.waiting import Found
 
 __all__ = ["CANCEL_TTL", "AsyncClient"]
 

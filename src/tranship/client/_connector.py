@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tranship.client._link import ClientLink, LinkKey
 from tranship.connections import ConnectionTable, Lease, process_table
 from tranship.errors import ClosedError
-from tranship.registry import Registry
 from tranship.settings import Settings
+
+if TYPE_CHECKING:
+    # Loaded when the first connection is made: a client that is only constructed costs little.
+    from tranship.client._link import ClientLink
+    from tranship.registry import Registry
 
 __all__ = ["Connector", "say_default"]
 
@@ -28,7 +31,6 @@ class Connector:
     def __init__(self, settings: Settings, registry: Registry | None) -> None:
         self.settings = settings
         self.closed = False
-        self._key = LinkKey.of(settings)
         self._registry = registry
         self._table = process_table()
         self._leases: dict[asyncio.AbstractEventLoop | None, Lease[ClientLink]] = {}
@@ -100,12 +102,16 @@ class Connector:
             self._forget_closed_loops()
             lease = self._leases.get(loop)
             if lease is None:
-                table, key = self._table, self._key
-                say_default(table, self.settings)
-                registry = self._registry or default_registry(table)
-                lease = table.lease(key, lambda: ClientLink.open(key, registry, table), loop)
-                self._leases[loop] = lease
+                lease = self._leases[loop] = self._claim(loop)
             return lease
+
+    def _claim(self, loop: asyncio.AbstractEventLoop | None) -> Lease[ClientLink]:
+        from tranship.client._link import ClientLink, LinkKey
+
+        table, key = self._table, LinkKey.of(self.settings)
+        say_default(table, self.settings)
+        registry = self._registry or default_registry(table)
+        return table.lease(key, lambda: ClientLink.open(key, registry, table), loop)
 
     def _forget_parent(self) -> None:
         """A forked child leaves its parent's links alone; the lock may be held by a thread that is not here."""
@@ -143,6 +149,8 @@ def say_default(table: ConnectionTable, settings: Settings) -> None:
 
 def default_registry(table: ConnectionTable) -> Registry:
     """The registry of this process, built when it is first needed."""
+    from tranship.registry import Registry
+
     registry: Any = table.shared("tranship.registry", Registry)
     assert isinstance(registry, Registry)
     return registry

@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from tranship.client._link import ClientLink
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
 from tranship.errors import ClosedError, InvalidArgumentsError, ResultsDisabled, ResultTimeout, TranshipError
-from tranship.waiting import Found
+
+if TYPE_CHECKING:
+    # Loaded when the first connection is made: a client that is only constructed costs little.
+    from tranship.client._link import ClientLink
+    from tranship.waiting import Found
 
 __all__ = ["Arrivals", "Budget", "check_stored", "ended", "terminal", "unfinished", "wait_for_end", "wait_timeout"]
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tranship.client._link import ClientLink
 from tranship.envelope import Receipt
 from tranship.errors import BatchSubmitError, InvalidArgumentsError, TranshipError
-from tranship.protocol import Message
-from tranship.submission import Answer
 from tranship.task import Task, TaskCall, TaskContext, current_or_none, named
+
+if TYPE_CHECKING:
+    # Loaded when the first connection is made: a client that is only constructed costs little.
+    from tranship.client._link import ClientLink
+    from tranship.protocol import Message
+    from tranship.submission import Answer
 
 __all__ = ["AnyTask", "as_call", "as_calls", "batch_handles", "cancel_target", "ids_of", "prepare"]
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from tranship.client._link import ClientLink
 from tranship.client._prepare import prepare
 from tranship.envelope import PROBE_TASK, Receipt
 from tranship.errors import ResultTimeout, TranshipError
 from tranship.task import named
+
+if TYPE_CHECKING:
+    # Loaded when the first connection is made: a client that is only constructed costs little.
+    from tranship.client._link import ClientLink
 
 __all__ = ["Probe", "run_probe"]
 

@@ -2,7 +2,6 @@
 
 from tranship.client._connector import Connector
 from tranship.client._gather import Arrivals, Budget, check_stored, wait_for_end
-from tranship.client._link import ClientLink
 from tranship.client._prepare import AnyTask, as_call, as_calls, batch_handles, cancel_target, ids_of, prepare
 from tranship.client._probe import run_probe
 
@@ -10,7 +9,6 @@ __all__ = [
     "AnyTask",
     "Arrivals",
     "Budget",
-    "ClientLink",
     "Connector",
     "as_call",
     "as_calls",

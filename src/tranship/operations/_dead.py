@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from tranship.client.shared import ClientLink
+from tranship.client._link import ClientLink
 from tranship.envelope import DeadLetter, Envelope, TaskResult
 from tranship.errors import InvalidArgumentsError, MalformedMessage, TaskNotFound, TranshipError
 from tranship.ports import Inspector

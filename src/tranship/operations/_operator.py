@@ -9,7 +9,8 @@ from typing import Any, Self, TypeVar
 
 from tranship._portal import Portal
 from tranship.checks import positive, whole
-from tranship.client.shared import ClientLink, Connector
+from tranship.client._link import ClientLink
+from tranship.client.shared import Connector
 from tranship.connections import process_table
 from tranship.envelope import DeadLetter
 from tranship.operations import _dead

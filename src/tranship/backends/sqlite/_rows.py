@@ -44,8 +44,15 @@ def new_task(message: Message, *, dedup_window: float) -> NewTask:
     envelope = message.envelope
     if "\0" in envelope.id:
         raise EncodeError(f"the id {envelope.id!r} has a NUL in it; use Unicode text without", task_id=envelope.id)
-    for text in (envelope.id, envelope.queue, envelope.cancel_key, envelope.dedup_key, envelope.reply_to):
-        if text is not None and not text.isascii():
+    names = (
+        envelope.id,
+        envelope.queue,
+        envelope.cancel_key or "",
+        envelope.dedup_key or "",
+        envelope.reply_to or "",
+    )
+    if not "".join(names).isascii():
+        for text in names:
             _check_text(text, envelope.id)
     return NewTask(
         envelope.id,

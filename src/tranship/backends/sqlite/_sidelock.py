@@ -35,10 +35,16 @@ class SideLock:
         self._path = path
         self._patience = patience
         self._descriptor: int | None = None
+        # Not the module's own state, which is the application's to seed.
+        self._random = random.Random()
 
     def open(self) -> None:
         """Open the lock file, creating it if need be; it is never deleted."""
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free."""
+        return self._try()
 
     def acquire(self) -> None:
         """Take the lock.
@@ -55,7 +61,7 @@ class SideLock:
                 raise BrokerUnreachable(
                     f"another process has held {self._path} for {self._patience:g} s; is it stopped or hung?"
                 )
-            time.sleep(pause * random.uniform(0.5, 1.0))
+            time.sleep(pause * self._random.uniform(0.5, 1.0))
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def release(self) -> None:

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from tranship.backends.sqlite._connection import open_writer
@@ -44,7 +44,7 @@ _FULL: Final = 2
 
 
 class Store:
-    """Used by the writer's thread only."""
+    """Used by one thread at a time; the writer sees to that."""
 
     def __init__(self, location: Location, options: SqliteOptions) -> None:
         self.location = location
@@ -78,16 +78,33 @@ class Store:
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Do ``jobs`` in one transaction, each getting its value or its error, and ring who is to hear of it."""
-        rings: list[tuple[str, bytes]] = []
+        writes = any(job.kind.mode for job in jobs)
+        rings = self._attempt(jobs, self._alone if writes else nullcontext)
+        self._ring(rings)
+
+    def run_at_once(self, jobs: Sequence[Job]) -> bool:
+        """The same, unless another process is writing: then nothing is done, and False is returned."""
+        if self.connection is None or not self._sidelock.try_acquire():
+            return False
+        try:
+            rings = self._attempt(jobs, nullcontext)
+        finally:
+            self._sidelock.release()
+        self._ring(rings)
+        return True
+
+    def _attempt(
+        self, jobs: Sequence[Job], guard: Callable[[], AbstractContextManager[None]]
+    ) -> list[tuple[str, bytes]]:
         try:
             self.location.verify()
-            if any(job.kind.mode for job in jobs):
-                with self._alone():
-                    rings = self._guarded(jobs)
-            else:
-                rings = self._guarded(jobs)
+            with guard():
+                return self._guarded(jobs)
         except Exception as error:  # noqa: BLE001 - every caller hears it
             refuse(jobs, explain(error, self.path))
+            return []
+
+    def _ring(self, rings: list[tuple[str, bytes]]) -> None:
         if rings and self.ringer:
             try:
                 self.ringer.ring(rings)

@@ -50,6 +50,8 @@ class Writer:
         self._taken: list[Job] = []
         """Not answered yet."""
         self._stalled = False
+        self._turning = threading.Lock()
+        """Held by whoever uses the store: the thread, or a caller whose work is done at once."""
 
     async def start(self) -> None:
         """Open the database in the thread. Raises what that raises, as one of ours."""
@@ -76,6 +78,11 @@ class Writer:
         """
         if self._failure is not None:
             raise again(self._failure)
+        if kind.first and (job := self._at_once(kind, argument)):
+            if job.error is not None:
+                raise job.error
+            value: R = job.value
+            return value
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._queue.put(Job(kind, argument, weight, future, abandoned))
         try:
@@ -85,6 +92,18 @@ class Writer:
             if abandoned and future.done() and not future.cancelled() and future.exception() is None:
                 abandoned(future.result())
             raise
+
+    def _at_once(self, kind: Kind[A, R], argument: A) -> Job | None:
+        """Do it on the caller's thread, if nobody is or waits to be at the store: it need not wait for the disk, and
+        two hand-offs between threads cost more than the work. None: it is for the thread to do.
+        """
+        if self._stalled or not self._queue.empty() or not self._turning.acquire(blocking=False):
+            return None
+        try:
+            job = Job(kind, argument)
+            return job if self.store.run_at_once([job]) else None
+        finally:
+            self._turning.release()
 
     def post(self, kind: Kind[A, Any], argument: A) -> None:
         """Have ``kind`` done without waiting for it."""
@@ -127,7 +146,8 @@ class Writer:
             answer([start])
         finally:
             try:
-                self.store.close()
+                with self._turning:
+                    self.store.close()
             except Exception:
                 log.exception("closing %s failed", self.store.path)
             self._refuse_rest()
@@ -135,6 +155,10 @@ class Writer:
 
     def _turn(self) -> None:
         jobs = self._gather()
+        with self._turning:
+            self._work(jobs)
+
+    def _work(self, jobs: list[Job]) -> None:
         store, began = self.store, time.monotonic()
         if jobs:
             hurried = [job for job in jobs if job.kind.first]
