@@ -104,7 +104,10 @@ async def test_claim_of_a_cancelled_call_is_handed_back_uncounted(tmp_path):
             call = asyncio.create_task(consumer.receive(5, 5.0))
             for _ in range(rounds % 5):
                 await asyncio.sleep(0)
-            call.cancel()
+            if not call.cancel():
+                # Served at once: there was nothing left to cancel.
+                await consumer.release((await call).deliveries)
+                continue
             with pytest.raises(asyncio.CancelledError):
                 await call
         received = []
