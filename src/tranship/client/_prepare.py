@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tranship.envelope import Receipt
 from tranship.errors import BatchSubmitError, InvalidArgumentsError, TranshipError
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
     from tranship.submission import Answer
 
 __all__ = ["AnyTask", "as_call", "as_calls", "batch_handles", "cancel_target", "ids_of", "prepare"]
-
-MANY: Final = 500
-"""Tasks of a batch that is large."""
 
 AnyTask = Task[..., Any] | TaskCall[Any] | str
 
@@ -65,25 +60,7 @@ def prepare(link: ClientLink, calls: Sequence[TaskCall[Any]]) -> list[Message]:
         EncodeError, MessageTooLarge, InvalidOptionError.
     """
     now, parent, reply_to = time.time(), current_or_none(), link.reply_to
-    with _collector_resting(len(calls)):
-        return [_message(link, call, now, reply_to, parent) for call in calls]
-
-
-@contextmanager
-def _collector_resting(count: int) -> Iterator[None]:
-    """Keep the garbage collector still while many objects are made that all stay.
-
-    It would look through all of them again and again and find nothing: a quarter of the cost of a large
-    batch. Only while we compute, never while we wait.
-    """
-    if count < MANY or not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+    return [_message(link, call, now, reply_to, parent) for call in calls]
 
 
 def _message(
@@ -126,11 +103,10 @@ def batch_handles(
     errors: Mapping[int, TranshipError] = {
         index: answer for index, answer in enumerate(answers) if not isinstance(answer, Receipt)
     }
-    with _collector_resting(len(calls)):
-        handles = [
-            make(call.task, message, answer) if isinstance(answer, Receipt) else None
-            for call, message, answer in zip(calls, messages, answers, strict=True)
-        ]
+    handles = [
+        make(call.task, message, answer) if isinstance(answer, Receipt) else None
+        for call, message, answer in zip(calls, messages, answers, strict=True)
+    ]
     if not errors:
         return handles
     index, first = next(iter(errors.items()))
