@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tranship import codec
 from tranship.envelope import DeadLetter, Priority, Receipt, TaskState
 from tranship.errors import TranshipError
 from tranship.protocol import Message, RawMessage
@@ -81,13 +82,17 @@ class Capability(enum.StrEnum):
     DELIVERY_COUNT = "delivery-count"
     """The broker counts deliveries; property ``kind``: exact or at-least [delivery_count_increments]."""
     RETRY_SAFE = "retry-safe"
-    """The same message submitted again is recognised [submit_again_is_recognised]."""
+    """The same message submitted again is recognised [submit_again_is_recognised]; property ``among``: with
+    ``checked``, only if it was submitted with ``check_id`` the first time, too: such a backend finds out
+    by itself what became of a message whose answer was lost."""
     KEY_WINDOW = "key-window"
     """A dedup key is taken for a window; property ``window``: per-task or fixed [submit_dedup_window]."""
     RESULTS = "results"
-    """Results are stored and any process can read them [result_set_get]."""
+    """Results are stored and any process can read them [result_set_get]; property ``content_type``: how the
+    documents are to be written, JSON unless given."""
     RESULT_PUSH = "result-push"
-    """Results come to who expects them, without polling [result_wait_pushed]."""
+    """Results come to who expects them, without polling [result_wait_pushed]; property ``with_submit``: expecting
+    the ids of a submit just before it costs no round trip, and misses nothing."""
     RESULT_TTL = "result-ttl"
     """Results expire; property ``ttl``: per-result or per-store [result_ttl_expires]."""
     KNOWS_IDS = "knows-ids"
@@ -142,6 +147,11 @@ class Capabilities(Mapping[Capability, Support]):
     def has(self, capability: Capability) -> bool:
         """Whether the capability is there, natively or emulated."""
         return self._supports[capability].level is not Level.NONE
+
+    @property
+    def result_type(self) -> str:
+        """The content type that documents for this result store are written in."""
+        return str(self._supports[Capability.RESULTS].properties.get("content_type", codec.JSON))
 
 
 # --- what comes in and goes out -------------------------------------------------------------------
@@ -242,6 +252,8 @@ class Tombstone:
     """``"id"`` or ``"key"``."""
     value: str
     expires: float
+    running: bool = True
+    """Whether a task that runs already is stopped, too; Celery's plain revoke is about queued ones only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

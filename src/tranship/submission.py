@@ -14,7 +14,7 @@ import concurrent.futures
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from tranship.envelope import Receipt
@@ -103,15 +103,23 @@ class Submission:
         loop: the loop it lives on.
         timeout: seconds until a submit that the broker did not take is given up.
         retry_safe: whether the backend recognises a message that it has already (RETRY_SAFE).
+        announce: called with messages right before they are handed to the submitter.
     """
 
     def __init__(
-        self, submitter: Submitter, *, loop: asyncio.AbstractEventLoop, timeout: float, retry_safe: bool
+        self,
+        submitter: Submitter,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        timeout: float,
+        retry_safe: bool,
+        announce: Callable[[Sequence[Message]], None] | None = None,
     ) -> None:
         self._submitter = submitter
         self._loop = loop
         self._timeout = timeout
         self._retry_safe = retry_safe
+        self._announce = announce
         self._limit = submitter.max_message_size
         # Appended by any thread; everything else below is touched on the loop only.
         self._jobs: collections.deque[_Job] = collections.deque()
@@ -238,6 +246,8 @@ class Submission:
 
     async def _call(self, messages: Sequence[Message]) -> Sequence[Answer]:
         try:
+            if self._announce is not None:
+                self._announce(messages)
             return _paired(await self._submitter.submit(messages), messages)
         except TranshipError as error:
             return [error] * len(messages)

@@ -26,6 +26,7 @@ from tranship.client.shared import (
     check_stored,
     ids_of,
     prepare,
+    prepare_one,
     run_probe,
     wait_for_end,
 )
@@ -240,7 +241,7 @@ class Client:
         """
         link = self._link()
         call = as_call(task, args, kwargs)
-        (message,) = prepare(link, [call])
+        message = prepare_one(link, call)
         (answer,) = self._submit(link, [message])
         return self._handle(call.task, message, answer)
 

@@ -4,6 +4,9 @@ A waiter is a *sink*, a function that gets a task's id and its result, once. Exp
 was stored before is found by the read, one that is stored later is pushed. After a lost connection everything
 that is still waited for is read again. A transient error of the store is retried for as long as somebody waits
 (conformance: ``result_transient_error_retried``).
+
+Where a store can expect results with the submit itself (RESULT_PUSH, ``with_submit``), those of single submits are
+anticipated: who waits for one then needs no read, and finds it here if it was faster.
 """
 
 from __future__ import annotations
@@ -32,6 +35,62 @@ FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
 FIRST_POLL: Final = 0.01
 LONGEST_POLL: Final = 0.5
+ANTICIPATED: Final = 10_000
+"""How many results that nobody waits for yet are expected at once; older ones are read when they are asked for."""
+KEPT: Final = 1_000
+"""How many results are kept that came before anybody waited for them, if they are :data:`SMALL`."""
+SMALL: Final = 16_384
+"""Bytes."""
+
+
+class Anticipation:
+    """Results that may be waited for soon: which are expected, and which have come already. Both are bounded.
+
+    Args:
+        store: the driver's.
+    """
+
+    def __init__(self, store: ResultStore) -> None:
+        self._store = store
+        self._expected: dict[str, None] = {}
+        self._come: dict[str, StoredResult] = {}
+
+    def expect(self, ids: Sequence[str]) -> None:
+        """Expect ``ids``, which have not been submitted yet."""
+        self._store.expect(ids)
+        self._expected.update(dict.fromkeys(ids))
+        excess = len(self._expected) - ANTICIPATED
+        if excess > 0:
+            self._drop(list(islice(self._expected, excess)))
+
+    def take(self, task_id: str) -> StoredResult | bool:
+        """Somebody waits: return the result if it has come; else whether the id is expected already."""
+        come = self._come.pop(task_id, None)
+        return come or self._expected.pop(task_id, self) is None
+
+    def came(self, result: StoredResult) -> None:
+        """Keep a pushed result that nobody waits for yet."""
+        if self._expected.pop(result.id, self) is None:
+            self._store.unexpect([result.id])
+            if len(result.document) <= SMALL:
+                self._come[result.id] = result
+                if len(self._come) > KEPT:
+                    del self._come[next(iter(self._come))]
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """The stored results of ``ids`` are gone."""
+        for task_id in ids:
+            self._come.pop(task_id, None)
+
+    def clear(self) -> None:
+        """Expect nothing any more: what was pushed while the connection was lost is not known."""
+        self._drop(list(self._expected))
+
+    def _drop(self, ids: Sequence[str]) -> None:
+        for task_id in ids:
+            del self._expected[task_id]
+        if ids:
+            self._store.unexpect(ids)
 
 
 class Waiting:
@@ -53,6 +112,7 @@ class Waiting:
         self._unread: dict[str, None] = {}
         self._reader: asyncio.Task[None] | None = None
         self._closed = False
+        self._early = Anticipation(store)
         if push:
             store.attach(self._pushed)
 
@@ -60,8 +120,17 @@ class Waiting:
         """How many ids are waited for."""
         return len(self._sinks)
 
+    def anticipate(self, ids: Sequence[str]) -> None:
+        """Expect ``ids``, which are submitted right after this call: only where the store can (``with_submit``)."""
+        if not self._closed:
+            self._early.expect(ids)
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """The stored results of ``ids`` have been deleted."""
+        self._early.forget(ids)
+
     def watch(self, ids: Iterable[str], sink: Sink) -> None:
-        """Hand the outcome of each of ``ids`` to ``sink``, once, on this loop; it may come before the next tick."""
+        """Hand the outcome of each of ``ids`` to ``sink``, once, on this loop; it may come before this returns."""
         if self._closed:
             for task_id in ids:
                 sink(task_id, _closed_error(task_id))
@@ -69,11 +138,15 @@ class Waiting:
         fresh = []
         for task_id in ids:
             sinks = self._sinks.get(task_id)
-            if sinks is None:
-                self._sinks[task_id] = [sink]
-                fresh.append(task_id)
-            else:
+            if sinks is not None:
                 sinks.append(sink)
+                continue
+            self._sinks[task_id] = [sink]
+            early = self._early.take(task_id)
+            if early is False:
+                fresh.append(task_id)
+            elif early is not True:
+                self._deliver(task_id, self._outcome(early))
         if self._push and fresh:
             self._store.expect(fresh)
         self._read(fresh)
@@ -126,6 +199,7 @@ class Waiting:
 
     def restored(self) -> None:
         """The connection is back: what was pushed meanwhile is lost, so read everything again."""
+        self._early.clear()
         self._read(self._sinks)
 
     async def aclose(self) -> None:
@@ -192,8 +266,11 @@ class Waiting:
 
     def _pushed(self, results: Sequence[StoredResult]) -> None:
         for one in results:
-            if one.id in self._sinks and one.state.terminal:
-                self._deliver(one.id, self._outcome(one))
+            if one.state.terminal:
+                if one.id in self._sinks:
+                    self._deliver(one.id, self._outcome(one))
+                else:
+                    self._early.came(one)
 
     def _deliver(self, task_id: str, found: Found) -> None:
         self._unread.pop(task_id, None)

@@ -180,3 +180,63 @@ async def test_states_come_in_the_order_of_the_ids():
         await hub.store.put([result(str(number), number) for number in range(0, 1200, 2)])
         states = await hub.waiting.states([str(number) for number in range(1200)])
         assert [one.value for one in states] == [number if number % 2 == 0 else None for number in range(1200)]
+
+
+async def test_what_came_before_anybody_waited_needs_no_read():
+    async with Hub() as hub:
+        hub.waiting.anticipate(["a"])
+        await hub.store.put([result("a", 7)])
+        await until(lambda: hub.waiting._early._come)
+        assert (await hub.waiting.wait("a")).value == 7
+        assert hub.faults.calls["get_many"] == 0
+
+
+async def test_who_waits_for_what_is_expected_already_does_not_read():
+    async with Hub() as hub:
+        hub.waiting.anticipate(["a"])
+        waiting = asyncio.ensure_future(hub.waiting.wait("a"))
+        await asyncio.sleep(0)
+        await hub.store.put([result("a", 7)])
+        assert (await waiting).value == 7
+        assert hub.faults.calls["get_many"] == 0
+        # The second time it is not kept any more.
+        assert (await hub.waiting.wait("a")).value == 7
+        assert hub.faults.calls["get_many"] == 1
+
+
+async def test_after_a_lost_connection_what_was_expected_is_read():
+    async with Hub() as hub:
+        hub.waiting.anticipate(["a", "b"])
+        waiting = asyncio.ensure_future(hub.waiting.wait("a"))
+        await asyncio.sleep(0)
+        hub.store.unexpect(["a", "b"])  # as if the push were lost
+        await hub.store.put([result("a", 1), result("b", 2)])
+        hub.waiting.restored()
+        assert (await waiting).value == 1
+        assert (await hub.waiting.wait("b")).value == 2
+
+
+async def test_a_forgotten_result_is_not_found_among_those_that_came_early():
+    async with Hub() as hub:
+        hub.waiting.anticipate(["a"])
+        await hub.store.put([result("a", 7)])
+        await until(lambda: hub.waiting._early._come)
+        await hub.store.forget_many(["a"])
+        hub.waiting.forget(["a"])
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(hub.waiting.wait("a"), 0.1)
+
+
+async def test_results_nobody_asks_for_are_bounded(monkeypatch):
+    monkeypatch.setattr("tranship.waiting.ANTICIPATED", 3)
+    monkeypatch.setattr("tranship.waiting.KEPT", 2)
+    async with Hub() as hub:
+        ids = [str(number) for number in range(5)]
+        for task_id in ids:
+            hub.waiting.anticipate([task_id])
+        assert list(hub.waiting._early._expected) == ["2", "3", "4"]
+        await hub.store.put([result(task_id, int(task_id)) for task_id in ids])
+        await until(lambda: not hub.waiting._early._expected)
+        assert list(hub.waiting._early._come) == ["3", "4"]
+        waits = await asyncio.gather(*[hub.waiting.wait(task_id) for task_id in ids])
+        assert [one.value for one in waits] == [0, 1, 2, 3, 4]

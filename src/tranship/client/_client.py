@@ -20,6 +20,7 @@ from tranship.client._prepare import (
     cancel_target,
     ids_of,
     prepare,
+    prepare_one,
 )
 from tranship.client._probe import Probe, run_probe
 from tranship.connections import process_table
@@ -141,7 +142,7 @@ class AsyncClient:
         """
         link = self._connector.opened(asyncio.get_running_loop()) or await self._connector.link()
         call = as_call(task, args, kwargs)
-        (message,) = prepare(link, [call])
+        message = prepare_one(link, call)
         (answer,) = await self._submit(link, [message])
         return self._handle(call.task, message, answer)
 

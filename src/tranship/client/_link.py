@@ -55,14 +55,17 @@ class ClientLink:
         self.loop = asyncio.get_running_loop()
         self.reply_to = (result_backend or backend).address
         self.encoder = Encoder()
+        self._result_backend = result_backend
+        self._store, self._waiting = self._open_results(result_backend or backend)
+        push = backend.capabilities[Capability.RESULT_PUSH].properties
         self.submission = Submission(
             backend.submitter(),
             loop=self.loop,
             timeout=submit_timeout,
             retry_safe=backend.capabilities.has(Capability.RETRY_SAFE),
+            # A store of its own is another connection: it might expect too late.
+            announce=self._anticipate if result_backend is None and push.get("with_submit") else None,
         )
-        self._result_backend = result_backend
-        self._store, self._waiting = self._open_results(result_backend or backend)
         self._control: ControlChannel | None = (
             backend.control() if backend.capabilities.has(Capability.CONTROL) else None
         )
@@ -106,6 +109,12 @@ class ClientLink:
         backend.on_event(on_event)
         return store, waiting
 
+    def _anticipate(self, messages: Sequence[Message]) -> None:
+        """Expect the results of tasks that cannot have one yet."""
+        ids = [one.envelope.id for one in messages if one.awaited and _is_fresh(one)]
+        if ids and self._waiting is not None:
+            self._waiting.anticipate(ids)
+
     def encode(self, envelope: Envelope) -> Message:
         """Turn ``envelope`` into bytes and check their size; any thread.
 
@@ -132,9 +141,10 @@ class ClientLink:
 
     async def forget(self, ids: Sequence[str]) -> None:
         """Delete the results of ``ids``."""
-        self.waiting  # noqa: B018 - raises when there is no store
+        waiting = self.waiting
         assert self._store is not None
         await self._store.forget_many(ids)
+        waiting.forget(ids)
 
     async def replay(self, ids: Sequence[str]) -> Sequence[str]:
         """Queue dead letters again; their old results make room for new ones, wherever results are kept."""
@@ -156,7 +166,8 @@ class ClientLink:
         report = await self._control.cancel([Tombstone(kind=kind, value=value, expires=expires) for value in values])
         if self._result_backend is not None and self._store is not None and report.removed:
             # The broker has answered in its own store; those who wait look in another one.
-            await self._store.put([_cancelled(task_id) for task_id in report.removed])
+            content_type = self._result_backend.capabilities.result_type
+            await self._store.put([_cancelled(task_id, content_type) for task_id in report.removed])
         return report
 
     async def ping(self) -> float:
@@ -175,12 +186,26 @@ class ClientLink:
             await _close_all([self.backend, self._result_backend])
 
 
-def _cancelled(task_id: str) -> StoredResult:
+def _is_fresh(message: Message) -> bool:
+    """Whether it is sent for the first time, under an id that is new, to be run at once and its result kept."""
+    envelope = message.envelope
+    return (
+        not message.check_id
+        and not message.tries
+        and envelope.store_result
+        and envelope.dedup_key is None
+        and envelope.not_before is None
+    )
+
+
+def _cancelled(task_id: str, content_type: str) -> StoredResult:
     error = ErrorInfo(
         type="tranship.errors.TaskCancelled", message=f"task {task_id} was cancelled", code="TASK_CANCELLED"
     )
     result = TaskResult(id=task_id, state=TaskState.CANCELLED, error=error, finished_at=time.time())
-    return StoredResult(id=task_id, state=TaskState.CANCELLED, document=encode_result(result))
+    return StoredResult(
+        id=task_id, state=TaskState.CANCELLED, document=encode_result(result, content_type=content_type)
+    )
 
 
 async def _close_all(backends: Sequence[Any]) -> None:

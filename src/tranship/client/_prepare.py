@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tranship.protocol import Message
     from tranship.submission import Answer
 
-__all__ = ["AnyTask", "as_call", "as_calls", "batch_handles", "cancel_target", "ids_of", "prepare"]
+__all__ = ["AnyTask", "as_call", "as_calls", "batch_handles", "cancel_target", "ids_of", "prepare", "prepare_one"]
 
 AnyTask = Task[..., Any] | TaskCall[Any] | str
 
@@ -61,6 +61,13 @@ def prepare(link: ClientLink, calls: Sequence[TaskCall[Any]]) -> list[Message]:
     """
     now, parent, reply_to = time.time(), current_or_none(), link.reply_to
     return [_message(link, call, now, reply_to, parent) for call in calls]
+
+
+def prepare_one(link: ClientLink, call: TaskCall[Any]) -> Message:
+    """The same for a single task, whose result is likely to be waited for."""
+    (message,) = prepare(link, [call])
+    message.awaited = True
+    return message
 
 
 def _message(

@@ -23,6 +23,8 @@ class Message:
     content_encoding: str
     check_id: bool = False
     """It may have been submitted before: a backend with RETRY_SAFE looks for its id first."""
+    awaited: bool = False
+    """Somebody is likely to wait for its result soon: worth expecting it with the submit."""
     tries: int = 0
     """How many times it has been handed to a backend."""
 

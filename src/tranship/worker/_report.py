@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import Final
 
+from tranship import codec
 from tranship.envelope import Envelope, ErrorInfo, Outcome, TaskResult, TaskState
 from tranship.errors import MessageTooLarge, SubmitError
 from tranship.ports import Settlement, StoredResult, Verdict
@@ -30,10 +31,12 @@ class Reporter:
     Args:
         worker: this worker's name, kept with each result.
         max_size: the largest result document, in bytes.
+        content_type: what result documents are written in.
     """
 
-    def __init__(self, *, worker: str, max_size: int) -> None:
+    def __init__(self, *, worker: str, max_size: int, content_type: str = codec.JSON) -> None:
         self._worker = worker
+        self._content_type = content_type
         self._max_size = max_size
         self._encoder = Encoder()
 
@@ -92,7 +95,7 @@ class Reporter:
         return StoredResult(
             id=task_id,
             state=state,
-            document=encode_result(result),
+            document=encode_result(result, content_type=self._content_type),
             reply_to=reply_to if isinstance(reply_to, str) else None,
         )
 
@@ -107,7 +110,7 @@ class Reporter:
             finished_at=time.time(),
             worker=self._worker,
         )
-        document = encode_result(result)
+        document = encode_result(result, content_type=self._content_type)
         if len(document) > self._max_size:
             raise MessageTooLarge(
                 f"the result of task {envelope.task!r} is {len(document):,} bytes, the limit is {self._max_size:,}; "

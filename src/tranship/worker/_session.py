@@ -90,7 +90,11 @@ class Session:
         )
         self._pipeline = Pipeline(tasks, self._cancels, self._threads, max_deliveries=settings.max_deliveries)
         stores = [backend] if result_backend is None else [backend, result_backend]
-        self._reporter = Reporter(worker=name, max_size=min(one.submitter().max_message_size for one in stores))
+        self._reporter = Reporter(
+            worker=name,
+            max_size=min(one.submitter().max_message_size for one in stores),
+            content_type=stores[-1].capabilities.result_type,
+        )
         self.intake = Intake(
             lambda: backend.consumer(queues),
             free=self._room,
@@ -253,7 +257,7 @@ class Session:
     # Around it.
 
     def _cancelled(self, tombstone: Tombstone) -> None:
-        for run in self._runs:
+        for run in self._runs if tombstone.running else ():
             if run.envelope is not None and hits(tombstone, run.envelope):
                 run.stop(Stop.CANCELLED)
 
