@@ -14,14 +14,17 @@ nox.options.reuse_venv = "yes"
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
-TYPED = ["src", "noxfile.py", *sorted(str(path) for path in Path("plugins").glob("*/src"))]
-BARE = {"PYTHONPATH": "src"}
+PLUGINS = sorted(str(path.parent) for path in Path("plugins").glob("*/pyproject.toml"))
+SOURCES = ["src", *(f"{plugin}/src" for plugin in PLUGINS)]
+TYPED = [*SOURCES, "noxfile.py"]
+BARE = {"PYTHONPATH": os.pathsep.join(SOURCES)}
 
 
 def install_groups(session: nox.Session, *groups: str, project: bool = True) -> None:
-    """Install dependency groups and, where wanted, tranship itself from its sources."""
+    """Install dependency groups and, where wanted, tranship itself and its plugins from their sources."""
     requirements = nox.project.dependency_groups(PYPROJECT, *groups) if groups else ()
-    session.install(*(["-e", "."] if project else []), *requirements)
+    sources = [part for path in (".", *PLUGINS) for part in ("-e", path)] if project else []
+    session.install(*sources, *requirements)
 
 
 @nox.session
@@ -93,17 +96,18 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=False)
 def package(session: nox.Session) -> None:
-    """Build the distributions, install the wheel alone and look at what a user gets."""
+    """Build the distributions, install the wheels alone and look at what a user gets."""
     work = Path(session.create_tmp()).resolve()
     built, clean = work / "dist", work / "clean"
     programs = clean / ("Scripts" if os.name == "nt" else "bin")
     python = str(programs / "python")
     shutil.rmtree(built, ignore_errors=True)
     install_groups(session, "package", project=False)
-    session.run("python", "-m", "build", "--outdir", str(built), silent=True)  # an sdist, and the wheel from it
-    (wheel,) = built.glob("*.whl")
+    for path in (".", *PLUGINS):
+        session.run("python", "-m", "build", "--outdir", str(built), path, silent=True)  # sdist, and wheel from it
+    wheels = sorted(str(wheel) for wheel in built.glob("*.whl"))
     session.run("python", "-m", "venv", "--clear", str(clean))
-    session.run(python, "-m", "pip", "install", "--quiet", str(wheel), external=True)
+    session.run(python, "-m", "pip", "install", "--quiet", *wheels, external=True)
     session.run(python, "-m", "pip", "check", external=True)
     # From elsewhere, so that the sources cannot stand in for what the wheel lacks.
     with session.chdir(clean):

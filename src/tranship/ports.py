@@ -22,7 +22,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from tranship import codec
 from tranship.envelope import DeadLetter, Priority, Receipt, TaskState
@@ -43,6 +43,7 @@ __all__ = [
     "Heartbeat",
     "Inspector",
     "Level",
+    "PromptSubmitter",
     "QueueInfo",
     "Received",
     "ResultStore",
@@ -253,7 +254,7 @@ class Tombstone:
     value: str
     expires: float
     running: bool = True
-    """Whether a task that runs already is stopped, too; Celery's plain revoke is about queued ones only."""
+    """Whether a task that runs already is stopped, too. Only a feed brings False: for Celery's plain revoke."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,6 +348,18 @@ class Submitter(Protocol):
             was lost) or :class:`BrokerUnreachable` (definitely not stored); one bad item does not harm its
             neighbours [submit_batch_partial_failure]. Raises only what concerns the whole backend.
         Closed: ClosedError [submit_after_close].
+        """
+
+
+@runtime_checkable
+class PromptSubmitter(Submitter, Protocol):
+    """A submitter whose answers come through callbacks anyhow: the core then spends no task on a round trip."""
+
+    def post(self, messages: Sequence[Message], answered: Callable[[Sequence[Receipt | TranshipError]], None]) -> None:
+        """Do what :meth:`submit` does, and call ``answered`` with the answers: once, later (not from inside this
+        call) and on the backend's loop.
+
+        Concurrency, Bound, Retry, Errors: as :meth:`submit`; nothing is raised, ClosedError is an answer, too.
         """
 
 
@@ -529,7 +542,8 @@ class Inspector(Protocol):
 
     async def dead_replay(self, ids: Sequence[str]) -> Sequence[str]:
         """Queue dead letters again, their terminal result forgotten and their delivery count 0, in one step
-        each; return the ids that were found [dead_list_show_replay_purge].
+        each; return the ids that were found [dead_list_show_replay_purge]. Raises MalformedMessage, once every
+        other one is queued, for those that the broker's other users could not bear in a queue.
         """
 
     async def dead_purge(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> int:
@@ -554,6 +568,12 @@ class Backend(Protocol):
     @property
     def address(self) -> str | None:
         """What goes into ``Envelope.reply_to`` so that results find their way here; None: not needed."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What is set at the server in a way that loses or delays work, each with its cure; known once
+        :meth:`open` has returned. ``tranship doctor`` shows them.
+        """
 
     @property
     def native(self) -> Any:

@@ -299,7 +299,7 @@ async def test_everything_queued_behind_an_outage_times_out_together():
         async def unreachable(messages):
             return [BrokerUnreachable("down") for _ in messages]
 
-        link.submission._submitter.submit = unreachable
+        link.submission._hand_over._submitter.submit = unreachable
         begun = loop.time()
         with pytest.raises(BatchSubmitError) as caught:
             await client.submit_many(nothing.call() for _ in range(20_000))

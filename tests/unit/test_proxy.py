@@ -200,6 +200,18 @@ def test_the_target_does_not_hear_of_a_client_that_left_in_the_blackhole(
     assert eventually(lambda: server.client_count() == before)
 
 
+def test_a_mute_proxy_lets_requests_pass_and_loses_the_answers() -> None:
+    with target_behind_proxy() as (proxy, link, served):
+        proxy.mute()
+        link.sendall(b"a")
+        assert served.recv(1) == b"a"
+        served.sendall(b"swallowed")
+        assert is_silent(link)
+        proxy.mute(False)
+        with pytest.raises(ConnectionResetError):
+            link.recv(1)
+
+
 def test_refused_connections_are_refused_by_the_kernel_and_open_ones_go_on(
     proxy: FaultProxy, link: socket.socket
 ) -> None:

@@ -314,6 +314,17 @@ def test_a_container_is_used_where_docker_answers(tmp_path: Path, transport: str
         assert found(recipe, {**NOTHING, "DOCKER_HOST": f"{transport}://{host}"}) is container
 
 
+def test_a_container_that_cannot_be_made_is_a_reason(tmp_path: Path) -> None:
+    def container() -> Service:
+        raise ServiceNotFound("a container needs what is not there")
+
+    recipe = make_echo_recipe(binaries=["echo-server"], container=container)
+    with socketserver.UnixStreamServer(str(tmp_path / "d.sock"), Docker) as daemon:
+        threading.Thread(target=daemon.handle_request).start()
+        with pytest.raises(ServiceNotFound, match="a container needs what is not there; no system package"):
+            found(recipe, {**NOTHING, "DOCKER_HOST": f"unix://{tmp_path / 'd.sock'}"})
+
+
 @pytest.fixture
 def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine that is Debian, where we are root, and whose apt-get is a script that writes down its calls."""
@@ -371,7 +382,7 @@ def test_required_names_are_read_from_the_environment() -> None:
     assert finder.required == {"redis", "nats"}
 
 
-def test_embedded_brokers_may_be_required_and_misspelt_ones_may_not() -> None:
-    ServiceFinder(environ={"TRANSHIP_TEST_REQUIRE": "memory,sqlite"}).check_required()
-    with pytest.raises(ConfigurationError, match=r"names sqllite, which .* known are memory, sqlite"):
+def test_known_brokers_may_be_required_and_misspelt_ones_may_not() -> None:
+    ServiceFinder(environ={"TRANSHIP_TEST_REQUIRE": "memory,sqlite,redis"}).check_required()
+    with pytest.raises(ConfigurationError, match=r"names sqllite, which .* known are memory, redis, sqlite"):
         ServiceFinder(environ={"TRANSHIP_TEST_REQUIRE": "sqllite"}).check_required()

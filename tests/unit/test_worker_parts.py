@@ -156,6 +156,13 @@ class TestCancels:
         time.sleep(0.06)
         assert not cancels.covers(Envelope(id="d", task="t", cancel_key="short"))
 
+    def test_a_cancel_of_queued_tasks_only_is_not_announced(self):
+        told = []
+        cancels = Cancels(told.append)
+        cancels.heard([Tombstone(kind="id", value="a", expires=time.time() + 60, running=False)])
+        assert not told
+        assert cancels.covers(Envelope(id="a", task="t"))
+
     def test_what_has_expired_is_swept(self):
         cancels = Cancels(lambda _: None)
         for number in range(3000):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tranship.connections import ConnectionTable, Lease, process_table
+from tranship._defaults import default_registry, say_default
+from tranship.connections import Lease, process_table
 from tranship.errors import ClosedError
 from tranship.settings import Settings
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tranship.client._link import ClientLink
     from tranship.registry import Registry
 
-__all__ = ["Connector", "say_default"]
+__all__ = ["Connector"]
 
 log = logging.getLogger("tranship.client")
 
@@ -126,31 +127,3 @@ class Connector:
             log.warning("an event loop was closed while a client was open on it; close the client first")
             del self._leases[loop]
             self._links.pop(loop, None)
-
-
-def say_default(table: ConnectionTable, settings: Settings) -> None:
-    """Log, once in a process, which file is used when no broker is configured."""
-    if settings.origin("broker_url") != "default":
-        return
-
-    def say() -> bool:
-        log.info("no broker is configured: using the embedded one at %s", settings.broker_url)
-        if settings.production:
-            signs = ", ".join(settings.production)
-            log.warning(
-                "this looks like production (%s), but no broker is configured: tasks stay on this host; "
-                "set TRANSHIP_BROKER_URL",
-                signs,
-            )
-        return True
-
-    table.shared(("tranship.default", settings.broker_url), say)
-
-
-def default_registry(table: ConnectionTable) -> Registry:
-    """The registry of this process, built when it is first needed."""
-    from tranship.registry import Registry
-
-    registry: Any = table.shared("tranship.registry", Registry)
-    assert isinstance(registry, Registry)
-    return registry

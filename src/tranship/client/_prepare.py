@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tranship.envelope import Receipt
+from tranship.envelope import Receipt, new_ids
 from tranship.errors import BatchSubmitError, InvalidArgumentsError, TranshipError
 from tranship.task import Task, TaskCall, TaskContext, current_or_none, named
 
@@ -60,7 +60,10 @@ def prepare(link: ClientLink, calls: Sequence[TaskCall[Any]]) -> list[Message]:
         EncodeError, MessageTooLarge, InvalidOptionError.
     """
     now, parent, reply_to = time.time(), current_or_none(), link.reply_to
-    return [_message(link, call, now, reply_to, parent) for call in calls]
+    return [
+        _message(link, call, fresh_id, now, reply_to, parent=parent)
+        for call, fresh_id in zip(calls, new_ids(len(calls)), strict=True)
+    ]
 
 
 def prepare_one(link: ClientLink, call: TaskCall[Any]) -> Message:
@@ -71,12 +74,19 @@ def prepare_one(link: ClientLink, call: TaskCall[Any]) -> Message:
 
 
 def _message(
-    link: ClientLink, call: TaskCall[Any], now: float, reply_to: str | None, parent: TaskContext | None
+    link: ClientLink,
+    call: TaskCall[Any],
+    fresh_id: str,
+    now: float,
+    reply_to: str | None,
+    *,
+    parent: TaskContext | None,
 ) -> Message:
     if not isinstance(call, TaskCall):
         raise InvalidArgumentsError(f"cannot submit {call!r}; expected a call made by task.call(...)")
     task = call.task
-    message = link.encode(task.envelope(call.args, call.kwargs, now=now, reply_to=reply_to, parent=parent))
+    envelope = task.envelope(call.args, call.kwargs, now=now, reply_to=reply_to, parent=parent, fresh_id=fresh_id)
+    message = link.encode(envelope)
     # An id of the caller's own may be in use already; ours are fresh.
     message.check_id = task.options_set.task_id is not None
     return message

@@ -47,14 +47,24 @@ async def show(link: ClientLink, letter_id: str) -> DeadLetterReport:
 
 
 async def replay(link: ClientLink, ids: Sequence[str] | None, queue: str | None) -> list[str]:
-    """Queue dead letters again, by id, of a queue, or all; return the ids that were found."""
+    """Queue dead letters again, by id, of a queue, or all; return the ids that were found.
+
+    Raises:
+        MalformedMessage: a letter that cannot be queued again; every other one has been.
+    """
     check_selection(ids, queue)
     inspector = link.backend.inspector()
     # Listed before the first is replayed: one that dies again at once must not be replayed for ever.
     chosen = [letter.id async for letter in _pages(inspector, queue)] if ids is None else list(ids)
     found: list[str] = []
+    refused: MalformedMessage | None = None
     for batch in _batches(chosen):
-        found.extend(await link.replay(batch))
+        try:
+            found.extend(await link.replay(batch))
+        except MalformedMessage as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
     return found
 
 

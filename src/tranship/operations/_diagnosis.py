@@ -53,6 +53,8 @@ class Reach:
     """The median of a few pings."""
     capabilities: Capabilities | None = None
     """Known once connected."""
+    warnings: Sequence[str] = ()
+    """What the backend says of the server's settings."""
     error: TranshipError | None = None
     """What stopped us."""
 

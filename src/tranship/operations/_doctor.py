@@ -79,6 +79,7 @@ async def _connect(backend: Backend, reach: Reach, timeout: float) -> Reach:
     connected = time.perf_counter() - begun
     # Only an opened backend knows what its server can do, and a URL may be more exact than the one given.
     reach = replace(reach, url=backend.url, connect_seconds=connected, capabilities=backend.capabilities)
+    reach = replace(reach, warnings=backend.warnings)
     return replace(reach, ping_seconds=await _bounded(_pings(backend), timeout, "pinging"))
 
 

@@ -23,6 +23,7 @@ def judge(diagnosis: Diagnosis, settings: Settings, environ: Mapping[str, str], 
     """Return what there is to say, worst first."""
     found = [
         *_connections(diagnosis),
+        *_servers(diagnosis),
         *_default_broker(settings, environ),
         *_plugins(diagnosis),
         *_capabilities(diagnosis),
@@ -44,6 +45,12 @@ def _connections(diagnosis: Diagnosis) -> Iterator[Finding]:
         elif isinstance(reach.error, PluginError | UnknownSchemeError):
             hint = "see `tranship plugins`"
         yield Finding(severity=Severity.ERROR, about="connection", message=f"{reach.role}: {reach.error}", hint=hint)
+
+
+def _servers(diagnosis: Diagnosis) -> Iterator[Finding]:
+    for reach in diagnosis.reached:
+        for warning in reach.warnings:
+            yield Finding(severity=Severity.WARNING, about="server", message=f"{reach.role}: {warning}")
 
 
 def _default_broker(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -46,10 +46,12 @@ class Plan:
         now: float,
         reply_to: str | None,
         parent: TaskContext | None,
+        *,
+        fresh_id: str | None,
     ) -> Envelope:
         """Return the envelope of one call at ``now``."""
         draft: Any = Draft()
-        draft.id = self._task_id or new_id()
+        draft.id = self._task_id or fresh_id or new_id()
         draft.args = args
         draft.kwargs = kwargs
         draft.deadline = self._deadline if self._deadline_in is None else now + self._deadline_in

@@ -119,6 +119,7 @@ class Task(Generic[P, R_co]):
         options: TaskOptions | None = None,
         reply_to: str | None = None,
         parent: TaskContext | None = None,
+        fresh_id: str | None = None,
     ) -> Envelope:
         """Return the envelope of one call. The arguments are not checked here.
 
@@ -128,9 +129,10 @@ class Task(Generic[P, R_co]):
             options: instead of the task's own.
             reply_to: the backend's address for results.
             parent: the task that submits this one; its deadline and its root are handed down.
+            fresh_id: the id, unless the options name one; None: a new one.
         """
         plan = self._plan if options is None else Plan(self.name, options)
-        return plan.envelope(args, kwargs, now, reply_to, parent)
+        return plan.envelope(args, kwargs, now, reply_to, parent, fresh_id=fresh_id)
 
     def coerce(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """Return decoded arguments with pydantic models and dataclasses where the function expects them.

@@ -31,6 +31,7 @@ from tranship.testing.case import CaseLevel, CaseTest, case
 from tranship.testing.facades import FacadeClient, in_thread
 from tranship.testing.faults import Faults, FaultyRegistry
 from tranship.testing.lab import Lab
+from tranship.testing.proxy import FaultProxy
 from tranship.worker import Worker
 
 __all__ = ["Desk", "Kind", "facade_case", "worker_case"]
@@ -77,9 +78,14 @@ class Desk:
                 assert serving.done(), "a worker does not stop"
                 serving.result()
 
-    def make_client(self, *, lease: float | None = None, kind: Kind | None = None, **settings: Any) -> FacadeClient:
-        """Return a client that is not opened; it is closed at the end. ``settings`` are those of the client."""
-        url = self._url(lease)
+    def make_client(
+        self, *, lease: float | None = None, kind: Kind | None = None, via: FaultProxy | None = None, **settings: Any
+    ) -> FacadeClient:
+        """Return a client that is not opened; it is closed at the end.
+
+        ``via`` is a proxy of the lab's to connect through; ``settings`` are those of the client.
+        """
+        url = self._url(lease, via)
         make = Client if (kind or self.kind) == "blocking" else AsyncClient
         client = FacadeClient(make(settings=self._settings(url, settings), registry=self.registry(self.client_faults)))
         self._clients.append(client)
@@ -93,9 +99,11 @@ class Desk:
         """A registry that opens the harness's backends, with faults."""
         return FaultyRegistry(self.lab.harness.make_backend, faults)
 
-    def make_worker(self, *tasks: Task[..., Any], lease: float | None = None, **options: Any) -> Worker:
-        """Return a worker that is not at work; options are those of Worker, and its settings."""
-        url = self._url(lease)
+    def make_worker(
+        self, *tasks: Task[..., Any], lease: float | None = None, via: FaultProxy | None = None, **options: Any
+    ) -> Worker:
+        """Return a worker that is not at work; ``via`` as for clients, options are those of Worker and its settings."""
+        url = self._url(lease, via)
         own = {name: options.pop(name) for name in ("queues", "name") if name in options}
         settings = self._settings(url, {"shutdown_timeout": 5.0, **options})
         return Worker(settings=settings, tasks=tasks, registry=self.registry(self.worker_faults), **own)
@@ -136,12 +144,20 @@ class Desk:
         """Return when clients have called ``verb`` this often, or fail."""
         await self.until(lambda: self.client_faults.calls[verb] >= times, f"{times} calls of {verb}")
 
+    async def until_waited_for(self, client: FacadeClient, count: int = 1) -> None:
+        """Return when ``client`` waits for ``count`` results, or fail: it may do so without asking the broker."""
+
+        async def waited_for() -> bool:
+            return await client.waited_for() >= count
+
+        await self.lab.eventually(waited_for, f"{count} results are waited for")
+
     async def until_long(self, things: Sized, count: int) -> None:
         """Return when there are ``count`` things, such as runs of a task, or fail."""
         await self.until(lambda: len(things) >= count, f"{count} of them")
 
-    def _url(self, lease: float | None) -> str:
-        return self.lab.url() if lease is None else self.lab.url(lease=lease)
+    def _url(self, lease: float | None, via: FaultProxy | None) -> str:
+        return self.lab.url(via=via) if lease is None else self.lab.url(via=via, lease=lease)
 
     def _settings(self, url: str, given: dict[str, Any]) -> Settings:
         # Nothing of the environment or of a file.

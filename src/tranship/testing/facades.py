@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Self, TypeVar
 
 from tranship.client import AsyncClient
+from tranship.client._link import ClientLink
 from tranship.envelope import TaskResult, TaskState
 from tranship.sync import Client
 
@@ -165,6 +166,14 @@ class FacadeClient:
     async def probe(self, queue: str, timeout: float) -> Any:
         """As the client's."""
         return await self.call(self.native.probe, queue, timeout)
+
+    async def waited_for(self) -> int:
+        """How many results are waited for on the client's link."""
+
+        async def count(link: ClientLink) -> int:
+            return len(link.waiting)
+
+        return int(await self.call(self.native._on_link, count))  # noqa: SLF001 - nothing public shows it
 
     async def call(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the native object, or of one of its handles."""

@@ -36,6 +36,12 @@ VERBS: Final = frozenset(
 """The awaitable methods of all ports; their names are unique."""
 
 Verb = Callable[..., Awaitable[Any]]
+
+
+def _nothing(_message: Message) -> None:
+    """Refuse nothing."""
+
+
 ALWAYS: Final = -1
 
 
@@ -60,7 +66,7 @@ class Faults:
         """How often each verb was called."""
         self.hit: Counter[str] = Counter()
         """How often each verb went wrong."""
-        self.refused: Callable[[Message], TranshipError | None] = lambda _message: None
+        self.refused: Callable[[Message], TranshipError | None] = _nothing
         """Which messages ``submit`` answers with a definite error while it stores the others."""
         self._lock = threading.Lock()
         self._faults: dict[str, deque[_Fault]] = {}
@@ -118,6 +124,11 @@ class Faults:
         with self._lock:
             self._faults.setdefault(verb, deque()).append(fault)
 
+    def pending(self, verb: str) -> bool:
+        """Whether something may go wrong with the next call of ``verb``."""
+        with self._lock:
+            return bool(self._faults.get(verb)) or (verb == "submit" and self.refused is not _nothing)
+
     def next(self, verb: str) -> _Fault | None:
         """Count a call and take what is to go wrong with it."""
         with self._lock:
@@ -161,6 +172,8 @@ class _Port:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._port, name)
+        if name == "post":
+            return _posting(value, self.submit, self._faults)
         if name not in VERBS:
             return value
         return _guarded(name, _refusing(value, self._faults) if name == "submit" else value, self._faults, self._closed)
@@ -251,5 +264,29 @@ def _refusing(submit: Verb, faults: Faults) -> Verb:
         refused = {index: error for index, message in enumerate(messages) if (error := faults.refused(message))}
         taken = iter(await submit([message for index, message in enumerate(messages) if index not in refused]))
         return [refused.get(index) or next(taken) for index in range(len(messages))]
+
+    return call
+
+
+def _posting(post: Verb, submit: Verb, faults: Faults) -> Callable[..., None]:
+    """Post as the real submitter does, as long as nothing is to go wrong; else through the guarded submit."""
+    tasks: set[asyncio.Task[Any]] = set()
+
+    def call(messages: Sequence[Message], answered: Callable[[Sequence[Receipt | TranshipError]], None]) -> None:
+        if not faults.pending("submit"):
+            faults.next("submit")
+            post(messages, answered)
+            return
+
+        async def guarded() -> None:
+            try:
+                answers = await submit(messages)
+            except TranshipError as error:
+                answers = [error] * len(messages)
+            answered(answers)
+
+        task = asyncio.get_running_loop().create_task(guarded())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     return call

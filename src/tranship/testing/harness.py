@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from tranship.ports import Backend
 from tranship.settings import BrokerURL
+from tranship.testing.proxy import FaultProxy
 
 __all__ = ["Harness"]
 
@@ -32,6 +33,8 @@ class Harness:
     """Whether pytest runs the cases of level ``stress``, too; they take a minute or more."""
     patience: float = 8.0
     """Seconds after which something that must happen has not happened. Generous: test machines are busy."""
+    notice: float = 30.0
+    """Seconds within which a backend must notice by itself that nothing is answered any more."""
 
     def __init__(self, url: str) -> None:
         self.base_url = url
@@ -62,6 +65,14 @@ class Harness:
     async def resume(self) -> None:
         """End :meth:`pause`."""
         raise NotImplementedError
+
+    def make_proxy(self) -> FaultProxy | None:
+        """Return a proxy that forwards to the broker, not started; None: there is no wire that could be cut.
+
+        Every URL with host and port has one.
+        """
+        place = BrokerURL.parse(self.base_url)
+        return FaultProxy(place.host, place.port) if place.host and place.port else None
 
     async def connections(self) -> int | None:
         """How many connections the broker has from anywhere; None: it cannot tell."""

@@ -26,6 +26,7 @@ from tranship.ports import (
 from tranship.protocol import Encoder, Message, encode_result
 from tranship.testing.harness import Harness
 from tranship.testing.process import Child
+from tranship.testing.proxy import FaultProxy
 
 __all__ = ["CaseSkipped", "Lab"]
 
@@ -48,6 +49,7 @@ class Lab:
         self._backends: list[Backend] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._children: list[Child] = []
+        self._proxies: list[FaultProxy] = []
         self._troubles: list[str] = []
         self._capabilities: Capabilities | None = None
 
@@ -69,21 +71,37 @@ class Lab:
 
     # Backends.
 
-    async def open(self, *, namespace: str | None = None, **options: Any) -> Backend:
-        """Open another backend on the case's namespace, with URL options such as ``lease=0.5``."""
-        backend = self.make(namespace=namespace, **options)
+    async def open(self, *, namespace: str | None = None, via: FaultProxy | None = None, **options: Any) -> Backend:
+        """Open another backend on the case's namespace, with URL options such as ``lease=0.5``.
+
+        ``via`` is a :meth:`proxy` to connect through.
+        """
+        backend = self.make(namespace=namespace, via=via, **options)
         await backend.open()
         return backend
 
-    def make(self, *, namespace: str | None = None, **options: Any) -> Backend:
+    def make(self, *, namespace: str | None = None, via: FaultProxy | None = None, **options: Any) -> Backend:
         """Return a backend that is not opened; it is closed at the end all the same."""
-        backend = self.harness.make_backend(self.url(namespace=namespace, **options))
+        backend = self.harness.make_backend(self.url(namespace=namespace, via=via, **options))
         self._backends.append(backend)
         return backend
 
-    def url(self, *, namespace: str | None = None, **options: Any) -> str:
+    def url(self, *, namespace: str | None = None, via: FaultProxy | None = None, **options: Any) -> str:
         """Return the URL under which other processes find the same queues."""
-        return self.harness.url(namespace or self.namespace, options)
+        url = self.harness.url(namespace or self.namespace, options)
+        return via.url_for(url) if via else url
+
+    def proxy(self) -> FaultProxy:
+        """Start a proxy between backends and the broker; it is stopped at the end.
+
+        Raises:
+            CaseSkipped: there is no wire between them.
+        """
+        proxy = self.harness.make_proxy()
+        if proxy is None:
+            self.skip("the broker is not reached over a wire: its URL has no host and port")
+        self._proxies.append(proxy.start())
+        return proxy
 
     async def capabilities(self) -> Capabilities:
         """What the backend says it can do."""
@@ -226,6 +244,8 @@ class Lab:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for backend in self._backends:
             await backend.aclose()
+        for proxy in self._proxies:
+            proxy.stop()
 
     async def _check_leaks(self) -> None:
         current = asyncio.current_task()

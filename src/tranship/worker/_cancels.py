@@ -28,7 +28,8 @@ class Cancels:
         for signal in signals:
             if isinstance(signal, Tombstone):
                 self._until[signal.kind, signal.value] = signal.expires
-                self._announce(signal)
+                if signal.running:
+                    self._announce(signal)
         if len(self._until) > self._sweep_at:
             self._sweep()
 

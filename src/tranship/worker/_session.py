@@ -257,7 +257,7 @@ class Session:
     # Around it.
 
     def _cancelled(self, tombstone: Tombstone) -> None:
-        for run in self._runs if tombstone.running else ():
+        for run in self._runs:
             if run.envelope is not None and hits(tombstone, run.envelope):
                 run.stop(Stop.CANCELLED)
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from tranship._defaults import default_registry, say_default
 from tranship.connections import process_table
 from tranship.errors import BusyError, ConfigurationError, InvalidOptionError, UnsupportedError
 from tranship.ports import Backend, Capability
@@ -235,7 +236,8 @@ class Worker:
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> tuple[Backend, Backend | None]:
         table = process_table()
-        registry = self._registry or table.shared("tranship.registry", Registry)
+        say_default(table, self.settings)
+        registry = self._registry or default_registry(table)
         broker, results = self.settings.broker(), self.settings.results()
         backend = registry.create(broker, shared=table.shared)
         stack.push_async_callback(backend.aclose)

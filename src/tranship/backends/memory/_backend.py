@@ -75,6 +75,11 @@ class MemoryBackend:
         )
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """There is no server."""
+        return ()
+
+    @property
     def native(self) -> MemoryBroker:
         """The broker's state, shared by everybody who uses this name."""
         return self._config.shared(("memory", self._name), MemoryBroker)

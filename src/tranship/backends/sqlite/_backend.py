@@ -54,6 +54,11 @@ class SqliteBackend:
         return self._hub.address if self._hub else None
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """There is no server."""
+        return ()
+
+    @property
     def native(self) -> Any:
         """Facts for diagnostics: path, SQLite's version, durability. The connection itself belongs to a thread."""
         return {

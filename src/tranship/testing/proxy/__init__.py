@@ -120,7 +120,14 @@ class FaultProxy:
         Switching it off resets the connections that lost something, as a firewall does that forgot them:
         a TCP stream with a hole in it exists nowhere. The others go on.
         """
-        self._call(lambda: self._set_blackhole(on))
+        self._call(lambda: self._set("blackhole", on))
+
+    def mute(self, on: bool = True) -> None:
+        """Let requests pass and swallow every answer: what was asked for is done, and nobody hears of it.
+
+        Switching it off resets the connections that lost something, as for :meth:`blackhole`.
+        """
+        self._call(lambda: self._set("mute", on))
 
     def refuse(self, on: bool = True) -> None:
         """Refuse new connections (ECONNREFUSED); those that are open go on. The port stays ours."""
@@ -143,6 +150,7 @@ class FaultProxy:
         self.rate(None)
         self.refuse(False)
         self.blackhole(False)
+        self.mute(False)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -209,8 +217,8 @@ class FaultProxy:
         elif not on and self._closed_door is not None:
             await self._listen()
 
-    def _set_blackhole(self, on: bool) -> None:
-        self._faults.blackhole = on
+    def _set(self, fault: str, on: bool) -> None:
+        setattr(self._faults, fault, on)
         if not on:
             for link in [link for link in self._links if link.lost]:
                 link.abort()
@@ -230,6 +238,9 @@ class FaultProxy:
         self._links.add(link)
         try:
             await link.run(self._target)
+        except asyncio.CancelledError:
+            # The proxy stops. asyncio's callback of a connection would report a cancelled task as an error.
+            pass
         finally:
             link.abort()
             self._links.discard(link)

@@ -26,6 +26,7 @@ class Faults:
     latency: float = 0.0
     rate: float | None = None
     blackhole: bool = False
+    mute: bool = False
 
 
 class Link:
@@ -71,7 +72,7 @@ class Link:
                 group.create_task(self._pump(self._reader, upstream))
                 group.create_task(self._pump(reader, self._writer))
         except* OSError:
-            if self._faults.blackhole:
+            if self._faults.blackhole or self._faults.mute:
                 # The other side must not hear of it either.
                 self.lost = True
                 await self._aborted.wait()
@@ -114,9 +115,10 @@ class Link:
                 await asyncio.sleep(len(piece) / self._faults.rate)
 
     def _swallows(self, writer: asyncio.StreamWriter) -> bool:
-        if self._faults.blackhole:
+        swallowed = self._faults.blackhole or (self._faults.mute and writer is self._writer)
+        if swallowed:
             self.lost = True
-        return self._faults.blackhole or (self._half_closed and writer is self._writer)
+        return swallowed or (self._half_closed and writer is self._writer)
 
     async def _swallow_all(self) -> None:
         self.lost = True

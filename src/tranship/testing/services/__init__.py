@@ -24,23 +24,29 @@ from tranship.testing.services._contract import (
     accepts,
     free_port,
 )
+from tranship.testing.services._docker import DockerService
 from tranship.testing.services._external import ExternalService
 from tranship.testing.services._finder import EMBEDDED, RECIPES, ServiceFinder, find_service
 from tranship.testing.services._process import ProcessService
+from tranship.testing.services._redis import RedisRefused, ask_redis, redis_recipe
 
 __all__ = [
     "EMBEDDED",
     "RECIPES",
+    "DockerService",
     "ExternalService",
     "Launch",
     "Place",
     "ProcessService",
     "Recipe",
+    "RedisRefused",
     "Service",
     "ServiceFailed",
     "ServiceFinder",
     "ServiceNotFound",
     "accepts",
+    "ask_redis",
     "find_service",
     "free_port",
+    "redis_recipe",
 ]

@@ -11,14 +11,15 @@ from tranship.testing.services._contract import Recipe, Service, ServiceNotFound
 from tranship.testing.services._external import ExternalService
 from tranship.testing.services._packages import apt_install, apt_refusal, docker_answers
 from tranship.testing.services._process import ProcessService
+from tranship.testing.services._redis import redis_recipe
 
 __all__ = ["EMBEDDED", "RECIPES", "ServiceFinder", "find_service"]
 
 EMBEDDED = frozenset({"memory", "sqlite"})
 """Brokers that need no server: always there."""
 
-RECIPES: Sequence[Recipe] = ()
-"""Servers the kit knows by itself. Each comes with its plugin; tests may bring their own."""
+RECIPES: Sequence[Recipe] = (redis_recipe(),)
+"""Servers the kit knows by itself, those of our own plugins; tests may bring more."""
 
 
 class ServiceFinder:
@@ -92,7 +93,10 @@ class ServiceFinder:
             return "no container is known for it"
         if not docker_answers(self._environ):
             return "Docker does not answer"
-        return recipe.container()
+        try:
+            return recipe.container()
+        except ServiceNotFound as error:
+            return str(error)
 
     def _from_packages(self, recipe: Recipe) -> Service | str:
         if not recipe.packages:

@@ -11,7 +11,7 @@ from tranship.ports import Backend, Capability, Command, Heartbeat, Signal, Tomb
 from tranship.testing.case import case
 from tranship.testing.lab import Lab
 
-__all__ = ["ControlSuite"]
+__all__ = ["ControlSuite", "Feed"]
 
 _CONTROL = frozenset({Capability.CONTROL})
 _SIGNAL_BOUND = 2.0
@@ -38,14 +38,14 @@ class _Cancelling:
         if backend.capabilities.has(Capability.RESULTS):
             read = await worker.results().get_many(list(report.removed))
             assert [one.state for one in read] == [TaskState.CANCELLED] * len(report.removed)
-        feed = await _Feed.open(worker, "w-1")
+        feed = await Feed.open(worker, "w-1")
         assert feed.tombstones() == {"job-7"}, "workers must hear of it for what the broker could not remove"
 
     @case("cancel_running_signalled", level="capability", needs=_CONTROL, rationale="a running task hears of it now")
     async def test_cancel_running_signalled(self, lab: Lab) -> None:
         """A held task is not taken from its owner; every listener is told within the bound, on its loop."""
         backend, first, second = await lab.open(), await lab.open(), await lab.open()
-        feeds = [await _Feed.open(first, "w-1"), await _Feed.open(second, "w-2")]
+        feeds = [await Feed.open(first, "w-1"), await Feed.open(second, "w-2")]
         (task_id,) = await lab.submit(backend, lab.message())
         consumer = first.consumer(["q"])
         held = await lab.receive(consumer)
@@ -70,7 +70,7 @@ class _Cancelling:
         await canceller.aclose()
         for worker in ("w-1", "w-2"):
             backend = await lab.open()
-            feed = await _Feed.open(backend, worker)
+            feed = await Feed.open(backend, worker)
             assert feed.tombstones() == {"job-7", "id-1"}, f"{worker} was synced without knowing"
             await backend.aclose()
 
@@ -88,7 +88,7 @@ class _Cancelling:
         await child.kill()
         if lab.harness.can("restart"):
             await lab.harness.restart()
-        feed = await _Feed.open(await lab.open(), "w-1")
+        feed = await Feed.open(await lab.open(), "w-1")
         assert feed.tombstones() == {"job-7"}
 
     @case("cancel_key_ttl", level="capability", needs=_CONTROL, rationale="tomorrow's job may have yesterday's key")
@@ -99,7 +99,7 @@ class _Cancelling:
 
         async def forgotten() -> bool:
             listener = await lab.open()
-            feed = await _Feed.open(listener, "w-1")
+            feed = await Feed.open(listener, "w-1")
             await listener.aclose()
             assert "job-8" in feed.tombstones()
             return "job-7" not in feed.tombstones()
@@ -134,7 +134,7 @@ class _Signalling:
     async def test_command_reaches_destination(self, lab: Lab) -> None:
         """To one by name: the other hears only what is for all, which comes after it."""
         backend, first, second = await lab.open(), await lab.open(), await lab.open()
-        one, two = await _Feed.open(first, "w-1"), await _Feed.open(second, "w-2")
+        one, two = await Feed.open(first, "w-1"), await Feed.open(second, "w-2")
         await backend.control().send(Command(name="set", arguments={"limit": 3}, destination=["w-1"]))
         await backend.control().send(Command(name="ping"))
         for feed in (one, two):
@@ -146,7 +146,7 @@ class _Signalling:
     async def test_control_feed_ends(self, lab: Lab) -> None:
         """After aclose the sink is not called any more, while another one still is."""
         backend, gone, there = await lab.open(), await lab.open(), await lab.open()
-        silent, witness = await _Feed.open(gone, "w-1"), await _Feed.open(there, "w-2")
+        silent, witness = await Feed.open(gone, "w-1"), await Feed.open(there, "w-2")
         await gone.aclose()
         await backend.control().send(Command(name="ping"))
         await witness.until("ping")
@@ -172,7 +172,7 @@ class ControlSuite(_Cancelling, _Signalling):
     """Everything about cancels, commands and heartbeats."""
 
 
-class _Feed:
+class Feed:
     """A sink that remembers what it was told."""
 
     def __init__(self) -> None:
@@ -180,7 +180,7 @@ class _Feed:
         self._news = asyncio.Event()
 
     @classmethod
-    async def open(cls, backend: Backend, worker: str) -> _Feed:
+    async def open(cls, backend: Backend, worker: str) -> Feed:
         """Listen as ``worker``."""
         feed = cls()
         await backend.control().listen(feed.take, worker=worker)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from tranship.testing.suites.facade_concurrency import ConcurrentSubmitCases
 from tranship.testing.suites.facade_lifecycle import FacadeLifecycleCases
 from tranship.testing.suites.facade_many import ManyResultCases
+from tranship.testing.suites.facade_outage import FacadeOutageCases
 from tranship.testing.suites.facade_results import ResultCases
 from tranship.testing.suites.facade_submit import SubmitCases
 
 __all__ = ["FacadeSuite"]
 
 
-class FacadeSuite(SubmitCases, ConcurrentSubmitCases, ResultCases, ManyResultCases, FacadeLifecycleCases):
-    """``AsyncClient`` and ``Client``: submitting, waiting, closing."""
+class FacadeSuite(
+    SubmitCases, ConcurrentSubmitCases, ResultCases, ManyResultCases, FacadeLifecycleCases, FacadeOutageCases
+):
+    """``AsyncClient`` and ``Client``: submitting, waiting, closing, outages."""

@@ -38,7 +38,7 @@ class FacadeLifecycleCases:
             desk.lab.start(client.collect([handle])),
             desk.lab.start(_first(client, handle)),
         ]
-        await desk.until_called("get_many", 1)
+        await desk.until_waited_for(client)
         started = time.monotonic()
         await asyncio.gather(client.close(), client.close())
         for wait in waits:

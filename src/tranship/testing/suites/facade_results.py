@@ -53,7 +53,7 @@ class ResultCases:
         for number, gate in enumerate(gates):
             handle = await client.submit(stamp, number)
             waiting = desk.lab.start(handle.result(desk.lab.patience))
-            await desk.until_called("get_many", number + 1)
+            await desk.until_waited_for(client)
             gate.set()
             await waiting
             delays.append(time.monotonic() - ended[number])
@@ -99,7 +99,7 @@ class ResultCases:
         client = await desk.client()
         handle = await client.submit(echo, 1)
         waiting = desk.lab.start(handle.result(desk.lab.patience))
-        await desk.until_called("get_many", 1)
+        await desk.until_waited_for(client)
         backend = await desk.lab.open()
         (delivery,) = await desk.lab.receive(backend.consumer(["q"]))
         address = decode(delivery.message, queue="q", priority=delivery.priority).reply_to

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tranship.envelope import TaskState
+from tranship.envelope import TaskState, new_id
 from tranship.errors import (
     BatchSubmitError,
     BrokerUnreachable,
@@ -142,7 +142,7 @@ class SubmitCases:
         handles = []
         for after in (True, False):
             desk.client_faults.fail("submit", SubmitUnknown, after=after, times=2)
-            handles.append(await client.submit(echo, 1))
+            handles.append(await client.submit(await _recognised(desk), 1))
             assert not handles[-1].duplicate
         assert desk.client_faults.hit["submit"] == 4
         consumer = (await desk.lab.open()).consumer(["q"])
@@ -154,7 +154,7 @@ class SubmitCases:
         """The answer is lost each time: SubmitUnknown, and at most one delivery."""
         client = await desk.client(submit_timeout=0.5)
         desk.client_faults.fail("submit", SubmitUnknown, after=True, times=-1)
-        error = await raised(client.submit(echo, 1), SubmitUnknown)
+        error = await raised(client.submit(await _recognised(desk), 1), SubmitUnknown)
         desk.client_faults.clear("submit")
         last = await client.submit(echo, 2)
         assert await desk.lab.drain((await desk.lab.open()).consumer(["q"]), 2) == [error.task_id, last.id]
@@ -234,6 +234,12 @@ class SubmitCases:
         assert await third.result(desk.lab.patience) == 1
         await client.submit(echo, None)
         await desk.until(lambda: worker.status().done == 2, "the worker has nothing more to do")
+
+
+async def _recognised(desk: Desk) -> Task[..., object]:
+    """Return a task that is recognised when it comes again: some backends know only ids that were checked before."""
+    support = (await desk.lab.capabilities())[Capability.RETRY_SAFE]
+    return echo.options(task_id=new_id()) if support.properties.get("among") == "checked" else echo
 
 
 async def _many(

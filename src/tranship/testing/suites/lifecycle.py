@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, ClosedError, InvalidURLError, TranshipError
-from tranship.ports import Backend, Capability, Tombstone, Verdict
+from tranship.ports import Backend, Capability, Settlement, Tombstone, Verdict
 from tranship.settings import BrokerURL
 from tranship.testing.case import case
-from tranship.testing.lab import Lab
+from tranship.testing.lab import Lab, ids_of
+from tranship.testing.suites.outage import OutageCases
+from tranship.testing.suites.recovery import need_restart, receive_again, settle_again, submit_again
+from tranship.testing.suites.silence import SilenceCases
 from tranship.testing.suites.truth import TruthCases
 
 __all__ = ["LifecycleSuite"]
@@ -156,50 +159,38 @@ class _Reconnecting:
 
     @case("reconnect_consume", level="core", rationale="workers must outlive a broker's restart", limit=90)
     async def test_reconnect_consume(self, lab: Lab) -> None:
-        """Restarted while a receive waits, then with a backlog: consumption goes on."""
-        _need_restart(lab)
+        """Restarted while a receive waits: it brings what comes later, or says so; the same consumer goes on."""
+        need_restart(lab)
         backend = await lab.open()
         consumer = backend.consumer(["q"])
-        waiting = lab.start(consumer.receive(1, 2.0))
-        await asyncio.sleep(0)
+        waiting = lab.start(consumer.receive(1, 60.0))
+        await lab.wait_for(waiting, 0.2)
         await lab.harness.restart()
-        await asyncio.gather(waiting, return_exceptions=True)
-        ids = await _submit_again(lab, backend)
-        got = await _receive_again(lab, backend)
-        assert got == ids
+        ids = await submit_again(lab, backend)
+        await lab.wait_for(waiting, lab.patience)
+        assert waiting.done(), "receive() slept through the restart and the message that came after it"
+        (received,) = await asyncio.gather(waiting, return_exceptions=True)
+        if isinstance(received, BaseException):
+            assert isinstance(received, BrokerUnreachable), repr(received)
+            assert await receive_again(lab, consumer) == ids
+        else:
+            assert ids_of(received.deliveries) == ids
+            await settle_again(lab, consumer, [Settlement(one, Verdict.ACK) for one in received.deliveries])
+        assert await submit_again(lab, backend) == await receive_again(lab, consumer)
 
     @case("reconnect_publish", level="core", rationale="submitters must outlive a broker's restart", limit=90)
     async def test_reconnect_publish(self, lab: Lab) -> None:
-        """After a restart a submit says unknown, unreachable, or succeeds; soon it succeeds."""
-        _need_restart(lab)
+        """After a restart a submit says unknown, unreachable, or succeeds; soon it succeeds, and the message comes."""
+        need_restart(lab)
         backend = await lab.open()
         await lab.submit(backend, lab.message(queue="before"))
         await lab.harness.restart()
-        assert await _submit_again(lab, backend)
-
-    @case("half_open_connection", level="core", rationale="a dead peer sends no goodbye", limit=120)
-    async def test_half_open_connection(self, lab: Lab) -> None:
-        """Frozen: ping fails by itself within a minute, and works again afterwards."""
-        if not lab.harness.can("pause"):
-            lab.skip("the harness cannot pause the broker")
-        backend = await lab.open()
-        await backend.ping()
-        await lab.harness.pause()
-        try:
-            noticed = await _unreachable(backend, 60.0)
-        finally:
-            await lab.harness.resume()
-        assert noticed, "ping() did not notice a broker that answers nothing"
-        await lab.eventually(lambda: _reachable(backend), "the backend comes back", within=20.0)
+        ids = await submit_again(lab, backend)
+        assert await receive_again(lab, (await lab.open()).consumer(["q"])) == ids
 
 
-class LifecycleSuite(_Closing, _Separating, _Reconnecting, TruthCases):
+class LifecycleSuite(_Closing, _Separating, _Reconnecting, OutageCases, SilenceCases, TruthCases):
     """Everything about a backend's life."""
-
-
-def _need_restart(lab: Lab) -> None:
-    if not lab.harness.can("restart"):
-        lab.skip("the harness cannot restart the broker")
 
 
 async def _closed(call: object) -> bool:
@@ -244,45 +235,3 @@ def _texts_with_secret(lab: Lab) -> list[str]:
     except InvalidURLError as error:
         return [str(error), repr(error)]
     return [backend.url, repr(backend), str(backend)]
-
-
-async def _submit_again(lab: Lab, backend: Backend) -> list[str]:
-    """Submit until one is accepted; what was lost on the way was not promised."""
-
-    async def accepted() -> list[str]:
-        try:
-            return await lab.submit(backend, lab.message())
-        except (AssertionError, BrokerUnreachable):
-            return []
-
-    return await lab.eventually(accepted, "a submit succeeds after the restart", within=20.0)
-
-
-async def _receive_again(lab: Lab, backend: Backend) -> list[str]:
-    consumer = backend.consumer(["q"])
-
-    async def received() -> list[str]:
-        try:
-            return await lab.drain(consumer, 1, within=1.0)
-        except (AssertionError, BrokerUnreachable):
-            return []
-
-    return await lab.eventually(received, "messages come after the restart", within=20.0)
-
-
-async def _unreachable(backend: Backend, within: float) -> bool:
-    try:
-        await asyncio.wait_for(backend.ping(), within)
-    except TimeoutError:
-        return False
-    except TranshipError:
-        return True
-    return False
-
-
-async def _reachable(backend: Backend) -> bool:
-    try:
-        await asyncio.wait_for(backend.ping(), 1.0)
-    except (TimeoutError, TranshipError):
-        return False
-    return True

@@ -14,7 +14,7 @@ from tranship.protocol import decode_result
 from tranship.testing.case import case
 from tranship.testing.lab import Lab
 
-__all__ = ["ResultStoreSuite"]
+__all__ = ["Inbox", "ResultStoreSuite"]
 
 _RESULTS = frozenset({Capability.RESULTS})
 _PUSH = frozenset({Capability.RESULTS, Capability.RESULT_PUSH})
@@ -160,7 +160,7 @@ class _Pushing:
     async def test_result_wait_pushed(self, lab: Lab) -> None:
         """Stored elsewhere, here at once: the median of 15 is far below any polling interval."""
         backend, worker = await lab.open(), await lab.open()
-        inbox = _Inbox(backend.results(), lab)
+        inbox = Inbox(backend.results(), lab)
         latencies = []
         for number in range(15):
             ids = await lab.submit(worker, lab.message(queue="unread"))
@@ -182,7 +182,7 @@ class _Pushing:
     async def test_result_set_before_wait(self, lab: Lab) -> None:
         """Expect, then read: there is no gap in which a result can be missed."""
         backend, worker = await lab.open(), await lab.open()
-        inbox = _Inbox(backend.results(), lab)
+        inbox = Inbox(backend.results(), lab)
         await worker.results().put([lab.result("early", 1)])
         inbox.store.expect(["early"])
         await _expect_value(inbox.store, "early", 1)
@@ -205,7 +205,7 @@ class _Pushing:
     async def test_result_1000_waiters_bounded_connections(self, lab: Lab) -> None:
         """1,000 ids expected by one backend: all are pushed, over a handful of connections."""
         backend, worker = await lab.open(), await lab.open()
-        inbox = _Inbox(backend.results(), lab)
+        inbox = Inbox(backend.results(), lab)
         before = await lab.harness.connections()
         ids = [new_id() for _ in range(1000)]
         inbox.store.expect(ids)
@@ -227,7 +227,7 @@ class _Pushing:
     async def test_result_pushed_by_settle(self, lab: Lab) -> None:
         """A result that travels with its settlement is pushed, too."""
         backend, worker = await lab.open(), await lab.open()
-        inbox = _Inbox(backend.results(), lab)
+        inbox = Inbox(backend.results(), lab)
         ids = await lab.submit(backend, lab.message())
         inbox.store.expect(ids)
         await inbox.store.get_many(ids)
@@ -245,7 +245,7 @@ class _Pushing:
     async def test_result_unexpect_forgets(self, lab: Lab) -> None:
         """Unexpected ids are not pushed; a store that counts its ``waiting`` ids counts none."""
         backend, worker = await lab.open(), await lab.open()
-        inbox = _Inbox(backend.results(), lab)
+        inbox = Inbox(backend.results(), lab)
         ids = [new_id() for _ in range(20)]
         inbox.store.expect(ids)
         await inbox.store.get_many(ids[:1])
@@ -263,7 +263,7 @@ class ResultStoreSuite(_Storing, _Pushing):
     """Everything about results."""
 
 
-class _Inbox:
+class Inbox:
     """A sink that remembers; attached to a store."""
 
     def __init__(self, store: ResultStore, lab: Lab) -> None:

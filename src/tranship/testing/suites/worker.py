@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tranship.testing.suites.facade_outage import WorkerOutageCases
 from tranship.testing.suites.worker_cancels import CancelCases
 from tranship.testing.suites.worker_faults import WorkerFaultCases
 from tranship.testing.suites.worker_leases import WorkerLeaseCases
@@ -11,5 +12,5 @@ from tranship.testing.suites.worker_runs import RunCases
 __all__ = ["WorkerSuite"]
 
 
-class WorkerSuite(RunCases, CancelCases, WorkerLeaseCases, MessageCases, WorkerFaultCases):
+class WorkerSuite(RunCases, CancelCases, WorkerLeaseCases, MessageCases, WorkerFaultCases, WorkerOutageCases):
     """``Worker``: running, retrying, cancelling, stopping, bad messages, outages."""

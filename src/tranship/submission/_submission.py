@@ -12,10 +12,8 @@ import asyncio
 import collections
 import concurrent.futures
 import contextlib
-import logging
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final
 
 from tranship.envelope import Receipt
 from tranship.errors import (
@@ -28,13 +26,10 @@ from tranship.errors import (
 )
 from tranship.ports import Submitter
 from tranship.protocol import Message
+from tranship.submission._handover import HandOver, unknown
+from tranship.submission._jobs import Answer, Flight, Job, Span, Waiter
 
-__all__ = ["Answer", "Submission"]
-
-log = logging.getLogger("tranship.submission")
-
-Answer = Receipt | TranshipError
-"""What became of one message."""
+__all__ = ["BATCH", "IN_FLIGHT", "Submission"]
 
 BATCH: Final = 1000
 """Messages per round trip: larger batches block both sides for longer and gain nothing."""
@@ -42,57 +37,6 @@ IN_FLIGHT: Final = 4
 """Round trips under way at once."""
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
-
-
-class Waiter(Protocol):
-    """An asyncio or a concurrent future: who waits for the answers of one batch."""
-
-    def done(self) -> bool:
-        """Whether it has been answered or cancelled."""
-
-    def set_result(self, result: list[Answer], /) -> None:
-        """Answer it."""
-
-
-class _Job:
-    """One caller's messages and their answers."""
-
-    __slots__ = ("answers", "left", "messages", "posted", "waiter")
-
-    def __init__(self, messages: Sequence[Message], waiter: Waiter) -> None:
-        self.messages = messages
-        self.answers: list[Any] = [None] * len(messages)
-        self.left = len(messages)
-        self.posted = time.monotonic()
-        self.waiter = waiter
-
-    def answer(self, start: int, answers: Sequence[Answer]) -> None:
-        """Note the answers of the messages from ``start`` on; the last ones release the waiter."""
-        self.answers[start : start + len(answers)] = answers
-        self.left -= len(answers)
-        if self.left == 0 and not self.waiter.done():
-            # A caller in another thread may cancel its future between the check and the answer.
-            with contextlib.suppress(asyncio.InvalidStateError, concurrent.futures.InvalidStateError):
-                self.waiter.set_result(self.answers)
-
-
-_Span = tuple[_Job, int, int]
-"""A run of one job's messages: from, to (exclusive)."""
-
-
-class _Flight:
-    """Messages on their way to the broker, until each is answered for good."""
-
-    __slots__ = ("batch", "call", "deadline", "doubtful", "pause", "timer")
-
-    def __init__(self, batch: list[_Span], deadline: float) -> None:
-        self.batch = batch
-        self.deadline = deadline
-        self.pause = FIRST_PAUSE
-        self.doubtful: set[str] = set()
-        """Ids whose answer was lost once: only an answer to the very same message clears them."""
-        self.call: asyncio.Task[Sequence[Answer]] | None = None
-        self.timer: asyncio.TimerHandle | None = None
 
 
 class Submission:
@@ -115,17 +59,17 @@ class Submission:
         retry_safe: bool,
         announce: Callable[[Sequence[Message]], None] | None = None,
     ) -> None:
-        self._submitter = submitter
+        self._hand_over = HandOver(submitter, loop)
         self._loop = loop
         self._timeout = timeout
         self._retry_safe = retry_safe
         self._announce = announce
         self._limit = submitter.max_message_size
         # Appended by any thread; everything else below is touched on the loop only.
-        self._jobs: collections.deque[_Job] = collections.deque()
-        self._spans: collections.deque[_Span] = collections.deque()
+        self._jobs: collections.deque[Job] = collections.deque()
+        self._spans: collections.deque[Span] = collections.deque()
         self._woken = False
-        self._flights: set[_Flight] = set()
+        self._flights: set[Flight] = set()
         self._progress = 0.0
         """When the broker last answered anything, on the loop's clock."""
         self._empty = asyncio.Event()
@@ -151,7 +95,7 @@ class Submission:
         if self._closed:
             waiter.set_result([_closed_error() for _ in messages])
             return
-        job = _Job(messages, waiter)
+        job = Job(messages, waiter)
         self._jobs.append(job)
         if self._taken_back(job):
             return
@@ -161,7 +105,7 @@ class Submission:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._collect)
 
-    def _taken_back(self, job: _Job) -> bool:
+    def _taken_back(self, job: Job) -> bool:
         """Closed between the look and the append: nobody collects any more, unless aclose() just did."""
         if not self._closed:
             return False
@@ -180,7 +124,7 @@ class Submission:
         if self._closed:
             raise _closed_error()
         waiter: asyncio.Future[list[Answer]] = self._loop.create_future()
-        self._jobs.append(_Job(messages, waiter))
+        self._jobs.append(Job(messages, waiter))
         if not self._woken:
             self._woken = True
             self._loop.call_soon(self._collect)
@@ -215,16 +159,16 @@ class Submission:
             batch = self._batch()
             # From the last sign of life: a long batch at a slow broker is not late, one at a dead broker is.
             begun = max(self._progress, min(job.posted for job, _, _ in batch))
-            flight = _Flight(batch, begun + self._timeout)
+            flight = Flight(batch, begun + self._timeout, FIRST_PAUSE)
             if flight.deadline <= self._loop.time():
                 self._refuse(flight)
             else:
                 self._flights.add(flight)
                 self._attempt(flight)
 
-    def _batch(self) -> list[_Span]:
+    def _batch(self) -> list[Span]:
         """Take up to BATCH messages off the queue, cutting a long job."""
-        batch: list[_Span] = []
+        batch: list[Span] = []
         room = BATCH
         while self._spans and room:
             job, start, stop = self._spans.popleft()
@@ -237,37 +181,21 @@ class Submission:
 
     # Callbacks rather than a coroutine: a round trip costs the driver's task and nothing else.
 
-    def _attempt(self, flight: _Flight) -> None:
+    def _attempt(self, flight: Flight) -> None:
         """Begin one round trip; it is never cancelled in flight, only no longer waited for."""
         messages = [message for job, start, stop in flight.batch for message in job.messages[start:stop]]
-        call = flight.call = self._loop.create_task(self._call(messages))
-        call.add_done_callback(lambda _call: self._answered(flight, messages))
         flight.timer = self._loop.call_at(flight.deadline, self._overdue, flight)
+        if self._announce is not None:
+            self._announce(messages)
+        self._hand_over.submit(messages, lambda answers: self._answered(flight, len(messages), answers))
 
-    async def _call(self, messages: Sequence[Message]) -> Sequence[Answer]:
-        try:
-            if self._announce is not None:
-                self._announce(messages)
-            return _paired(await self._submitter.submit(messages), messages)
-        except TranshipError as error:
-            return [error] * len(messages)
-        except Exception as error:
-            # A driver's bug must not leave callers waiting.
-            log.exception("the backend's submit failed in an unexpected way")
-            return [_unknown(message, error) for message in messages]
-
-    def _answered(self, flight: _Flight, messages: Sequence[Message]) -> None:
-        if flight not in self._flights or flight.call is None:
+    def _answered(self, flight: Flight, count: int, answers: Sequence[Answer]) -> None:
+        if flight not in self._flights:
             return
         if flight.timer is not None:
             flight.timer.cancel()
-        if flight.call.cancelled():
-            # Only a loop that is being shut down does this.
-            answers: Sequence[Answer] = [_unknown(message) for message in messages]
-        else:
-            answers = flight.call.result()
         flight.batch = self._sort_out(flight.batch, answers, flight.doubtful)
-        if sum(stop - start for _, start, stop in flight.batch) < len(messages):
+        if sum(stop - start for _, start, stop in flight.batch) < count:
             self._progress = self._loop.time()
         if not flight.batch:
             self._landed(flight)
@@ -277,31 +205,31 @@ class Submission:
             self._loop.call_later(flight.pause, self._attempt, flight)
             flight.pause = min(flight.pause * 2, LONGEST_PAUSE)
 
-    def _overdue(self, flight: _Flight) -> None:
+    def _overdue(self, flight: Flight) -> None:
         """The broker has not answered in time: what it makes of the messages is not known."""
         flight.doubtful.update(
             message.envelope.id for job, start, stop in flight.batch for message in job.messages[start:stop]
         )
         self._give_up(flight)
 
-    def _give_up(self, flight: _Flight) -> None:
+    def _give_up(self, flight: Flight) -> None:
         self._refuse(flight)
         self._landed(flight)
 
-    def _refuse(self, flight: _Flight) -> None:
+    def _refuse(self, flight: Flight) -> None:
         for job, start, stop in flight.batch:
             for index in range(start, stop):
                 job.answer(index, [self._final(job.messages[index], flight.doubtful)])
 
-    def _landed(self, flight: _Flight) -> None:
+    def _landed(self, flight: Flight) -> None:
         self._flights.discard(flight)
         if not self._flights:
             self._empty.set()
         self._launch()
 
-    def _sort_out(self, batch: list[_Span], answers: Sequence[Answer], doubtful: set[str]) -> list[_Span]:
+    def _sort_out(self, batch: list[Span], answers: Sequence[Answer], doubtful: set[str]) -> list[Span]:
         """Answer what is final; return what is to be tried again."""
-        again: list[_Span] = []
+        again: list[Span] = []
         offset = 0
         for job, start, stop in batch:
             part = answers[offset : offset + stop - start]
@@ -312,8 +240,8 @@ class Submission:
                 again.extend(self._sort_out_one_by_one(job, start, part, doubtful))
         return again
 
-    def _sort_out_one_by_one(self, job: _Job, start: int, answers: Sequence[Answer], doubtful: set[str]) -> list[_Span]:
-        again: list[_Span] = []
+    def _sort_out_one_by_one(self, job: Job, start: int, answers: Sequence[Answer], doubtful: set[str]) -> list[Span]:
+        again: list[Span] = []
         for index, answer in enumerate(answers, start):
             message = job.messages[index]
             if self._try_again(message, answer, doubtful):
@@ -336,17 +264,11 @@ class Submission:
     def _final(self, message: Message, doubtful: set[str]) -> TranshipError:
         task_id = message.envelope.id
         if task_id in doubtful:
-            return _unknown(message)
+            return unknown(message)
         return SubmitTimeout(
             f"the broker could not be reached for {self._timeout:g} s; task {task_id} was not submitted",
             task_id=task_id,
         )
-
-
-def _paired(answers: Sequence[Answer], messages: Sequence[Message]) -> Sequence[Answer]:
-    if len(answers) != len(messages):
-        raise ValueError(f"the backend gave {len(answers)} answers for {len(messages)} messages")
-    return answers
 
 
 def _closed_error() -> ClosedError:
@@ -358,12 +280,3 @@ def _own(message: Message, answer: Answer) -> Answer:
     if message.tries and isinstance(answer, Receipt) and answer.duplicate_of == message.envelope.id:
         return Receipt(message.envelope.id)
     return answer
-
-
-def _unknown(message: Message, cause: BaseException | None = None) -> SubmitUnknown:
-    error = SubmitUnknown(
-        f"the broker's answer for task {message.envelope.id} was lost: it may have been submitted, or not",
-        task_id=message.envelope.id,
-    )
-    error.__cause__ = cause
-    return error

@@ -1,0 +1,75 @@
+"""Handing a batch to the driver: through a callback where it can, else in a task; always answered, once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from tranship.errors import SubmitUnknown, TranshipError
+from tranship.ports import PromptSubmitter, Submitter
+from tranship.protocol import Message
+from tranship.submission._jobs import Answer
+
+__all__ = ["HandOver", "unknown"]
+
+log = logging.getLogger("tranship.submission")
+
+Answered = Callable[[Sequence[Answer]], None]
+
+
+class HandOver:
+    """The driver, as the submission sees it.
+
+    Args:
+        submitter: the driver's.
+        loop: the loop it lives on.
+    """
+
+    def __init__(self, submitter: Submitter, loop: asyncio.AbstractEventLoop) -> None:
+        self._submitter = submitter
+        self._prompt = submitter if isinstance(submitter, PromptSubmitter) else None
+        self._loop = loop
+        self._calls: set[asyncio.Task[Sequence[Answer]]] = set()
+
+    def submit(self, messages: Sequence[Message], answered: Answered) -> None:
+        """Begin one round trip; ``answered`` is called later, once, with an answer for each message."""
+        if self._prompt is not None:
+            self._prompt.post(messages, lambda answers: answered(_checked(answers, messages)))
+            return
+        call = self._loop.create_task(self._call(messages))
+        self._calls.add(call)
+        call.add_done_callback(lambda call: self._ended(call, messages, answered))
+
+    def _ended(self, call: asyncio.Task[Sequence[Answer]], messages: Sequence[Message], answered: Answered) -> None:
+        self._calls.discard(call)
+        # Only a loop that is being shut down cancels it.
+        answered([unknown(message) for message in messages] if call.cancelled() else call.result())
+
+    async def _call(self, messages: Sequence[Message]) -> Sequence[Answer]:
+        try:
+            return _checked(await self._submitter.submit(messages), messages)
+        except TranshipError as error:
+            return [error] * len(messages)
+        except Exception as error:
+            # A driver's bug must not leave callers waiting.
+            log.exception("the backend's submit failed in an unexpected way")
+            return [unknown(message, error) for message in messages]
+
+
+def unknown(message: Message, cause: BaseException | None = None) -> SubmitUnknown:
+    """The answer for a message whose fate nobody knows."""
+    error = SubmitUnknown(
+        f"the broker's answer for task {message.envelope.id} was lost: it may have been submitted, or not",
+        task_id=message.envelope.id,
+    )
+    error.__cause__ = cause
+    return error
+
+
+def _checked(answers: Sequence[Answer], messages: Sequence[Message]) -> Sequence[Answer]:
+    if len(answers) == len(messages):
+        return answers
+    error = ValueError(f"the backend gave {len(answers)} answers for {len(messages)} messages")
+    log.error("the backend's submit failed in an unexpected way", exc_info=error)
+    return [unknown(message, error) for message in messages]

@@ -1,0 +1,69 @@
+"""What is queued: callers' batches, and parts of them on their way to the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from tranship.envelope import Receipt
+from tranship.errors import TranshipError
+from tranship.protocol import Message
+
+__all__ = ["Answer", "Flight", "Job", "Span", "Waiter"]
+
+Answer = Receipt | TranshipError
+"""What became of one message."""
+
+
+class Waiter(Protocol):
+    """An asyncio or a concurrent future: who waits for the answers of one batch."""
+
+    def done(self) -> bool:
+        """Whether it has been answered or cancelled."""
+
+    def set_result(self, result: list[Answer], /) -> None:
+        """Answer it."""
+
+
+class Job:
+    """One caller's messages and their answers."""
+
+    __slots__ = ("answers", "left", "messages", "posted", "waiter")
+
+    def __init__(self, messages: Sequence[Message], waiter: Waiter) -> None:
+        self.messages = messages
+        self.answers: list[Any] = [None] * len(messages)
+        self.left = len(messages)
+        self.posted = time.monotonic()
+        self.waiter = waiter
+
+    def answer(self, start: int, answers: Sequence[Answer]) -> None:
+        """Note the answers of the messages from ``start`` on; the last ones release the waiter."""
+        self.answers[start : start + len(answers)] = answers
+        self.left -= len(answers)
+        if self.left == 0 and not self.waiter.done():
+            # A caller in another thread may cancel its future between the check and the answer.
+            with contextlib.suppress(asyncio.InvalidStateError, concurrent.futures.InvalidStateError):
+                self.waiter.set_result(self.answers)
+
+
+Span = tuple[Job, int, int]
+"""A run of one job's messages: from, to (exclusive)."""
+
+
+class Flight:
+    """Messages on their way to the broker, until each is answered for good."""
+
+    __slots__ = ("batch", "deadline", "doubtful", "pause", "timer")
+
+    def __init__(self, batch: list[Span], deadline: float, pause: float) -> None:
+        self.batch = batch
+        self.deadline = deadline
+        self.pause = pause
+        self.doubtful: set[str] = set()
+        """Ids whose answer was lost once: only an answer to the very same message clears them."""
+        self.timer: asyncio.TimerHandle | None = None
