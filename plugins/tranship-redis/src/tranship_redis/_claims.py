@@ -1,0 +1,172 @@
+"""Claims: what is asked of the server, and deliveries from its answer."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from tranship import codec
+from tranship.ports import Delivery
+from tranship.protocol import RawMessage
+from tranship_redis._context import Context
+from tranship_redis._element import read
+from tranship_redis._held import MOST, Held, Place, microseconds
+from tranship_redis._incomplete import read_quarantined
+from tranship_redis._levels import STEPS
+from tranship_redis._pack import bulk
+from tranship_redis._scripts import Script
+from tranship_redis._writer import millis
+
+__all__ = ["CLAIM", "Claim", "Claims", "Found"]
+
+CLAIM: Final = Script("claim")
+_ORDERS: Final = 256
+_PIECE: Final = 50
+_PIECE_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One claim on its way."""
+
+    data: bytes
+    """The command."""
+    places: Sequence[Place]
+    """The lists by number, from 1."""
+    suffix: bytes
+    """The end of the claim tokens."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What a claim brought."""
+
+    deliveries: list[Delivery]
+    odd: list[Delivery]
+    """Those of them that are no JSON after all: Celery must not find them in ``unacked``."""
+    promoted: bool
+    """Whether delayed messages became due, more than we took perhaps."""
+    due: float
+    """Seconds until the next delayed message is due."""
+    trouble: Sequence[Any]
+    """Keys that could not be used, each followed by the error."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is constant in the claims for some queues in some order."""
+
+    head: bytes
+    tail: bytes
+    places: Sequence[Place]
+
+
+class Claims:
+    """Makes the claims of one consumer, and its deliveries."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.id = secrets.token_hex(16)
+        """Begins the claim ids, so that a consumer knows its own."""
+        self._ctx = ctx
+        self._claims = itertools.count(1)
+        self._numbers = itertools.count()
+        self._piece = 8
+        self._lease = bulk(b"%d" % microseconds(ctx.options.lease))
+        self._started = _started(ctx)
+        self._orders: dict[tuple[str, ...], _Order] = {}
+
+    def claim(self, queues: tuple[str, ...], limit: int) -> Claim:
+        """Return the claim of up to ``limit`` messages from ``queues``, in this order inside each level."""
+        order = self._orders.get(queues) or self._remember(queues)
+        name = b"%b-%x" % (self.id.encode(), next(self._claims))
+        asked = (bulk(b"%d" % min(limit, MOST)), self._lease, bulk(name), bulk(b"%d" % self._piece))
+        return Claim(b"".join((order.head, *asked, order.tail)), order.places, b"\0" + name)
+
+    def read(self, claim: Claim, reply: Sequence[Any]) -> Found:
+        """Return what the script answered."""
+        wait, promoted, raws, tags, numbers, counts, quarantined, trouble = reply
+        places, suffix, next_number = claim.places, claim.suffix, self._numbers.__next__
+        deliveries, odd = [], []
+        for raw, tag, number, count in zip(raws, tags, numbers, counts or itertools.repeat(0), strict=False):
+            place, message = places[number - 1], read(raw)
+            held = Held(b"%b\0%b%b" % (place.key, tag, suffix), tag, place, next_number())
+            delivery = Delivery(message, place.queue, place.priority, held, count + 1)
+            deliveries.append(delivery)
+            if not _is_json(raw, message):
+                odd.append(delivery)
+        deliveries += self._letters(places, quarantined)
+        if raws:
+            # So that the server does not read many megabytes to give us four.
+            self._piece = max(1, min(_PIECE, _PIECE_BYTES * len(raws) // sum(map(len, raws))))
+        return Found(deliveries, odd, bool(promoted), float("inf") if wait < 0 else wait / 1000, trouble)
+
+    def _letters(self, places: Sequence[Place], quarantined: Sequence[Any]) -> list[Delivery]:
+        found = []
+        for number, letter, raw in zip(quarantined[::3], quarantined[1::3], quarantined[2::3], strict=True):
+            place = places[number - 1]
+            held = Held(letter, b"", place, next(self._numbers), letter=True)
+            found.append(Delivery(read_quarantined(raw), place.queue, place.priority, held))
+        return found
+
+    def _remember(self, queues: tuple[str, ...]) -> _Order:
+        if len(self._orders) >= _ORDERS:
+            self._orders.clear()
+        keys, levels = self._ctx.keys, self._ctx.levels
+        steps = [step for step in STEPS for _ in queues]
+        lists = zip(levels.lists(queues), steps, strict=True)
+        places = [Place(key, queue, step, priority) for (key, queue, priority), step in lists]
+        names = [keys.unacked, keys.unacked_index, keys.leases, keys.deliveries, keys.dead, keys.dead_ids]
+        names.append(keys.delayed_queues)
+        names += [name for queue in queues for name in (keys.delayed(queue), keys.delayed_messages(queue))]
+        names += [place.key for place in places]
+        arguments = [b"%d" % len(queues), *self._started]
+        arguments += [part for queue in queues for part in (queue.encode(), keys.list(queue, 0), self._peers(queue))]
+        parts = [b"EVALSHA", CLAIM.sha, b"%d" % len(names), *names]
+        head = b"*%d\r\n" % (len(parts) + 4 + len(arguments)) + b"".join(map(bulk, parts))
+        order = self._orders[queues] = _Order(head, b"".join(map(bulk, arguments)), places)
+        return order
+
+    def _peers(self, queue: str) -> bytes:
+        peers = self._ctx.options.celery_queues.of(queue)
+        return self._ctx.keys.binding(queue) if peers is None else b"1" if peers else b"0"
+
+
+def _started(ctx: Context) -> list[bytes]:
+    """Return where and how STARTED is written: key prefix, TTL, the document around the task's id, its format."""
+    document: dict[str, Any] = {
+        "status": "STARTED",
+        "result": {"pid": os.getpid(), "hostname": f"{ctx.options.client_name or 'tranship'}@{socket.gethostname()}"},
+        "traceback": None,
+        "children": [],
+        "date_done": None,
+        "task_id": "",
+    }
+    place = [ctx.keys.result(""), millis(ctx.options.result_ttl)]
+    if ctx.options.result_serializer == "msgpack":
+        # The empty id at its end is one byte; the script puts the id itself there.
+        return [*place, codec.dumps(document, codec.MSGPACK)[:-1], b"", b"msgpack"]
+    return [*place, json.dumps(document).encode().removesuffix(b'""}'), b"}", b"json"]
+
+
+def _is_json(raw: bytes, message: RawMessage) -> bool:
+    """Whether Python's own decoder, Celery's, takes the element; the script's is more lenient.
+
+    Everything but the headers of what we wrote ourselves has been read strictly already.
+    """
+    text = message.headers if type(message.headers) is bytes else raw
+    try:
+        orjson.loads(text)
+    except ValueError:
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            return False
+    return True

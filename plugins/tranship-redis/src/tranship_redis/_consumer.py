@@ -1,0 +1,254 @@
+"""The consumer: claims, waits for the bell or for what is due, settles, gives back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from redis.exceptions import ResponseError
+
+from tranship.checks import invalid, whole
+from tranship.errors import BusyError, ClosedError, TranshipError
+from tranship.ports import Delivery, Received, Settled, Settlement, Verdict
+from tranship_redis._claiming import Claiming
+from tranship_redis._claims import Claims, Found
+from tranship_redis._context import Context
+from tranship_redis._errors import error_of
+from tranship_redis._holding import Holding
+from tranship_redis._link import Link, Remove
+from tranship_redis._pack import pack
+from tranship_redis._settling import Settling
+from tranship_redis._wake import Wake, wake_of
+from tranship_redis._wire import Reply
+
+__all__ = ["RedisConsumer"]
+
+log = logging.getLogger("tranship.redis")
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What a consumer works with once it is connected."""
+
+    link: Link
+    wake: Wake
+    claim: Claiming
+    holding: Holding
+    settling: Settling
+    leave: Remove
+    """Takes back what it registered with the link."""
+
+
+class RedisConsumer:
+    """Takes messages from ``queues``; see :class:`tranship.ports.Consumer`.
+
+    A claim that was sent cannot be called back, so whatever a cancelled ``receive`` would have brought is given
+    back when it comes. Deliveries outlive a lost connection: they can be settled and renewed over the next one.
+
+    Args:
+        ctx: the backend's.
+        queues: names, in no order.
+        on_close: called with the consumer when it has been closed.
+
+    Raises:
+        InvalidOptionError: a name with a zero character or half a character in it.
+    """
+
+    hard_limit = None
+
+    def __init__(self, ctx: Context, queues: Sequence[str], on_close: Callable[[RedisConsumer], None]) -> None:
+        self._ctx = ctx
+        self._queues = tuple(dict.fromkeys(map(_name, queues)))
+        self._on_close = on_close
+        self._claims = Claims(ctx)
+        self._desk: _Desk | None = None
+        self._turn = 0
+        self._busy = self._closed = False
+        # Something may have changed since a claim found nothing.
+        self._rung = False
+        self._sleeper: asyncio.Future[None] | None = None
+        self._troubles: set[bytes] = set()
+
+    @property
+    def lease(self) -> float | None:
+        """The option of that name."""
+        return self._ctx.options.lease
+
+    async def receive(self, limit: int, wait: float, *, skip: Collection[str] = ()) -> Received:
+        """Claim what is ready, or wait for it."""
+        whole("limit", limit)
+        self._check()
+        with self._alone():
+            queues = tuple(queue for queue in self._queues if queue not in skip)
+            until = asyncio.get_running_loop().time() + wait
+            desk = self._desk or await self._sit_down()
+            looks = 0
+            while True:
+                found = await self._look(desk, queues, limit)
+                if found is not None and found.deliveries:
+                    return Received(found.deliveries)
+                remaining = until - asyncio.get_running_loop().time()
+                if remaining <= 0:
+                    return Received(())
+                patience = remaining if found is None else min(remaining, found.due, desk.wake.patience(looks))
+                looks = 0 if await self._sleep(patience) else looks + 1
+                self._check()
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Give deliveries back, not counted."""
+        self._check()
+        if self._desk is not None:
+            await self._desk.holding.release([delivery.token for delivery in deliveries])
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[bool]:
+        """Renew leases."""
+        self._check()
+        if self._desk is None:
+            return [False] * len(deliveries)
+        return await self._desk.holding.extend([delivery.token for delivery in deliveries])
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
+        """Store results and end deliveries, each in one step."""
+        self._check()
+        if self._desk is None or not settlements:
+            return [Settled.LOST] * len(settlements)
+        answers = await self._desk.settling.settle(self._desk.link, settlements)
+        if any(one.verdict in (Verdict.NACK, Verdict.REPLACE) for one in settlements):
+            # The server tells everybody but ourselves.
+            self._desk.wake.ring()
+        return answers
+
+    async def aclose(self) -> None:
+        """Give back what has not been settled, not counted. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._on_close(self)
+            self._bell()
+        if self._desk is not None:
+            self._desk.leave()
+            await self._desk.holding.aclose()
+
+    # Connecting.
+
+    async def _sit_down(self) -> _Desk:
+        link = await self._ctx.work()
+        self._check()
+        wake = wake_of(link, wanted=self._ctx.options.tracking == "auto")
+        holding = Holding(self._ctx, link, self._claims.id, wake.ring)
+        claim = Claiming(self._ctx.keys, link, self._claims, holding, self._found_nothing)
+        settling = Settling(self._ctx, self._claims.id, holding.drop)
+        wake.hang(self._bell, frozenset(self._keys()))
+        remove = link.on_up(self._on_up)
+
+        def leave() -> None:
+            remove()
+            wake.take_down(self._bell)
+
+        self._desk = _Desk(link, wake, claim, holding, settling, leave)
+        self._make_known(link)
+        return self._desk
+
+    def _keys(self) -> Iterator[bytes]:
+        for key, _, _ in self._ctx.levels.lists(self._queues):
+            yield key
+        for queue in self._queues:
+            yield self._ctx.keys.delayed(queue)
+
+    async def _on_up(self) -> None:
+        if self._desk is not None:
+            self._make_known(self._desk.link)
+            await self._desk.holding.recover()
+
+    def _make_known(self, link: Link) -> None:
+        """Tell inspectors which queues there are; whatever becomes of that, tasks run."""
+        with contextlib.suppress(TranshipError):
+            link.post(pack(b"SADD", self._ctx.keys.queues, *self._queues), _ignore)
+
+    # Looking and waiting.
+
+    async def _look(self, desk: _Desk, queues: tuple[str, ...], limit: int) -> Found | None:
+        if not queues:
+            return None
+        start = self._turn % len(queues)
+        self._turn += 1
+        found = await desk.claim(queues[start:] + queues[:start], limit)
+        # Closed meanwhile: what came is given back by aclose, which waited for it.
+        self._check()
+        if found.promoted:
+            desk.wake.ring()
+        self._complain(desk, found)
+        return found
+
+    def _complain(self, desk: _Desk, found: Found) -> None:
+        """Raise for a list that cannot be used where there is nothing else to do, else say so once."""
+        for key, text in zip(found.trouble[::2], found.trouble[1::2], strict=True):
+            place = key.decode(errors="replace")
+            error = error_of(
+                ResponseError(text.decode(errors="replace")), doing=f"{desk.link.place}: taking from {place}"
+            )
+            if not found.deliveries:
+                raise error
+            if key not in self._troubles:
+                self._troubles.add(key)
+                log.warning("%s", error)
+
+    def _found_nothing(self) -> None:
+        self._rung = False
+
+    async def _sleep(self, seconds: float) -> bool:
+        """Sleep until the bell rings; whether it did."""
+        if self._rung:
+            return True
+        loop = asyncio.get_running_loop()
+        sleeper = self._sleeper = loop.create_future()
+        timer = loop.call_later(seconds, _wake, sleeper)
+        try:
+            await sleeper
+        finally:
+            self._sleeper = None
+            timer.cancel()
+        return self._rung
+
+    def _bell(self) -> None:
+        self._rung = True
+        if self._sleeper is not None:
+            _wake(self._sleeper)
+
+    # State.
+
+    def _check(self) -> None:
+        self._ctx.check()
+        if self._closed:
+            raise ClosedError("this consumer has been closed; ask the backend for a new one")
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._busy:
+            raise BusyError("another receive is under way; a consumer has one receiver")
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+
+def _name(queue: str) -> str:
+    try:
+        usable = b"\0" not in queue.encode()
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise invalid("queue", queue, "a name without zero characters and half characters")
+    return queue
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)
+
+
+def _ignore(_reply: Reply) -> None:
+    pass

@@ -1,0 +1,64 @@
+"""What the ports of one backend share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from tranship.errors import ClosedError
+from tranship_redis._keys import Keys
+from tranship_redis._levels import Levels
+from tranship_redis._link import Link
+from tranship_redis._options import RedisOptions
+from tranship_redis._subscriptions import Subscriptions
+
+__all__ = ["Context", "Gate"]
+
+
+class Gate:
+    """Whether the backend is open."""
+
+    __slots__ = ("closed", "url")
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.closed = False
+
+    def check(self) -> None:
+        """Raise once the backend has been closed.
+
+        Raises:
+            ClosedError: it has.
+        """
+        if self.closed:
+            raise ClosedError(f"{self.url} is closed; open a new backend")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Handed to each port of a backend when it is made; everything in it is open."""
+
+    options: RedisOptions
+    keys: Keys
+    levels: Levels
+    main: Link
+    """Submits, results, control and inspection."""
+    pubsub: Link
+    """Subscriptions: ``main`` itself over RESP3, a connection of its own over RESP2."""
+    work: Callable[[], Awaitable[Link]]
+    """Claims and settlements: opened by the first who asks, the same for all. Raises as ``Link.open`` does."""
+    subscriptions: Subscriptions
+    """The result subscriptions, on ``pubsub``."""
+    name: str
+    """The plugin's name, for errors."""
+    url: str
+    """Where it is connected, without secrets."""
+    gate: Gate = field(repr=False)
+
+    def check(self) -> None:
+        """Raise once the backend has been closed; the first line of every public method of a port.
+
+        Raises:
+            ClosedError: it has.
+        """
+        self.gate.check()

@@ -1,0 +1,232 @@
+"""Messages as elements of Celery's lists: built from parts that are known, read without believing anything.
+
+An element is one JSON object; kombu's own elements differ in white space only::
+
+    {"body": "<base64>", "content-encoding": "utf-8", "content-type": "application/json", "headers": {...},
+     "properties": {"correlation_id": "<task id>", "reply_to": ..., "delivery_mode": 2,
+                    "delivery_info": {"exchange": "", "routing_key": "<queue>"}, "priority": 3,
+                    "body_encoding": "base64", "delivery_tag": "<unique>", "timestamp": 1790000000.123}}
+
+A Celery worker dies of an element that lacks the tag or the delivery info, so nothing is ever left out.
+``timestamp`` is ours: when the message was handed over, in epoch seconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import secrets
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+
+from tranship import codec
+from tranship.envelope import Priority
+from tranship.errors import EncodeError, MalformedMessage
+from tranship.protocol import Message, RawMessage
+from tranship_redis._keys import Keys
+from tranship_redis._levels import Levels
+
+__all__ = ["Elements", "Slot", "Tags", "quoted", "read"]
+
+_SLOTS: Final = 1024
+_BODY: Final = b'{"body":"'
+_SPACED_BODY: Final = b'{"body": "'
+_HEADERS: Final = b',"headers":'
+_PROPERTIES: Final = b',"properties":'
+_OURS: Final = _PROPERTIES + b'{"correlation_id":'
+
+
+class Tags:
+    """Delivery tags. They must be unique among all messages of a Redis database: two live messages with one tag
+    overwrite each other in Celery's ``unacked``.
+    """
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(12).encode()
+        self._numbers = itertools.count(1)
+
+    def next(self) -> bytes:
+        """Return a fresh tag, ASCII without anything that JSON would escape."""
+        return b"%b-%d" % (self._prefix, next(self._numbers))
+
+
+class Slot:
+    """What the elements of one kind have in common: where they go, and the constant parts of their text."""
+
+    __slots__ = ("after", "before", "list", "queue", "step")
+
+    def __init__(self, message: Message, step: int, key: bytes) -> None:
+        queue = message.envelope.queue
+        self.queue = queue
+        self.step = step
+        self.list = key
+        """The key of the list."""
+        self.before = b'","content-encoding":%b,"content-type":%b,"headers":' % (
+            quoted(message.content_encoding),
+            quoted(message.content_type),
+        )
+        self.after = (
+            b',"reply_to":%b,"delivery_mode":2,"delivery_info":{"exchange":"","routing_key":%b},'
+            b'"priority":%d,"body_encoding":"base64","delivery_tag":"'
+        ) % (quoted(message.envelope.reply_to), quoted(queue), step)
+
+
+class Elements:
+    """Makes elements; remembers the parts that messages of one kind share. One per backend."""
+
+    def __init__(self, keys: Keys, levels: Levels) -> None:
+        self._keys = keys
+        self._levels = levels
+        self._slots: dict[tuple[str, Priority, str, str, str | None], Slot] = {}
+
+    def slot(self, message: Message) -> Slot:
+        """Return where ``message`` goes and what its element shares with its like."""
+        envelope = message.envelope
+        key = (envelope.queue, envelope.priority, message.content_type, message.content_encoding, envelope.reply_to)
+        return self._slots.get(key) or self._keep(key, message)
+
+    def build(self, message: Message, *, tag: bytes, timestamp: bytes) -> bytes:
+        """Return the element for ``message``.
+
+        Args:
+            message: what to send.
+            tag: the delivery tag, from :class:`Tags`.
+            timestamp: epoch seconds as a JSON number.
+        """
+        return self.fill(self.slot(message), message, tag, timestamp)
+
+    @staticmethod
+    def fill(slot: Slot, message: Message, tag: bytes, timestamp: bytes) -> bytes:
+        """Return the element for ``message``, whose slot is known."""
+        return b'{"body":"%b%b%b,"properties":{"correlation_id":%b%b%b","timestamp":%b}}' % (
+            b2a_base64(message.body, newline=False),
+            slot.before,
+            message.headers,
+            quoted(message.envelope.id),
+            slot.after,
+            tag,
+            timestamp,
+        )
+
+    def _keep(self, key: tuple[str, Priority, str, str, str | None], message: Message) -> Slot:
+        envelope = message.envelope
+        step = self._levels.step(envelope.priority)
+        if len(self._slots) >= _SLOTS:
+            self._slots.clear()
+        slot = self._slots[key] = Slot(message, step, self._keys.list(envelope.queue, step))
+        return slot
+
+
+def quoted(text: str | None) -> bytes:
+    """Return ``text`` as JSON."""
+    try:
+        return orjson.dumps(text)
+    except TypeError:  # a lone surrogate, which only an escape can carry
+        return json.dumps(text).encode("ascii")
+
+
+def read(element: bytes) -> RawMessage:
+    """Return the message in ``element``, whoever wrote it. Never raises: what is wrong is said by the core's decoder.
+
+    Headers of our own elements stay bytes; the decoder remembers those. An element that is no JSON object becomes
+    a message whose headers are the element.
+    """
+    return _read_ours(element) or _read_any(element)
+
+
+def _read_ours(element: bytes) -> RawMessage | None:
+    """Read by cutting: no string in JSON holds an unescaped quote, so the marks cannot be inside of one."""
+    place, end = element.rfind(_OURS), element.find(b'"', len(_BODY))
+    headers = element.find(_HEADERS, end)
+    if not element.startswith(_BODY) or not 0 < end < headers < place or element[-1:] != b"}":
+        return None
+    content = _content(element[end + 2 : headers])
+    try:
+        properties = orjson.loads(element[place + len(_PROPERTIES) : -1])
+        body = a2b_base64(element[len(_BODY) : end], strict_mode=True)
+    except ValueError:
+        return None
+    if content is None or properties.get("body_encoding") != "base64" or "timestamp" not in properties:
+        return None
+    return RawMessage(element[headers + len(_HEADERS) : place], body, content[1], content[0], properties)
+
+
+@lru_cache(maxsize=256)
+def _content(members: bytes) -> tuple[str, str] | None:
+    """Return content encoding and content type from between body and headers; None: they are not what we write."""
+    try:
+        values = orjson.loads(b"{%b}" % members)
+    except ValueError:
+        return None
+    encoding, content_type = values.get("content-encoding"), values.get("content-type")
+    if len(values) != 2 or not isinstance(encoding, str) or not isinstance(content_type, str):
+        return None
+    return encoding, content_type
+
+
+def _read_any(element: bytes) -> RawMessage:
+    fields = _fields(element)
+    if fields is None:
+        return RawMessage(element, b"")
+    properties = fields.get("properties")
+    if not isinstance(properties, Mapping):
+        properties = {}
+    headers: Any = fields.get("headers")
+    return RawMessage(
+        {} if headers is None else headers,
+        _body(fields.get("body"), properties.get("body_encoding")),
+        _text(fields.get("content-type")),
+        _text(fields.get("content-encoding")),
+        properties,
+    )
+
+
+def _fields(element: bytes) -> Mapping[str, Any] | None:
+    """Return the element's members; its body, which may be long, is cut out first where that is safe."""
+    start = len(_SPACED_BODY) if element.startswith(_SPACED_BODY) else len(_BODY)
+    end = element.find(b'"', start)
+    body = element[start:end]
+    if element.startswith((_BODY, _SPACED_BODY)) and end > 0 and body.isascii() and b"\\" not in body:
+        fields = _object(_BODY + element[end:])
+        if fields is not None and fields.get("body") == "":
+            return {**fields, "body": body}
+    return _object(element)
+
+
+def _object(text: bytes) -> Mapping[str, Any] | None:
+    try:
+        fields = codec.loads(text, codec.JSON)
+    except MalformedMessage:
+        return None
+    return fields if isinstance(fields, Mapping) else None
+
+
+def _body(body: Any, encoding: Any) -> bytes:
+    """Return the body as bytes; one that is not what its encoding says is returned as it stands."""
+    if body is None:
+        return b""
+    if not isinstance(body, str | bytes):
+        return _written(body)
+    text = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
+    if encoding != "base64":
+        return text
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        return text
+
+
+def _written(value: Any) -> bytes:
+    try:
+        return codec.dumps(value)
+    except EncodeError:
+        return b""
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else str(value)

@@ -1,0 +1,180 @@
+"""The result store: Celery's result keys, and Celery's channels of the same names."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, Final
+
+from tranship.envelope import TaskState
+from tranship.errors import MessageTooLarge, TranshipError
+from tranship.ports import ConnectionEvent, ResultSink, StoredResult
+from tranship_redis._context import Context
+from tranship_redis._documents import stored
+from tranship_redis._scripts import Script
+from tranship_redis._subscriptions import Subscriptions
+from tranship_redis._writer import millis
+
+__all__ = ["RedisResults"]
+
+READ: Final = 500
+"""Ids per command."""
+WRITE: Final = 100
+"""Results per script call; the server does nothing else meanwhile."""
+BYTES: Final = 1 << 20
+POLL: Final = 0.25
+"""Seconds between two reads of results that this user may not be told of."""
+_PUT: Final = Script("put")
+
+
+class RedisResults:
+    """Keeps results; see :class:`tranship.ports.ResultStore`."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._subscriptions: Subscriptions = ctx.subscriptions
+        self._sink: ResultSink | None = None
+        self._came: list[tuple[str, bytes]] = []
+        self._unheard: dict[str, None] = {}
+        self._reading: set[asyncio.Task[None]] = set()
+        self._subscriptions.attach(self._published, self._poll)
+        if ctx.pubsub is not ctx.main:
+            ctx.pubsub.on_event(self._on_event)
+
+    @property
+    def waiting(self) -> int:
+        """How many results are expected."""
+        return len(self._subscriptions)
+
+    def attach(self, sink: ResultSink) -> None:
+        """From now on push to ``sink``."""
+        self._sink = sink
+
+    def expect(self, ids: Sequence[str]) -> None:
+        """Push the results of ``ids``; subscribed in the same write as what is submitted or read next."""
+        if not self._ctx.gate.closed:
+            self._subscriptions.add(ids)
+
+    def unexpect(self, ids: Sequence[str]) -> None:
+        """Nobody waits for ``ids``."""
+        self._subscriptions.drop(ids)
+
+    async def put(self, results: Sequence[StoredResult]) -> Sequence[bool]:
+        """Store results, each unless a terminal one is there."""
+        self._ctx.check()
+        for result in results:
+            self._check_size(result)
+        self._subscriptions.flush()
+        parts = list(_parts(results))
+        if len(parts) == 1:
+            return await self._put(parts[0])
+        return [won for part in await asyncio.gather(*map(self._put, parts)) for won in part]
+
+    async def get_many(self, ids: Sequence[str]) -> Sequence[StoredResult]:
+        """Read what is known of ``ids``; an id without a result is PENDING, whether it exists or not."""
+        self._ctx.check()
+        if self._ctx.pubsub is self._ctx.main:
+            self._subscriptions.flush()
+        else:
+            await self._subscriptions.confirmed()
+        parts = [ids[start : start + READ] for start in range(0, len(ids), READ)]
+        if len(parts) == 1:
+            return await self._get(ids)
+        return [one for part in await asyncio.gather(*map(self._get, parts)) for one in part]
+
+    async def forget_many(self, ids: Sequence[str]) -> None:
+        """Delete results, and what is remembered of the ids themselves."""
+        self._ctx.check()
+        keys = self._ctx.keys
+        parts = [ids[start : start + READ] for start in range(0, len(ids), READ)]
+        names = [[name for one in part for name in (keys.result(one), keys.known(one))] for part in parts]
+        await asyncio.gather(*(self._ctx.main.call(b"DEL", *part) for part in names))
+
+    def close(self) -> None:
+        """Push nothing any more."""
+        self._sink = None
+        self._subscriptions.clear()
+        for task in self._reading:
+            task.cancel()
+
+    async def _put(self, results: Sequence[StoredResult]) -> list[bool]:
+        keys = [self._ctx.keys.result(result.id) for result in results]
+        default = self._ctx.options.result_ttl
+        args: list[bytes] = []
+        for result in results:
+            args += (millis(default if result.ttl is None else result.ttl), result.document)
+        return [won == 1 for won in await self._ctx.main.run(_PUT, keys, args)]
+
+    async def _get(self, ids: Sequence[str]) -> list[StoredResult]:
+        keys = map(self._ctx.keys.result, ids)
+        documents: list[bytes | None] = await self._ctx.main.call(b"MGET", *keys)
+        return [
+            StoredResult(id=task_id, state=TaskState.PENDING) if document is None else stored(task_id, document)
+            for task_id, document in zip(ids, documents, strict=True)
+        ]
+
+    def _check_size(self, result: StoredResult) -> None:
+        size, limit = len(result.document), self._ctx.options.max_message_size
+        if size > limit:
+            text = f"the result of task {result.id} is {size:,} bytes, the limit is {limit:,}; return a reference"
+            raise MessageTooLarge(text, size=size, limit=limit, task_id=result.id)
+
+    # Pushing: what comes in one read from the socket goes to the sink at once.
+
+    def _published(self, task_id: str, document: bytes) -> None:
+        if not self._came:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._came.append((task_id, document))
+
+    def _hand_over(self) -> None:
+        came, self._came = self._came, []
+        self._push([stored(task_id, document) for task_id, document in came])
+
+    def _push(self, results: Sequence[StoredResult]) -> None:
+        terminal = [one for one in results if one.state.terminal]
+        if terminal and self._sink is not None:
+            self._sink(terminal)
+
+    # Reading, where nothing can be heard.
+
+    def _start(self, reading: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(reading)
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    def _on_event(self, event: ConnectionEvent, _generation: int) -> None:
+        # Over RESP2 the subscriptions have a connection of their own, whose loss nobody else hears of.
+        if event is ConnectionEvent.RESTORED:
+            self._start(self._read_once(list(self._subscriptions)))
+
+    def _poll(self, ids: Sequence[str]) -> None:
+        if not self._unheard:
+            self._start(self._read_until_found())
+        self._unheard.update(dict.fromkeys(ids))
+
+    async def _read_until_found(self) -> None:
+        await asyncio.sleep(0)
+        while self._unheard:
+            await self._read_once(list(self._unheard))
+            await asyncio.sleep(POLL)
+            self._unheard = {one: None for one in self._unheard if one in self._subscriptions}
+
+    async def _read_once(self, ids: Sequence[str]) -> None:
+        # Where the other connection is lost, too, its return makes the core read everything again.
+        with contextlib.suppress(TranshipError):
+            self._push(await self.get_many(ids))
+
+
+def _parts(results: Sequence[StoredResult]) -> Iterator[list[StoredResult]]:
+    """Cut results into portions that the server stores at once."""
+    part: list[Any] = []
+    size = 0
+    for result in results:
+        if part and (len(part) >= WRITE or size >= BYTES):
+            yield part
+            part, size = [], 0
+        part.append(result)
+        size += len(result.document)
+    if part:
+        yield part

@@ -1,0 +1,108 @@
+"""Putting back what its holder has lost: our own claims within moments of the end of their lease, Celery's as late as
+Celery itself would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from tranship.errors import TranshipError
+from tranship_redis._celery_entries import CeleryEntries
+from tranship_redis._context import Context
+from tranship_redis._link import Link
+from tranship_redis._scripts import Script
+from tranship_redis._wake import wake_of
+
+__all__ = ["Sweeper"]
+
+log = logging.getLogger("tranship.redis")
+
+AT_ONCE: Final = 200
+"""Ended leases per script call; the server does nothing else meanwhile."""
+SHORTEST: Final = 0.01
+CELERY: Final = 100.0
+"""Seconds between two looks at Celery's entries, as kombu's own."""
+_SWEEP: Final = Script("sweep")
+
+
+class Sweeper:
+    """Sweeps for as long as a backend has consumers. Several workers sweep the same: harmless.
+
+    Args:
+        ctx: the backend's.
+        link: the one that consumers claim on.
+    """
+
+    def __init__(self, ctx: Context, link: Link) -> None:
+        self._link = link
+        self._keys = [ctx.keys.unacked, ctx.keys.unacked_index, ctx.keys.leases, ctx.keys.deliveries]
+        self._lease = ctx.options.lease
+        self._wake = wake_of(link, wanted=ctx.options.tracking == "auto")
+        self._celery = None if ctx.options.celery == "off" else CeleryEntries(ctx.keys, link, ctx.options)
+        self._celery_pause = min(CELERY, ctx.options.visibility_timeout)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
+        self._troubles: set[bytes] = set()
+
+    def start(self) -> None:
+        """Begin."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._keep_on(self._sweep, self._lease / 4))]
+        if self._celery is not None:
+            self._tasks.append(loop.create_task(self._keep_on(self._restore, self._celery_pause)))
+
+    async def aclose(self) -> None:
+        """End. Idempotent."""
+        self._closed = True
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep_on(self, work: Callable[[], Awaitable[float]], pause: float) -> None:
+        """Do it again and again, after as many seconds as it says; after ``pause`` when it fails."""
+        while not self._closed:
+            try:
+                seconds = await work()
+            except TranshipError as error:
+                log.log(logging.DEBUG if error.retryable else logging.WARNING, "sweeping failed: %s", error)
+                seconds = pause
+            except Exception:
+                # A worker without a sweeper would never see the tasks of dead workers again.
+                log.exception("sweeping failed in an unexpected way")
+                seconds = pause
+            if not self._closed:  # an error on the way out may have taken the cancellation's place
+                await asyncio.sleep(max(seconds, SHORTEST))
+
+    async def _sweep(self) -> float:
+        """Put back what has been lost; return seconds until more may be."""
+        while True:
+            restored, ended, until_next, trouble = await self._link.run(_SWEEP, self._keys, [AT_ONCE])
+            if restored:
+                log.info("put back %d tasks whose worker was not heard of for a lease", restored)
+                self._wake.ring()
+            self._complain(trouble)
+            if ended < AT_ONCE:
+                break
+        # Whoever has a shorter lease than ours may have begun since: never wait for long.
+        longest = self._lease / 4 * random.uniform(0.8, 1.0)
+        return longest if until_next < 0 else min(longest, until_next / 1000 + random.uniform(0.001, 0.005))
+
+    async def _restore(self) -> float:
+        assert self._celery is not None
+        restored = await self._celery.restore()
+        if restored:
+            log.info("put back %d tasks of Celery workers that held them for the visibility timeout", restored)
+            self._wake.ring()
+        return self._celery_pause * random.uniform(0.9, 1.1)
+
+    def _complain(self, trouble: list[Any]) -> None:
+        for key, text in zip(trouble[::2], trouble[1::2], strict=True):
+            if key not in self._troubles:
+                self._troubles.add(key)
+                where, why = key.decode(errors="replace"), text.decode(errors="replace")
+                log.warning("tasks whose lease has ended cannot go back to %s: %s", where, why)

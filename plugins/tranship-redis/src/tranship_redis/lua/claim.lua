@@ -1,0 +1,263 @@
+-- Takes messages from lists and holds them, in one step.
+-- Everything is recorded before it leaves its list, so that nothing is lost whatever the server refuses.
+-- What is rare is a function made where it is needed: making one costs as much as a small command.
+-- KEYS: unacked, unacked_index, leases, deliveries, dead, dead-ids, delayed-queues,
+--       per queue: delayed, delayed-messages; then the lists: steps 0, 3, 6, 9 outside, queues inside
+-- ARGV: limit, lease in microseconds, claim id, how many elements to look at in one go, how many queues,
+--       result prefix, TTL of STARTED in ms, its document before and after the task id, "json" or "msgpack",
+--       per queue: name, its list of step 0, Celery peers: "1", "0", or the key that exists where there are some
+-- Returns: ms until the next delayed message is due (-1: none), how many became due,
+--          elements, their delivery tags, the numbers of their lists, earlier deliveries (empty: none of any),
+--          quarantined {list number, dead letter, element, ...}, trouble {key, error, ...}
+local unacked, index, leases, deliveries, dead, dead_ids = unpack(KEYS, 1, 6)
+local limit, claim, queues = math.min(tonumber(ARGV[1]), 500), ARGV[3], tonumber(ARGV[5])
+local PIECE, ENOUGH, PROMOTED = tonumber(ARGV[4]), 4194304, 200
+local lists = 7 + 2 * queues
+local call, try, find, sub = redis.call, redis.pcall, string.find, string.sub
+local clock = call('TIME')
+local now = clock[1] .. string.format('.%06d', clock[2])
+local trouble = {}
+
+-- The server itself does not say what it refused.
+local function named(reply, command, key)
+  return {err = reply.err .. ' (' .. command .. ' ' .. key .. ')'}
+end
+
+-- 1. What is due joins its list at the end, as if it were submitted now.
+
+local promoted, due = 0, nil
+for number = 1, queues do
+  local delayed, messages = KEYS[6 + 2 * number], KEYS[7 + 2 * number]
+  local head = try('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+  if head.err then return named(head, 'ZRANGE', delayed) end
+  local first = tonumber(head[2])
+  if first and first <= tonumber(now) then
+    local function promote(id)
+      local found = call('HGET', messages, id)
+      -- First: a server that is out of memory refuses no step behind one that frees some.
+      call('ZREM', delayed, id)
+      if found then
+        local list, step = ARGV[9 + 3 * number], sub(found, 1, 1)
+        if step ~= '0' then list = list .. '\6\022' .. step end
+        local pushed = try('LPUSH', list, sub(found, 2))
+        if type(pushed) == 'table' then
+          trouble[#trouble + 1], trouble[#trouble + 2] = list, named(pushed, 'LPUSH', list).err
+          return call('ZADD', delayed, string.format('%.6f', now + 5), id)
+        end
+        call('HDEL', messages, id)
+      end
+      call('HDEL', KEYS[7], id)
+    end
+    for _, id in ipairs(call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, PROMOTED)) do
+      promote(id)
+      promoted = promoted + 1
+    end
+    first = tonumber(call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2])
+  end
+  if first and not (due and due < first) then due = first end
+end
+local wait = due and math.max(0, math.ceil((due - now) * 1000)) or -1
+
+-- 2. Look at the lists and choose.
+
+local raws, tags, from, counts, endings, ids, peers, known = {}, {}, {}, {}, {}, {}, {}, {}
+local bad, taken, total, size, finished, counted = {}, {}, 0, 0, false, false
+local counting = try('HLEN', deliveries)
+if type(counting) == 'table' then return named(counting, 'HLEN', deliveries) end
+
+-- Returns what stands behind the element in the value that Celery restores from, its tag, headers and delivery info;
+-- nil when it would kill a Celery worker that finds it in unacked.
+local function read(raw)
+  local ok, message = pcall(cjson.decode, raw)
+  local properties = ok and type(message) == 'table' and message.properties
+  if type(properties) ~= 'table' then return nil end
+  local tag, info, headers = properties.delivery_tag, properties.delivery_info, message.headers
+  -- An integer as Celery writes it; the decoder keeps no more than 53 bits of one.
+  if type(tag) == 'number' then tag = string.match(raw, '.*"delivery_tag"%s*:%s*(%-?%d+)%s*[,}]') end
+  if type(tag) ~= 'string' or type(info) ~= 'table' or type(info.routing_key) ~= 'string'
+      or type(info.exchange) ~= 'string' or find(raw, '\0', 1, true) then return nil end
+  local place = info.exchange .. '\0' .. info.routing_key
+  known[place] = known[place]
+    or ', ' .. cjson.encode(info.exchange) .. ', ' .. cjson.encode(info.routing_key) .. ']'
+  return known[place], tag, type(headers) == 'table' and headers or {}, info
+end
+
+-- Where no Celery worker serves the queue, the elements we write are known by how they end, at a tenth of the cost;
+-- the client reads strictly whatever comes.
+local BEFORE_KEY = ',"delivery_mode":2,"delivery_info":{"exchange":"","routing_key":"'
+local AFTER_KEY = '^[^"\\]*"},"priority":%d,"body_encoding":"base64","delivery_tag":"'
+local NOTHING, AFTER_TAG, FIXED = {}, '","timestamp":', 57
+
+for list = 1, 4 * queues do
+  if finished then break end
+  local key, here, number = KEYS[lists + list], 0, (list - 1) % queues + 1
+  repeat
+    local want = math.min(limit - total, PIECE)
+    local piece = try('LRANGE', key, -here - want, -here - 1)
+    if piece.err then
+      trouble[#trouble + 1], trouble[#trouble + 2] = key, named(piece, 'LRANGE', key).err
+      break
+    end
+    if peers[number] == nil and piece[1] then
+      local said = ARGV[10 + 3 * number]
+      peers[number] = said == '1' or said ~= '0' and call('EXISTS', said) == 1
+    end
+    for i = #piece, 1, -1 do
+      local raw, text, tag, headers, info = piece[i], nil, nil, NOTHING, NOTHING
+      if not peers[number] then
+        local _, before = find(raw, BEFORE_KEY, -400, true)
+        local _, after = find(raw, AFTER_KEY, (before or #raw) + 1)
+        local stop = after and find(raw, AFTER_TAG, after, true)
+        if stop and sub(raw, 1, 9) == '{"body":"' and sub(raw, -2) == '}}' then
+          text, tag = sub(raw, before + 1, after - FIXED), sub(raw, after + 1, stop - 1)
+          known[text] = known[text] or ', "", "' .. text .. '"]'
+          text = known[text]
+        end
+      end
+      if not text then text, tag, headers, info = read(raw) end
+      if text then
+        local count = counting > 0 and tonumber(call('HGET', deliveries, tag) or 0) or 0
+        if count == 0 and (info.redelivered == true or headers.redelivered == true) then count = 1 end
+        -- What was delivered twice before travels alone.
+        finished = finished or count > 1
+        if count > 1 and total > 0 then break end
+        local place = #raws + 1
+        raws[place], tags[place], from[place], counts[place], endings[place] = raw, tag, list, count, text
+        counted = counted or count > 0
+        ids[place] = peers[number] and headers.ignore_result ~= true and type(headers.id) == 'string' and headers.id
+      else
+        bad[#bad + 1] = {list, raw, 'malformed', 'not a complete message of Celery\'s protocol'}
+      end
+      here, total, size = here + 1, total + 1, size + #raw
+      finished = finished or total >= limit or size > ENOUGH
+      if finished then break end
+    end
+  until finished or #piece < want
+  if here > 0 then taken[#taken + 1] = {key, here, list} end
+end
+if total == 0 then return {wait, promoted, raws, tags, from, counts, bad, trouble} end
+
+-- 3. Record what was chosen, then take it off its list.
+
+local tokens, letters, held, values, refused = {}, {}, {}, {}, nil
+-- A few short members make a list inside of the server, where each ZADD would look at all of them; a long one makes
+-- it a tree.
+local long = #tags > 3 and string.rep('-', 65) or nil
+
+-- Like HSET and ZADD; returns the reply. A server that is out of memory refuses no step behind one that may free some.
+local function write(command, key, ...)
+  local reply = try(command, key, ...)
+  if type(reply) == 'table' and sub(reply.err, 1, 3) == 'OOM' then
+    call('ZREM', leases, '')
+    reply = try(command, key, ...)
+  end
+  if type(reply) == 'table' then refused = named(reply, command, key) end
+  return reply
+end
+
+local added = {long and now, long}
+for place = 1, #tags do
+  added[#added + 1] = now
+  added[#added + 1] = tags[place]
+end
+if #tags > 0 then added = write('ZADD', index, 'NX', unpack(added)) end
+if refused then return refused end
+if long then call('ZREM', index, long) end
+
+-- Two live messages with one tag would overwrite each other in unacked: the later one is kept apart.
+if #tags > 0 and added < #tags + (long and 1 or 0) then
+  local seen, kept = {}, 0
+  for place = 1, #tags do
+    local tag = tags[place]
+    if seen[tag] or call('HEXISTS', unacked, tag) == 1 then
+      bad[#bad + 1] = {from[place], raws[place], 'duplicate-tag', 'another message in flight has its delivery tag'}
+    else
+      seen[tag], kept = true, kept + 1
+      call('ZADD', index, 'XX', now, tag)
+      raws[kept], tags[kept], from[kept] = raws[place], tag, from[place]
+      counts[kept], endings[kept], ids[kept] = counts[place], endings[place], ids[place]
+    end
+  end
+  for place = #tags, kept + 1, -1 do raws[place], tags[place], from[place], counts[place] = nil, nil, nil, nil end
+end
+
+for place = 1, #tags do
+  local tag = tags[place]
+  tokens[place] = KEYS[lists + from[place]] .. '\0' .. tag .. '\0' .. claim
+  -- The lease ends a microsecond later for each, so that a sweep finds them in their order.
+  local ends = clock[2] + ARGV[2] + place
+  held[2 * place - 1] = string.format('%d.%06d', clock[1] + math.floor(ends / 1000000), ends % 1000000)
+  held[2 * place] = tokens[place]
+  values[2 * place - 1], values[2 * place] = tag, '[' .. raws[place] .. endings[place]
+end
+if #tags > 0 then write('ZADD', leases, unpack(held)) end
+if #tags > 0 and not refused then write('HSET', unacked, unpack(values)) end
+
+if #bad > 0 then
+  local function bury(number)
+    local list, raw, reason, detail = unpack(bad[number])
+    local ok, message = pcall(cjson.decode, raw)
+    local headers = ok and type(message) == 'table' and message.headers
+    local id = type(headers) == 'table' and type(headers.id) == 'string' and headers.id or ''
+    local queue, step = ARGV[8 + 3 * ((list - 1) % queues + 1)], 3 * math.floor((list - 1) / queues)
+    bad[number][5] = id
+    letters[number] = write('XADD', dead, '*', 'queue', queue, 'step', step, 'tag', '', 'reason', reason,
+      'detail', detail, 'task_id', id, 'deliveries', 1, 'element', raw)
+  end
+  for number = 1, #bad do
+    if not refused then bury(number) end
+  end
+end
+
+local gone = {}
+for _, one in ipairs(taken) do
+  local trimmed = refused or try('LTRIM', one[1], 0, -one[2] - 1)
+  if trimmed.err then refused = refused or named(trimmed, 'LTRIM', one[1])
+  else gone[one[3]] = true end
+end
+
+if refused then
+  for place, token in ipairs(tokens) do
+    if not gone[from[place]] then
+      try('HDEL', unacked, tags[place])
+      try('ZREM', index, tags[place])
+      try('ZREM', leases, token)
+    end
+  end
+  for number, letter in pairs(letters) do
+    if type(letter) == 'string' and not gone[bad[number][1]] then try('XDEL', dead, letter) end
+  end
+  return refused
+end
+
+-- 4. Say STARTED, so that Celery workers that hear a revoke leave the task to us.
+
+if next(peers) then
+  local function is_terminal(document)
+    if type(document) ~= 'string' then return true end
+    local status = string.match(document, '^{%s*"status"%s*:%s*"(%u+)"')
+    if not status then
+      local decode = string.match(document, '^%s*{') and cjson.decode or cmsgpack.unpack
+      local ok, found = pcall(decode, document)
+      status = ok and type(found) == 'table' and found.status
+    end
+    return status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED'
+  end
+  for place = 1, #tags do
+    if ids[place] then
+      local key, id = ARGV[6] .. ids[place], ARGV[10] == 'json' and cjson.encode(ids[place]) or cmsgpack.pack(ids[place])
+      local document = ARGV[8] .. id .. ARGV[9]
+      if try('SET', key, document, 'NX', 'PX', ARGV[7]) == false and not is_terminal(try('GET', key)) then
+        try('SET', key, document, 'PX', ARGV[7])
+      end
+    end
+  end
+end
+
+local quarantined = {}
+for number, letter in ipairs(letters) do
+  local list, raw, _, _, id = unpack(bad[number], 1, 5)
+  if id ~= '' then try('HSET', dead_ids, id, letter) end
+  quarantined[3 * number - 2], quarantined[3 * number - 1], quarantined[3 * number] = list, letter, raw
+end
+return {wait, promoted, raws, tags, from, counted and counts or {}, quarantined, trouble}

@@ -1,0 +1,46 @@
+-- Gives deliveries back to the front of their lists, not counted.
+-- KEYS: unacked, unacked_index, leases, dead, dead-ids
+-- ARGV: how many, their claim tokens in the order in which they came, then for each quarantined one: list, dead letter
+-- Returns: how many were given back, and the first error or ""
+local unacked, index, leases, dead, dead_ids = unpack(KEYS)
+local count, given, refusal = tonumber(ARGV[1]), 0, ''
+
+local function push(list, raw)
+  local pushed = redis.pcall('RPUSH', list, raw)
+  if type(pushed) ~= 'table' or not pushed.err then
+    given = given + 1
+    return true
+  end
+  if refusal == '' then refusal = pushed.err .. ' (RPUSH ' .. list .. ')' end
+  return false
+end
+
+local function give_back(token)
+  local list, tag = string.match(token, '^([^%z]*)%z(.*)%z[^%z]*$')
+  local score = redis.call('ZSCORE', leases, token)
+  -- First: a server that is out of memory refuses no step behind one that frees some.
+  if not score or redis.call('ZREM', leases, token) == 0 then return end
+  local value = redis.call('HGET', unacked, tag)
+  local raw = value and string.match(value, '^%[(.*), ".*", ".*"%]$')
+  if raw and push(list, raw) then
+    redis.call('ZREM', index, tag)
+    redis.call('HDEL', unacked, tag)
+  elseif raw then
+    -- It is tried again when its lease ends.
+    redis.call('ZADD', leases, score, token)
+  end
+end
+
+local function take_out(list, letter)
+  local found = redis.call('XRANGE', dead, letter, letter)[1]
+  local fields = {}
+  for i = 1, found and #found[2] or 0, 2 do fields[found[2][i]] = found[2][i + 1] end
+  if not fields.element or not push(list, fields.element) then return end
+  redis.call('XDEL', dead, letter)
+  if redis.call('HGET', dead_ids, fields.task_id) == letter then redis.call('HDEL', dead_ids, fields.task_id) end
+end
+
+for i = #ARGV - 1, count + 2, -2 do take_out(ARGV[i], ARGV[i + 1]) end
+-- The last one first: they come out again in the order in which they came.
+for i = count + 1, 2, -1 do give_back(ARGV[i]) end
+return {given, refusal}

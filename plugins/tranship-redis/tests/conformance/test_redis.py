@@ -1,0 +1,32 @@
+"""The Redis backend keeps the promises of the ports, also over restarts, cuts and silence."""
+
+from __future__ import annotations
+
+import pytest
+
+from tranship.testing.case import cases_of, run_case
+from tranship.testing.harness import Harness
+from tranship.testing.served import ServiceHarness
+from tranship.testing.suites import (
+    ConsumerSuite,
+    ControlSuite,
+    InspectorSuite,
+    LifecycleSuite,
+    ResultStoreSuite,
+    SubmitterSuite,
+)
+
+pytestmark = pytest.mark.timeout(180)
+
+
+class TestRedis(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite, InspectorSuite, LifecycleSuite):
+    @pytest.fixture
+    def harness(self, redis_harness) -> Harness:
+        return redis_harness()
+
+
+@pytest.mark.parametrize("name", ["black_hole_submitter", "black_hole_waiter"])
+def test_silence_is_noticed_in_time_with_the_default_options(redis_service, name: str) -> None:
+    (case,) = (case for case in cases_of(LifecycleSuite) if case.id == name)
+    report = run_case(case, ServiceHarness(redis_service))
+    assert report.outcome == "passed", report.reason

@@ -1,0 +1,251 @@
+"""Servers that are full, that forget, and that hold somebody else's keys under our names."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from redis_kit import Raw, lab_of, ours, until_received, until_works
+
+from tranship import AsyncClient, task
+from tranship.envelope import Receipt, TaskState
+from tranship.errors import BrokerRefused, StorageFull
+from tranship.ports import Backend, Consumer, Heartbeat, Settled, Settlement, Tombstone, Verdict
+from tranship.testing.lab import Lab, ids_of
+from tranship.testing.served import ServiceHarness
+from tranship.testing.services import Service
+from tranship.testing.suites.recovery import submit_again
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@task(name="bad.echo", queue="q")
+def echo(value: object) -> object:
+    return value
+
+
+# --- a full server --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def full(redis_variant: Callable[..., Service]) -> AsyncIterator[tuple[Lab, Raw, list[str]]]:
+    """A server that has three tasks on its queue and no memory left."""
+    service = redis_variant("--maxmemory", "0", "--maxmemory-policy", "noeviction")
+    raw = Raw(service)
+    async with lab_of(service.url) as lab:
+        ids = await lab.submit(await lab.open(), *lab.messages(3))
+        raw("SET", "ballast", "x" * 5_000_000)
+        raw("CONFIG", "SET", "maxmemory", "3mb")
+        yield lab, raw, ids
+
+
+async def test_a_full_server_takes_no_tasks_and_says_so(full: tuple[Lab, Raw, list[str]]) -> None:
+    lab, raw, _ = full
+    backend = await lab.open()
+    messages = [
+        lab.message(),
+        lab.message(check_id=True),
+        lab.message(dedup_key="k", dedup_window=60),
+        lab.message(not_before=time.time() + 60),
+    ]
+    answers = await backend.submitter().submit(messages)
+    assert [type(answer) for answer in answers] == [StorageFull] * 4, answers
+    assert "maxmemory" in str(answers[0])
+    assert answers[0].retryable
+    raw("CONFIG", "SET", "maxmemory", "0")
+    # Nothing of them is there, so the very same messages are new.
+    assert await backend.submitter().submit(messages) == [Receipt(message.envelope.id) for message in messages]
+
+
+async def test_workers_of_a_full_server_go_on(full: tuple[Lab, Raw, list[str]]) -> None:
+    """What frees memory must work without any: taking, settling with a result, giving back, rejecting."""
+    lab, raw, ids = full
+    backend = await lab.open(lease=5)
+    consumer = backend.consumer(["q"])
+    done, back, dead = await lab.receive(consumer, 3)
+    answers = await consumer.settle([Settlement(done, Verdict.ACK, result=lab.result(ids_of([done])[0], 1))])
+    assert list(answers) == [Settled.CONFIRMED]
+    assert list(await consumer.extend([back, dead])) == [True, True]
+    await lab.settle(consumer, Verdict.REJECT, dead, reason="kit", detail="given up on purpose")
+    await lab.settle(consumer, Verdict.NACK, back)
+    (again,) = await lab.receive(consumer)
+    assert (ids_of([again]), again.delivery_count) == (ids_of([back]), 2)
+    await lab.settle(consumer, Verdict.ACK, again)
+    raw("CONFIG", "SET", "maxmemory", "0")
+    (read,) = await backend.results().get_many(ids_of([done]))
+    assert read.state is TaskState.SUCCESS
+    assert [letter.task_id for letter in await backend.inspector().dead("q")] == ids_of([dead])
+    assert sorted(ids) == sorted(ids_of([done, back, dead]))
+
+
+async def test_a_client_of_a_full_server_is_told_and_may_try_again(full: tuple[Lab, Raw, list[str]]) -> None:
+    lab, raw, _ = full
+    async with AsyncClient(lab.url(), result_url=lab.url()) as client:
+        with pytest.raises(StorageFull, match="maxmemory"):
+            await client.submit(echo, 1)
+        raw("CONFIG", "SET", "maxmemory", "0")
+        assert (await client.submit(echo, 1)).id
+
+
+# --- a server that forgets ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("forget", [("SCRIPT", "FLUSH"), ("CLIENT", "KILL", "TYPE", "normal")], ids=" ".join)
+async def test_forgotten_scripts_and_killed_connections_are_replaced(
+    lab: Lab, raw: Raw, forget: tuple[str, ...]
+) -> None:
+    backend = await lab.open()
+    consumer = backend.consumer(["q"])
+    for _ in range(3):
+        await run_one(lab, backend, consumer, before_each=lambda: raw(*forget))
+
+
+async def run_one(lab: Lab, backend: Backend, consumer: Consumer, *, before_each: Callable[[], object]) -> None:
+    """Submit, receive, settle with a result, and read that; each after ``before_each``."""
+    before_each()
+    (fresh,) = await submit_again(lab, backend)
+    before_each()
+    held = await until_received(consumer)
+    assert ids_of(held) == [fresh]
+    before_each()
+    settlement = Settlement(held[0], Verdict.ACK, result=lab.result(fresh, 1))
+    answers = await until_works(lambda: consumer.settle([settlement]))
+    # Settled again after its answer was lost with the connection.
+    assert list(answers) in ([Settled.CONFIRMED], [Settled.LOST])
+    before_each()
+    (read,) = await until_works(lambda: backend.results().get_many([fresh]))
+    assert read.state is TaskState.SUCCESS
+
+
+async def test_scripts_are_there_after_a_restart(redis_variant: Callable[..., Service]) -> None:
+    service = redis_variant()
+    harness = ServiceHarness(service)
+    async with Lab(harness, "restart") as lab:
+        backend = await lab.open()
+        consumer = backend.consumer(["q"])
+        await lab.quiet(consumer, 0.1)
+        await harness.restart()
+        Raw(service)("SCRIPT", "FLUSH")
+        (fresh,) = await submit_again(lab, backend)
+        assert ids_of(await until_received(consumer)) == [fresh]
+
+
+async def test_a_flushed_database_is_an_empty_one(redis_variant: Callable[..., Service]) -> None:
+    """Somebody deletes everything: what was held is LOST, waiting goes on, new tasks run."""
+    service = redis_variant()
+    async with lab_of(service.url) as lab:
+        backend = await lab.open()
+        consumer = backend.consumer(["q"])
+        await lab.submit(backend, lab.message())
+        held = await lab.receive(consumer)
+        waiting = lab.start(consumer.receive(1, 20.0))
+        await asyncio.sleep(0)
+        Raw(service)("FLUSHALL")
+        assert list(await consumer.settle([Settlement(held[0], Verdict.ACK)])) == [Settled.LOST]
+        ids = await lab.submit(backend, lab.message())
+        assert ids_of((await waiting).deliveries) == ids
+
+
+# --- keys of the wrong type -----------------------------------------------------------------------
+
+
+async def test_one_bad_queue_harms_only_itself(lab: Lab, raw: Raw) -> None:
+    raw("SET", ours(lab, "bad") + "\x06\x163", "somebody else's")
+    backend = await lab.open()
+    answers = await backend.submitter().submit([lab.message(queue="bad"), lab.message(), lab.message(queue="bad")])
+    assert [type(answer) for answer in answers] == [BrokerRefused, Receipt, BrokerRefused]
+    assert "bad" in str(answers[0])
+    assert await lab.drain(backend.consumer(["q"]), 1) == [answers[1].id]
+
+
+@pytest.mark.parametrize(
+    ("key", "make"),
+    [
+        ("q\x06\x163", ("SET", "x")),
+        ("unacked", ("LPUSH", "x")),
+        ("unacked_index", ("SET", "x")),
+        ("tranship:leases", ("HSET", "a", "x")),
+        ("tranship:deliveries", ("SET", "x")),
+        ("tranship:delayed:q", ("SET", "x")),
+    ],
+    ids=lambda value: value.strip() if isinstance(value, str) else value[0],
+)
+async def test_a_key_of_another_type_is_named_and_nothing_is_lost(
+    lab: Lab, raw: Raw, key: str, make: tuple[str, ...]
+) -> None:
+    """Refused for good with the key's name, for whoever needs it; once it is gone the task is there, once."""
+    backend = await lab.open()
+    name = ours(lab, key)
+    ids = await lab.submit(backend, lab.message()) if not key.startswith("q") else []
+    raw(make[0], name, *make[1:])
+    consumer = backend.consumer(["q"])
+    with pytest.raises(BrokerRefused) as caught:
+        await asyncio.wait_for(consumer.receive(1, 1.0), 10.0)
+    assert not caught.value.retryable
+    assert key.partition("\x06")[0] in str(caught.value), str(caught.value)
+    raw("DEL", name)
+    ids = ids or await lab.submit(backend, lab.message())
+    assert await lab.drain(consumer, 1) == ids
+    await lab.quiet(consumer, 0.2)
+    assert raw.hash(ours(lab, "unacked")) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "make"),
+    [("tranship:dead", ("SET", "x")), ("tranship:dead-ids", ("SET", "x")), ("unacked_index", ("SET", "x"))],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+async def test_a_settlement_that_cannot_be_carried_out_loses_nothing(
+    lab: Lab, raw: Raw, key: str, make: tuple[str, ...]
+) -> None:
+    """Rejecting fails with the key's name and changes nothing: settled again once it is gone, or delivered again."""
+    backend = await lab.open(lease=1.5)
+    ids = await lab.submit(backend, lab.message())
+    consumer = backend.consumer(["q"])
+    held = await lab.receive(consumer)
+    kept = raw("DUMP", ours(lab, key)) if key == "unacked_index" else None
+    raw("DEL", ours(lab, key))
+    raw(make[0], ours(lab, key), *make[1:])
+    rejection = Settlement(held[0], Verdict.REJECT, reason="kit", detail="given up on purpose")
+    with pytest.raises(BrokerRefused) as caught:
+        await consumer.settle([rejection])
+    assert key in str(caught.value), str(caught.value)
+    raw("DEL", ours(lab, key))
+    if kept:
+        raw("RESTORE", ours(lab, key), "0", kept)
+    (answer,) = await consumer.settle([rejection])
+    if answer is Settled.LOST:
+        assert await lab.drain(consumer, 1) == ids
+    else:
+        assert [letter.task_id for letter in await backend.inspector().dead("q")] == ids
+        await lab.quiet(consumer, 2.0)
+
+
+async def test_a_result_key_of_another_type_is_named(lab: Lab, raw: Raw) -> None:
+    backend = await lab.open()
+    raw("LPUSH", ours(lab, "celery-task-meta-a-1"), "x")
+    with pytest.raises(BrokerRefused) as caught:
+        await backend.results().put([lab.result("a-1", 1)])
+    assert "celery-task-meta-a-1" in str(caught.value)
+    (read,) = await backend.results().get_many(["a-2"])
+    assert not read.state.terminal
+
+
+@pytest.mark.parametrize("key", ["tranship:tombstones", "tranship:workers", "tranship:queues"])
+async def test_what_operators_use_is_named_too(lab: Lab, raw: Raw, key: str) -> None:
+    raw("LPUSH", ours(lab, key), "x")
+    backend = await lab.open()
+    beat = Heartbeat(worker="w", host="h", pid=1, queues=["q"], running=[], limit=1, at=time.time())
+    calls = {
+        "tranship:tombstones": lambda: backend.control().cancel([Tombstone(kind="id", value="a", expires=9e9)]),
+        "tranship:workers": lambda: backend.control().beat(beat),
+        "tranship:queues": lambda: backend.inspector().queues(),
+    }
+    with pytest.raises(BrokerRefused) as caught:
+        await calls[key]()
+    assert key in str(caught.value), str(caught.value)
+    # Handing over and taking do not depend on it.
+    ids = await lab.submit(backend, lab.message())
+    assert await lab.drain(backend.consumer(["q"]), 1) == ids

@@ -1,0 +1,234 @@
+"""Waiting: what wakes a consumer, what a cancelled or closed one leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import time
+import weakref
+from collections.abc import Callable
+
+import pytest
+from consumer_kit import Desk, counts, messages, settle, take
+from redis_context import eventually
+from redis_kit import Raw
+
+from tranship.envelope import Priority
+from tranship.errors import BusyError, ClosedError
+from tranship.ports import Verdict
+from tranship.testing.harness import Harness
+from tranship.testing.lab import Lab, ids_of
+from tranship.testing.services import Service
+from tranship_redis import _wake
+
+
+@pytest.fixture
+def desk(lab: Lab, raw: Raw) -> Desk:
+    return Desk(lab, raw)
+
+
+def claims(desk: Desk) -> int:
+    """How many scripts have been run on the server; claims, where nothing else happens."""
+    info = desk.raw("INFO", "commandstats").decode()
+    line = next((line for line in info.splitlines() if line.startswith("cmdstat_evalsha:")), "calls=0,")
+    return int(line.partition("calls=")[2].partition(",")[0])
+
+
+# --- being woken ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("priority", list(Priority))
+async def test_anybodys_push_wakes(lab: Lab, desk: Desk, priority: Priority) -> None:
+    """Also Celery's, which tells nobody: within a round trip, not with the next look."""
+    backend = await lab.open(lease=60)
+    consumer = backend.consumer(["p", "q"])
+    waits = []
+    for number in range(5):
+        waiting = lab.start(consumer.receive(1, 10.0))
+        await asyncio.wait({waiting}, timeout=0.05)
+        started = time.monotonic()
+        desk.push(desk.kombu(f"a-{number}"), priority=priority)
+        assert ids_of((await waiting).deliveries) == [f"a-{number}"]
+        waits.append(time.monotonic() - started)
+    assert statistics.median(waits) < 0.1, waits
+
+
+async def test_an_idle_consumer_leaves_the_server_alone(lab: Lab, desk: Desk) -> None:
+    backend = await lab.open(lease=60, celery="off")
+    consumer = backend.consumer(["q"])
+    await consumer.receive(1, 0.0)
+    before = claims(desk)
+    await consumer.receive(1, 1.0)
+    assert claims(desk) - before <= 3
+
+
+async def test_consumers_of_one_backend_wake_each_other(lab: Lab, desk: Desk) -> None:
+    """The server does not tell a connection of its own changes: nacked, released, retried by one, taken by the other."""
+    backend = await lab.open(lease=60)
+    one, other = backend.consumer(["q"]), backend.consumer(["q"])
+
+    async def handed_over(give: Callable[[], object]) -> None:
+        waiting = lab.start(other.receive(1, 10.0))
+        await asyncio.wait({waiting}, timeout=0.05)
+        started = time.monotonic()
+        await give()  # type: ignore[misc]
+        (held,) = (await waiting).deliveries
+        assert time.monotonic() - started < _wake.SAFETY / 2
+        await settle(other, Verdict.ACK, held)
+
+    for number in range(4):
+        await lab.submit(backend, lab.message(id=f"a-{number}"))
+        held = await take(one, 1)
+        again = lab.message(id=f"a-{number}", attempt=1)
+        await handed_over(
+            [
+                lambda held=held: settle(one, Verdict.NACK, *held),
+                lambda held=held: one.release(held),
+                lambda held=held, again=again: settle(one, Verdict.REPLACE, *held, replacement=again),
+                one.aclose,
+            ][number]
+        )
+    desk.nothing_held()
+
+
+async def test_a_flushed_database_does_not_put_anybody_to_sleep(lab: Lab, raw: Raw, desk: Desk) -> None:
+    backend = await lab.open(lease=60)
+    consumer = backend.consumer(["q"])
+    waiting = lab.start(consumer.receive(1, 10.0))
+    await asyncio.wait({waiting}, timeout=0.05)
+    raw("FLUSHDB")
+    started = time.monotonic()
+    desk.push(desk.kombu("a"))
+    assert ids_of((await waiting).deliveries) == ["a"]
+    assert time.monotonic() - started < _wake.SAFETY / 2
+
+
+async def test_where_tracking_is_forbidden_consumers_look_themselves(redis_variant: Callable[..., Service]) -> None:
+    service = redis_variant()
+    address = service.url.partition("://")[2].partition("/")[0]
+    Raw(service)("ACL", "SETUSER", "deaf", "on", ">pw", "~*", "&*", "+@all", "-client|tracking")
+    async with Lab(Harness(f"redis://deaf:pw@{address}/0"), "deaf") as lab:
+        backend, producer = await lab.open(lease=60), await lab.open()
+        consumer = backend.consumer(["q"])
+        waiting = lab.start(consumer.receive(1, 10.0))
+        await asyncio.wait({waiting}, timeout=0.2)
+        started = time.monotonic()
+        await lab.submit(producer, lab.message(id="a"))
+        assert ids_of((await waiting).deliveries) == ["a"]
+        assert time.monotonic() - started < 0.5
+
+
+async def test_a_lost_push_costs_seconds_and_no_task(lab: Lab, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_wake, "SAFETY", 0.3)
+    monkeypatch.setattr(_wake.Wake, "_changed", lambda *_: None)
+    backend = await lab.open(lease=60)
+    waiting = lab.start(backend.consumer(["q"]).receive(1, 10.0))
+    await asyncio.wait({waiting}, timeout=0.05)
+    desk.push(desk.kombu("a"))
+    assert ids_of((await waiting).deliveries) == ["a"]
+
+
+# --- cancelled and closed -------------------------------------------------------------------------
+
+
+async def test_what_a_cancelled_receive_would_have_brought_is_given_back(lab: Lab, desk: Desk) -> None:
+    """Cancelled after every number of steps: there for the next one, in order, not counted."""
+    backend = await lab.open(lease=60)
+    consumer = backend.consumer(["q"])
+    await consumer.receive(1, 0.0)
+    await lab.submit(backend, *messages(lab, "a", "b", "c"))
+    for steps in range(12):
+        call = lab.start(consumer.receive(5, 5.0))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        if not call.cancelled():
+            await consumer.release(call.result().deliveries)
+        held = await take(consumer, 3)
+        assert list(counts(held).items()) == [("a", 1), ("b", 1), ("c", 1)]
+        await consumer.release(held)
+    await eventually(lambda: len(desk.elements()) == 3, "everything is back")
+    desk.nothing_held()
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_closing_gives_back_what_is_on_its_way(lab: Lab, desk: Desk, steps: int) -> None:
+    backend = await lab.open(lease=60)
+    consumer = backend.consumer(["q"])
+    await consumer.receive(1, 0.0)
+    await lab.submit(backend, *messages(lab, "a", "b", "c"))
+    held = await take(consumer, 1)
+    call = lab.start(consumer.receive(5, 5.0))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    await asyncio.gather(consumer.aclose(), consumer.aclose())
+    desk.nothing_held()
+    assert len(desk.elements()) == 3
+    (outcome,) = await asyncio.gather(call, return_exceptions=True)
+    assert isinstance(outcome, ClosedError) or outcome.deliveries
+    for call in (consumer.extend(held), consumer.release(held), settle(consumer, Verdict.ACK, *held)):
+        with pytest.raises(ClosedError):
+            await call
+    assert list(counts(await take(backend.consumer(["q"]), 3)).values()) == [1, 1, 1]
+
+
+async def test_closing_the_backend_gives_back_everything(lab: Lab, desk: Desk) -> None:
+    backend = await lab.open(lease=60)
+    consumers = [backend.consumer(["q"]) for _ in range(3)]
+    await lab.submit(backend, *lab.messages(30))
+    for consumer in consumers:
+        await take(consumer, 5)
+    waiting = [lab.start(consumer.receive(5, 9.0)) for consumer in consumers]
+    await asyncio.sleep(0)
+    await backend.aclose()
+    assert len(desk.elements()) == 30
+    desk.nothing_held()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_an_unused_consumer_needs_nothing(lab: Lab) -> None:
+    backend = await lab.open()
+    consumer = backend.consumer(["q"])
+    assert consumer.lease == 30.0
+    assert consumer.hard_limit is None
+    assert await consumer.settle([]) == []
+    assert await consumer.extend([]) == []
+    await consumer.release([])
+    await consumer.aclose()
+    with pytest.raises(ClosedError):
+        await consumer.receive(1, 0.0)
+
+
+async def test_one_receive_at_a_time_and_the_next_after_a_cancelled_one(lab: Lab) -> None:
+    backend = await lab.open()
+    consumer = backend.consumer(["q"])
+    waiting = lab.start(consumer.receive(1, 9.0))
+    await asyncio.sleep(0)
+    with pytest.raises(BusyError):
+        await consumer.receive(1, 0.0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert not (await consumer.receive(1, 0.0)).deliveries
+
+
+async def test_with_every_queue_skipped_the_time_passes(lab: Lab) -> None:
+    backend = await lab.open()
+    await lab.submit(backend, lab.message())
+    started = time.monotonic()
+    assert not (await backend.consumer(["q"]).receive(1, 0.2, skip={"q"})).deliveries
+    assert 0.15 < time.monotonic() - started < 2
+
+
+async def test_nothing_of_a_closed_backend_is_kept(lab: Lab) -> None:
+    """The bells of a link must not keep it alive."""
+    backend = await lab.open()
+    consumer = backend.consumer(["q"])
+    await consumer.receive(1, 0.0)
+    link = weakref.ref(consumer._desk.link)
+    await backend.aclose()
+    lab._backends.remove(backend)
+    del backend, consumer
+    gc.collect()
+    assert link() is None

@@ -1,0 +1,415 @@
+"""Settling: each verdict with everything that belongs to it, and nothing at all of what is not ours."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+
+import msgpack
+import pytest
+from consumer_kit import Desk, counts, messages, settle, take
+from redis_kit import Raw
+
+from tranship.envelope import Priority, TaskState
+from tranship.errors import BrokerRefused, InvalidOptionError
+from tranship.ports import Backend, Consumer, Settled, Settlement, StoredResult, Verdict
+from tranship.testing.harness import Harness
+from tranship.testing.lab import Lab, ids_of
+from tranship.testing.services import Service
+
+CONFIRMED, LOST = Settled.CONFIRMED, Settled.LOST
+
+
+@pytest.fixture
+def desk(lab: Lab, raw: Raw) -> Desk:
+    return Desk(lab, raw)
+
+
+async def opened(lab: Lab, **options: object) -> tuple[Backend, Consumer]:
+    backend = await lab.open(**{"lease": 60, **options})
+    return backend, backend.consumer(["q"])
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+async def test_a_result_is_stored_and_told(lab: Lab, desk: Desk) -> None:
+    """As Celery stores it: a key with a time to live, and the same bytes on the channel of that name."""
+    backend, consumer = await opened(lab)
+    heard: list[StoredResult] = []
+    backend.results().attach(heard.extend)
+    backend.results().expect(["a", "b"])
+    await lab.submit(backend, *messages(lab, "a", "b"))
+    a, b = await take(consumer, 2)
+    results = [lab.result("a", 1, ttl=0.0001), lab.result("b", "x" * 1000, ttl=500)]
+    answers = await consumer.settle(
+        [Settlement(a, Verdict.ACK, result=results[0]), Settlement(b, Verdict.ACK, result=results[1])]
+    )
+    assert list(answers) == [CONFIRMED] * 2
+    await lab.eventually(lambda: asyncio.sleep(0, len(heard) >= 2), "both results are pushed")
+    assert {one.id: one.document for one in heard} == {"a": results[0].document, "b": results[1].document}
+    assert desk.result("b") == results[1].document
+    assert 490 < desk.raw("TTL", desk.key("celery-task-meta-b")) <= 500
+    desk.nothing_held()
+
+
+@pytest.mark.parametrize(
+    ("there", "stays"),
+    [
+        (b'{"status": "SUCCESS", "result": 1, "task_id": "a"}', True),
+        (b'{"status":"FAILURE","task_id":"a"}', True),
+        (b'{"task_id": "a", "result": {"status": "STARTED"}, "status": "REVOKED"}', True),
+        (msgpack.packb({"status": "SUCCESS", "task_id": "a"}), True),
+        (b'{"status": "STARTED", "result": {"status": "SUCCESS"}}', False),
+        (b'{"status": "RETRY", "task_id": "a"}', False),
+        (b'{"status": "PROGRESS"}', False),
+        (msgpack.packb({"status": "STARTED"}), False),
+        (b"", False),
+        (b"rubbish", False),
+        (b"[1]", False),
+    ],
+)
+async def test_the_first_terminal_result_stays(lab: Lab, desk: Desk, there: bytes, stays: bool) -> None:
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, lab.message(id="a"))
+    desk.raw("SET", desk.key("celery-task-meta-a"), there)
+    result = lab.result("a", 2)
+    assert await settle(consumer, Verdict.ACK, *await take(consumer, 1), result=result) == [CONFIRMED]
+    assert desk.result("a") == (there if stays else result.document)
+    desk.nothing_held()
+
+
+async def test_a_task_without_a_usable_id_ends_all_the_same(lab: Lab, desk: Desk) -> None:
+    """Half a character in the id, which JSON can carry: nobody can ask for its result."""
+    _, consumer = await opened(lab)
+    odd = desk.kombu("a")
+    odd["headers"]["id"] = "half \ud800"
+    desk.push(odd, desk.kombu("b"))
+    held = await take(consumer, 2)
+    results = [lab.result("b", 1), lab.result("b", 1)]
+    results[0] = dataclasses.replace(results[0], id="half \ud800")
+    pairs = zip(sorted(held, key=lambda one: one.token.letter, reverse=True), results, strict=True)
+    answers = await consumer.settle([Settlement(one, Verdict.ACK, result=result) for one, result in pairs])
+    assert list(answers) == [CONFIRMED] * 2
+    assert desk.result("b") is not None
+    desk.nothing_held()
+
+
+# --- the fence ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+@pytest.mark.parametrize("who", ["sweep", "celery"])
+async def test_nothing_is_done_for_what_was_taken_away(lab: Lab, desk: Desk, verdict: Verdict, who: str) -> None:
+    """By a sweep of ours, or by Celery, whose workers know nothing of our leases."""
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, *messages(lab, "a", "b"))
+    mine, other = await take(consumer, 2)
+    if who == "sweep":
+        desk.raw("ZREM", desk.key("tranship:leases"), mine.token.token)
+    desk.raw("HDEL", desk.key("unacked"), mine.token.tag)
+    desk.raw("ZREM", desk.key("unacked_index"), mine.token.tag)
+    more = {"replacement": lab.message(id="a", attempt=1)} if verdict is Verdict.REPLACE else {}
+    late = Settlement(mine, verdict, result=lab.result("a", 1), **more)
+    answers = await consumer.settle([late, Settlement(other, Verdict.ACK, result=lab.result("b", 1))])
+    assert list(answers) == [LOST, CONFIRMED]
+    assert desk.result("a") is None
+    assert desk.result("b") is not None
+    assert (desk.elements(), desk.letters()) == ([], [])
+    desk.nothing_held()
+
+
+async def test_a_renewal_of_what_celery_took_away_says_so(lab: Lab, desk: Desk) -> None:
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, *messages(lab, "a", "b"))
+    held = await take(consumer, 2)
+    desk.raw("HDEL", desk.key("unacked"), held[0].token.tag)
+    desk.raw("ZREM", desk.key("unacked_index"), held[0].token.tag)
+    assert list(await consumer.extend(held)) == [False, True]
+    assert len(desk.tokens()) == 1
+
+
+async def test_renewing_keeps_celery_away_as_well(lab: Lab, desk: Desk) -> None:
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, *lab.messages(3))
+    held = await take(consumer, 3)
+    order = desk.tokens()
+    for tag in desk.index():
+        desk.raw("ZADD", desk.key("unacked_index"), "1", tag)
+    for token in order:
+        desk.raw("ZADD", desk.key("tranship:leases"), "1", token)
+    assert list(await consumer.extend(held)) == [True] * 3
+    for key, names, ahead in (("unacked_index", desk.index(), 0), ("tranship:leases", order, 60)):
+        for name in names:
+            assert abs(float(desk.raw("ZSCORE", desk.key(key), name)) - time.time() - ahead) < 5
+    assert desk.tokens() == order
+
+
+async def test_the_same_delivery_twice_in_one_batch(lab: Lab, desk: Desk) -> None:
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, lab.message(id="a"))
+    (held,) = await take(consumer, 1)
+    assert await settle(consumer, Verdict.NACK, held, held) == [CONFIRMED, LOST]
+    assert len(desk.elements()) == 1
+
+
+# --- verdicts -------------------------------------------------------------------------------------
+
+
+async def test_nacked_ones_go_to_the_front_in_their_order(lab: Lab, desk: Desk) -> None:
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, *messages(lab, "a", "b", "c", "d"))
+    held = await take(consumer, 3)
+    assert await settle(consumer, Verdict.NACK, *held) == [CONFIRMED] * 3
+    assert list(counts(await take(consumer, 4)).items()) == [("a", 2), ("b", 2), ("c", 2), ("d", 1)]
+
+
+async def test_counts_are_forgotten_with_the_message(lab: Lab, desk: Desk) -> None:
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, *messages(lab, "ack", "reject", "replace"))
+    await settle(consumer, Verdict.NACK, *await take(consumer, 3))
+    assert len(desk.raw.hash(desk.key("tranship:deliveries").decode())) == 3
+    ack, reject, replace = await take(consumer, 3)
+    replacement = lab.message(id="replace", attempt=1)
+    await consumer.settle(
+        [
+            Settlement(ack, Verdict.ACK),
+            Settlement(reject, Verdict.REJECT, reason="kit", detail="kit"),
+            Settlement(replace, Verdict.REPLACE, replacement=replacement),
+        ]
+    )
+    assert counts(await take(consumer, 1)) == {"replace": 1}
+    assert desk.raw.hash(desk.key("tranship:deliveries").decode()) == {}
+
+
+async def test_a_dead_letter_has_everything(lab: Lab, desk: Desk) -> None:
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, lab.message(id="a", priority=Priority.LOW))
+    (element,) = desk.elements(priority=Priority.LOW)
+    await settle(consumer, Verdict.NACK, *await take(consumer, 1))
+    (held,) = await take(consumer, 1)
+    result = lab.result("a", None, state=TaskState.DEAD_LETTERED)
+    await settle(consumer, Verdict.REJECT, held, reason="half \ud800", detail="é", result=result)
+    (letter,) = desk.letters()
+    assert letter == {
+        b"queue": b"q",
+        b"step": b"6",
+        b"tag": held.token.tag,
+        b"reason": b"half \\ud800",
+        b"detail": "é".encode(),
+        b"task_id": b"a",
+        b"deliveries": b"2",
+        b"element": element,
+    }
+    ((entry, _),) = desk.raw("XRANGE", desk.key("tranship:dead"), "-", "+")
+    assert desk.raw("HGET", desk.key("tranship:dead-ids"), "a") == entry
+    assert desk.result("a") == result.document
+    desk.nothing_held()
+
+
+async def test_a_replacement_waits_for_its_time_on_the_server(lab: Lab, desk: Desk) -> None:
+    """Also where Celery workers serve the queue: they are told RETRY, and see the message when it is due."""
+    desk.peers()
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, lab.message(id="a", priority=Priority.HIGH))
+    (held,) = await take(consumer, 1)
+    due = time.time() + 0.6
+    replacement = lab.message(id="a", attempt=1, not_before=due, priority=Priority.HIGH)
+    assert await settle(consumer, Verdict.REPLACE, held, replacement=replacement) == [CONFIRMED]
+    assert json.loads(desk.result("a") or b"")["status"] == "RETRY"
+    assert desk.raw("HGET", desk.key("tranship:delayed-queues"), "a") == b"q"
+    assert not await at_once(consumer)
+    (again,) = await take(consumer, 1)
+    assert abs(time.time() - due) < 0.5
+    assert (again.priority, again.message.body) == (Priority.HIGH, replacement.body)
+    assert json.loads(desk.result("a") or b"")["status"] == "STARTED"
+    await settle(consumer, Verdict.ACK, again, result=lab.result("a", 1))
+    assert json.loads(desk.result("a") or b"")["status"] == "SUCCESS"
+    desk.nothing_held()
+
+
+async def at_once(consumer: Consumer) -> list[str]:
+    return ids_of((await consumer.receive(5, 0.0)).deliveries)
+
+
+@pytest.mark.parametrize(
+    "options", [{"result_serializer": "json"}, {"result_serializer": "msgpack"}, {"celery": "off"}]
+)
+async def test_retry_is_said_in_the_format_of_results(lab: Lab, desk: Desk, options: dict[str, str]) -> None:
+    backend, consumer = await opened(lab, **{"celery": "on", **options})
+    await lab.submit(backend, *messages(lab, "a", "silent"))
+    a, silent = await take(consumer, 2)
+    await settle(consumer, Verdict.REPLACE, a, replacement=lab.message(id="a", attempt=1))
+    before = desk.result("silent")
+    await settle(consumer, Verdict.REPLACE, silent, replacement=lab.message(id="silent", attempt=1, store_result=False))
+    assert desk.result("silent") == before
+    document = desk.result("a")
+    if "celery" in options:
+        assert document is None
+    else:
+        read = (
+            json.loads(document or b"") if options["result_serializer"] == "json" else msgpack.unpackb(document or b"")
+        )
+        assert (read["status"], read["task_id"]) == ("RETRY", "a")
+
+
+async def test_a_replacement_goes_where_it_says(lab: Lab, desk: Desk) -> None:
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, *messages(lab, "a", "b"))
+    a, b = await take(consumer, 2)
+    await settle(
+        consumer, Verdict.REPLACE, a, replacement=lab.message(id="a", priority=Priority.VERY_LOW, queue="other")
+    )
+    await settle(consumer, Verdict.REPLACE, b, replacement=lab.message(id="b", not_before=time.time() - 5))
+    assert len(desk.elements("other", Priority.VERY_LOW)) == 1
+    assert await at_once(consumer) == ["b"]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.ACK, Verdict.REPLACE])
+async def test_verdict_and_replacement_belong_together(lab: Lab, desk: Desk, verdict: Verdict) -> None:
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, lab.message())
+    (held,) = await take(consumer, 1)
+    replacement = lab.message() if verdict is Verdict.ACK else None
+    with pytest.raises(InvalidOptionError, match="together"):
+        await consumer.settle([Settlement(held, verdict, replacement=replacement)])
+    assert await settle(consumer, Verdict.ACK, held) == [CONFIRMED]
+
+
+# --- those kept apart -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+async def test_a_quarantined_message_is_settled_like_any_other(lab: Lab, desk: Desk, verdict: Verdict) -> None:
+    """It is among the dead letters from the start; settled it stays, goes, or is replaced."""
+    _, consumer = await opened(lab)
+    desk.push(desk.kombu("a", tag="same"), desk.kombu("b", tag="same"))
+    first, twin = await take(consumer, 2)
+    await settle(consumer, Verdict.ACK, first)
+    more = {"replacement": lab.message(id="b", attempt=1)} if verdict is Verdict.REPLACE else {}
+    result = lab.result("b", 1) if verdict is not Verdict.NACK else None
+    said = {"reason": "kit", "detail": "kit"}
+    assert await settle(consumer, verdict, twin, result=result, **said, **more) == [CONFIRMED]
+    letters = [(one[b"reason"], one[b"task_id"], one[b"queue"], one[b"step"]) for one in desk.letters()]
+    left = {Verdict.NACK: [(b"duplicate-tag", b"b", b"q", b"3")], Verdict.REJECT: [(b"kit", b"b", b"q", b"3")]}
+    assert letters == left.get(verdict, [])
+    known = desk.raw("HGET", desk.key("tranship:dead-ids"), "b")
+    assert (known is not None) is bool(letters)
+    assert len(desk.elements()) == (verdict is Verdict.REPLACE)
+    assert (desk.result("b") is not None) is (result is not None)
+    if verdict is not Verdict.NACK:
+        assert await settle(consumer, verdict, twin, result=result, **more) == [LOST]
+    desk.nothing_held()
+
+
+async def test_a_quarantined_message_that_was_purged_is_not_ours(lab: Lab, desk: Desk) -> None:
+    backend, consumer = await opened(lab)
+    desk.push("rubbish")
+    (held,) = await take(consumer, 1)
+    await backend.inspector().dead_purge()
+    assert await settle(consumer, Verdict.REJECT, held, reason="kit", detail="kit") == [LOST]
+    await consumer.release([held])
+    assert (desk.letters(), desk.elements()) == ([], [])
+
+
+# --- what the server refuses ----------------------------------------------------------------------
+
+
+async def test_one_that_is_refused_does_not_take_its_neighbours_along(lab: Lab, desk: Desk) -> None:
+    """Its result key is somebody else's: the batch fails, naming it; one by one the others were done."""
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, *messages(lab, "a", "bad", "c"))
+    held = await take(consumer, 3)
+    desk.raw("LPUSH", desk.key("celery-task-meta-bad"), "x")
+    ids = ["a", "bad", "c"]
+    settlements = [
+        Settlement(one, Verdict.ACK, result=lab.result(task, 1)) for one, task in zip(held, ids, strict=True)
+    ]
+    with pytest.raises(BrokerRefused, match="celery-task-meta-bad"):
+        await consumer.settle(settlements)
+    assert len(desk.unacked()) == len(desk.tokens()) == 1
+    desk.all_true()
+    assert list(await consumer.settle(settlements[:1])) == [CONFIRMED]
+    with pytest.raises(BrokerRefused):
+        await consumer.settle(settlements[1:2])
+    desk.raw("DEL", desk.key("celery-task-meta-bad"))
+    assert list(await consumer.settle(settlements[1:])) == [CONFIRMED] * 2
+    assert list(await consumer.settle(settlements)) == [LOST] * 3
+    desk.nothing_held()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "key"),
+    [
+        (Verdict.NACK, "q\x06\x163"),
+        (Verdict.REJECT, "tranship:dead"),
+        (Verdict.REJECT, "tranship:dead-ids"),
+        (Verdict.REPLACE, "q\x06\x163"),
+    ],
+)
+async def test_a_refused_verdict_leaves_the_delivery_ours(lab: Lab, desk: Desk, verdict: Verdict, key: str) -> None:
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, lab.message(id="a"))
+    held = await take(consumer, 1)
+    desk.raw("SET", desk.key(key), "somebody else's")
+    more = {"replacement": lab.message(id="a", attempt=1)} if verdict is Verdict.REPLACE else {}
+    with pytest.raises(BrokerRefused, match=key.partition("\x06")[0]):
+        await settle(consumer, verdict, *held, reason="kit", detail="kit", **more)
+    assert list(await consumer.extend(held)) == [True]
+    desk.all_true()
+    desk.raw("DEL", desk.key(key))
+    assert await settle(consumer, verdict, *held, reason="kit", detail="kit", **more) == [CONFIRMED]
+    assert len(desk.letters()) == (verdict is Verdict.REJECT)
+    assert len(desk.elements()) == (verdict is not Verdict.REJECT)
+
+
+async def test_who_may_not_publish_is_told(redis_variant: Callable[..., Service]) -> None:
+    """The result could not be pushed, so nothing is done: the next attempt, with the right, does all of it."""
+    service = redis_variant()
+    raw, address = Raw(service), service.url.partition("://")[2].partition("/")[0]
+    raw("ACL", "SETUSER", "mute", "on", ">pw", "~*", "resetchannels", "+@all")
+    async with Lab(Harness(f"redis://mute:pw@{address}/0"), "mute") as lab:
+        desk = Desk(lab, raw)
+        backend, consumer = await opened(lab)
+        await lab.submit(backend, lab.message(id="a"))
+        held = await take(consumer, 1)
+        with pytest.raises(BrokerRefused, match="PUBLISH"):
+            await settle(consumer, Verdict.ACK, *held, result=lab.result("a", 1))
+        assert desk.result("a") is None
+        desk.all_true()
+        raw("ACL", "SETUSER", "mute", "allchannels")
+        assert await settle(consumer, Verdict.ACK, *held, result=lab.result("a", 1)) == [CONFIRMED]
+
+
+# --- amounts --------------------------------------------------------------------------------------
+
+
+async def test_batches_of_any_size(lab: Lab, desk: Desk) -> None:
+    """More than one script call's worth, by number and by bytes."""
+    backend, consumer = await opened(lab)
+    ids = await lab.submit(backend, *lab.messages(1203))
+    held = await take(consumer, 1203)
+    assert list(await consumer.extend(held)) == [True] * 1203
+    await consumer.release(held)
+    held = await take(consumer, 1203)
+    assert ids_of(held) == ids
+    large = "x" * 300_000
+    results = [lab.result(task, large if number % 100 == 0 else number) for number, task in enumerate(ids)]
+    pairs = zip(held, results, strict=True)
+    answers = await consumer.settle([Settlement(one, Verdict.ACK, result=result) for one, result in pairs])
+    assert list(answers) == [CONFIRMED] * 1203
+    stored = await backend.results().get_many(ids)
+    assert [one.document for one in stored] == [one.document for one in results]
+    desk.nothing_held()
+
+
+async def test_settling_side_by_side(lab: Lab, desk: Desk) -> None:
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, *lab.messages(60))
+    held = await take(consumer, 60)
+    answers = await asyncio.gather(*(settle(consumer, Verdict.ACK, one) for one in held))
+    assert answers == [[CONFIRMED]] * 60
+    desk.nothing_held()
