@@ -7,7 +7,9 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,20 +28,31 @@ def spawn(module: str, *arguments: str, **options) -> subprocess.Popen[bytes]:
     )
 
 
+@dataclass(frozen=True)
+class Run:
+    """One start of a handler."""
+
+    id: str
+    at: float
+    pid: int
+
+
 class Fleet:
     """Worker processes; whichever dies is replaced."""
 
     def __init__(self, url: str, log: Path, *, workers: int, concurrency: int, max_deliveries: int = 5) -> None:
         self.kills = 0
         self.deaths = 0
+        self.died: dict[int, float] = {}
+        """When each that was killed died, by process id."""
         self._log = log
         self._arguments = (url, str(log), str(concurrency), str(max_deliveries))
         self._workers: list[subprocess.Popen[bytes]] = []
-        self._size = workers
+        self.size = workers
 
     def __enter__(self) -> Self:
         self._log.touch()
-        self._workers = [self._spawn() for _ in range(self._size)]
+        self._workers = [self._spawn() for _ in range(self.size)]
         return self
 
     def __exit__(
@@ -52,10 +65,15 @@ class Fleet:
 
     def kill_one(self) -> None:
         """SIGKILL to any of them, and a new one in its place."""
-        index = random.randrange(len(self._workers))
-        self._workers[index].kill()
-        self._workers[index].wait()
+        self.kill(random.randrange(len(self._workers)))
+
+    def kill(self, index: int) -> None:
+        """SIGKILL to the one of this number, and a new one in its place."""
+        victim = self._workers[index]
+        victim.kill()
+        victim.wait()
         self.kills += 1
+        self.died[victim.pid] = time.time()
         self._workers[index] = self._spawn()
 
     def replace_dead(self) -> None:
@@ -76,7 +94,27 @@ class Fleet:
 
     def runs(self) -> Counter[str]:
         """How often each task was started, by id."""
-        return Counter(line.split()[0] for line in self._log.read_text().splitlines())
+        return Counter(run.id for run in self.history())
+
+    def history(self) -> list[Run]:
+        """Every start of a handler, in order."""
+        lines = (line.split() for line in self._log.read_text().splitlines())
+        return [Run(task_id, float(at), int(pid)) for task_id, at, pid in lines]
+
+    def clear(self) -> None:
+        """Forget what has run so far; nothing may be running."""
+        self._log.write_text("")
+
+    def returns(self) -> list[float]:
+        """How long after each death the tasks that had been running there were started again, in seconds."""
+        running: dict[str, int] = {}
+        seconds = []
+        for run in self.history():
+            died = self.died.get(running.get(run.id, 0))
+            if died is not None:
+                seconds.append(run.at - died)
+            running[run.id] = run.pid
+        return sorted(seconds)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         return spawn("chaos.worker", *self._arguments)

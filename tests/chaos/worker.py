@@ -17,16 +17,16 @@ from tranship import Worker, current, task
 LOG = "CHAOS_LOG"
 
 
-def note(what: str) -> None:
-    """Append a line; short appends of several processes do not mix."""
+def note() -> None:
+    """Append a line: which task, when, in which process; short appends of several processes do not mix."""
     with Path(os.environ[LOG]).open("ab", buffering=0) as log:
-        log.write(f"{current().id} {what}\n".encode())
+        log.write(f"{current().id} {time.time()} {os.getpid()}\n".encode())
 
 
 @task(name="chaos.work", queue="chaos")
 async def work(number: int, seconds: float) -> int:
     """Take a while on the loop."""
-    note("work")
+    note()
     await asyncio.sleep(seconds)
     return number
 
@@ -34,7 +34,7 @@ async def work(number: int, seconds: float) -> int:
 @task(name="chaos.work-thread", queue="chaos")
 def work_in_thread(number: int, seconds: float) -> int:
     """Take a while in a thread."""
-    note("work")
+    note()
     time.sleep(seconds)
     return number
 
@@ -42,7 +42,7 @@ def work_in_thread(number: int, seconds: float) -> int:
 @task(name="chaos.poison", queue="chaos")
 async def poison(how: str) -> None:
     """Take the worker along."""
-    note("poison")
+    note()
     if how == "exit":
         os._exit(7)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -4,7 +4,9 @@
   where titles are not shown, a first line ``# name.py`` says the same.
 * A ``console`` block is typed into a shell: ``$ command``, followed by what it prints. Every line must come, in that
   order; ``...`` stands for anything. ``$ command &`` runs until ``$ kill %1`` or the end of the page, and must then
-  end by itself.
+  end by itself; the jobs are numbered as a shell does it. ``$ export NAME=value`` holds for the rest of the page.
+* ``redis://localhost/0`` is a Redis that this page has to itself, started when a block first names it, and ``redis-cli``
+  talks to that one.
 * ``<!-- run -->`` before a ``python`` block runs it as a script of its own, ``<!-- not run: why -->`` only compiles it
   (a ``console`` block is then left alone). A ``python`` block with neither mark nor title is an error.
 """
@@ -12,11 +14,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Self
 
@@ -27,6 +30,8 @@ _FENCE = re.compile(
 _MARK = re.compile(r"<!-- (run|not run: [^>]+?) -->\s*\Z")
 _TITLE = re.compile(r'title="([^"]+)"')
 _NAMED = re.compile(r"# ([\w/]+\.py)\n")
+_REDIS = re.compile(r"(?P<scheme>redis://)(?P<user>[^\s@/\"']*@)?localhost/0\b")
+_CLI = re.compile(r"\bredis-cli\b")
 PATIENCE = 30.0
 
 
@@ -58,19 +63,26 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 class Reader:
-    """Does what a page says, in ``directory``. Use it with ``with``: what runs in the background is ended."""
+    """Does what a page says, in ``directory``. Use it with ``with``: what runs in the background is ended.
 
-    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+    Args:
+        directory: where files are written and commands are typed.
+        environ: of the commands.
+        redis: called when the page first needs a Redis; returns the URL of one for this page alone.
+    """
+
+    def __init__(self, directory: Path, environ: Mapping[str, str], redis: Callable[[], str] | None = None) -> None:
         self._directory = directory
-        self._environ = environ
+        self._environ = dict(environ)
+        self._redis = redis
         self._written: set[Path] = set()
-        self._background: list[Background] = []
+        self._jobs: dict[int, Background] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        problems = [problem for one in reversed(self._background) if (problem := one.stop())]
+        problems = [problem for one in reversed(self._jobs.values()) if (problem := one.stop())]
         assert kind is not None or not problems, "\n".join(problems)
 
     def follow(self, block: Block) -> None:
@@ -80,12 +92,22 @@ class Reader:
             assert block.title or block.mark, f"line {block.line}: a python block without a title or a mark"
         if block.mark.startswith("not run"):
             return
+        block = self._settled(block)
         if block.title:
             self._write(block)
         elif block.language == "console":
             self._type(block)
         elif block.mark == "run":
             self._run(f"python - <<'SNIPPET'\n{block.text}SNIPPET", block.line)
+
+    def _settled(self, block: Block) -> Block:
+        """Return the block with the servers it names, started."""
+        if not (_REDIS.search(block.text) or _CLI.search(block.text)):
+            return block
+        assert self._redis, f"line {block.line}: nobody here has a Redis for it"
+        scheme, _, place = self._redis().partition("://")
+        text = _REDIS.sub(lambda found: f"{scheme}://{found['user'] or ''}{place}", block.text)
+        return replace(block, text=text)
 
     def _write(self, block: Block) -> None:
         path = self._directory / block.title
@@ -96,10 +118,14 @@ class Reader:
 
     def _type(self, block: Block) -> None:
         for line, command, expected in commands(block):
-            if command == "kill %1":
-                assert not (problem := self._background.pop().stop()), problem
+            if command.startswith("kill %"):
+                assert not (problem := self._jobs.pop(int(command[6:])).stop()), problem
+            elif command.startswith("export "):
+                name, _, value = " ".join(shlex.split(command)[1:]).partition("=")
+                self._environ[name] = value
             elif command.endswith("&"):
-                self._background.append(Background(command[:-1], self._directory, self._environ, line, expected))
+                job = Background(command[:-1], self._directory, self._environ, line, expected)
+                self._jobs[max(self._jobs, default=0) + 1] = job
             else:
                 check(line, command, self._run(command, line, expected), expected)
 
@@ -107,7 +133,7 @@ class Reader:
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self._directory,
-            env=dict(self._environ),
+            env=self._environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,29 +21,29 @@ def environ(directory: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("TRANSHIP_", "PYTEST_", "COV_")) and name not in ("PYTHONWARNINGS", "NO_COLOR")
     }
-    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
+    path = os.pathsep.join([str(directory / ".bin"), str(Path(sys.executable).parent), kept.get("PATH", "")])
     home = {"HOME": str(directory / ".home"), "XDG_STATE_HOME": str(directory / ".state")}
     return {**kept, **home, "PATH": path, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def follow(page: Path, directory: Path) -> int:
+def follow(page: Path, directory: Path, redis: Callable[[], str]) -> int:
     found = list(blocks(page.read_text("utf-8")))
-    with Reader(directory, environ(directory)) as reader:
+    with Reader(directory, environ(directory), redis) as reader:
         for block in found:
             reader.follow(block)
     return len(found)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
-def test_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
-    follow(page, tmp_path)
+def test_page_does_what_it_says(page: Path, tmp_path: Path, redis_of_the_page: Callable[[], str]) -> None:
+    follow(page, tmp_path, redis_of_the_page)
 
 
-def test_the_readmes_example_runs(tmp_path: Path) -> None:
+def test_the_readmes_example_runs(tmp_path: Path, redis_of_the_page: Callable[[], str]) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     example = readme.partition("## An example")[2].partition("\n## ")[0]
     page = tmp_path / "page.md"
     page.write_text(
         f"{example}\n```console\n$ tranship worker myapp:worker &\n$ python myapp.py\ns3://a/b.png@640\n```\n"
     )
-    assert follow(page, tmp_path) >= 2
+    assert follow(page, tmp_path, redis_of_the_page) >= 2

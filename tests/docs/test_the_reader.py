@@ -60,3 +60,36 @@ def test_what_runs_in_the_background_is_ended_and_its_output_compared(
     follow(page("console", f'$ python3 -c "{script}" &', "up"), tmp_path)
     with pytest.raises(AssertionError, match="did not print 'down'"):
         follow(page("console", f'$ python3 -c "{script}" &', "down"), tmp_path)
+
+
+def test_an_export_holds_for_the_rest_of_the_page(tmp_path: Path) -> None:
+    follow(page("console", "$ export GREETING='good day'") + page("console", "$ echo $GREETING", "good day"), tmp_path)
+
+
+def test_jobs_have_the_numbers_a_shell_gives_them(tmp_path: Path) -> None:
+    script = "import signal, sys; signal.signal(15, lambda *_: sys.exit()); print('{}', flush=True); signal.pause()"
+    jobs = [f'$ python3 -c "{script.format(name)}" &' for name in ("one", "two")]
+    follow(page("console", jobs[0], "one", jobs[1], "two", "$ kill %1", jobs[0], "one", "$ kill %2"), tmp_path)
+
+
+def test_the_redis_of_a_page_is_its_own(tmp_path: Path) -> None:
+    text = page("console", "$ echo redis://me:secret@localhost/0?lease=5", "redis://me:secret@localhost/0?lease=5")
+    started: list[str] = []
+
+    def redis() -> str:
+        started.append("redis://127.0.0.1:7001/0")
+        return started[-1]
+
+    with Reader(tmp_path, dict(os.environ), redis) as reader:
+        for block in blocks(page("console", "$ echo redis://other.example/0", "redis://other.example/0")):
+            reader.follow(block)
+        assert not started
+        for block in blocks(text + page("console", "$ echo redis://localhost/0 > url")):
+            reader.follow(block)
+    assert (tmp_path / "url").read_text() == "redis://127.0.0.1:7001/0\n"
+    assert len(started) == 2
+
+
+def test_a_page_that_needs_a_redis_is_not_run_without_one(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="line 2: nobody here has a Redis"):
+        follow(page("console", "$ redis-cli ping", "PONG"), tmp_path)

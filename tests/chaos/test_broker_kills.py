@@ -1,0 +1,215 @@
+"""The broker itself is killed, in the middle of everything, and comes back with its data."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+
+from chaos.conftest import LEASE, own_part
+from chaos.fleet import Fleet
+from chaos.test_kills import follow, remains
+from chaos.worker import work
+from tranship import Client, TaskState
+from tranship.errors import BatchSubmitError, BrokerUnreachable, SubmitTimeout, SubmitUnknown, TranshipError
+from tranship.testing.services import Service
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+PATIENCE = 60.0
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Outage:
+    """One kill of the broker."""
+
+    under_way: int
+    """Submits without an answer at that moment."""
+    began: float
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.began
+
+    def explains(self, first: float, second: float) -> bool:
+        """Whether a task that was started at ``first`` may have been started again because of it.
+
+        Its lease ended while nobody could renew it, so that it was somebody else's when the broker was back.
+        """
+        return self.seconds > LEASE / 2 and first < self.ended <= second
+
+    def __str__(self) -> str:
+        return f"{self.under_way} under way, {self.seconds:.2f} s away"
+
+
+class Submits:
+    """Submits from several threads, one by one and in batches, and keeps what it was told of each task."""
+
+    def __init__(self, client: Client, count: int) -> None:
+        self.handed = 0
+        """How many were handed over, whatever became of them."""
+        self.acknowledged: list[str] = []
+        self.unknown: list[str] = []
+        self.refused: list[str] = []
+        self._client = client
+        self._left = iter(range(count // BATCH))
+        self._lock = threading.Lock()
+
+    @property
+    def told(self) -> int:
+        return len(self.acknowledged) + len(self.unknown) + len(self.refused)
+
+    def run(self, threads: int = 6) -> None:
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(self._portion, number % 2 == 0) for number in range(threads)]:
+                done.result()
+
+    def _portion(self, batches: bool) -> None:
+        submit = self._batch if batches else self._singles
+        while True:
+            with self._lock:
+                if next(self._left, None) is None:
+                    return
+            submit()
+
+    def _hand_over(self, count: int) -> None:
+        with self._lock:
+            self.handed += count
+
+    def _singles(self) -> None:
+        for number in range(BATCH):
+            self._hand_over(1)
+            try:
+                self.acknowledged.append(self._client.submit(work, number, 0.0).id)
+            except TranshipError as error:
+                self._failed(error)
+
+    def _batch(self) -> None:
+        self._hand_over(BATCH)
+        try:
+            handles = self._client.submit_many(work.call(number, 0.0) for number in range(BATCH))
+            self.acknowledged += [handle.id for handle in handles]
+        except BatchSubmitError as batch:
+            self.acknowledged += [handle.id for handle in batch.handles if handle is not None]
+            for error in batch.errors.values():
+                self._failed(error)
+
+    def _failed(self, error: TranshipError) -> None:
+        assert error.task_id is not None, f"an error that does not say which task it is about: {error!r}"
+        if isinstance(error, SubmitUnknown):
+            self.unknown.append(error.task_id)
+        else:
+            assert isinstance(error, SubmitTimeout | BrokerUnreachable), repr(error)
+            self.refused.append(error.task_id)
+
+
+def test_a_killed_broker_loses_nothing(server: Service, tmp_path, tell: Callable[[str], None], scale):
+    count, url = 5000 * scale, own_part(server.url)
+    with Client(url) as client, Fleet(url, tmp_path / "runs", workers=2, concurrency=20) as fleet:
+        warm_up(client, fleet)
+        submits = Submits(client, count)
+        with ThreadPoolExecutor(1) as pool:
+            submitting = pool.submit(submits.run)
+            outages = [
+                kill_at(server, submits, count * part // 4, away)
+                for part, away in enumerate((0.0, 0.5, 1.25 * LEASE), 1)
+            ]
+            submitting.result()
+        assert submits.told == count
+        results = client.collect([client.handle(one) for one in submits.acknowledged], PATIENCE * scale)
+        doubtful = client.collect([client.handle(one) for one in submits.unknown], 0)
+        again = client.collect([client.handle(one) for one in submits.acknowledged], PATIENCE)
+        # A worker that has begun lives through an outage; the one that finds no broker at its start does not.
+        fleet.replace_dead()
+        assert fleet.deaths == 0
+        fleet.stop()
+        runs, history = fleet.runs(), fleet.history()
+    repeated = {task_id: [run.at for run in history if run.id == task_id] for task_id, n in runs.items() if n > 1}
+    unexplained = [
+        pair
+        for starts in repeated.values()
+        for pair in pairwise(starts)
+        if not any(outage.explains(*pair) for outage in outages)
+    ]
+    tell(
+        f"{count} submits across {len(outages)} kills of the broker ({'; '.join(map(str, outages))}): "
+        f"{len(submits.acknowledged)} acknowledged, {len(submits.unknown)} unknown "
+        f"({sum(one.state.terminal for one in doubtful)} of them ran), {len(submits.refused)} refused; "
+        f"{len(repeated)} tasks ran more than once, their leases having ended in an outage ({len(unexplained)} did not)"
+    )
+    assert len(set(submits.acknowledged)) == len(submits.acknowledged)
+    assert Counter(one.state.value for one in results) == {"SUCCESS": len(results)}, "an acknowledged task was lost"
+    assert [one.finished_at for one in again] == [one.finished_at for one in results], "a task ended twice"
+    assert not set(submits.refused) & runs.keys(), "what was definitely not submitted has run"
+    assert set(runs) <= {*submits.acknowledged, *submits.unknown}
+    assert not unexplained, "a task ran again for no reason"
+    left, dead = asyncio.run(remains(url))
+    assert (left, list(dead)) == (0, [])
+
+
+def test_everything_dies_while_somebody_waits(server: Service, tmp_path, tell: Callable[[str], None], scale):
+    count, url = 600 * scale, own_part(server.url)
+    with Client(url) as client, Fleet(url, tmp_path / "runs", workers=3, concurrency=10) as fleet:
+        warm_up(client, fleet)
+        outages = 0
+
+        def kill_something() -> None:
+            nonlocal outages
+            if random.random() < 0.3:
+                server.kill()
+                server.start()
+                outages += 1
+            else:
+                fleet.kill_one()
+            # One that was just started, and found no broker, ends.
+            fleet.replace_dead()
+
+        handles = client.submit_many(work.call(number, 0.05) for number in range(count))
+        results = follow(client, handles, meanwhile=kill_something, every=(0.1, 0.4), patience=PATIENCE * scale)
+        again = client.collect([client.handle(handle.id) for handle in handles], PATIENCE)
+        fleet.replace_dead()
+        fleet.stop()
+        runs = fleet.runs()
+    tell(
+        f"{count} tasks, {outages} kills of the broker, {fleet.kills} of workers, {fleet.deaths} workers found no broker "
+        f"when they started; {sum(runs.values()) - count} runs repeated, "
+        f"results {dict(Counter(one.state.value for one in results))}"
+    )
+    assert [one.value for one in results if one.success] == [n for n, one in enumerate(results) if one.success]
+    assert all(one.state.terminal for one in results), "some task has not ended"
+    assert sum(one.success for one in results) >= count * 0.999, "a task was given up for its worker's fault"
+    assert [one.finished_at for one in again] == [one.finished_at for one in results], "a task ended twice"
+    left, dead = asyncio.run(remains(url))
+    assert left == 0
+    assert len(dead) == sum(one.state is TaskState.DEAD_LETTERED for one in results)
+
+
+def warm_up(client: Client, fleet: Fleet) -> None:
+    """Have every worker run something."""
+    while len({run.pid for run in fleet.history()}) < fleet.size:
+        client.collect(client.submit_many(work.call(number, 0.01) for number in range(20)), PATIENCE)
+    fleet.clear()
+
+
+def kill_at(server: Service, submits: Submits, told: int, away: float) -> Outage:
+    """Kill the broker when so many submits have been answered, and start it again after ``away`` seconds."""
+    end = time.monotonic() + PATIENCE
+    while submits.told < told or submits.handed == submits.told:
+        assert time.monotonic() < end, f"only {submits.told} submits were answered in time"
+        time.sleep(0.0005)
+    server.kill()
+    killed, under_way = time.time(), submits.handed - submits.told
+    # The outage is the point: workers lose their leases in a long one.
+    time.sleep(away)
+    server.start()
+    return Outage(under_way, killed, time.time())

@@ -1,0 +1,90 @@
+"""The Celery application of these tests. Workers and clients load it, each in a process of its own.
+
+Where and how comes as JSON in ``INTEROP_CELERY``: configuration keys of Celery. Its tasks have namesakes in
+``tranship_app``, which do the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from celery import Celery, Task
+
+from interop.celery_config import CONFIG
+from interop.problems import OutOfPaper
+from interop.runs import note
+
+app = Celery("interop")
+app.conf.update(
+    accept_content=["json", "msgpack"],
+    result_accept_content=["json", "msgpack"],
+    task_default_queue="interop",
+    task_track_started=True,
+    broker_connection_retry_on_startup=True,
+    worker_prefetch_multiplier=1,
+    # Ours are not the only handlers of a process: leave its logging alone.
+    worker_redirect_stdouts=False,
+)
+app.conf.update(json.loads(os.environ[CONFIG]))
+
+
+@app.task(name="interop.add")
+def add(a, b):
+    return a + b
+
+
+@app.task(name="interop.fail")
+def fail(text):
+    raise OutOfPaper(text)
+
+
+@app.task(name="interop.flaky", bind=True, max_retries=5)
+def flaky(self: Task, failures):
+    """Fail as often as asked, and say in which attempt it went well."""
+    note(self.request.id, "celery", self.request.retries)
+    if self.request.retries < failures:
+        raise self.retry(countdown=0.05, exc=OutOfPaper("again"))
+    return self.request.retries
+
+
+@app.task(name="interop.slow", bind=True)
+def slow(self: Task, seconds):
+    note(self.request.id, "celery", "slow")
+    time.sleep(seconds)
+    return "slept"
+
+
+# Without Celery's own check of the arguments, so that wrong ones get to the worker.
+@app.task(name="interop.echo", typing=False)
+def echo(value):
+    return value
+
+
+@app.task(name="interop.count", bind=True)
+def count(self: Task, number, seconds=0.0):
+    """Leave a line in the run log, and take a moment."""
+    note(self.request.id, "celery", number)
+    time.sleep(seconds)
+    return number
+
+
+@app.task(name="interop.seen", bind=True)
+def seen(self: Task):
+    """What the message said, as the handler sees it."""
+    request = self.request
+    return {
+        "timelimit": list(request.timelimit),
+        "retries": request.retries,
+        "origin": request.origin,
+        "root_id": request.root_id,
+        "ignore_result": request.ignore_result,
+        "colour": request.get("colour"),
+    }
+
+
+@app.task(name="interop.elsewhere")
+def elsewhere():
+    """Only Celery workers have this one."""
+    return "celery"

@@ -1,0 +1,13 @@
+"""Celery's configuration as these tests use it; no Celery is needed to make it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CONFIG = "INTEROP_CELERY"
+"""Names the configuration, as JSON, in the environment of Celery's processes."""
+
+
+def celery_config(url: str, **more: Any) -> dict[str, Any]:
+    """Return configuration keys of Celery for the broker at ``url``, which keeps the results, too."""
+    return {"broker_url": url, "result_backend": url, **more}

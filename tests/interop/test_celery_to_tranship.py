@@ -1,0 +1,208 @@
+"""What a real Celery client sends runs on a tranship worker, and ``AsyncResult.get()`` answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from interop.celery_client import CeleryClient
+from interop.runs import read, until
+from interop.tranship_app import TASKS, slow
+from interop.workers import CeleryWorker
+from tranship import Client, Worker
+from tranship.testing.background import BackgroundWorker
+
+VALUES = ["héllo ☃ 😀", "", None, True, 2**53 + 1, 1.5, [], {"a": [1, {}, None]}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def worker(url, runs) -> Iterator[Worker]:
+    with BackgroundWorker(Worker(url, tasks=TASKS, max_concurrent_tasks=10, shutdown_timeout=5)) as running:
+        yield running.worker
+
+
+@pytest.fixture(scope="module")
+def single(url, runs) -> Iterator[Worker]:
+    """One task at a time, on a queue of its own."""
+    worker = Worker(url, tasks=TASKS, queues=["single"], max_concurrent_tasks=1, shutdown_timeout=5)
+    with BackgroundWorker(worker) as running:
+        yield running.worker
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="json"),
+        pytest.param({"serializer": "msgpack"}, id="msgpack"),
+        pytest.param({"compression": "zlib"}, id="zlib"),
+        pytest.param({"compression": "bzip2"}, id="bz2"),
+        pytest.param({"serializer": "msgpack", "compression": "zlib"}, id="msgpack-zlib"),
+    ],
+)
+def test_values_arrive_unchanged(celery: CeleryClient, options):
+    values = [*VALUES, b"\x00\xff raw"]
+    ids = celery.send_many("echo", [(value, options) for value in values])
+    assert [answer.value for answer in celery.get_many(ids)] == values
+
+
+def test_delay_with_keywords(celery: CeleryClient):
+    assert celery.get(celery.send("add", kwargs={"a": "4", "b": "2"})).value == "42"
+
+
+def test_protocol_1(celery: CeleryClient):
+    assert celery.get(celery.send_protocol1("add", 2, 3)).value == 5
+
+
+def test_a_group(celery: CeleryClient):
+    assert celery.group([(1, 1), (2, 2), (3, 3)]) == [2, 4, 6]
+
+
+@pytest.mark.parametrize("serializer", ["json", "msgpack"])
+def test_failures_keep_their_type(celery: CeleryClient, serializer):
+    answer = celery.get(celery.send("fail", "tray 2", serializer=serializer))
+    assert (answer.state, answer.error, answer.text) == ("FAILURE", "interop.problems.OutOfPaper", "tray 2")
+    assert answer.ours, "the client finds our class"
+    assert "tranship_app.py" in (answer.traceback or "")
+
+
+def test_wrong_arguments_are_a_failure(celery: CeleryClient):
+    answer = celery.get(celery.send("echo"))
+    assert answer.state == "FAILURE"
+    assert "InvalidArgumentsError" in answer.error
+
+
+def test_an_unknown_task_is_a_failure_that_names_it(celery: CeleryClient):
+    answer = celery.get(celery.send("elsewhere"))
+    assert answer.state == "FAILURE"
+    assert answer.error.endswith("UnknownTask")
+    assert "interop.elsewhere" in answer.text
+
+
+def test_a_tranship_task_retries_until_success(celery: CeleryClient, runs):
+    task_id = celery.send("flaky", 2)
+    assert celery.get(task_id).value == 2
+    assert [run.label for run in read(runs) if run.id == task_id] == ["0", "1", "2"]
+
+
+def test_started_while_it_runs(celery: CeleryClient, worker):
+    task_id = celery.send("slow", 0.4)
+    until(lambda: celery.state(task_id) == "STARTED", "the running task's state")
+    assert worker.name in celery.info(task_id)["hostname"]
+    assert celery.get(task_id).value == "slept"
+
+
+@pytest.mark.parametrize("how", ["eta", "countdown"])
+def test_not_before(celery: CeleryClient, runs, how):
+    sent = time.time()
+    task_id = celery.send("count", 1, **{how: sent + 0.6 if how == "eta" else 0.6})
+    assert celery.get(task_id).value == 1
+    (run,) = (run for run in read(runs) if run.id == task_id)
+    # Celery's dates have microseconds; ours may be early by a broker's resolution.
+    assert 0.55 <= run.at - sent < 3
+
+
+def test_expires(celery: CeleryClient, runs):
+    task_id = celery.send("count", 1, countdown=0.5, expires=0.2)
+    answer = celery.get(task_id)
+    assert (answer.state, answer.error, answer.text) == ("REVOKED", "celery.exceptions.TaskRevokedError", "expired")
+    assert not [run for run in read(runs) if run.id == task_id]
+
+
+def test_what_the_handler_sees(celery: CeleryClient):
+    task_id = celery.send("seen", priority=6, time_limit=30, soft_time_limit=20, expires=60, headers={"colour": "red"})
+    said = celery.get(task_id).value
+    assert 50 < said.pop("deadline_in") <= 60
+    assert said == {
+        "priority": "low",
+        "run_timeout": 30,
+        "attempt": 0,
+        "root_id": None,
+        "group_id": None,
+        "colour": "red",
+        "content_type": "application/json",
+    }
+
+
+def test_priorities_in_order(celery: CeleryClient, single, runs):
+    # The worker has one slot, which is taken while these arrive.
+    blocking = celery.send("slow", 0.5, queue="single")
+    until(lambda: celery.state(blocking) == "STARTED", "the slot is taken")
+    ids = celery.send_many("count", [(number, {"priority": number, "queue": "single"}) for number in (9, 6, 3, 0)])
+    assert [answer.value for answer in celery.get_many(ids)] == [9, 6, 3, 0]
+    assert [run.label for run in read(runs) if run.id in ids] == ["0", "3", "6", "9"]
+
+
+def test_a_result_that_is_not_wanted(celery: CeleryClient, redis, runs):
+    task_id = celery.send("count", 1, ignore_result=True)
+    until(lambda: [run for run in read(runs) if run.id == task_id], "it runs")
+    assert celery.get(celery.send("add", 1, 1)).value == 2
+    assert redis.get(f"celery-task-meta-{task_id}") is None
+
+
+def test_revoked_before_it_starts(celery: CeleryClient, single, runs):
+    blocking = celery.send("slow", 0.5, queue="single")
+    until(lambda: celery.state(blocking) == "STARTED", "the slot is taken")
+    queued = celery.send("count", 1, queue="single")
+    celery.revoke(queued)
+    answer = celery.get(queued)
+    assert (answer.state, answer.error) == ("REVOKED", "celery.exceptions.TaskRevokedError")
+    assert celery.get(blocking).value == "slept"
+    assert not [run for run in read(runs) if run.id == queued]
+
+
+def test_revoked_before_its_eta(celery: CeleryClient, runs):
+    task_id = celery.send("count", 1, countdown=0.8)
+    celery.revoke(task_id)
+    assert celery.get(task_id).state == "REVOKED"
+    assert not [run for run in read(runs) if run.id == task_id]
+
+
+def test_a_plain_revoke_leaves_a_running_task_alone(celery: CeleryClient):
+    task_id = celery.send("slow", 0.6)
+    until(lambda: celery.state(task_id) == "STARTED", "it runs")
+    celery.revoke(task_id)
+    assert celery.get(task_id).value == "slept"
+
+
+def test_terminate_stops_a_running_task(celery: CeleryClient):
+    task_id = celery.send("slow", 30)
+    until(lambda: celery.state(task_id) == "STARTED", "it runs")
+    celery.revoke(task_id, terminate=True)
+    assert celery.get(task_id).error == "celery.exceptions.TaskRevokedError"
+
+
+def test_ping_finds_the_worker(celery: CeleryClient, worker):
+    answers = celery.ping()
+    assert [answer for node, answer in answers.items() if worker.name in node] == [{"ok": "pong"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("link", "callbacks"), ("link_error", "errbacks"), ("chain", "chain"), ("chord", "chord")]
+)
+def test_canvas_is_refused_by_name(celery: CeleryClient, kind, name):
+    answer = celery.get(celery.send_canvas(kind))
+    assert (answer.state, answer.error.rpartition(".")[2]) == ("FAILURE", "UnsupportedError")
+    assert name in answer.text
+
+
+def test_results_in_msgpack(url):
+    packed = f"{url}?result_serializer=msgpack"
+    worker = Worker(packed, tasks=TASKS, queues=["packed"], shutdown_timeout=5)
+    with BackgroundWorker(worker), CeleryClient(url, result_serializer="msgpack") as celery, Client(packed) as client:
+        assert celery.get(celery.send("echo", VALUES, queue="packed", serializer="msgpack")).value == VALUES
+        answer = celery.get(celery.send("fail", "tray 2", queue="packed"))
+        assert (answer.state, answer.ours, answer.text) == ("FAILURE", True, "tray 2")
+        task_id = celery.send("slow", 0.3, queue="packed")
+        until(lambda: celery.state(task_id) == "STARTED", "the running task's state")
+        assert client.submit(slow.options(queue="packed"), 0).result(timeout=5) == "slept"
+        assert celery.get(task_id).value == "slept"
+
+
+def test_nothing_is_left_and_celery_is_well(url, folder, redis, celery: CeleryClient):
+    keys = ("unacked", "unacked_index", "tranship:leases")
+    until(lambda: not redis.exists(*keys), "everything is settled")
+    with CeleryWorker(url, folder, queue="after") as worker:
+        assert celery.get(celery.send("add", 20, 3, queue="after")).value == 23
+        assert "Unrecoverable error" not in worker.output()

@@ -1,0 +1,89 @@
+"""The tranship side of these tests: namesakes of the tasks in ``celery_app``, and a worker in a process of its own.
+
+``python -m interop.tranship_app URL QUEUE CONCURRENCY`` says ``ready`` once it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from typing import Any
+
+from interop.problems import OutOfPaper
+from interop.runs import note
+from tranship import Retry, Task, Worker, current, task
+
+
+@task(name="interop.add", queue="interop")
+async def add(a: Any, b: Any) -> Any:
+    return a + b
+
+
+@task(name="interop.fail", queue="interop")
+async def fail(text: str) -> None:
+    raise OutOfPaper(text)
+
+
+@task(name="interop.flaky", queue="interop")
+async def flaky(failures: int) -> int:
+    """Fail as often as asked, and say in which attempt it went well."""
+    note(current().id, "tranship", current().attempt)
+    if current().attempt < failures:
+        raise Retry(0.05, "again")
+    return current().attempt
+
+
+@task(name="interop.slow", queue="interop")
+async def slow(seconds: float) -> str:
+    note(current().id, "tranship", "slow")
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+@task(name="interop.echo", queue="interop")
+async def echo(value: Any) -> Any:
+    return value
+
+
+@task(name="interop.count", queue="interop")
+def count(number: int, seconds: float = 0.0) -> int:
+    """Leave a line in the run log, and take a moment."""
+    note(current().id, "tranship", number)
+    time.sleep(seconds)
+    return number
+
+
+@task(name="interop.seen", queue="interop")
+async def seen() -> dict[str, Any]:
+    """What the message said, as the handler sees it."""
+    envelope = current().envelope
+    return {
+        "priority": envelope.priority.label,
+        "run_timeout": envelope.run_timeout,
+        "deadline_in": None if envelope.deadline is None else envelope.deadline - time.time(),
+        "attempt": envelope.attempt,
+        "root_id": envelope.root_id,
+        "group_id": envelope.group_id,
+        "colour": current().headers.get("colour"),
+        "content_type": envelope.content_type,
+    }
+
+
+TASKS: list[Task[..., Any]] = [add, fail, flaky, slow, echo, count, seen]
+
+
+async def main(url: str, queue: str, concurrency: str) -> None:
+    worker = Worker(url, tasks=TASKS, queues=[queue], max_concurrent_tasks=int(concurrency))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+    serving = asyncio.create_task(worker.serve())
+    # A worker has no event for it, so this looks.
+    while not worker.status().ready and not serving.done():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    print("ready", flush=True)
+    await serving
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
