@@ -1,8 +1,9 @@
-"""tranship and its peers, side by side: ``python bench [--rounds N] [--only ROW] [--quick]``."""
+"""tranship and its peers, side by side: ``python bench [--broker sqlite|redis] [--rounds N] [--only ROW] [--quick]``."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import shlex
 import shutil
 import sys
@@ -12,62 +13,70 @@ from pathlib import Path
 
 import machine
 import report
-from harness import HERE, Bench, Row, measure
-from rows_start import STARTING
-from rows_submit import CONCURRENT_SUBMITS, SERIAL_SUBMITS, SUBMIT_MANY
-from rows_work import DRAINING, ROUND_TRIPS, WAKING
+from harness import HERE, Bench, Outcome, Row, measure
 
-ROWS: dict[str, Row] = {
-    row.key: row for row in (SUBMIT_MANY, CONCURRENT_SUBMITS, SERIAL_SUBMITS, DRAINING, ROUND_TRIPS, WAKING, STARTING)
-}
+CATALOGUES = {"sqlite": "on_sqlite", "redis": "on_redis"}
+"""The rows of each broker: loaded when chosen, so that nobody needs the peers of the others."""
 
 
-def options() -> argparse.Namespace:
+def options(catalogue) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python bench", description=__doc__)
+    parser.add_argument("--broker", choices=CATALOGUES, default="sqlite", help="whose rows to measure (default sqlite)")
     parser.add_argument("--rounds", type=int, default=0, help="rounds kept; one more is dropped (default 7, quick 2)")
-    parser.add_argument("--only", action="append", choices=ROWS, metavar="ROW", help=f"one of {', '.join(ROWS)}")
+    rows = ", ".join(catalogue.ROWS)
+    parser.add_argument("--only", action="append", choices=catalogue.ROWS, metavar="ROW", help=f"one of {rows}")
     parser.add_argument("--quick", action="store_true", help="small amounts, few rounds: for a first look only")
     parser.add_argument(
         "--argument",
         type=int,
-        default=768,
-        help="length of each task's argument (default 768: a message of 1,233 bytes)",
+        default=catalogue.ARGUMENT,
+        help=f"length of each task's argument (default {catalogue.ARGUMENT}: {catalogue.MESSAGE})",
     )
-    parser.add_argument("--name", default="", help="of the files in bench/results (default sqlite, quick: quick)")
+    parser.add_argument("--name", default="", help="of the files in bench/results (default the broker, quick: quick)")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where the tables go")
-    return parser.parse_args()
+    return parser
+
+
+def chosen_catalogue():
+    """The rows to choose from, by ``--broker`` alone."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--broker", choices=CATALOGUES, default="sqlite")
+    return importlib.import_module(CATALOGUES[first.parse_known_args()[0].broker])
 
 
 def main() -> int:
-    chosen = options()
-    rounds = chosen.rounds or (2 if chosen.quick else 7)
+    catalogue = chosen_catalogue()
+    chosen = options(catalogue).parse_args()
     disk = machine.disk()
     about = {
         "command": shlex.join(["python", "bench", *sys.argv[1:]]),
         "when": time.strftime("%Y-%m-%d %H:%M %Z"),
-        **machine.about(disk),
-        "rounds": f"{rounds}, after one that is dropped; candidates interleaved, processes pinned; of the {STARTING.key} "
-        f"row {start_rounds(rounds, quick=chosen.quick)}",
+        **machine.about(),
     }
     root = Path(tempfile.mkdtemp(prefix="tranship-bench-", dir=disk))
     bench = Bench(root, chosen.quick, chosen.argument)
-    outcomes = []
+    rows = [catalogue.ROWS[key] for key in chosen.only or catalogue.ROWS]
+    others = machine.Others()
     try:
-        about["one fdatasync, p50 ms"] = f"{bench.run('bound:sync', root)['p50']:.3f}"
-        for key in chosen.only or ROWS:
-            say(f"{key}: {ROWS[key].title}")
-            count = start_rounds(rounds, quick=chosen.quick) if key == STARTING.key else rounds
-            outcomes.append(measure(ROWS[key], bench, count, say))
+        about.update(catalogue.about(bench, disk))
+        outcomes = [measure_row(row, bench, chosen, about) for row in rows]
+        about["used by others during the run"] = str(others)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     say("")
-    say(report.write(chosen.results, chosen.name or ("quick" if chosen.quick else "sqlite"), about, outcomes))
+    name = chosen.name or ("quick" if chosen.quick else chosen.broker)
+    say(report.write(chosen.results, name, about, outcomes))
     return 1 if any(outcome.problem for outcome in outcomes) else 0
 
 
-def start_rounds(rounds: int, *, quick: bool) -> int:
-    """Starting an interpreter is short: more rounds of it."""
-    return 5 if quick else max(15, rounds)
+def measure_row(row: Row, bench: Bench, chosen: argparse.Namespace, about: dict[str, str]) -> Outcome:
+    rounds = chosen.rounds or (2 if bench.quick else 7)
+    about.setdefault("rounds", f"{rounds}, after one that is dropped; candidates interleaved, processes pinned")
+    if row.key == "start":  # starting an interpreter is short: more rounds of it
+        rounds = 5 if bench.quick else max(15, rounds)
+        about["rounds"] += f"; of the {row.key} row {rounds}"
+    say(f"{row.key}: {row.title}")
+    return measure(row, bench, rounds, say)
 
 
 def say(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import shutil
@@ -116,7 +117,7 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONHASHSEED": "0"}
 
 
-@dataclass
+@dataclass(eq=False)
 class Bench:
     """What every measurement needs: a place for files, and how much to do."""
 
@@ -169,7 +170,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Target:
-    """One line of the issue's table: a figure per round, to be above (or below) a floor and a goal."""
+    """A figure per round, to be above (or below) a floor and a goal; an infinite one is none."""
 
     text: str
     value: Callable[[Round], float]
@@ -183,7 +184,11 @@ class Target:
         def meets(bound: float) -> bool:
             return figure <= bound if self.lower else figure >= bound
 
-        return "goal" if meets(self.goal) else "floor" if meets(self.floor) else "**below floor**"
+        if not math.isinf(self.goal) and meets(self.goal):
+            return "goal"
+        if math.isinf(self.floor):
+            return "short of the goal"
+        return "floor" if meets(self.floor) else "**below floor**"
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ import time
 
 from harness import percentile
 from tranship import AsyncClient, Client
-from workload import noop, url
+from workload import noop, unheard, url
 
 WARM = 200
 
 
-def many(amount: int, repeats: int, argument: int):
+def many(amount: int, repeats: int, argument: int, *, results: bool = True):
     """``Client.submit_many``."""
-    payload, seconds = "x" * argument, []
+    payload, seconds, noop = "x" * argument, [], wanted_task(results=results)
     with Client(url()) as client:
         client.submit_many([noop.call(payload) for _ in range(WARM)])
         for _ in range(repeats):
@@ -26,11 +26,11 @@ def many(amount: int, repeats: int, argument: int):
     return {"rate": amount / statistics.median(seconds), "wanted": WARM + amount * repeats}
 
 
-def many_async(amount: int, repeats: int, argument: int):
+def many_async(amount: int, repeats: int, argument: int, *, results: bool = True):
     """``AsyncClient.submit_many``."""
 
     async def main():
-        payload, seconds = "x" * argument, []
+        payload, seconds, noop = "x" * argument, [], wanted_task(results=results)
         async with AsyncClient(url()) as client:
             await client.submit_many([noop.call(payload) for _ in range(WARM)])
             for _ in range(repeats):
@@ -43,11 +43,11 @@ def many_async(amount: int, repeats: int, argument: int):
     return asyncio.run(main())
 
 
-def concurrent(amount: int, callers: int, argument: int):
+def concurrent(amount: int, callers: int, argument: int, *, results: bool = True):
     """``AsyncClient.submit`` from many callers at once, each one after the other."""
 
     async def main():
-        payload, each = "x" * argument, amount // callers
+        payload, each, noop = "x" * argument, amount // callers, wanted_task(results=results)
 
         async def caller(client: AsyncClient, count: int) -> None:
             for _ in range(count):
@@ -95,6 +95,10 @@ def serial_async(amount: int, argument: int):
         return figures(amount, last - begun, seconds)
 
     return asyncio.run(main())
+
+
+def wanted_task(*, results: bool):
+    return noop if results else unheard
 
 
 def figures(amount: int, took: float, seconds: list[float]):

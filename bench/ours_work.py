@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import workload
 from child import ready, until_told_async
@@ -27,9 +28,9 @@ def drain(amount: int, warm: int, limit: int | None):
     async def main():
         worker = Worker(url(), tasks=TASKS, max_concurrent_tasks=limit)
         serving = asyncio.create_task(worker.serve())
-        first = await done(worker, warm)
+        first = await until(serving, lambda: worker.status().done, warm)
         begun = time.perf_counter()
-        last = await done(worker, warm + amount)
+        last = await until(serving, lambda: worker.status().done, warm + amount)
         took = time.perf_counter() - begun
         worker.stop()
         await serving
@@ -38,20 +39,23 @@ def drain(amount: int, warm: int, limit: int | None):
     return asyncio.run(main())
 
 
-async def done(worker: Worker, count: int) -> int:
-    while (found := worker.status().done) < count:  # noqa: ASYNC110 - what a worker tells of itself can only be looked at
+async def until(serving: asyncio.Task[None], look: Callable[[], int], least: int) -> int:
+    """Wait for what a worker tells of itself, which can only be looked at; raise what it failed with."""
+    while (found := look()) < least:
         await asyncio.sleep(LOOK)
+        if serving.done():
+            serving.result()
+            raise RuntimeError("the worker has ended")
     return found
 
 
-def serve(durability: str):
+def serve(durability: str = "power", limit: int | None = None):
     """A worker until told to stop."""
 
     async def main():
-        worker = Worker(url(durability), tasks=TASKS)
+        worker = Worker(url(durability), tasks=TASKS, max_concurrent_tasks=limit)
         serving = asyncio.create_task(worker.serve())
-        while not worker.status().ready:  # noqa: ASYNC110 - as above
-            await asyncio.sleep(LOOK)
+        await until(serving, lambda: worker.status().ready, least=True)
         ready()
         await until_told_async()
         found = worker.status().done
@@ -62,7 +66,7 @@ def serve(durability: str):
     return asyncio.run(main())
 
 
-def roundtrip(amount: int, warm: int, argument: int, durability: str):
+def roundtrip(amount: int, warm: int, argument: int, durability: str = "power"):
     """Submit and wait for the result, one after the other, blocking."""
     payload, seconds = "x" * argument, []
     with Client(url(durability)) as client:
@@ -74,7 +78,7 @@ def roundtrip(amount: int, warm: int, argument: int, durability: str):
     return latencies(seconds)
 
 
-def roundtrip_async(amount: int, warm: int, argument: int, durability: str):
+def roundtrip_async(amount: int, warm: int, argument: int, durability: str = "power"):
     """The same from asyncio."""
 
     async def main():
@@ -91,7 +95,7 @@ def roundtrip_async(amount: int, warm: int, argument: int, durability: str):
     return asyncio.run(main())
 
 
-def wake(amount: int, warm: int, argument: int, every: float, durability: str):
+def wake(amount: int, warm: int, argument: int, every: float, durability: str = "power"):
     """From the start of ``submit`` here to the first line of the handler there; the worker is idle each time."""
 
     async def main():

@@ -50,9 +50,9 @@ def target_line(outcome: Outcome, target) -> str:
     found = spread(outcome.figures(target))
     if found is None:
         return f"| {target.text} | - | | | not measured |"
-    unit = "" if target.unit == "x" else f" {target.unit}"
-    floor = "" if math.isinf(target.floor) else f"{target.floor:g}{unit}"
-    return f"| {target.text} | {ranged(found)}{unit} | {floor} | {target.goal:g}{unit} | {target.verdict(found[0])} |"
+    unit = "" if target.unit in {"x", ""} else f" {target.unit}"
+    floor, goal = ("" if math.isinf(bound) else f"{bound:g}{unit}" for bound in (target.floor, target.goal))
+    return f"| {target.text} | {ranged(found)}{unit} | {floor} | {goal} | {target.verdict(found[0])} |"
 
 
 def ranged(found: tuple[float, float, float]) -> str:
@@ -82,7 +82,7 @@ def row_document(outcome: Outcome) -> dict[str, Any]:
                 "text": target.text,
                 "unit": target.unit,
                 "floor": None if math.isinf(target.floor) else target.floor,
-                "goal": target.goal,
+                "goal": None if math.isinf(target.goal) else target.goal,
                 "lower_is_better": target.lower,
                 "median": found and found[0],
                 "figures": figures,

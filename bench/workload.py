@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import address
 from tranship import task
 
 
 def url(durability: str = "power") -> str:
-    """Our database, in the directory of this measurement."""
+    """The server that was started for this measurement, else a database in its directory."""
+    if (server := address.given()) is not None:
+        return server
     option = "" if durability == "power" else f"?durability={durability}"
     return f"sqlite:///{Path('tranship.db').resolve()}{option}"
 
@@ -17,6 +20,10 @@ def url(durability: str = "power") -> str:
 @task
 async def noop(payload: str) -> int:  # noqa: ARG001 - it only has to travel
     return 1
+
+
+unheard = noop.options(store_result=False)
+"""The same, and nobody is told."""
 
 
 @task
