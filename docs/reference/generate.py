@@ -38,7 +38,7 @@ def first_paragraph(thing: Any) -> str:
 def field_docs(cls: type) -> dict[str, str]:
     """Return the docstrings below the attributes of ``cls``, and of what it inherits."""
     docs: dict[str, str] = {}
-    for owner in [owner for owner in reversed(cls.__mro__) if owner.__module__.startswith("tranship.")]:
+    for owner in [owner for owner in reversed(cls.__mro__) if owner.__module__.startswith(("tranship.", "tranship_"))]:
         body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
         docs.update(found for this, following in pairwise(body) if (found := _documented(this, following)))
     return docs
@@ -143,11 +143,21 @@ def capabilities() -> str:
 
     docs, registry = field_docs(Capability), Registry(entry_points=False, environ={})
     backends = [registry.create(url).capabilities for url in ("memory://", "sqlite:///tasks.db")]
+    backends.append(_redis())
     rows = (
         [f"`{one.value}`", *(_support(declared[one]) for declared in backends), docs.get(one.name, "")]
         for one in Capability
     )
-    return re.sub(r" \[\w+\]", "", table(["capability", "memory", "sqlite", ""], rows))
+    return re.sub(r" \[\w+\]", "", table(["capability", "memory", "sqlite", "redis", ""], rows))
+
+
+def _redis() -> Any:
+    """What a Redis with an append-only file is declared to do."""
+    from tranship_redis._backend import _capabilities
+    from tranship_redis._options import RedisOptions
+    from tranship_redis._server import ServerInfo
+
+    return _capabilities(RedisOptions(), ServerInfo(is_resp3=True, aof_enabled=True), "always")
 
 
 def _support(support: Any) -> str:
@@ -220,6 +230,7 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.settings import CommonOptions
     from tranship.task import Task, TaskOptions
     from tranship.worker import WorkerStatus
+    from tranship_redis._options import RedisOptions
 
     common = [one.name for one in fields(CommonOptions)]
     return {
@@ -236,6 +247,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "options:CommonOptions": lambda: options(CommonOptions),
         "options:MemoryOptions": lambda: options(MemoryOptions, without=common),
         "options:SqliteOptions": lambda: options(SqliteOptions, without=common),
+        "options:RedisOptions": lambda: options(RedisOptions, without=common),
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
             for cls in (TaskResult, Probe, WorkerStatus, DeadLetter, QueueReport)
