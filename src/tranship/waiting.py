@@ -35,12 +35,11 @@ FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
 FIRST_POLL: Final = 0.01
 LONGEST_POLL: Final = 0.5
-ANTICIPATED: Final = 10_000
-"""How many results that nobody waits for yet are expected at once; older ones are read when they are asked for."""
-KEPT: Final = 1_000
-"""How many results are kept that came before anybody waited for them, if they are :data:`SMALL`."""
+ANTICIPATED: Final = 1_000
+"""How many results that nobody has asked for are expected, or kept, at once. Who fires and forgets soon has as many
+as that, and pays no more for expecting."""
 SMALL: Final = 16_384
-"""Bytes."""
+"""Bytes: larger results are not kept until somebody asks for them."""
 
 
 class Anticipation:
@@ -56,17 +55,22 @@ class Anticipation:
         self._come: dict[str, StoredResult] = {}
 
     def expect(self, ids: Sequence[str]) -> None:
-        """Expect ``ids``, which have not been submitted yet."""
-        self._store.expect(ids)
-        self._expected.update(dict.fromkeys(ids))
-        excess = len(self._expected) - ANTICIPATED
-        if excess > 0:
-            self._drop(list(islice(self._expected, excess)))
+        """Expect ``ids``, which have not been submitted yet, unless there are too many already."""
+        if len(self._expected) + len(self._come) < ANTICIPATED:
+            self._store.expect(ids)
+            self._expected.update(dict.fromkeys(ids))
 
     def take(self, task_id: str) -> StoredResult | bool:
         """Somebody waits: return the result if it has come; else whether the id is expected already."""
         come = self._come.pop(task_id, None)
-        return come or self._expected.pop(task_id, self) is None
+        if come is not None or self._expected.pop(task_id, self) is None:
+            return come or True
+        # Somebody does wait for results: what is not asked for makes room for what may be.
+        if self._come:
+            del self._come[next(iter(self._come))]
+        elif self._expected:
+            self._drop([next(iter(self._expected))])
+        return False
 
     def came(self, result: StoredResult) -> None:
         """Keep a pushed result that nobody waits for yet."""
@@ -74,8 +78,6 @@ class Anticipation:
             self._store.unexpect([result.id])
             if len(result.document) <= SMALL:
                 self._come[result.id] = result
-                if len(self._come) > KEPT:
-                    del self._come[next(iter(self._come))]
 
     def forget(self, ids: Iterable[str]) -> None:
         """The stored results of ``ids`` are gone."""

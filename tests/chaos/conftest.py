@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def url(request, tmp_path: Path, tranship_service: Callable[[str], Service]) -> 
     """A broker that this test has to itself."""
     if request.param in FILES:
         return f"sqlite:///{tmp_path / 'chaos.db'}?{FILES[request.param]}lease={LEASE:g}"
+    need_plugin(request.param)
     return own_part(tranship_service(request.param).url)
 
 
@@ -52,6 +54,7 @@ def pace(url: str) -> tuple[float, float]:
 @pytest.fixture(params=SERVERS)
 def server(request) -> Iterator[Service]:
     """A server that this test may harm."""
+    need_plugin(request.param)
     finder = ServiceFinder()
     try:
         service = finder.find(request.param)
@@ -62,6 +65,12 @@ def server(request) -> Iterator[Service]:
     service.start()
     yield service
     service.close()
+
+
+def need_plugin(name: str) -> None:
+    """Skip the test, or fail it where the broker is required, if its plugin is not installed."""
+    if find_spec(f"tranship_{name}") is None:
+        (pytest.fail if name in ServiceFinder().required else pytest.skip)(f"tranship[{name}] is not installed")
 
 
 def own_part(url: str) -> str:

@@ -35,6 +35,8 @@ class Run:
     id: str
     at: float
     pid: int
+    delivery: int
+    """1 the first time: a task that is started again in its first delivery is there twice."""
 
 
 class Fleet:
@@ -99,7 +101,12 @@ class Fleet:
     def history(self) -> list[Run]:
         """Every start of a handler, in order."""
         lines = (line.split() for line in self._log.read_text().splitlines())
-        return [Run(task_id, float(at), int(pid)) for task_id, at, pid in lines]
+        return [Run(task_id, float(at), int(pid), int(delivery)) for task_id, at, pid, delivery in lines]
+
+    def doubled(self) -> set[str]:
+        """Tasks that were queued twice: started again without having been taken from a worker."""
+        first = Counter(run.id for run in self.history() if run.delivery == 1)
+        return {task_id for task_id, times in first.items() if times > 1}
 
     def clear(self) -> None:
         """Forget what has run so far; nothing may be running."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -20,6 +21,7 @@ from chaos.test_kills import follow, remains
 from chaos.worker import work
 from tranship import Client, TaskState
 from tranship.errors import BatchSubmitError, BrokerUnreachable, SubmitTimeout, SubmitUnknown, TranshipError
+from tranship.testing.proxy import FaultProxy
 from tranship.testing.services import Service
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -133,7 +135,7 @@ def test_a_killed_broker_loses_nothing(server: Service, tmp_path, tell: Callable
         fleet.replace_dead()
         assert fleet.deaths == 0
         fleet.stop()
-        runs, history = fleet.runs(), fleet.history()
+        runs, history, doubled = fleet.runs(), fleet.history(), fleet.doubled()
     repeated = {task_id: [run.at for run in history if run.id == task_id] for task_id, n in runs.items() if n > 1}
     unexplained = [
         pair
@@ -152,9 +154,36 @@ def test_a_killed_broker_loses_nothing(server: Service, tmp_path, tell: Callable
     assert [one.finished_at for one in again] == [one.finished_at for one in results], "a task ended twice"
     assert not set(submits.refused) & runs.keys(), "what was definitely not submitted has run"
     assert set(runs) <= {*submits.acknowledged, *submits.unknown}
+    assert not doubled, "a submit was repeated that had been heard"
     assert not unexplained, "a task ran again for no reason"
     left, dead = asyncio.run(remains(url))
     assert (left, list(dead)) == (0, [])
+
+
+def test_lost_answers_submit_nothing_twice(server: Service, tmp_path, tell: Callable[[str], None], scale):
+    """What was submitted is done, but the answer is lost with the connection, again and again."""
+    count, url = 5000 * scale, own_part(server.url)
+    parts = urlsplit(server.url)
+    with FaultProxy(parts.hostname or "", parts.port or 0) as proxy, Client(proxy.url_for(url)) as client:
+        client.ping()
+        submits = Submits(client, count)
+        with ThreadPoolExecutor(1) as pool:
+            submitting = pool.submit(submits.run)
+            lost = [lose_answers(proxy, submits, count * part // 7) for part in range(1, 7)]
+            submitting.result()
+        with Fleet(url, tmp_path / "runs", workers=2, concurrency=50) as fleet:
+            results = client.collect([client.handle(one) for one in submits.acknowledged], PATIENCE * scale)
+            fleet.stop()
+            runs = fleet.runs()
+    tell(
+        f"{count} submits, {len(lost)} times the answers of {min(lost)} to {max(lost)} of them were lost: "
+        f"{len(submits.acknowledged)} acknowledged, {len(submits.unknown)} unknown, {len(submits.refused)} refused, "
+        f"{sum(runs.values())} runs of {len(runs)} tasks"
+    )
+    assert Counter(one.state.value for one in results) == {"SUCCESS": len(results)}, "an acknowledged task was lost"
+    assert not set(submits.refused) & runs.keys(), "what was definitely not submitted has run"
+    assert set(submits.acknowledged) <= set(runs) <= {*submits.acknowledged, *submits.unknown}
+    assert max(runs.values()) == 1, "a submit was repeated that had been heard"
 
 
 def test_everything_dies_while_somebody_waits(server: Service, tmp_path, tell: Callable[[str], None], scale):
@@ -213,3 +242,18 @@ def kill_at(server: Service, submits: Submits, told: int, away: float) -> Outage
     time.sleep(away)
     server.start()
     return Outage(under_way, killed, time.time())
+
+
+def lose_answers(proxy: FaultProxy, submits: Submits, told: int) -> int:
+    """Swallow answers for a moment, then cut the connection; return how many submits that concerned."""
+    end = time.monotonic() + PATIENCE
+    while submits.told < told:
+        assert time.monotonic() < end, f"only {submits.told} submits were answered in time"
+        time.sleep(0.0005)
+    proxy.mute()
+    # What is on its way arrives.
+    time.sleep(random.uniform(0.0, 0.03))
+    under_way = submits.handed - submits.told
+    proxy.reset()
+    proxy.heal()
+    return under_way

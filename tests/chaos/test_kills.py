@@ -33,7 +33,7 @@ def test_killed_workers_lose_nothing(url, tmp_path, tell, scale, pace):
         results = follow(client, handles, meanwhile=fleet.kill_one, every=pace, patience=PATIENCE * scale)
         again = client.collect([client.handle(handle.id) for handle in handles], PATIENCE)
         fleet.stop()
-        runs, returns = fleet.runs(), fleet.returns()
+        runs, returns, doubled = fleet.runs(), fleet.returns(), fleet.doubled()
     states = Counter(result.state.value for result in results)
     tell(
         f"{count} tasks, {fleet.kills} kills, {sum(runs.values())} runs of {len(runs)} tasks "
@@ -41,6 +41,7 @@ def test_killed_workers_lose_nothing(url, tmp_path, tell, scale, pace):
         f"been killed: the last {max(returns, default=0.0):.2f} s later), results {dict(states)}"
     )
     assert fleet.kills >= 5
+    assert not doubled
     assert all(result.state.terminal for result in results), "some task has not ended"
     assert [one.finished_at for one in again] == [one.finished_at for one in results], "a task ended twice"
     assert set(runs) >= {result.id for result in results if result.success}

@@ -18,9 +18,9 @@ LOG = "CHAOS_LOG"
 
 
 def note() -> None:
-    """Append a line: which task, when, in which process; short appends of several processes do not mix."""
+    """Append a line: which task, when, in which process, in which delivery; short appends do not mix."""
     with Path(os.environ[LOG]).open("ab", buffering=0) as log:
-        log.write(f"{current().id} {time.time()} {os.getpid()}\n".encode())
+        log.write(f"{current().id} {time.time()} {os.getpid()} {current().delivery_count}\n".encode())
 
 
 @task(name="chaos.work", queue="chaos")

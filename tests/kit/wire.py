@@ -37,6 +37,8 @@ FLAWS = (
     Flaw("forgets who waits", "black_hole_waiter"),
     Flaw("does not fence", "settle_answer_lost"),
     Flaw("drops what was held", "settle_over_reconnect"),
+    Flaw("drops what it took", "receive_answer_lost"),
+    Flaw("drops what it took", "consume_over_cuts"),
     Flaw("misses signals", "control_feed_survives_cut"),
     Flaw("sleeps on", "reconnect_consume"),
     Flaw("never notices", "black_hole_submitter"),
@@ -159,10 +161,11 @@ class Wire:
             await cut.wait()
             raise BrokerUnreachable(f"{name}: lost on its way")
         value = await self._done(name, verb(*args, **kwargs), cut)
-        await asyncio.sleep(0.001)
+        # The flaw that shows here only must have a chance to.
+        await asyncio.sleep(0.01 if name == "receive" and self.flaw == "drops what it took" else 0.001)
         if self.muted or cut.is_set():
             await cut.wait()
-            raise _AnswerLost(f"{name}: its answer was lost")
+            raise _AnswerLost(f"{name}: its answer was lost", value)
         return value
 
     async def _done(self, name: str, work: Any, cut: asyncio.Event) -> Any:
@@ -189,6 +192,10 @@ class Wire:
 
 class _AnswerLost(BrokerUnreachable):
     """It was done; nobody here knows."""
+
+    def __init__(self, message: str, value: Any) -> None:
+        super().__init__(message)
+        self.value = value
 
 
 class _Port:
@@ -258,7 +265,10 @@ class _Consumer(_Port):
         self._wire.restarted = [self._restarted]
         try:
             received = await self._wire.carry("receive", self._port.receive, (limit, wait), {"skip": skip})
-        except BrokerUnreachable:
+        except BrokerUnreachable as error:
+            if self._wire.flaw == "drops what it took" and isinstance(error, _AnswerLost):
+                for delivery in error.value.deliveries:
+                    self._remove(delivery)
             if self._wire.flaw == "takes silence for an empty queue" and self._wire.silent:
                 await asyncio.sleep(wait)
                 return Received(())

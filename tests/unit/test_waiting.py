@@ -227,16 +227,19 @@ async def test_a_forgotten_result_is_not_found_among_those_that_came_early():
             await asyncio.wait_for(hub.waiting.wait("a"), 0.1)
 
 
-async def test_results_nobody_asks_for_are_bounded(monkeypatch):
+async def test_who_fires_and_forgets_soon_expects_no_more(monkeypatch):
     monkeypatch.setattr("tranship.waiting.ANTICIPATED", 3)
-    monkeypatch.setattr("tranship.waiting.KEPT", 2)
     async with Hub() as hub:
         ids = [str(number) for number in range(5)]
         for task_id in ids:
             hub.waiting.anticipate([task_id])
-        assert list(hub.waiting._early._expected) == ["2", "3", "4"]
+        assert list(hub.waiting._early._expected) == ["0", "1", "2"]
         await hub.store.put([result(task_id, int(task_id)) for task_id in ids])
         await until(lambda: not hub.waiting._early._expected)
-        assert list(hub.waiting._early._come) == ["3", "4"]
+        assert list(hub.waiting._early._come) == ["0", "1", "2"]
+        # Whoever waits after all makes room again.
+        assert (await hub.waiting.wait("4")).value == 4
+        hub.waiting.anticipate(["5"])
+        assert list(hub.waiting._early._expected) == ["5"]
         waits = await asyncio.gather(*[hub.waiting.wait(task_id) for task_id in ids])
         assert [one.value for one in waits] == [0, 1, 2, 3, 4]

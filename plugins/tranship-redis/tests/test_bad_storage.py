@@ -12,7 +12,7 @@ from redis_kit import Raw, lab_of, ours, until_received, until_works
 from tranship import AsyncClient, task
 from tranship.envelope import Receipt, TaskState
 from tranship.errors import BrokerRefused, StorageFull
-from tranship.ports import Backend, Consumer, Heartbeat, Settled, Settlement, Tombstone, Verdict
+from tranship.ports import Backend, Capability, Consumer, Heartbeat, Level, Settled, Settlement, Tombstone, Verdict
 from tranship.testing.lab import Lab, ids_of
 from tranship.testing.served import ServiceHarness
 from tranship.testing.services import Service
@@ -146,6 +146,42 @@ async def test_a_flushed_database_is_an_empty_one(redis_variant: Callable[..., S
         assert list(await consumer.settle([Settlement(held[0], Verdict.ACK)])) == [Settled.LOST]
         ids = await lab.submit(backend, lab.message())
         assert ids_of((await waiting).deliveries) == ids
+
+
+async def test_a_server_that_keeps_nothing_says_so_and_goes_on_after_a_restart(
+    redis_variant: Callable[..., Service],
+) -> None:
+    """Not durable, and declared so: what was there is gone with it, what comes later is served."""
+    service = redis_variant("--appendonly", "no")
+    harness = ServiceHarness(service, options={"keepalive": 1.0, "command_timeout": 3.0})
+    async with Lab(harness, "volatile") as lab:
+        backend = await lab.open()
+        assert not backend.capabilities.has(Capability.DURABLE)
+        consumer = backend.consumer(["q"])
+        await lab.submit(backend, *lab.messages(3))
+        (held,) = await lab.receive(consumer)
+        await harness.restart()
+        answers = await until_works(lambda: consumer.settle([Settlement(held, Verdict.ACK)]))
+        assert list(answers) == [Settled.LOST]
+        ids = await submit_again(lab, backend)
+        assert ids_of(await until_received(consumer)) == ids
+
+
+async def test_durable_is_declared_with_how_often_it_is_written(redis_variant: Callable[..., Service]) -> None:
+    service = redis_variant("--appendfsync", "everysec")
+    async with lab_of(service.url) as lab:
+        support = (await lab.capabilities())[Capability.DURABLE]
+    assert (support.level, support.properties["fsync"]) == (Level.NATIVE, "everysec")
+
+
+@pytest.mark.parametrize(("policy", "warned"), [("allkeys-lru", True), ("volatile-ttl", True), ("noeviction", False)])
+async def test_a_server_that_throws_keys_away_is_warned_about(
+    redis_variant: Callable[..., Service], caplog: pytest.LogCaptureFixture, policy: str, warned: bool
+) -> None:
+    service = redis_variant("--maxmemory-policy", policy)
+    async with lab_of(service.url) as lab:
+        await lab.open()
+    assert any("throw away" in record.message and policy in record.message for record in caplog.records) is warned
 
 
 # --- keys of the wrong type -----------------------------------------------------------------------

@@ -33,7 +33,7 @@ class Claiming:
         link: where to claim.
         claims: makes the commands and reads the answers.
         holding: holds what comes.
-        empty: called when the server says that there is nothing, in the order of its pushes.
+        empty: called when the server says that nothing is left, in the order of its pushes.
     """
 
     def __init__(self, keys: Keys, link: Link, claims: Claims, holding: Holding, empty: Callable[[], None]) -> None:
@@ -79,7 +79,7 @@ class Claiming:
             return self._arrived(self._error(reply), waiter)
         found = self._claims.read(claim, reply)
         self._holding.add(found.deliveries)
-        if not found.deliveries:
+        if found.emptied:
             self._empty()
         if found.odd:
             return self._quarantine(found, waiter)

@@ -58,6 +58,8 @@ class Found:
     """Seconds until the next delayed message is due."""
     trouble: Sequence[Any]
     """Keys that could not be used, each followed by the error."""
+    emptied: bool
+    """Nothing is left in the lists, and the server says when that changes, if it does so at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Claims:
 
     def read(self, claim: Claim, reply: Sequence[Any]) -> Found:
         """Return what the script answered."""
-        wait, promoted, raws, tags, numbers, counts, quarantined, trouble = reply
+        wait, promoted, raws, tags, numbers, counts, quarantined, trouble, emptied = reply
         places, suffix, next_number = claim.places, claim.suffix, self._numbers.__next__
         deliveries, odd = [], []
         for raw, tag, number, count in zip(raws, tags, numbers, counts or itertools.repeat(0), strict=False):
@@ -106,7 +108,8 @@ class Claims:
         if raws:
             # So that the server does not read many megabytes to give us four.
             self._piece = max(1, min(_PIECE, _PIECE_BYTES * len(raws) // sum(map(len, raws))))
-        return Found(deliveries, odd, bool(promoted), float("inf") if wait < 0 else wait / 1000, trouble)
+        due = float("inf") if wait < 0 else wait / 1000
+        return Found(deliveries, odd, bool(promoted), due, trouble, bool(emptied))
 
     def _letters(self, places: Sequence[Place], quarantined: Sequence[Any]) -> list[Delivery]:
         found = []

@@ -70,6 +70,8 @@ class RedisConsumer:
         # Something may have changed since a claim found nothing.
         self._rung = False
         self._sleeper: asyncio.Future[None] | None = None
+        self._due = 0.0
+        self._emptied: frozenset[str] = frozenset()
         self._troubles: set[bytes] = set()
 
     @property
@@ -85,16 +87,17 @@ class RedisConsumer:
             queues = tuple(queue for queue in self._queues if queue not in skip)
             until = asyncio.get_running_loop().time() + wait
             desk = self._desk or await self._sit_down()
-            looks = 0
+            looks, known = 0, wait > 0 and self._would_know(desk, queues)
             while True:
-                found = await self._look(desk, queues, limit)
-                if found is not None and found.deliveries:
-                    return Received(found.deliveries)
-                remaining = until - asyncio.get_running_loop().time()
-                if remaining <= 0:
+                deliveries = [] if known or not queues else await self._look(desk, queues, limit)
+                if deliveries:
+                    return Received(deliveries)
+                now = asyncio.get_running_loop().time()
+                if now >= until:
                     return Received(())
-                patience = remaining if found is None else min(remaining, found.due, desk.wake.patience(looks))
-                looks = 0 if await self._sleep(patience) else looks + 1
+                known = False
+                patience = min(self._due - now, desk.wake.patience(looks)) if queues else until - now
+                looks = 0 if await self._sleep(min(until - now, patience)) else looks + 1
                 self._check()
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
@@ -169,18 +172,22 @@ class RedisConsumer:
 
     # Looking and waiting.
 
-    async def _look(self, desk: _Desk, queues: tuple[str, ...], limit: int) -> Found | None:
-        if not queues:
-            return None
+    def _would_know(self, desk: _Desk, queues: tuple[str, ...]) -> bool:
+        """Whether the last claim took all there was in these queues, and the bell would have rung since."""
+        return desk.wake.tracking and not self._rung and self._emptied == frozenset(queues)
+
+    async def _look(self, desk: _Desk, queues: tuple[str, ...], limit: int) -> Sequence[Delivery]:
         start = self._turn % len(queues)
         self._turn += 1
         found = await desk.claim(queues[start:] + queues[:start], limit)
+        self._due = asyncio.get_running_loop().time() + found.due
+        self._emptied = frozenset(queues) if found.emptied else frozenset()
         # Closed meanwhile: what came is given back by aclose, which waited for it.
         self._check()
         if found.promoted:
             desk.wake.ring()
         self._complain(desk, found)
-        return found
+        return found.deliveries
 
     def _complain(self, desk: _Desk, found: Found) -> None:
         """Raise for a list that cannot be used where there is nothing else to do, else say so once."""

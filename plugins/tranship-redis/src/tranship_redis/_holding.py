@@ -86,7 +86,11 @@ class Holding:
             finally:
                 done.set_result(None)
 
-        self._link.post_script(script, data, answered)
+        self._link.hold()
+        try:
+            self._link.post_script(script, data, answered)
+        finally:
+            self._link.flush()
         self._under_way.add(done)
 
     async def extend(self, deliveries: Sequence[Held]) -> list[bool]:
@@ -125,6 +129,9 @@ class Holding:
                 await self._link.run(_RELEASE, self._release_keys, [len(part), *part])
         except TranshipError as error:
             log.warning("looking for claims whose answer was lost failed, they come back after their lease: %s", error)
+        except Exception:
+            # A hook that raises would give every new connection up.
+            log.exception("looking for claims whose answer was lost failed in an unexpected way")
         else:
             self._unheard = False
             log.debug("gave back %d claims whose answer was lost", len(tokens))

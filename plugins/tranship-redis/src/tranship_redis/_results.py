@@ -25,7 +25,11 @@ WRITE: Final = 100
 BYTES: Final = 1 << 20
 POLL: Final = 0.25
 """Seconds between two reads of results that this user may not be told of."""
+READ_BYTES: Final = 4 << 20
+"""Bytes after which a read is answered: a connection with subscriptions is cut off with 32 MiB on its way (the
+server's ``client-output-buffer-limit pubsub``)."""
 _PUT: Final = Script("put")
+_READ: Final = Script("read")
 
 
 class RedisResults:
@@ -35,7 +39,6 @@ class RedisResults:
         self._ctx = ctx
         self._subscriptions: Subscriptions = ctx.subscriptions
         self._sink: ResultSink | None = None
-        self._came: list[tuple[str, bytes]] = []
         self._unheard: dict[str, None] = {}
         self._reading: set[asyncio.Task[None]] = set()
         self._subscriptions.attach(self._published, self._poll)
@@ -78,10 +81,13 @@ class RedisResults:
             self._subscriptions.flush()
         else:
             await self._subscriptions.confirmed()
-        parts = [ids[start : start + READ] for start in range(0, len(ids), READ)]
-        if len(parts) == 1:
-            return await self._get(ids)
-        return [one for part in await asyncio.gather(*map(self._get, parts)) for one in part]
+        documents: list[bytes | None] = []
+        while len(documents) < len(ids):
+            documents += await self._get(ids[len(documents) : len(documents) + READ])
+        return [
+            StoredResult(id=task_id, state=TaskState.PENDING) if document is None else stored(task_id, document)
+            for task_id, document in zip(ids, documents, strict=True)
+        ]
 
     async def forget_many(self, ids: Sequence[str]) -> None:
         """Delete results, and what is remembered of the ids themselves."""
@@ -106,13 +112,14 @@ class RedisResults:
             args += (millis(default if result.ttl is None else result.ttl), result.document)
         return [won == 1 for won in await self._ctx.main.run(_PUT, keys, args)]
 
-    async def _get(self, ids: Sequence[str]) -> list[StoredResult]:
-        keys = map(self._ctx.keys.result, ids)
-        documents: list[bytes | None] = await self._ctx.main.call(b"MGET", *keys)
-        return [
-            StoredResult(id=task_id, state=TaskState.PENDING) if document is None else stored(task_id, document)
-            for task_id, document in zip(ids, documents, strict=True)
-        ]
+    async def _get(self, ids: Sequence[str]) -> list[bytes | None]:
+        """Read the first documents, at least one: the server cuts us off when too much is on its way to us."""
+        keys = [self._ctx.keys.result(one) for one in ids]
+        if len(keys) == 1:
+            found: list[bytes | None] = await self._ctx.main.call(b"MGET", keys[0])
+        else:
+            found = await self._ctx.main.run(_READ, keys, [READ_BYTES])
+        return found
 
     def _check_size(self, result: StoredResult) -> None:
         size, limit = len(result.document), self._ctx.options.max_message_size
@@ -120,16 +127,10 @@ class RedisResults:
             text = f"the result of task {result.id} is {size:,} bytes, the limit is {limit:,}; return a reference"
             raise MessageTooLarge(text, size=size, limit=limit, task_id=result.id)
 
-    # Pushing: what comes in one read from the socket goes to the sink at once.
+    # Pushing.
 
     def _published(self, task_id: str, document: bytes) -> None:
-        if not self._came:
-            asyncio.get_running_loop().call_soon(self._hand_over)
-        self._came.append((task_id, document))
-
-    def _hand_over(self) -> None:
-        came, self._came = self._came, []
-        self._push([stored(task_id, document) for task_id, document in came])
+        self._push([stored(task_id, document)])
 
     def _push(self, results: Sequence[StoredResult]) -> None:
         terminal = [one for one in results if one.state.terminal]

@@ -75,8 +75,11 @@ class RedisSubmitter:
         else:
             batch, _ = self._writer.fill(call, 0)
             if batch:
-                self._post(call, batch)
-                self._ctx.main.flush()
+                self._ctx.main.hold()
+                try:
+                    self._post(call, batch)
+                finally:
+                    self._ctx.main.flush()
         call.then(answered)
 
     def close(self) -> None:

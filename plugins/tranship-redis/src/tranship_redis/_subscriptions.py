@@ -24,13 +24,17 @@ log = logging.getLogger("tranship.redis")
 
 BATCH: Final = 500
 """Channels per command."""
+SOON: Final = 0.002
+"""Seconds until new ones are subscribed to, if nothing that is sent meanwhile takes them along."""
+LATER: Final = 0.02
+"""Seconds until those that are not wanted any more are given up."""
 
 Published = Callable[[str, bytes], None]
 Refused = Callable[[Sequence[str]], None]
 
 
 class Subscriptions:
-    """The result channels we are subscribed to; whatever is added or dropped in one tick goes in one command.
+    """The result channels we are subscribed to; what is added or dropped goes along with what is sent next.
 
     Args:
         link: carries them: over RESP3 the one that submits, over RESP2 one of their own.
@@ -44,7 +48,7 @@ class Subscriptions:
         # Dicts for their order.
         self._fresh: dict[str, None] = {}
         self._stale: dict[str, None] = {}
-        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
         self._unconfirmed = 0
         self._waiters: list[asyncio.Future[None]] = []
         self._sink: Published | None = None
@@ -75,7 +79,7 @@ class Subscriptions:
         self._refused = refused
 
     def add(self, ids: Iterable[str]) -> None:
-        """Expect the results of ``ids``: subscribed by :meth:`flush`, in this tick at the latest."""
+        """Expect the results of ``ids``: subscribed by :meth:`flush`, or :data:`SOON`."""
         for task_id in ids:
             if task_id not in self._wanted:
                 self._wanted.add(task_id)
@@ -83,7 +87,7 @@ class Subscriptions:
                     del self._stale[task_id]
                 else:
                     self._fresh[task_id] = None
-        self._schedule()
+        self._schedule(SOON)
 
     def drop(self, ids: Iterable[str]) -> None:
         """Expect them no more; unknown ones are ignored."""
@@ -94,7 +98,7 @@ class Subscriptions:
                     del self._fresh[task_id]
                 else:
                     self._stale[task_id] = None
-        self._schedule()
+        self._schedule(LATER)
 
     def flush(self) -> None:
         """Post what has changed, ahead of what is posted next; nothing while there is no connection."""
@@ -113,14 +117,20 @@ class Subscriptions:
         """Expect nothing any more; the link has been closed."""
         for pending in (self._wanted, self._fresh, self._stale):
             pending.clear()
+        if self._timer is not None:
+            self._timer.cancel()
 
-    def _schedule(self) -> None:
-        if not self._scheduled and (self._fresh or self._stale):
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._scheduled_flush)
+    def _schedule(self, seconds: float) -> None:
+        # One timer at a time, and none per result: what it finds may have gone long ago.
+        loop = asyncio.get_running_loop()
+        if self._timer is not None and self._timer.when() > loop.time() + seconds:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = loop.call_later(seconds, self._scheduled_flush)
 
     def _scheduled_flush(self) -> None:
-        self._scheduled = False
+        self._timer = None
         self.flush()
 
     def _post(self) -> None:

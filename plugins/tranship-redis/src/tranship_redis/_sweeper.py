@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from tranship.errors import TranshipError
+from tranship.errors import ClosedError, TranshipError
 from tranship_redis._celery_entries import CeleryEntries
 from tranship_redis._context import Context
 from tranship_redis._link import Link
@@ -68,6 +68,8 @@ class Sweeper:
         while not self._closed:
             try:
                 seconds = await work()
+            except ClosedError:
+                return
             except TranshipError as error:
                 log.log(logging.DEBUG if error.retryable else logging.WARNING, "sweeping failed: %s", error)
                 seconds = pause

@@ -91,6 +91,10 @@ class Wire(asyncio.Protocol):
             self._scheduled = True
             self._loop.call_soon(self.flush, context=self._context)
 
+    def hold(self) -> None:
+        """Send nothing until :meth:`flush`, which has to follow in the same tick."""
+        self._scheduled = True
+
     @property
     def waiting(self) -> int:
         """How many commands have not been answered."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import statistics
 import time
 import weakref
@@ -16,7 +17,7 @@ from redis_kit import Raw
 
 from tranship.envelope import Priority
 from tranship.errors import BusyError, ClosedError
-from tranship.ports import Verdict
+from tranship.ports import Consumer, Verdict
 from tranship.testing.harness import Harness
 from tranship.testing.lab import Lab, ids_of
 from tranship.testing.services import Service
@@ -232,3 +233,61 @@ async def test_nothing_of_a_closed_backend_is_kept(lab: Lab) -> None:
     del backend, consumer
     gc.collect()
     assert link() is None
+
+
+async def test_what_was_emptied_is_not_looked_at_again_before_the_bell(lab: Lab, desk: Desk) -> None:
+    """A claim that took all there was has armed the bell: the next receive waits for it, and looks once at its end."""
+    backend = await lab.open(lease=60, celery="off")
+    consumer = backend.consumer(["q"])
+    await lab.submit(backend, *messages(lab, "a", "b"))
+    held = await take(consumer, 2)
+    await consumer.receive(1, 0.3)
+    before = claims(desk)
+    assert not (await consumer.receive(1, 0.3)).deliveries
+    assert claims(desk) - before <= 1
+    # Between two receives the bell is heard as well.
+    desk.push(desk.kombu("c"))
+    assert ids_of((await consumer.receive(1, 0.05)).deliveries) == ["c"]
+    await settle(consumer, Verdict.NACK, *held)
+    assert ids_of(await take(consumer, 2)) == ["a", "b"]
+
+
+async def test_no_bell_is_missed(lab: Lab, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four consumers on two backends, of which some nack and give back: without the safety look nobody sleeps over a
+    message.
+    """
+    monkeypatch.setattr(_wake, "SAFETY", 60.0)
+    backends = [await lab.open(lease=60) for _ in range(2)]
+    producer = await lab.open()
+    total = 250
+    done: set[str] = set()
+    sent: dict[str, float] = {}
+    late: list[float] = []
+
+    async def work(consumer: Consumer) -> None:
+        while len(done) < total:
+            held = list((await consumer.receive(random.randint(1, 3), 5.0)).deliveries)
+            late.extend(time.monotonic() - sent[task] for task in ids_of(held))
+            dice = random.random()
+            if dice < 0.1:
+                await settle(consumer, Verdict.NACK, *held)
+            elif dice < 0.2:
+                await consumer.release(held)
+            else:
+                await settle(consumer, Verdict.ACK, *held)
+                done.update(ids_of(held))
+                continue
+            sent.update(dict.fromkeys(ids_of(held), time.monotonic()))
+
+    working = [lab.start(work(backend.consumer(["q"]))) for backend in backends * 2]
+    for number in range(total):
+        task = f"a-{number}"
+        sent[task] = time.monotonic()
+        later = time.time() + 0.01 if number % 5 == 0 else None
+        await lab.submit(random.choice([*backends, producer]), lab.message(id=task, not_before=later))
+        await asyncio.sleep(random.choice([0, 0, 0.001, 0.01]))
+    await eventually(lambda: len(done) == total, "every message is taken")
+    for call in working:
+        call.cancel()
+    await asyncio.gather(*working, return_exceptions=True)
+    assert max(late) < 2.0, f"one was slept over for {max(late):.1f} s"

@@ -13,7 +13,7 @@ from tranship.task import task
 from tranship.testing.desk import Desk, facade_case, worker_case
 from tranship.testing.facades import FacadeClient
 from tranship.testing.suites.facade_submit import echo
-from tranship.testing.suites.recovery import BACK, Ledger, need_restart
+from tranship.testing.suites.recovery import Ledger, back, need_restart
 
 __all__ = ["FacadeOutageCases", "WorkerOutageCases"]
 
@@ -36,14 +36,14 @@ class FacadeOutageCases:
     async def test_submit_over_restart(self, desk: Desk) -> None:
         """Killed under four callers: with time enough each submit succeeds, and each task is there once."""
         need_restart(desk.lab)
-        client = await desk.client(submit_timeout=BACK)
+        client = await desk.client(submit_timeout=back(desk.lab))
         ids: list[str] = []
         over = asyncio.Event()
         callers = [desk.lab.start(_submit_until(desk, client, over, ids)) for _ in range(4)]
         await desk.until_long(ids, 20)
         await desk.lab.harness.restart()
         over.set()
-        told = [one for caller in callers for one in await asyncio.wait_for(caller, 2 * BACK)]
+        told = [one for caller in callers for one in await asyncio.wait_for(caller, 2 * back(desk.lab))]
         ledger = Ledger()
         await ledger.take(desk.lab, (await desk.lab.open()).consumer(["q"]))
         assert {ledger.came[task_id] for task_id in ids} == {1}, ledger.came.most_common(1)
@@ -64,7 +64,7 @@ class FacadeOutageCases:
         client, other = await desk.client(via=proxy), await desk.client()
         for harm in (proxy.reset, proxy.blackhole):
             handle = await client.submit(echo, "kept")
-            waiting = desk.lab.start(handle.result(4 * BACK))
+            waiting = desk.lab.start(handle.result(4 * back(desk.lab)))
             await desk.until_waited_for(client)
             harm()
             worker = await desk.work(echo)
@@ -87,7 +87,7 @@ class FacadeOutageCases:
         client = await desk.client(lease=2)
         await desk.work(work, lease=2, max_concurrent_tasks=5)
         handles = await client.submit_many(work.call(number) for number in range(_TASKS))
-        collecting = desk.lab.start(client.collect(handles, 4 * BACK))
+        collecting = desk.lab.start(client.collect(handles, 4 * back(desk.lab)))
         await desk.until_long(runs, _TASKS // 4)
         await desk.lab.harness.restart()
         found = await collecting
@@ -114,7 +114,7 @@ class WorkerOutageCases:
         for cut in range(1, 6):
             await desk.until_long(runs, cut * _TASKS // 8)
             proxy.reset()
-        found = await client.collect(handles, 2 * BACK)
+        found = await client.collect(handles, 2 * back(desk.lab))
         assert [one.value for one in found] == list(range(_TASKS))
         again = sum(times - 1 for times in Counter(runs).values())
         assert again <= 5 * 5, f"{again} runs were repeated"
@@ -147,12 +147,12 @@ class WorkerOutageCases:
         await desk.until_long(runs, 1)
         proxy.blackhole()
         second = await desk.work(held, echo, lease=1.5)
-        assert await handle.result(BACK) == "in time"
+        assert await handle.result(back(desk.lab)) == "in time"
         await desk.stop(second)
         proxy.blackhole(False)
         gate.set()
         after = await client.submit(echo, "alive")
-        assert await after.result(2 * BACK) == "alive"
+        assert await after.result(2 * back(desk.lab)) == "alive"
         assert await client.handle(handle.id).result(1) == "in time"
         assert await client.handle(handle.id).state() is TaskState.SUCCESS
         await desk.until(lambda: first.status().ready, "it is ready again")

@@ -13,9 +13,9 @@ from tranship.testing.lab import Lab, ids_of
 from tranship.testing.proxy import FaultProxy
 from tranship.testing.suites.control import Feed
 from tranship.testing.suites.recovery import (
-    BACK,
     Events,
     Ledger,
+    back,
     need_restart,
     receive_again,
     settle_again,
@@ -49,7 +49,7 @@ class _Killed:
         await _receipts(lab, ledger, 100)
         await lab.harness.restart()
         over.set()
-        await asyncio.wait_for(asyncio.gather(*submitters), BACK)
+        await asyncio.wait_for(asyncio.gather(*submitters), back(lab))
         await ledger.take(lab, (await lab.open()).consumer(["q"]))
         assert not ledger.lies(), ledger.lies()[:5]
 
@@ -120,7 +120,7 @@ class _Cut:
             await lab.pass_time(random.uniform(0, 0.01))
             cut()
         over.set()
-        await asyncio.wait_for(asyncio.gather(*submitters), BACK)
+        await asyncio.wait_for(asyncio.gather(*submitters), back(lab))
         await ledger.take(lab, (await lab.open()).consumer(["q"]))
         assert not ledger.lies(), ledger.lies()[:5]
 
@@ -138,7 +138,7 @@ class _Cut:
         call = lab.start(ledger.submit(backend, *messages))
         ledger.came.update(await lab.drain(consumer, len(messages)))
         proxy.mute(False)
-        await lab.wait_for(call, BACK)
+        await lab.wait_for(call, back(lab))
         assert call.done(), "submit() still waits although the broker is there again"
         await ledger.take(lab, consumer)
         assert not ledger.lies(), ledger.lies()
@@ -155,7 +155,7 @@ class _Cut:
         # The time in which it would have arrived.
         await lab.pass_time(0.3)
         proxy.blackhole(False)
-        await lab.wait_for(call, BACK)
+        await lab.wait_for(call, back(lab))
         assert call.done(), "submit() still waits although the broker is there again"
         await ledger.submit(other, lab.message())
         await ledger.take(lab, other.consumer(["q"]))
@@ -182,8 +182,7 @@ class _Cut:
         await lab.eventually(lambda: _in_flight(other, 3), "they are taken")
         proxy.mute(False)
         await call
-        while len(came) < len(ids):
-            await _work(lab, consumer, came, confirmed)
+        await _work_off(lab, consumer, ids, came, confirmed)
         assert sorted(came) == sorted(ids)
         await lab.quiet(consumer, _LEASE + 0.5)
 
@@ -252,12 +251,10 @@ class _Cut:
         came: list[str] = []
         confirmed: set[str] = set()
         for cut in range(1, 7):
-            while len(came) < cut * 40:
-                await _work(lab, consumer, came, confirmed)
+            await _work_off(lab, consumer, ids[: cut * 40], came, confirmed)
             lab.start(_cut_soon(lab, proxy))
-        while not set(ids) <= set(came):
-            await _work(lab, consumer, came, confirmed)
-        await lab.eventually(lambda: _nothing_left(lab, consumer, came, confirmed), "nothing is left", within=BACK)
+        await _work_off(lab, consumer, ids, came, confirmed)
+        await lab.eventually(lambda: _nothing_left(lab, consumer, came, confirmed), "nothing is left", within=back(lab))
         assert sorted(set(came)) == sorted(ids)
 
     @case(
@@ -292,7 +289,7 @@ async def _receipts(lab: Lab, ledger: Ledger, count: int) -> None:
     async def enough() -> bool:
         return ledger.receipts >= count
 
-    await lab.eventually(enough, f"{count} receipts", within=BACK)
+    await lab.eventually(enough, f"{count} receipts", within=back(lab))
 
 
 async def _ended(backend: Backend, task_id: str) -> bool:
@@ -323,6 +320,14 @@ async def _work(lab: Lab, consumer: Consumer, came: list[str], confirmed: set[st
         answers = await settle_again(lab, consumer, [Settlement(one, Verdict.ACK) for one in deliveries])
         confirmed |= {one for one, answer in zip(ids, answers, strict=True) if answer is Settled.CONFIRMED}
     return bool(deliveries)
+
+
+async def _work_off(lab: Lab, consumer: Consumer, ids: list[str], came: list[str], confirmed: set[str]) -> None:
+    """Take and acknowledge until all of ``ids`` have come, or fail."""
+    end = time.monotonic() + back(lab)
+    while missing := set(ids) - set(came):
+        assert time.monotonic() < end, f"{len(missing)} messages did not come"
+        await _work(lab, consumer, came, confirmed)
 
 
 async def _nothing_left(lab: Lab, consumer: Consumer, came: list[str], confirmed: set[str]) -> bool:

@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
 
 from tranship.envelope import Receipt
 from tranship.errors import BrokerUnreachable, SubmitUnknown, TranshipError
@@ -15,9 +14,9 @@ from tranship.protocol import Message
 from tranship.testing.lab import Lab, ids_of
 
 __all__ = [
-    "BACK",
     "Events",
     "Ledger",
+    "back",
     "need_restart",
     "receive_again",
     "settle_again",
@@ -26,8 +25,10 @@ __all__ = [
     "unreachable",
 ]
 
-BACK: Final = 20.0
-"""Seconds within which a backend works again once its broker does."""
+
+def back(lab: Lab) -> float:
+    """Seconds within which a backend works again once its broker does."""
+    return 2.5 * lab.patience
 
 
 def need_restart(lab: Lab) -> None:
@@ -111,7 +112,7 @@ class Events:
         async def seen() -> bool:
             return self._seen[-1:] == [ConnectionEvent.RESTORED]
 
-        await lab.eventually(seen, "the connection is restored", within=BACK)
+        await lab.eventually(seen, "the connection is restored", within=back(lab))
 
 
 async def submit_again(lab: Lab, backend: Backend) -> list[str]:
@@ -127,7 +128,7 @@ async def submit_again(lab: Lab, backend: Backend) -> list[str]:
         assert isinstance(answer, Receipt | BrokerUnreachable | SubmitUnknown), repr(answer)
         return [message.envelope.id] if isinstance(answer, Receipt) else []
 
-    return await lab.eventually(accepted, "a submit succeeds again", within=BACK)
+    return await lab.eventually(accepted, "a submit succeeds again", within=back(lab))
 
 
 async def receive_again(lab: Lab, consumer: Consumer) -> list[str]:
@@ -139,7 +140,7 @@ async def receive_again(lab: Lab, consumer: Consumer) -> list[str]:
         except BrokerUnreachable:
             return []
 
-    deliveries = await lab.eventually(received, "messages come again", within=BACK)
+    deliveries = await lab.eventually(received, "messages come again", within=back(lab))
     await settle_again(lab, consumer, [Settlement(one, Verdict.ACK) for one in deliveries])
     return ids_of(deliveries)
 
@@ -153,7 +154,7 @@ async def settle_again(lab: Lab, consumer: Consumer, settlements: Sequence[Settl
         except BrokerUnreachable:
             return []
 
-    return await lab.eventually(settled, "settling is answered again", within=BACK)
+    return await lab.eventually(settled, "settling is answered again", within=back(lab))
 
 
 async def store_again(lab: Lab, backend: Backend, task_id: str) -> None:
@@ -165,7 +166,7 @@ async def store_again(lab: Lab, backend: Backend, task_id: str) -> None:
         except BrokerUnreachable:
             return False
 
-    await lab.eventually(stored, f"the result of {task_id} is stored", within=BACK)
+    await lab.eventually(stored, f"the result of {task_id} is stored", within=back(lab))
 
 
 async def unreachable(backend: Backend, within: float) -> bool:

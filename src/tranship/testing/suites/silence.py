@@ -10,9 +10,9 @@ from tranship.ports import Capability, Consumer
 from tranship.testing.case import case
 from tranship.testing.lab import Lab
 from tranship.testing.suites.recovery import (
-    BACK,
     Events,
     Ledger,
+    back,
     receive_again,
     store_again,
     submit_again,
@@ -55,7 +55,7 @@ class SilenceCases:
         noticed = await unreachable(backend, lab.harness.notice)
         proxy.blackhole(False)
         assert noticed, f"ping() did not notice within {lab.harness.notice} s that nothing is answered"
-        await lab.wait_for(call, BACK)
+        await lab.wait_for(call, back(lab))
         assert call.done(), "submit() still waits although the broker is there again"
         last = await submit_again(lab, backend)
         await ledger.take(lab, other.consumer(["q"]))

@@ -8,7 +8,8 @@
 --       per queue: name, its list of step 0, Celery peers: "1", "0", or the key that exists where there are some
 -- Returns: ms until the next delayed message is due (-1: none), how many became due,
 --          elements, their delivery tags, the numbers of their lists, earlier deliveries (empty: none of any),
---          quarantined {list number, dead letter, element, ...}, trouble {key, error, ...}
+--          quarantined {list number, dead letter, element, ...}, trouble {key, error, ...},
+--          1 when the lists are empty now, and the server has been made to tell when that ends
 local unacked, index, leases, deliveries, dead, dead_ids = unpack(KEYS, 1, 6)
 local limit, claim, queues = math.min(tonumber(ARGV[1]), 500), ARGV[3], tonumber(ARGV[5])
 local PIECE, ENOUGH, PROMOTED = tonumber(ARGV[4]), 4194304, 200
@@ -135,7 +136,7 @@ for list = 1, 4 * queues do
   until finished or #piece < want
   if here > 0 then taken[#taken + 1] = {key, here, list} end
 end
-if total == 0 then return {wait, promoted, raws, tags, from, counts, bad, trouble} end
+if total == 0 then return {wait, promoted, raws, tags, from, counts, bad, trouble, 1} end
 
 -- 3. Record what was chosen, then take it off its list.
 
@@ -260,4 +261,8 @@ for number, letter in ipairs(letters) do
   if id ~= '' then try('HSET', dead_ids, id, letter) end
   quarantined[3 * number - 2], quarantined[3 * number - 1], quarantined[3 * number] = list, letter, raw
 end
-return {wait, promoted, raws, tags, from, counted and counts or {}, quarantined, trouble}
+-- All of them are empty now: reading again what we have changed makes the server tell us when that ends.
+if not finished then
+  for _, one in ipairs(taken) do call('LLEN', one[1]) end
+end
+return {wait, promoted, raws, tags, from, counted and counts or {}, quarantined, trouble, finished and 0 or 1}
