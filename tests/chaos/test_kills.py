@@ -77,6 +77,8 @@ def test_poison_takes_no_innocent_along(url, tmp_path, tell):
     # A poison may die twice before it is a suspect, which runs with nothing taken in beside it. Two poisons can
     # so hit a neighbour four times; with the usual limit of five the neighbour ends all the same.
     limit = 5
+    # A poison takes a lease each time.
+    url = url.replace(f"lease={LEASE:g}", "lease=1")
     with (
         Client(url) as client,
         Fleet(url, tmp_path / "runs", workers=2, concurrency=5, max_deliveries=limit) as fleet,

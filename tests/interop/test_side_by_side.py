@@ -150,11 +150,11 @@ def test_a_long_task_is_not_taken_from_us(url, folder, redis, runs):
 
 
 @pytest.mark.usefixtures("celery_worker")
-def test_celery_workers_do_not_end_what_runs_here(url, folder, celery: CeleryClient, results):
+def test_celery_workers_do_not_end_what_runs_here(url, folder, celery: CeleryClient, results, runs):
     """Celery's workers mark what they hear is revoked, unless somebody has written that it runs."""
     with TranshipWorker(url, folder, name="other", queue="other"):
         task_id = celery.send("slow", 0.7, queue="other")
-        until(lambda: celery.state(task_id) == "STARTED", "it runs")
+        until(lambda: [run for run in read(runs) if run.id == task_id], "it runs")
         celery.revoke(task_id)
         assert celery.get(task_id).value == "slept"
     assert results.ends()[task_id] == 1, "somebody else ended it, too"
@@ -171,20 +171,22 @@ def test_nothing_is_left_and_celery_is_well(celery: CeleryClient, celery_worker,
 
 
 def test_a_killed_celery_worker_is_swept_when_its_time_has_come(url, folder, runs, redis, tell):
-    """Celery's own entries come back after its visibility timeout, not after our lease, and not sooner."""
+    """Celery's own entries come back after its visibility timeout; our lease, which is shorter, is not theirs."""
     patient = f"{url}?lease={LEASE:g}&visibility_timeout={VISIBILITY:g}"
     late = {"task_acks_late": True, "broker_transport_options": {"visibility_timeout": VISIBILITY}}
     with Client(url) as client:
         with CeleryWorker(url, folder, name="late", queue="late", **late) as worker:
             handles = client.submit_many([slow.options(queue="late").call(20.0) for _ in range(2)])
             until(lambda: len(read_of(runs, handles)) == 2, "Celery runs them")
-            taken = min(score for _, score in redis.zscan_iter("unacked_index"))
+            held = dict(redis.zscan_iter("unacked_index"))
+            taken = min(held.values())
             worker.kill()
         waiting = slow.options(queue="late").call(0.0)
+        until(lambda: time.time() > taken + LEASE + 0.5, "a lease of ours would have ended")
         with TranshipWorker(patient, folder, name="early", queue="late"):
             assert client.submit(waiting).result(timeout=5) == "slept"
             while time.time() < taken + VISIBILITY - 0.5:
-                assert redis.hlen("unacked") == 2, "swept too soon"
+                assert redis.zmscore("unacked_index", list(held)) == list(held.values()), "swept too soon"
                 time.sleep(0.1)
         # Like Celery's, a worker of ours looks when it starts.
         until(lambda: time.time() > taken + VISIBILITY, "its time has come")

@@ -23,7 +23,7 @@ from tranship_redis._levels import Levels
 from tranship_redis._link import Link
 from tranship_redis._options import RedisOptions, database
 from tranship_redis._results import RedisResults
-from tranship_redis._server import ServerInfo
+from tranship_redis._server import ServerInfo, warnings_of
 from tranship_redis._submitter import RedisSubmitter
 from tranship_redis._subscriptions import Subscriptions
 from tranship_redis._sweeper import Sweeper
@@ -71,6 +71,11 @@ class RedisBackend:
     def address(self) -> str:
         """A name of our own. Nobody needs it here, but Celery always sends one."""
         return self._address
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What is set at the server in a way that loses or delays work."""
+        return warnings_of(self._main.server, self._fsync)
 
     @property
     def native(self) -> Link:

@@ -82,7 +82,6 @@ class Claims:
         self._numbers = itertools.count()
         self._piece = 8
         self._lease = bulk(b"%d" % microseconds(ctx.options.lease))
-        self._started = _started(ctx)
         self._orders: dict[tuple[str, ...], _Order] = {}
 
     def claim(self, queues: tuple[str, ...], limit: int) -> Claim:
@@ -122,7 +121,8 @@ class Claims:
     def _remember(self, queues: tuple[str, ...]) -> _Order:
         if len(self._orders) >= _ORDERS:
             self._orders.clear()
-        keys, levels = self._ctx.keys, self._ctx.levels
+        ctx = self._ctx
+        keys, levels = ctx.keys, ctx.levels
         steps = [step for step in STEPS for _ in queues]
         lists = zip(levels.lists(queues), steps, strict=True)
         places = [Place(key, queue, step, priority) for (key, queue, priority), step in lists]
@@ -130,7 +130,7 @@ class Claims:
         names.append(keys.delayed_queues)
         names += [name for queue in queues for name in (keys.delayed(queue), keys.delayed_messages(queue))]
         names += [place.key for place in places]
-        arguments = [b"%d" % len(queues), *self._started]
+        arguments = [b"%d" % len(queues), *_started(ctx)]
         arguments += [part for queue in queues for part in (queue.encode(), keys.list(queue, 0), self._peers(queue))]
         parts = [b"EVALSHA", CLAIM.sha, b"%d" % len(names), *names]
         head = b"*%d\r\n" % (len(parts) + 4 + len(arguments)) + b"".join(map(bulk, parts))
@@ -146,7 +146,7 @@ def _started(ctx: Context) -> list[bytes]:
     """Return where and how STARTED is written: key prefix, TTL, the document around the task's id, its format."""
     document: dict[str, Any] = {
         "status": "STARTED",
-        "result": {"pid": os.getpid(), "hostname": f"{ctx.options.client_name or 'tranship'}@{socket.gethostname()}"},
+        "result": {"pid": os.getpid(), "hostname": ctx.gate.node or f"tranship@{socket.gethostname()}"},
         "traceback": None,
         "children": [],
         "date_done": None,

@@ -126,13 +126,16 @@ class RedisConsumer:
 
     async def aclose(self) -> None:
         """Give back what has not been settled, not counted. Idempotent."""
-        if not self._closed:
-            self._closed = True
-            self._on_close(self)
-            self._bell()
-        if self._desk is not None:
-            self._desk.leave()
-            await self._desk.holding.aclose()
+        first, self._closed = not self._closed, True
+        self._bell()
+        try:
+            if self._desk is not None:
+                self._desk.leave()
+                await self._desk.holding.aclose()
+        finally:
+            # Last: a backend that closes at the same time must wait for what is given back.
+            if first:
+                self._on_close(self)
 
     # Connecting.
 

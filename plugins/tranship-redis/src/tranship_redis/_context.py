@@ -16,13 +16,15 @@ __all__ = ["Context", "Gate"]
 
 
 class Gate:
-    """Whether the backend is open."""
+    """Whether the backend is open, and who works with it."""
 
-    __slots__ = ("closed", "url")
+    __slots__ = ("closed", "node", "url")
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.closed = False
+        self.node = ""
+        """What Celery's tools call the worker, once it listens."""
 
     def check(self) -> None:
         """Raise once the backend has been closed.

@@ -15,7 +15,7 @@ from tranship.protocol import encode_result
 from tranship_redis._context import Context
 from tranship_redis._feed import Feed
 from tranship_redis._keys import SEPARATOR
-from tranship_redis._mailbox import Mailbox
+from tranship_redis._mailbox import Mailbox, node_name
 from tranship_redis._mailbox_envelope import revoke_message
 from tranship_redis._pack import Part
 from tranship_redis._scripts import Script
@@ -51,6 +51,7 @@ class RedisControl:
         self._context.check()
         if self._feed is not None:
             raise BusyError("this backend listens already; open another one for another worker")
+        self._context.gate.node = node_name(worker)
         feed = self._feed = Feed(self._context, sink, worker)
         if self._celery:
             feed.mailbox = Mailbox(self._context, worker, hear=feed.hear, keep=self._keep)

@@ -46,6 +46,8 @@ class Lifeline(Audience):
         """Connected, and every hook done."""
         self.closed = False
         """Not to be used any more."""
+        self.companions: dict[type, object] = {}
+        """What its users share and is about this connection, by class."""
         self.server = ServerInfo(is_resp3=options.protocol == 3)
         """What the server said of itself when we connected last."""
         self._dialler = dialler

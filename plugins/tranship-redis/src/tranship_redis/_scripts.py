@@ -15,6 +15,8 @@ __all__ = ["ALL", "Script", "command_at"]
 _FOLDER: Final = files("tranship_redis") / "lua"
 _SHA: Final = re.compile(r"(?:script: |f_)([0-9a-f]{40})")
 _LINE: Final = re.compile(r"@user_script: ?(\d+)")
+_INCLUDE: Final = re.compile(rb"^-- include: (\w+)\n", re.MULTILINE)
+"""Stands for the text of a file in ``lua/parts``: what several scripts have in common."""
 _COMMAND: Final = re.compile(r"""["']([A-Z]{3,})["']""")
 
 
@@ -32,7 +34,7 @@ class Script:
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
-        self.source: Final = (_FOLDER / f"{name}.lua").read_bytes()
+        self.source: Final = _INCLUDE.sub(_part, (_FOLDER / f"{name}.lua").read_bytes())
         self.sha: Final = sha1(self.source, usedforsecurity=False).hexdigest().encode()
         """What EVALSHA takes."""
 
@@ -46,6 +48,10 @@ class Script:
 
     def __repr__(self) -> str:
         return f"Script({self.name!r})"
+
+
+def _part(found: re.Match[bytes]) -> bytes:
+    return (_FOLDER / "parts" / f"{found[1].decode()}.lua").read_bytes()
 
 
 def _names() -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from tranship.errors import BrokerRefused, BrokerUnreachable, UnsupportedError
 from tranship_redis._errors import NotReady
 
-__all__ = ["MINIMUM", "ServerInfo"]
+__all__ = ["MINIMUM", "ServerInfo", "warnings_of"]
 
 MINIMUM: Final = (6, 2)
 """The oldest version with the commands we use (ZRANGE BYSCORE, RPOP with a count, client tracking)."""
@@ -78,6 +78,26 @@ class ServerInfo:
         if self.read_only:
             kind = BrokerUnreachable if was_master else BrokerRefused
             raise kind(f"{place} is a read-only replica; use the address of its master")
+
+
+def warnings_of(server: ServerInfo, fsync: str | None) -> list[str]:
+    """Return what is set in a way that loses or delays work, each with its cure."""
+    found = []
+    if server.aof_enabled is False:
+        found.append(
+            "the append-only file is off: what was queued since the last snapshot is lost when the server crashes; "
+            "set appendonly yes"
+        )
+    if fsync == "no":
+        found.append("appendfsync is no: a power cut loses what was queued in the last half minute; set everysec")
+    if server.maxmemory_policy not in (None, "noeviction"):
+        found.append(
+            f"maxmemory-policy is {server.maxmemory_policy}: a full server throws tasks and results away; "
+            "set noeviction"
+        )
+    if not server.is_resp3:
+        found.append("it speaks RESP2 only: workers poll for tasks, and results need a connection of their own")
+    return found
 
 
 def _flag(value: str | None) -> bool | None:

@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import Callable, Collection
 from typing import Any, Final
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from redis.exceptions import ResponseError
 
@@ -103,12 +103,9 @@ class Wake:
             self.ring()
 
 
-_WAKES: Final[WeakKeyDictionary[Link, Wake]] = WeakKeyDictionary()
-
-
 def wake_of(link: Link, *, wanted: bool = True) -> Wake:
     """Return the bells of ``link``; the first who asks says whether pushes are wanted."""
-    wake = _WAKES.get(link)
-    if wake is None:
-        wake = _WAKES[link] = Wake(link, wanted=wanted)
-    return wake
+    found = link.companions.get(Wake)
+    if not isinstance(found, Wake):
+        found = link.companions[Wake] = Wake(link, wanted=wanted)
+    return found

@@ -12,17 +12,7 @@ local now = clock[1] + clock[2] / 1e6
 for i = 8, #ARGV, 5 do redis.call('ZADD', KEYS[1], 'GT', ARGV[i + 1], ARGV[i]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.3f', now))
 
-local function is_terminal(document)
-  if type(document) ~= 'string' then return false end
-  local status = string.match(document, '^{%s*"status"%s*:%s*"(%u+)"')
-  if not status then
-    local ok, found
-    if string.match(document, '^%s*{') then ok, found = pcall(cjson.decode, document)
-    else ok, found = pcall(cmsgpack.unpack, document) end
-    status = ok and type(found) == 'table' and found.status
-  end
-  return status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED'
-end
+-- include: is_terminal
 
 local function headers_of(element)
   local ok, message = pcall(cjson.decode, element)

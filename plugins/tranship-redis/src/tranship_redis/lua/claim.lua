@@ -234,22 +234,14 @@ end
 -- 4. Say STARTED, so that Celery workers that hear a revoke leave the task to us.
 
 if next(peers) then
-  local function is_terminal(document)
-    if type(document) ~= 'string' then return true end
-    local status = string.match(document, '^{%s*"status"%s*:%s*"(%u+)"')
-    if not status then
-      local decode = string.match(document, '^%s*{') and cjson.decode or cmsgpack.unpack
-      local ok, found = pcall(decode, document)
-      status = ok and type(found) == 'table' and found.status
-    end
-    return status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED'
-  end
+-- include: is_terminal
   for place = 1, #tags do
     if ids[place] then
       local key, id = ARGV[6] .. ids[place], ARGV[10] == 'json' and cjson.encode(ids[place]) or cmsgpack.pack(ids[place])
       local document = ARGV[8] .. id .. ARGV[9]
-      if try('SET', key, document, 'NX', 'PX', ARGV[7]) == false and not is_terminal(try('GET', key)) then
-        try('SET', key, document, 'PX', ARGV[7])
+      if try('SET', key, document, 'NX', 'PX', ARGV[7]) == false then
+        local found = try('GET', key)
+        if type(found) == 'string' and not is_terminal(found) then try('SET', key, document, 'PX', ARGV[7]) end
       end
     end
   end

@@ -93,16 +93,7 @@ end
 
 -- 2. The result.
 
-local function is_terminal(document)
-  if type(document) ~= 'string' then return false end
-  local status = string.match(document, '^{%s*"status"%s*:%s*"(%u+)"')
-  if not status then
-    local decode = string.match(document, '^%s*{') and cjson.decode or cmsgpack.unpack
-    local ok, found = pcall(decode, document)
-    status = ok and type(found) == 'table' and found.status
-  end
-  return status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED'
-end
+-- include: is_terminal
 
 -- The first terminal result stays.
 local function store(key, ttl, document)
@@ -140,6 +131,8 @@ local function nack(item)
   -- Celery, which restored it once, has no count.
   local seen = redis.pcall('HINCRBY', deliveries, tag, 1)
   if seen == 1 and is_redelivered(raw) then redis.call('HINCRBY', deliveries, tag, 1) end
+  -- Messages that Celery workers finish leave their counts behind.
+  redis.pcall('EXPIRE', deliveries, 604800)
 end
 
 local function bury(queue, step, tag, reason, detail, seen, raw)

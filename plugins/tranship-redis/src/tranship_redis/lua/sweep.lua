@@ -13,6 +13,8 @@ local function count(tag, raw)
       and (string.find(raw, '"redelivered": true', 1, true) or string.find(raw, '"redelivered":true', 1, true)) then
     redis.call('HINCRBY', deliveries, tag, 1)
   end
+  -- Messages that Celery workers finish leave their counts behind.
+  redis.pcall('EXPIRE', deliveries, 604800)
 end
 
 local function restore(token)
