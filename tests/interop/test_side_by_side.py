@@ -18,7 +18,7 @@ from interop.tranship_app import add, count, slow
 from interop.workers import CeleryWorker, TranshipWorker
 from tranship import Client, TaskHandle
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 TASKS = 1000
 LEASE = 2.0

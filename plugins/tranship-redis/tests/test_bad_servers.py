@@ -18,7 +18,7 @@ from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError, Uns
 from tranship.ports import Settlement, Verdict
 from tranship.testing.lab import ids_of
 from tranship.testing.services import Service, free_port
-from tranship.testing.suites.recovery import receive_again, submit_again
+from tranship.testing.suites.recovery import Ledger, receive_again, submit_again
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -250,6 +250,39 @@ async def test_something_that_says_nothing_is_given_up_in_time() -> None:
 async def test_no_such_database_is_refused(raw: Raw) -> None:
     error = await refusal(f"redis://{raw.address}/999", BrokerRefused)
     assert "DB index is out of range" in str(error)
+
+
+async def test_a_server_without_room_for_another_client_is_unreachable(redis_variant: Callable[..., Service]) -> None:
+    service = redis_variant("--maxclients", "4")
+    place = Raw(service).place
+    with contextlib.ExitStack() as links:
+        for _ in range(4):
+            links.enter_context(socket.create_connection((place.host, place.port)))
+        error = await refusal(f"{service.url}?connect_timeout=1", BrokerUnreachable)
+    assert "max number of clients" in str(error)
+    async with opened(service.url) as backend:
+        await backend.ping()
+
+
+@pytest.mark.parametrize("seconds", [1.0, 4.0], ids=["shorter", "longer"])
+async def test_a_server_that_is_busy_for_a_while_answers_truthfully(
+    redis_variant: Callable[..., Service], seconds: float
+) -> None:
+    """Stuck for less than command_timeout, and for more: what was under way is answered once it is back, and true."""
+    service = redis_variant()
+    async with lab_of(f"{service.url}?command_timeout=2&keepalive=1") as lab:
+        backend = await lab.open()
+        ledger = Ledger()
+        await lab.submit(backend, lab.message(queue="before"))
+        stuck = lab.start(asyncio.to_thread(Raw(service), "DEBUG", "SLEEP", str(seconds)))
+        await lab.wait_for(stuck, 0.2)
+        await asyncio.wait_for(ledger.submit(backend, *lab.messages(20)), 20.0)
+        await stuck
+        await submit_again(lab, backend)
+        await ledger.take(lab, (await lab.open()).consumer(["q"]))
+        assert not ledger.lies(), ledger.lies()[:3]
+        if seconds < 2:
+            assert ledger.receipts == 20
 
 
 # --- the wrong kind of server ---------------------------------------------------------------------

@@ -58,7 +58,7 @@ Span = tuple[Job, int, int]
 class Flight:
     """Messages on their way to the broker, until each is answered for good."""
 
-    __slots__ = ("batch", "deadline", "doubtful", "pause", "timer")
+    __slots__ = ("batch", "deadline", "doubtful", "pause", "under_way")
 
     def __init__(self, batch: list[Span], deadline: float, pause: float) -> None:
         self.batch = batch
@@ -66,4 +66,5 @@ class Flight:
         self.pause = pause
         self.doubtful: set[str] = set()
         """Ids whose answer was lost once: only an answer to the very same message clears them."""
-        self.timer: asyncio.TimerHandle | None = None
+        self.under_way = False
+        """Handed to the driver, and not answered yet."""

@@ -70,6 +70,7 @@ class Submission:
         self._spans: collections.deque[Span] = collections.deque()
         self._woken = False
         self._flights: set[Flight] = set()
+        self._timer: asyncio.TimerHandle | None = None
         self._progress = 0.0
         """When the broker last answered anything, on the loop's clock."""
         self._empty = asyncio.Event()
@@ -143,6 +144,8 @@ class Submission:
         while self._flights:
             self._empty.clear()
             await self._empty.wait()
+        if self._timer is not None:
+            self._timer.cancel()
 
     # On the loop from here.
 
@@ -184,7 +187,8 @@ class Submission:
     def _attempt(self, flight: Flight) -> None:
         """Begin one round trip; it is never cancelled in flight, only no longer waited for."""
         messages = [message for job, start, stop in flight.batch for message in job.messages[start:stop]]
-        flight.timer = self._loop.call_at(flight.deadline, self._overdue, flight)
+        flight.under_way = True
+        self._watch(flight.deadline)
         if self._announce is not None:
             self._announce(messages)
         self._hand_over.submit(messages, lambda answers: self._answered(flight, len(messages), answers))
@@ -192,8 +196,7 @@ class Submission:
     def _answered(self, flight: Flight, count: int, answers: Sequence[Answer]) -> None:
         if flight not in self._flights:
             return
-        if flight.timer is not None:
-            flight.timer.cancel()
+        flight.under_way = False
         flight.batch = self._sort_out(flight.batch, answers, flight.doubtful)
         if sum(stop - start for _, start, stop in flight.batch) < count:
             self._progress = self._loop.time()
@@ -204,6 +207,25 @@ class Submission:
         else:
             self._loop.call_later(flight.pause, self._attempt, flight)
             flight.pause = min(flight.pause * 2, LONGEST_PAUSE)
+
+    def _watch(self, deadline: float) -> None:
+        """Look at what is under way at ``deadline``, or before; one timer for all: nearly all of them are in time."""
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        under_way = [flight for flight in self._flights if flight.under_way]
+        for flight in under_way:
+            if flight.deadline <= now:
+                self._overdue(flight)
+        left = [flight.deadline for flight in self._flights if flight.under_way]
+        if left:
+            self._watch(min(left))
 
     def _overdue(self, flight: Flight) -> None:
         """The broker has not answered in time: what it makes of the messages is not known."""

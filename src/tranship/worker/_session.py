@@ -323,6 +323,9 @@ def _log(run: Run) -> None:
         if log.isEnabledFor(logging.INFO):
             log.info("task %s (%s) succeeded", run.id, run.envelope and run.envelope.task)
         return
+    if run.outcome is Outcome.RETRY and not run.started:
+        log.debug("task %s came before its time, and goes back until then", run.id)
+        return
     name = run.envelope.task if run.envelope else "undecodable"
     what = run.reason or (run.outcome.value if run.outcome else "undecided")
     why = run.detail or (run.error.message if run.error else "")
