@@ -49,7 +49,7 @@ def all_pythons(session: nox.Session) -> None:
 def run_tests(session: nox.Session) -> None:
     """Install what tests need and run pytest; arguments after `--` go to pytest."""
     install_groups(session, "tests")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "--numprocesses=auto", *session.posargs)
 
 
 @nox.session

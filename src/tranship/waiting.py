@@ -76,7 +76,8 @@ class Anticipation:
         """Keep a pushed result that nobody waits for yet."""
         if self._expected.pop(result.id, self) is None:
             self._store.unexpect([result.id])
-            if len(result.document) <= SMALL:
+            # What is no success may be replayed, by anybody anywhere: it is read when somebody asks.
+            if result.state is TaskState.SUCCESS and len(result.document) <= SMALL:
                 self._come[result.id] = result
 
     def forget(self, ids: Iterable[str]) -> None:

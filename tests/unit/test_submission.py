@@ -229,3 +229,22 @@ async def test_other_loops_get_their_answers():
 
         one = message()
         assert await asyncio.to_thread(asyncio.run, elsewhere()) == [Receipt(one.envelope.id)]
+
+
+async def test_a_driver_that_fails_to_post_leaves_nobody_waiting(caplog):
+    """Answers through callbacks have no task whose failure would be seen."""
+
+    class Broken:
+        max_message_size = 1_000_000
+
+        async def submit(self, messages):
+            raise AssertionError("not called")
+
+        def post(self, messages, answered):
+            raise RuntimeError("a bug of the driver's")
+
+    submission = Submission(Broken(), loop=asyncio.get_running_loop(), timeout=5, retry_safe=False)
+    (answer,) = await asyncio.wait_for(submission.submit([message()]), 2)
+    assert isinstance(answer, SubmitUnknown)
+    assert "post failed" in caplog.text
+    await submission.aclose()

@@ -17,9 +17,9 @@ from tranship.testing.harness import Harness
 from tranship.waiting import Waiting
 
 
-def result(task_id, value=1) -> StoredResult:
-    document = encode_result(TaskResult(id=task_id, state=TaskState.SUCCESS, value=value))
-    return StoredResult(id=task_id, state=TaskState.SUCCESS, document=document)
+def result(task_id, value=1, state=TaskState.SUCCESS) -> StoredResult:
+    document = encode_result(TaskResult(id=task_id, state=state, value=value))
+    return StoredResult(id=task_id, state=state, document=document)
 
 
 class Hub:
@@ -225,6 +225,16 @@ async def test_a_forgotten_result_is_not_found_among_those_that_came_early():
         hub.waiting.forget(["a"])
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(hub.waiting.wait("a"), 0.1)
+
+
+async def test_a_dead_letter_that_was_replayed_is_not_reported_as_it_died_first():
+    async with Hub() as hub:
+        hub.waiting.anticipate(["a"])
+        await hub.store.put([result("a", state=TaskState.DEAD_LETTERED)])
+        await until(lambda: not hub.waiting._early._expected)
+        await hub.store.forget_many(["a"])  # another process replays it
+        await hub.store.put([result("a", 7)])
+        assert (await hub.waiting.wait("a")).value == 7
 
 
 async def test_who_fires_and_forgets_soon_expects_no_more(monkeypatch):

@@ -163,6 +163,13 @@ class TestCancels:
         assert not told
         assert cancels.covers(Envelope(id="a", task="t"))
 
+    def test_the_longest_memory_counts(self):
+        """Celery's workers forget after three hours, and say so when they repeat what was cancelled for a day."""
+        cancels = Cancels(lambda _: None)
+        for left in (60, -1):
+            cancels.heard([Tombstone(kind="id", value="a", expires=time.time() + left, running=False)])
+        assert cancels.covers(Envelope(id="a", task="t"))
+
     def test_what_has_expired_is_swept(self):
         cancels = Cancels(lambda _: None)
         for number in range(3000):

@@ -12,6 +12,8 @@ import pytest
 from redis_kit import Raw, element, opened, ours
 
 from tranship import AsyncClient, Worker, task
+from tranship.envelope import Receipt
+from tranship.errors import InvalidOptionError
 from tranship.ports import Signal, Tombstone, Verdict
 from tranship.testing.lab import Lab, ids_of
 from tranship.testing.suites.control import Feed
@@ -40,30 +42,41 @@ async def echo(value: object) -> object:
 @pytest.mark.parametrize("name", ODD, ids=lambda name: ascii(name[:12]))
 async def test_ids_keys_and_queues_are_only_names(lab: Lab, name: str) -> None:
     """Submitted, delayed, deduplicated, run, cancelled and buried under any name; everything is found under it."""
-    url = lab.url()
+    url, queue = lab.url(), name.replace("\0", "-")
     async with AsyncClient(url, result_url=url) as client:
-        odd = echo.options(task_id=name, dedup_key=name, cancel_key=name, queue=name)
+        odd = echo.options(task_id=name, dedup_key=name, cancel_key=name, queue=queue)
         first, again = await client.submit(odd, 1), await client.submit(odd, 2)
         assert (first.id, again.duplicate) == (name, True)
-        worker = Worker(url, tasks=[echo], result_url=url, queues=[name])
+        worker = Worker(url, tasks=[echo], result_url=url, queues=[queue])
         serving = lab.start(worker.serve())
         assert await first.result(10) == 1
         worker.stop()
         await serving
         assert (await client.submit(odd, 3)).duplicate
     backend = await lab.open()
-    delayed = lab.message(id=f"{name}-2", queue=name, not_before=time.time() + 3600)
+    delayed = lab.message(id=f"{name}-2", queue=queue, not_before=time.time() + 3600)
     await lab.submit(backend, delayed)
     report = await backend.control().cancel([Tombstone(kind="id", value=f"{name}-2", expires=time.time() + 60)])
     assert list(report.removed) == [f"{name}-2"]
-    ids = await lab.submit(backend, lab.message(id=f"{name}-3", queue=name))
-    consumer = backend.consumer([name])
+    ids = await lab.submit(backend, lab.message(id=f"{name}-3", queue=queue))
+    consumer = backend.consumer([queue])
     held = await lab.receive(consumer)
-    assert (ids_of(held), held[0].queue) == (ids, name)
+    assert (ids_of(held), held[0].queue) == (ids, queue)
     await lab.settle(consumer, Verdict.REJECT, *held, reason="kit", detail="on purpose")
-    assert [letter.task_id for letter in await backend.inspector().dead(name)] == ids
+    assert [letter.task_id for letter in await backend.inspector().dead(queue)] == ids
     assert list(await backend.inspector().dead_replay(ids)) == ids
     assert await lab.drain(consumer, 1) == ids
+
+
+async def test_a_queue_no_worker_can_serve_is_refused(lab: Lab) -> None:
+    """A zero character stands between the parts of a claim: refused wherever it is named, and alone."""
+    backend = await lab.open()
+    with pytest.raises(InvalidOptionError, match="queue"):
+        backend.consumer(["x\0y"])
+    good = lab.message()
+    refused, accepted = await backend.submitter().submit([lab.message(queue="x\0y"), good])
+    assert isinstance(refused, InvalidOptionError), refused
+    assert accepted == Receipt(good.envelope.id)
 
 
 @pytest.mark.parametrize("namespace", ["a*", "[ab]c", "a?", "back\\slash", "sp ace", "\u00fc:", "%41"])

@@ -5,6 +5,7 @@ the hub of waiters. It lives on one loop; the methods that say *any thread* may 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from tranship.submission import Submission
 from tranship.waiting import Waiting
 
 __all__ = ["ClientLink", "LinkKey"]
+
+log = logging.getLogger("tranship.client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +115,13 @@ class ClientLink:
     def _anticipate(self, messages: Sequence[Message]) -> None:
         """Expect the results of tasks that cannot have one yet."""
         ids = [one.envelope.id for one in messages if one.awaited and _is_fresh(one)]
-        if ids and self._waiting is not None:
+        if not ids or self._waiting is None:
+            return
+        try:
             self._waiting.anticipate(ids)
+        except Exception:
+            # Expecting saves a read later; it must never keep a task from being submitted.
+            log.exception("the backend's expect failed in an unexpected way")
 
     def encode(self, envelope: Envelope) -> Message:
         """Turn ``envelope`` into bytes and check their size; any thread.

@@ -35,11 +35,19 @@ class HandOver:
     def submit(self, messages: Sequence[Message], answered: Answered) -> None:
         """Begin one round trip; ``answered`` is called later, once, with an answer for each message."""
         if self._prompt is not None:
-            self._prompt.post(messages, lambda answers: answered(_checked(answers, messages)))
+            self._post(self._prompt, messages, answered)
             return
         call = self._loop.create_task(self._call(messages))
         self._calls.add(call)
         call.add_done_callback(lambda call: self._ended(call, messages, answered))
+
+    def _post(self, prompt: PromptSubmitter, messages: Sequence[Message], answered: Answered) -> None:
+        try:
+            prompt.post(messages, lambda answers: answered(_checked(answers, messages)))
+        except Exception as error:
+            # A driver's bug must not leave callers waiting.
+            log.exception("the backend's post failed in an unexpected way")
+            self._loop.call_soon(answered, [unknown(message, error) for message in messages])
 
     def _ended(self, call: asyncio.Task[Sequence[Answer]], messages: Sequence[Message], answered: Answered) -> None:
         self._calls.discard(call)

@@ -27,7 +27,9 @@ class Cancels:
         """Take in what the control channel brings."""
         for signal in signals:
             if isinstance(signal, Tombstone):
-                self._until[signal.kind, signal.value] = signal.expires
+                key = signal.kind, signal.value
+                # Whoever forgets it sooner, as Celery's workers do, does not make us forget it.
+                self._until[key] = max(signal.expires, self._until.get(key, 0.0))
                 if signal.running:
                     self._announce(signal)
         if len(self._until) > self._sweep_at:

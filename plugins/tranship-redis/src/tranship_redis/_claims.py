@@ -29,6 +29,8 @@ __all__ = ["CLAIM", "Claim", "Claims", "Found"]
 
 CLAIM: Final = Script("claim")
 _ORDERS: Final = 256
+_QUEUES: Final = 16_384
+"""Queues in all orders that are remembered: some hundred bytes for each, and as many orders as queues."""
 _PIECE: Final = 50
 _PIECE_BYTES: Final = 1 << 20
 
@@ -119,7 +121,7 @@ class Claims:
         return found
 
     def _remember(self, queues: tuple[str, ...]) -> _Order:
-        if len(self._orders) >= _ORDERS:
+        if len(self._orders) >= min(_ORDERS, _QUEUES // len(queues)):
             self._orders.clear()
         ctx = self._ctx
         keys, levels = ctx.keys, ctx.levels

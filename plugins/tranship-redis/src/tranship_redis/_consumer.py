@@ -118,11 +118,12 @@ class RedisConsumer:
         self._check()
         if self._desk is None or not settlements:
             return [Settled.LOST] * len(settlements)
-        answers = await self._desk.settling.settle(self._desk.link, settlements)
-        if any(one.verdict in (Verdict.NACK, Verdict.REPLACE) for one in settlements):
-            # The server tells everybody but ourselves.
-            self._desk.wake.ring()
-        return answers
+        try:
+            return await self._desk.settling.settle(self._desk.link, settlements)
+        finally:
+            if any(one.verdict in (Verdict.NACK, Verdict.REPLACE) for one in settlements):
+                # The server tells everybody but ourselves.
+                self._desk.wake.ring()
 
     async def aclose(self) -> None:
         """Give back what has not been settled, not counted. Idempotent."""
@@ -182,6 +183,8 @@ class RedisConsumer:
     async def _look(self, desk: _Desk, queues: tuple[str, ...], limit: int) -> Sequence[Delivery]:
         start = self._turn % len(queues)
         self._turn += 1
+        # Cancelled on the way, it silences the bell for these queues only, and nobody hears for which.
+        self._emptied = frozenset()
         found = await desk.claim(queues[start:] + queues[:start], limit)
         self._due = asyncio.get_running_loop().time() + found.due
         self._emptied = frozenset(queues) if found.emptied else frozenset()
@@ -189,17 +192,21 @@ class RedisConsumer:
         self._check()
         if found.promoted:
             desk.wake.ring()
-        self._complain(desk, found)
+        self._complain(desk, found, queues)
         return found.deliveries
 
-    def _complain(self, desk: _Desk, found: Found) -> None:
-        """Raise for a list that cannot be used where there is nothing else to do, else say so once."""
+    def _complain(self, desk: _Desk, found: Found, queues: tuple[str, ...]) -> None:
+        """Raise when a list of every queue cannot be used; for one queue of several say so once, and serve the rest."""
+        if not found.trouble:
+            return
+        queue_of = {key: queue for key, queue, _ in self._ctx.levels.lists(queues)}
+        useless = {queue_of.get(key) for key in found.trouble[::2]}.issuperset(queues)
         for key, text in zip(found.trouble[::2], found.trouble[1::2], strict=True):
             place = key.decode(errors="replace")
             error = error_of(
                 ResponseError(text.decode(errors="replace")), doing=f"{desk.link.place}: taking from {place}"
             )
-            if not found.deliveries:
+            if useless and not found.deliveries:
                 raise error
             if key not in self._troubles:
                 self._troubles.add(key)

@@ -25,6 +25,7 @@ from typing import Any, Final
 import orjson
 
 from tranship import codec
+from tranship.checks import invalid
 from tranship.envelope import Priority
 from tranship.errors import EncodeError, MalformedMessage
 from tranship.protocol import Message, RawMessage
@@ -85,7 +86,11 @@ class Elements:
         self._slots: dict[tuple[str, Priority, str, str, str | None], Slot] = {}
 
     def slot(self, message: Message) -> Slot:
-        """Return where ``message`` goes and what its element shares with its like."""
+        """Return where ``message`` goes and what its element shares with its like.
+
+        Raises:
+            InvalidOptionError: no worker could serve a queue of this name.
+        """
         envelope = message.envelope
         key = (envelope.queue, envelope.priority, message.content_type, message.content_encoding, envelope.reply_to)
         return self._slots.get(key) or self._keep(key, message)
@@ -115,6 +120,9 @@ class Elements:
 
     def _keep(self, key: tuple[str, Priority, str, str, str | None], message: Message) -> Slot:
         envelope = message.envelope
+        if "\0" in envelope.queue:
+            # No worker could serve it: a claim's token ends the name of the list there.
+            raise invalid("queue", envelope.queue, "a name without zero characters")
         step = self._levels.step(envelope.priority)
         if len(self._slots) >= _SLOTS:
             self._slots.clear()

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from tranship.errors import BrokerRefused, BrokerUnreachable, StorageFull, TranshipError
 from tranship_redis._scripts import command_at
 
-__all__ = ["Lost", "NotReady", "again", "error_of", "reply_error", "unsent"]
+__all__ = ["Lost", "NotReady", "again", "error_of", "is_demotion", "reply_error", "unsent"]
 
 
 class Lost(BrokerUnreachable):
@@ -102,6 +102,11 @@ def unsent(reason: Exception, otherwise: str) -> TranshipError:
     error = BrokerUnreachable(str(reason) or otherwise)
     error.__cause__ = reason
     return error
+
+
+def is_demotion(reply: ResponseError) -> bool:
+    """Whether the server says that it has become a read-only replica."""
+    return _meaning(str(reply)) is _MEANINGS["READONLY"]
 
 
 def _meaning(text: str) -> tuple[type[TranshipError], str]:

@@ -94,12 +94,12 @@ class Keys:
 
     def result(self, task_id: str) -> bytes:
         """Celery's key of a task's result, and the channel on which it is published."""
-        return self._result + task_id.encode()
+        return self._result + _bytes(task_id)
 
     def task_id(self, result: bytes) -> str | None:
         """The task id in the name of a result's key or channel; None: it is no such name."""
         head = self._result
-        return result[len(head) :].decode(errors="replace") if result.startswith(head) else None
+        return result[len(head) :].decode(errors="surrogatepass") if result.startswith(head) else None
 
     def delayed(self, queue: str) -> bytes:
         """Sorted set: task id -> when it is due."""
@@ -115,8 +115,13 @@ class Keys:
 
     def known(self, task_id: str) -> bytes:
         """String: this id was submitted with ``check_id``."""
-        return self._known + task_id.encode()
+        return self._known + _bytes(task_id)
 
     def link(self, link_id: str) -> bytes:
         """String: the submit marker of one connection."""
         return self._link + link_id.encode()
+
+
+def _bytes(task_id: str) -> bytes:
+    # Ids come from anywhere, half characters included: who waits for such a one must not harm all the others.
+    return task_id.encode(errors="surrogatepass")

@@ -7,7 +7,8 @@ writes the batch's number into the key, the *marker*::
 
 After a lost connection the next one first raises the epoch, which shuts out whatever of the old connection is
 still under way, and reads the marker: batches up to its number were stored, the later ones were not and never
-will be. A batch is applied only if the one before it was (or had been answered already), so there are no gaps.
+will be. A batch is applied only if the one before it was (or had been answered already), so there are no gaps but
+those we know of: what was sent behind a batch that failed is *doomed*, and the next one does not wait for it.
 
 The marker and the messages are written in one step, so a server that comes back with older data, or with none,
 has forgotten both or neither. Two limits: the marker expires after an hour; and a server that is told to throw
@@ -70,6 +71,8 @@ class Marker:
         self._answered = 0
         """The last batch that is known to have been applied."""
         self._under_way: dict[int, Batch] = {}
+        self._doomed: set[int] = set()
+        """Those under way that were sent behind one that has failed: refused, whatever the marker says later."""
         self._doubt: TranshipError | None = None
         """Why it is not known what became of the batches under way; None: they will be answered."""
         self._broke: TranshipError | None = None
@@ -87,7 +90,8 @@ class Marker:
         if self._doubt is not None:
             raise again(self._doubt)
         number = self._number + 1
-        before = next(reversed(self._under_way), self._answered)
+        # Never a doomed one: as long as something is under way all the time, nothing would ever be applied again.
+        before = next((one for one in reversed(self._under_way) if one not in self._doomed), self._answered)
         arguments = batch.arguments()
         head = b"*%d\r\n%b%b%b%b%b%b" % (
             4 + _ARGUMENTS + len(arguments),
@@ -120,12 +124,16 @@ class Marker:
             self._doubt = BrokerUnreachable(str(reply))
             return
         del self._under_way[number]
+        is_doomed = number in self._doomed
+        self._doomed.discard(number)
         if reply == 1 or type(reply) is bytes:
             self._answered, self._broke = number, None
             batch.stored(() if reply == 1 else exceptions_of(reply))
         elif isinstance(reply, ClosedError):
             batch.unknown(reply)
         else:
+            if not is_doomed and not isinstance(reply, TranshipError):
+                self._doomed.update(one for one in self._under_way if one > number)
             batch.failed(self._failure(reply))
 
     def _failure(self, reply: Any) -> TranshipError:
@@ -181,8 +189,10 @@ class Marker:
         self._answered = max(self._answered, last)
         self._doubt = None
         under_way, self._under_way = self._under_way, {}
+        doomed, self._doomed = self._doomed, set()
         for number, batch in under_way.items():
-            self._decide(batch, stored=number <= last, exceptions=exceptions.get(str(number), ()))
+            is_stored = number <= last and number not in doomed
+            self._decide(batch, stored=is_stored, exceptions=exceptions.get(str(number), ()))
 
     @staticmethod
     def _decide(batch: Batch, *, stored: bool, exceptions: Exceptions) -> None:

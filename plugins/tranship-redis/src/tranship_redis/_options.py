@@ -70,8 +70,8 @@ class RedisOptions(CommonOptions):
             whole("db", self.db, minimum=0)
         if self.cancel_template and "{key}" not in self.cancel_template:
             raise invalid("cancel_template", self.cancel_template, "a text with {key} in it")
-        if any(character.isspace() for character in self.client_name):
-            raise invalid("client_name", self.client_name, "a text without spaces, as CLIENT SETNAME wants it")
+        if not all("!" <= character <= "~" for character in self.client_name):
+            raise invalid("client_name", self.client_name, "ASCII without spaces, as CLIENT SETNAME wants it")
 
     def _check_choices(self) -> None:
         one_of("protocol", self.protocol, (3, 2))

@@ -24,7 +24,9 @@ WRITE: Final = 100
 """Results per script call; the server does nothing else meanwhile."""
 BYTES: Final = 1 << 20
 POLL: Final = 0.25
-"""Seconds between two reads of results that this user may not be told of."""
+"""Seconds between two reads of results that this user may not be told of, at first."""
+LONGEST_POLL: Final = 2.0
+"""The same when nothing new has been asked for meanwhile: many of them may never come."""
 READ_BYTES: Final = 4 << 20
 """Bytes after which a read is answered: a connection with subscriptions is cut off with 32 MiB on its way (the
 server's ``client-output-buffer-limit pubsub``)."""
@@ -40,6 +42,7 @@ class RedisResults:
         self._subscriptions: Subscriptions = ctx.subscriptions
         self._sink: ResultSink | None = None
         self._unheard: dict[str, None] = {}
+        self._more = asyncio.Event()
         self._reading: set[asyncio.Task[None]] = set()
         self._subscriptions.attach(self._published, self._poll)
         if ctx.pubsub is not ctx.main:
@@ -115,11 +118,21 @@ class RedisResults:
     async def _get(self, ids: Sequence[str]) -> list[bytes | None]:
         """Read the first documents, at least one: the server cuts us off when too much is on its way to us."""
         keys = [self._ctx.keys.result(one) for one in ids]
-        if len(keys) == 1:
-            found: list[bytes | None] = await self._ctx.main.call(b"MGET", keys[0])
-        else:
-            found = await self._ctx.main.run(_READ, keys, [READ_BYTES])
+        found: list[Any] = await self._ctx.main.run(_READ, keys, [READ_BYTES])
+        if type(found[-1]) is int:
+            last = len(found) - 1
+            found[last] = await self._in_pieces(ids[last], keys[last], found[last])
         return found
+
+    async def _in_pieces(self, task_id: str, key: bytes, size: int) -> bytes | None:
+        """Read a document that is too long for one answer: being cut off for it would go on for ever."""
+        pieces = [
+            await self._ctx.main.call(b"GETRANGE", key, start, start + READ_BYTES - 1)
+            for start in range(0, size, READ_BYTES)
+        ]
+        document = b"".join(pieces)
+        # Replaced or forgotten meanwhile: see what is there now.
+        return document if len(document) == size else (await self._get([task_id]))[0]
 
     def _check_size(self, result: StoredResult) -> None:
         size, limit = len(result.document), self._ctx.options.max_message_size
@@ -153,12 +166,18 @@ class RedisResults:
         if not self._unheard:
             self._start(self._read_until_found())
         self._unheard.update(dict.fromkeys(ids))
+        self._more.set()
 
     async def _read_until_found(self) -> None:
+        pause = POLL
         await asyncio.sleep(0)
         while self._unheard:
+            self._more.clear()
             await self._read_once(list(self._unheard))
             await asyncio.sleep(POLL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._more.wait(), pause - POLL)
+            pause = POLL if self._more.is_set() else min(2 * pause, LONGEST_POLL)
             self._unheard = {one: None for one in self._unheard if one in self._subscriptions}
 
     async def _read_once(self, ids: Sequence[str]) -> None:

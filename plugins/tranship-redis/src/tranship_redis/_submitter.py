@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 from redis.exceptions import ResponseError
 
-from tranship.errors import ClosedError, TranshipError
+from tranship.errors import ClosedError, SubmitUnknown, TranshipError
 from tranship.protocol import Message
 from tranship_redis._batches import Answer, Batch, Call
 from tranship_redis._context import Context
@@ -20,6 +21,8 @@ from tranship_redis._wire import Reply
 from tranship_redis._writer import BYTES, COUNT, Writer
 
 __all__ = ["RedisSubmitter"]
+
+log = logging.getLogger("tranship.redis")
 
 IN_FLIGHT: Final = 8
 """Batches of one call that are under way at once."""
@@ -96,6 +99,10 @@ class RedisSubmitter:
             answers = await self.submit(messages)
         except TranshipError as error:
             answers = [error] * len(messages)
+        except Exception as error:
+            # Nobody awaits this task: without an answer its callers would wait for ever.
+            log.exception("submitting %d messages failed in an unexpected way", len(messages))
+            answers = [SubmitUnknown(f"the submit failed in an unexpected way: {error!r}") for _ in messages]
         answered(answers)
 
     def _post(self, call: Call, batch: Batch) -> None:

@@ -20,7 +20,7 @@ from hiredis import PushNotification, Reader
 from redis.exceptions import InvalidResponse, ResponseError
 
 from tranship.errors import TranshipError
-from tranship_redis._errors import again, reply_error
+from tranship_redis._errors import again, is_demotion, reply_error
 
 __all__ = ["CONFIRMATIONS", "PushHandler", "Reply", "Then", "Wire"]
 
@@ -192,7 +192,7 @@ class Wire(asyncio.Protocol):
             elif self._waiting:
                 self._answered += 1
                 _call(self._waiting.popleft(), frame)
-                if kind is ResponseError and frame.args[0].startswith("READONLY"):
+                if kind is ResponseError and is_demotion(frame):
                     # It stays connected when it is demoted; only connecting anew finds the new master.
                     self._read_only = True
             else:

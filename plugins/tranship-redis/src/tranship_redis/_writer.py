@@ -56,6 +56,9 @@ class Writer:
                     self._add(batch, index, message, now, timestamp)
                 except UnicodeEncodeError as error:
                     call.answers[index] = _unwritable(message, error)
+                except InvalidOptionError as error:
+                    error.task_id = message.envelope.id
+                    call.answers[index] = error
             index += 1
         return batch, index
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgpack
 import pytest
 from consumer_kit import Desk, counts, messages, settle, take
+from redis_context import opened
 from redis_kit import Raw
 
 from tranship.envelope import Priority
@@ -18,6 +19,7 @@ from tranship.ports import Settled, Verdict
 from tranship.protocol import decode
 from tranship.testing.lab import Lab, ids_of
 from tranship.testing.services import Service
+from tranship_redis._claims import Claims
 
 GOLDEN = Path(__file__).resolve().parents[4] / "tests" / "golden" / "vectors"
 
@@ -358,8 +360,11 @@ async def test_a_list_that_is_none_harms_no_other(lab: Lab, desk: Desk) -> None:
     await lab.submit(backend, lab.message(id="a", priority=Priority.LOW, queue="bad"), lab.message(id="b"))
     consumer = backend.consumer(["bad", "q"])
     assert sorted(ids_of(await take(consumer, 2))) == ["a", "b"]
+    assert not (await consumer.receive(1, 0.0)).deliveries, (
+        "a queue that cannot be used must not end the others' worker"
+    )
     with pytest.raises(BrokerRefused, match="bad"):
-        await consumer.receive(1, 0.0)
+        await backend.consumer(["bad"]).receive(1, 0.0)
 
 
 @pytest.mark.parametrize("forbidden", ["zadd", "hset", "ltrim", "lrange", "xadd"])
@@ -402,3 +407,17 @@ async def test_what_celery_sends_is_read(lab: Lab, desk: Desk) -> None:
         assert decode(one.message, queue="q", priority=one.priority).id
     await consumer.release(held)
     assert desk.elements() == elements
+
+
+async def test_claims_of_many_queues_do_not_fill_the_memory(lab: Lab) -> None:
+    """What is remembered of each order grows with the queues, and so does the number of orders."""
+    names = [f"q-{number}" for number in range(1000)]
+    async with opened(lab.url(), namespace=lab.namespace) as ctx:
+        claims = Claims(ctx)
+        for start in range(40):
+            claims.claim((*names[start:], *names[:start]), 1)
+            assert sum(len(order.places) for order in claims._orders.values()) <= 4 * 16_384
+        claims, few = Claims(ctx), names[:100]
+        for start in range(200):
+            claims.claim((*few[start % 100 :], *few[: start % 100]), 1)
+        assert len(claims._orders) == 100

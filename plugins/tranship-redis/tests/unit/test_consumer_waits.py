@@ -252,6 +252,88 @@ async def test_what_was_emptied_is_not_looked_at_again_before_the_bell(lab: Lab,
     assert ids_of(await take(consumer, 2)) == ["a", "b"]
 
 
+async def test_a_cancelled_look_at_some_queues_does_not_silence_the_bell_of_others(
+    lab: Lab, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue that was skipped for a moment, and got a message in it."""
+    monkeypatch.setattr(_wake, "SAFETY", 60.0)
+    backend = await lab.open(lease=60, celery="off")
+    consumer = backend.consumer(["q", "skipped"])
+    await consumer.receive(1, 0.0)
+    other = await lab.open()
+    looking = lab.start(consumer.receive(1, 60.0))
+    await asyncio.wait({looking}, timeout=0.05)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    await lab.submit(other, lab.message(id="a", queue="skipped"))
+    await eventually(lambda: consumer._rung, "the bell has rung")
+    looking = lab.start(consumer.receive(1, 60.0, skip={"skipped"}))
+    for _ in range(2):
+        await asyncio.sleep(0)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    await eventually(lambda: not consumer._rung, "the answer has come")
+    async with asyncio.timeout(5):
+        assert ids_of((await consumer.receive(1, 60.0)).deliveries) == ["a"]
+
+
+async def test_many_queues_are_served_like_few(lab: Lab, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By level first, what is due among them, garbage set apart; and anything that comes later rings the bell."""
+    monkeypatch.setattr(_wake, "SAFETY", 60.0)
+    backend, other = await lab.open(lease=60), await lab.open()
+    queues = [f"q-{number}" for number in range(50)]
+    consumer = backend.consumer(queues)
+    for number, priority in enumerate((Priority.LOW, Priority.HIGH, Priority.VERY_LOW, Priority.NORMAL)):
+        await lab.submit(
+            other, lab.message(id=priority.name, queue=queues[7 + 13 * number - number], priority=priority)
+        )
+    await lab.submit(other, lab.message(id="due", queue=queues[33], not_before=time.time() + 0.05))
+    desk.push("garbage", queue=queues[49], priority=Priority.VERY_LOW)
+    got = await take(consumer, 6)
+    names = ids_of([one for one in got if not one.token.letter])
+    assert [name for name in names if name != "due"] == ["HIGH", "NORMAL", "LOW", "VERY_LOW"]
+    assert [letter[b"reason"] for letter in desk.letters()] == [b"malformed"]
+    await settle(consumer, Verdict.ACK, *got)
+    for number in (0, 21, 49):
+        waiting = lab.start(consumer.receive(1, 60.0))
+        await asyncio.wait({waiting}, timeout=0.05)
+        later = time.time() + 0.1 if number == 21 else None
+        await lab.submit(other, lab.message(id=f"a-{number}", queue=queues[number], not_before=later))
+        async with asyncio.timeout(5):
+            (held,) = (await waiting).deliveries
+        assert ids_of([held]) == [f"a-{number}"]
+        await settle(consumer, Verdict.ACK, held)
+    desk.nothing_held()
+
+
+async def test_more_lists_than_the_limit_are_taken_in_turn(lab: Lab, desk: Desk) -> None:
+    """And one that is no list is said, and hides no other."""
+    backend = await lab.open(lease=60)
+    queues = [f"q-{number}" for number in range(40)]
+    desk.raw("SET", desk.list(queues[0]), "somebody else's")
+    for queue in queues[1:]:
+        desk.push(desk.kombu(queue), queue=queue)
+    got = await take(backend.consumer(queues), 39)
+    assert set(ids_of(got)) == set(queues[1:])
+
+
+async def test_an_idle_claim_of_many_queues_reads_little(lab: Lab, desk: Desk) -> None:
+    """Some servers note every key of a claim with each of its reads: with a read per key, 300 queues took 130 ms."""
+    backend = await lab.open(lease=60, celery="off", tracking="off")
+    consumer = backend.consumer([f"q-{number}" for number in range(300)])
+    await consumer.receive(1, 0.0)
+    before = reads(desk)
+    await consumer.receive(1, 0.0)
+    assert reads(desk) - before < 20
+
+
+def reads(desk: Desk) -> int:
+    """How many commands that read keys the server has carried out."""
+    found = desk.raw("INFO", "commandstats").decode().splitlines()
+    counts_ = dict(line.removeprefix("cmdstat_").split(":calls=") for line in found if ":calls=" in line)
+    return sum(int(counts_.get(name, "0").partition(",")[0]) for name in ("exists", "zrange", "lrange", "llen", "hlen"))
+
+
 async def test_no_bell_is_missed(lab: Lab, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four consumers on two backends, of which some nack and give back: without the safety look nobody sleeps over a
     message.

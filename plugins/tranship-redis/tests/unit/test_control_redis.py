@@ -215,6 +215,17 @@ async def test_other_programs_find_a_key(redis_service: Service, namespace: str)
             assert await call("EXISTS", f"{namespace}/{name}") == 0, name
 
 
+async def test_a_cancel_key_is_not_in_the_way_of_a_queue_of_the_namespace(
+    redis_service: Service, namespace: str
+) -> None:
+    async with opened(redis_service.url, namespace=namespace, cancel_template="{key}") as context:
+        await context.main.call("SADD", context.keys.queues, "ours")
+        await context.main.call("SADD", context.keys.binding("celerys"), "x")
+        for queue in ("ours", "celerys"):
+            await RedisControl(context).cancel([dead(f"{namespace}:{queue}", kind="key")])
+            assert not await context.main.call("EXISTS", context.keys.list(queue, 0))
+
+
 @pytest.mark.parametrize(
     "name", ["unacked", "unacked_index", "_kombu.binding.q", "tranship:dead", "celery", "q\x06\x163"]
 )

@@ -60,7 +60,7 @@ def messages(draw: st.DrawFn) -> Message:
     envelope = Envelope(
         id=draw(texts),
         task="t",
-        queue=draw(texts),
+        queue=draw(texts).replace("\0", ""),
         priority=draw(st.sampled_from(Priority)),
         reply_to=draw(st.none() | texts),
     )

@@ -296,6 +296,14 @@ async def test_demoted_to_a_replica(redis: ProcessService) -> None:
         await works(link)
 
 
+async def test_demoted_as_redis_6_says_it_of_a_script(redis: ProcessService) -> None:
+    hidden = "ERR Error running script (call to f_x): @user_script:19: @user_script: 19: -READONLY You can not write."
+    async with linked(redis.url) as link:
+        with pytest.raises(BrokerUnreachable, match="failover"):
+            await link.call("EVAL", "return redis.error_reply(ARGV[1])", 0, hidden)
+        await until(lambda: link.up and link.generation == 2)
+
+
 async def test_a_new_password_is_a_refusal_while_it_lasts(redis: ProcessService) -> None:
     async with linked(redis.url) as link:
         ask_redis(redis.place, "CONFIG", "SET", "requirepass", "changed")

@@ -248,6 +248,19 @@ class TestPush:
         assert await _channels(redis_service) == {"a"}
         assert inbox.ids == ["a"]
 
+    async def test_an_id_with_half_a_character_harms_nobody(self, either: Ports, redis_service: Service) -> None:
+        inbox, (sent,) = Inbox(either), [message()]
+        either.results.expect(["\ud800", sent.envelope.id])
+        (receipt,) = await either.submitter.submit([sent])
+        assert receipt.id == sent.envelope.id
+        found = await either.results.get_many(["\ud800", sent.envelope.id])
+        assert {one.state for one in found} == {TaskState.PENDING}
+        done = [result("\ud800", 1), result(sent.envelope.id, 2)]
+        assert await either.results.put(done) == [True, True]
+        await eventually(lambda: len(inbox.got) == 2, "both are pushed")
+        assert [one.state for one in await either.results.get_many(["\ud800"])] == [TaskState.SUCCESS]
+        await either.results.forget_many(["\ud800"])
+
     async def test_not_what_is_intermediate(self, redis: Ports) -> None:
         inbox = Inbox(redis)
         redis.results.expect(["a"])
@@ -325,6 +338,20 @@ class TestPush:
         found = await redis.results.get_many([*ids, "none"])
         assert [one.id for one in found] == [*ids, "none"]
         assert [one.state for one in found] == [TaskState.SUCCESS] * 200 + [TaskState.PENDING]
+        assert redis.link.generation == generation
+
+    async def test_one_that_is_too_large_for_any_answer_is_read_in_pieces(self, redis: Ports) -> None:
+        """A Celery worker's, say, which knows no bound: one read of it all would be cut off again and again."""
+        document = b'{"status": "SUCCESS", "result": "%b"}' % (b"x" * 40_000_000)
+        await redis.results.put([result("small", 1)])
+        redis.results.expect(["other"])
+        await redis.results.get_many(["other"])
+        await redis.call("SET", META + "large", document)
+        generation = redis.link.generation
+        found = await redis.results.get_many(["small", "large", "none"])
+        assert [one.state for one in found] == [TaskState.SUCCESS, TaskState.SUCCESS, TaskState.PENDING]
+        assert found[1].document == document
+        assert (await redis.results.get_many(["large"]))[0].document == document
         assert redis.link.generation == generation
 
     async def test_expected_again_after_a_lost_connection(self, either: Ports, redis_service: Service) -> None:
@@ -419,6 +446,25 @@ class TestRights:
                 await inbox.wait(1)
         assert caplog.text.count("polled") == 1
         assert "channels" in caplog.text
+
+    async def test_what_never_comes_is_asked_for_less_and_less(
+        self, redis: Ports, redis_service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tranship_redis._results.POLL", 0.01)
+        monkeypatch.setattr("tranship_redis._results.LONGEST_POLL", 60.0)
+        with _user(redis_service, "resetchannels") as url:
+            async with ports(url) as limited:
+                reads: list[int] = []
+                get_many = limited.results.get_many
+                monkeypatch.setattr(limited.results, "get_many", lambda ids: reads.append(len(ids)) or get_many(ids))
+                inbox = Inbox(limited)
+                limited.results.expect(["never"])
+                await asyncio.sleep(0.7)
+                assert 3 <= len(reads) <= 10
+                # Something new is not made to wait for it.
+                limited.results.expect(["a"])
+                await redis.results.put([result("a")])
+                await inbox.wait(1, within=2)
 
     @pytest.mark.parametrize("command", ["get", "set", "publish"])
     async def test_who_may_not_do_everything_changes_nothing(

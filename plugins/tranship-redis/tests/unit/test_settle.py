@@ -341,6 +341,20 @@ async def test_one_that_is_refused_does_not_take_its_neighbours_along(lab: Lab, 
     desk.nothing_held()
 
 
+async def test_a_task_whose_result_has_no_place_can_die(lab: Lab, desk: Desk) -> None:
+    """Its result key is somebody else's: it would come back for ever, because its death has a result, too."""
+    backend, consumer = await opened(lab)
+    await lab.submit(backend, *messages(lab, "bad"))
+    held = await take(consumer, 1)
+    desk.raw("LPUSH", desk.key("celery-task-meta-bad"), "x")
+    result = lab.result("bad", 1)
+    assert await settle(consumer, Verdict.REJECT, *held, result=result, reason="delivery-limit") == [CONFIRMED]
+    (letter,) = desk.letters()
+    assert (letter[b"task_id"], letter[b"reason"]) == (b"bad", b"delivery-limit")
+    assert desk.raw("TYPE", desk.key("celery-task-meta-bad")) == b"list"
+    desk.nothing_held()
+
+
 @pytest.mark.parametrize(
     ("verdict", "key"),
     [

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 from link_kit import server
@@ -18,6 +19,7 @@ from tranship.errors import BrokerRefused, BrokerUnreachable, StorageFull, Submi
 from tranship.testing.proxy import FaultProxy
 from tranship.testing.services import ProcessService, Service
 from tranship_redis import _marker
+from tranship_redis._errors import Lost
 
 Q = b"q" + NORMAL
 
@@ -292,6 +294,57 @@ class TestTheServer:
         await redis.call("CONFIG", "SET", "maxmemory", "0")
         assert {type(answer) for answer in answers} == {StorageFull}
         assert await stored(redis) == []
+
+    async def test_had_no_memory_for_a_moment_while_something_is_always_under_way(self, redis: Ports, tap: Tap) -> None:
+        got: list = []
+
+        def post() -> None:
+            redis.submitter.post(messages(1), answered)
+
+        def answered(answers: list) -> None:
+            got.extend(answers)
+            if len(got) == 1:
+                raw(tap.target, "CONFIG", "SET", "maxmemory", "0")
+            if len(got) < 20:
+                post()
+
+        raw(tap.target, "CONFIG", "SET", "maxmemory", "1mb")
+        for _ in range(3):
+            post()
+        await eventually(lambda: len(got) >= 20, "all are answered")
+        assert [type(answer) for answer in got] == [StorageFull] * 3 + [Receipt] * (len(got) - 3)
+
+    async def test_what_was_refused_is_not_taken_for_stored_because_of_what_came_behind(
+        self, redis: Ports, tap: Tap, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answers: list = []
+        post_script = redis.link.post_script
+        monkeypatch.setattr(
+            redis.link,
+            "post_script",
+            lambda script, data, then: post_script(script, data, lambda reply: answers.append((then, reply))),
+        )
+        full, behind, later = messages(3)
+        got: dict = {}
+        raw(tap.target, "CONFIG", "SET", "maxmemory", "1mb")
+        for one in (full, behind):
+            redis.submitter.post([one], partial(got.__setitem__, one.envelope.id))
+        await eventually(lambda: len(answers) == 2, "both are refused")
+        raw(tap.target, "CONFIG", "SET", "maxmemory", "0")
+        then, reply = answers[0]
+        then(reply)
+        redis.submitter.post([later], partial(got.__setitem__, later.envelope.id))
+        await eventually(lambda: len(answers) == 3, "the last one is stored")
+        monkeypatch.undo()
+        for then, _ in answers[1:]:
+            then(Lost("the connection has gone"))
+        await redis.submitter._marker._resume()
+        assert [type(got[one][0]) for one in ids_of([full, behind, later])] == [
+            StorageFull,
+            BrokerUnreachable,
+            Receipt,
+        ]
+        assert await stored(redis) == ids_of([later])
 
 
 class TestNobodyWillKnow:

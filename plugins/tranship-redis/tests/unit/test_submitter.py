@@ -146,6 +146,13 @@ class TestRefusing:
         assert key.task_id == sent[2].envelope.id
         assert [first.id, last.id] == await redis.ids_in(Q)
 
+    async def test_a_queue_that_no_worker_could_serve(self, redis: Ports) -> None:
+        sent = [message(), message(queue="q\0x"), message()]
+        answers = await redis.submitter.submit(sent)
+        assert isinstance(answers[1], InvalidOptionError)
+        assert answers[1].task_id == sent[1].envelope.id
+        assert await redis.ids_in(Q) == [sent[0].envelope.id, sent[2].envelope.id]
+
     async def test_a_list_that_is_none_harms_its_own_messages_only(self, redis: Ports) -> None:
         await redis.call("SET", b"bad" + NORMAL, "text")
         sent = [message(), message(queue="bad"), message(queue="bad", dedup_key="k", check_id=True), message()]

@@ -63,6 +63,7 @@ async def test_a_sweep_alone(lab: Lab, desk: Desk, raw: Raw) -> None:
     held = await take(backend.consumer(["q"]), 3)
     leases, unacked = desk.key("tranship:leases"), desk.key("unacked")
     raw("ZADD", leases, "1", held[0].token.token, "2", held[1].token.token)
+    raw("ZADD", desk.key("unacked_index"), "0", held[0].token.tag, "0", held[1].token.tag)
     raw("ZADD", leases, "3", desk.list() + b"\0nobody's tag\0claim", "4", "no token at all")
     raw("HSET", unacked, held[1].token.tag, "somebody else's value")
     async with opened(lab.url(), namespace=lab.namespace) as ctx:
@@ -72,6 +73,20 @@ async def test_a_sweep_alone(lab: Lab, desk: Desk, raw: Raw) -> None:
     assert 50_000 < until_next <= 60_001
     assert [json.loads(one)["headers"]["id"] for one in desk.elements()] == ["a"]
     assert desk.tokens() == [held[2].token.token]
+
+
+async def test_what_celery_took_over_from_a_dead_worker_is_celerys(lab: Lab, desk: Desk, raw: Raw) -> None:
+    """Nobody of ours was there when the lease ended; Celery restored the task, and runs it by now."""
+    backend, other = await lab.open(lease=60), await lab.open(lease=0.5)
+    desk.push(desk.kombu("a"))
+    (held,) = await take(backend.consumer(["q"]), 1)
+    raw("ZADD", desk.key("tranship:leases"), str(time.time() - 1), held.token.token)
+    raw("ZADD", desk.key("unacked_index"), str(time.time()), held.token.tag)
+    assert not (await other.consumer(["q"]).receive(1, 0.0)).deliveries
+    await eventually(lambda: not desk.tokens(), "the lease is forgotten")
+    assert not desk.elements()
+    assert list(desk.unacked()) == desk.index() == [held.token.tag]
+    assert not raw.hash(desk.key("tranship:deliveries").decode())
 
 
 async def test_what_cannot_go_back_is_tried_again(lab: Lab, desk: Desk) -> None:

@@ -63,8 +63,9 @@ if ARGV[5] ~= '' then redis.pcall('PUBLISH', ARGV[4], ARGV[5]) end
 -- Last, because only this can be refused: names are the user's. Never in the way of a queue.
 for i = 8, #ARGV, 5 do
   local flag = ARGV[i + 4]
-  if flag ~= '' and redis.call('SISMEMBER', prefix .. 'tranship:queues', flag) == 0
-      and redis.call('EXISTS', prefix .. '_kombu.binding.' .. flag) == 0 then
+  local queue = string.sub(flag, 1, #prefix) == prefix and string.sub(flag, #prefix + 1) or flag
+  if flag ~= '' and redis.call('SISMEMBER', prefix .. 'tranship:queues', queue) == 0
+      and redis.call('EXISTS', prefix .. '_kombu.binding.' .. queue) == 0 then
     local left = math.ceil(ARGV[i + 1] - now)
     if left > 0 then redis.call('SET', flag, '1', 'NX', 'EX', string.format('%d', left)) end
   end

@@ -24,12 +24,37 @@ local function named(reply, command, key)
   return {err = reply.err .. ' (' .. command .. ' ' .. key .. ')'}
 end
 
+-- Some servers (Redis before 7.2) note every key of this call, to tell us of changes, with every single read in it. So
+-- with many queues one read stands for many keys. Returns the places of enough keys, among them those that exist,
+-- and whether they are among all of them.
+local MANY, TOGETHER = 8, 16
+local existing = queues > MANY and function(first, last, enough)
+  local found, all = {}, true
+  local function look(low, high)
+    if enough <= 0 then all = false return end
+    local count = call('EXISTS', unpack(KEYS, low, high))
+    if count > 0 and high - low < TOGETHER then
+      for place = low, high do found[#found + 1] = place end
+      enough = enough - count
+    elseif count > 0 then
+      local middle = math.floor((low + high) / 2)
+      look(low, middle)
+      look(middle + 1, high)
+    end
+  end
+  for low = first, last, 1000 do look(low, math.min(low + 999, last)) end
+  return found, all
+end
+
 -- 1. What is due joins its list at the end, as if it were submitted now.
 
 local promoted, due = 0, nil
-for number = 1, queues do
+local places = existing and existing(8, lists, math.huge)
+for turn = 1, places and #places or queues do
+  local number = places and math.floor(places[turn] / 2) - 3 or turn
   local delayed, messages = KEYS[6 + 2 * number], KEYS[7 + 2 * number]
-  local head = try('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+  -- Every queue has two of the places.
+  local head = places and places[turn] % 2 == 1 and {} or try('ZRANGE', delayed, 0, 0, 'WITHSCORES')
   if head.err then return named(head, 'ZRANGE', delayed) end
   local first = tonumber(head[2])
   if first and first <= tonumber(now) then
@@ -89,8 +114,11 @@ local BEFORE_KEY = ',"delivery_mode":2,"delivery_info":{"exchange":"","routing_k
 local AFTER_KEY = '^[^"\\]*"},"priority":%d,"body_encoding":"base64","delivery_tag":"'
 local NOTHING, AFTER_TAG, FIXED = {}, '","timestamp":', 57
 
-for list = 1, 4 * queues do
+local whole = true
+if places then places, whole = existing(lists + 1, lists + 4 * queues, limit) end
+for turn = 1, places and #places or 4 * queues do
   if finished then break end
+  local list = places and places[turn] - lists or turn
   local key, here, number = KEYS[lists + list], 0, (list - 1) % queues + 1
   repeat
     local want = math.min(limit - total, PIECE)
@@ -136,7 +164,8 @@ for list = 1, 4 * queues do
   until finished or #piece < want
   if here > 0 then taken[#taken + 1] = {key, here, list} end
 end
-if total == 0 then return {wait, promoted, raws, tags, from, counts, bad, trouble, 1} end
+if total == 0 then return {wait, promoted, raws, tags, from, counts, bad, trouble, whole and 1 or 0} end
+finished = finished or not whole
 
 -- 3. Record what was chosen, then take it off its list.
 
@@ -255,6 +284,8 @@ for number, letter in ipairs(letters) do
 end
 -- All of them are empty now: reading again what we have changed makes the server tell us when that ends.
 if not finished then
-  for _, one in ipairs(taken) do call('LLEN', one[1]) end
+  local names = {}
+  for place, one in ipairs(taken) do names[place] = one[1] end
+  call('EXISTS', unpack(names))
 end
 return {wait, promoted, raws, tags, from, counted and counts or {}, quarantined, trouble, finished and 0 or 1}

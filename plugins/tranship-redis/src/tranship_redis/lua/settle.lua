@@ -181,6 +181,8 @@ end
 local function finish(item, extra, letter)
   local key, refused = ARGV[5 * item + 2], nil
   if key ~= '' then refused = store(key, ARGV[5 * item + 3], ARGV[5 * item + 4]) end
+  -- What is somebody else's key cannot be a result, ever: without this the task would come back for ever.
+  if refused and extra and extra.reject and string.find(refused, '^WRONGTYPE') then refused = nil end
   if extra and not refused then refused = decide(item, extra, letter) end
   answers[item] = refused and 'E' or '1'
   if refused and refusal == '' then refusal = refused end

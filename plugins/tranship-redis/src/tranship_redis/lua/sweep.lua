@@ -17,10 +17,17 @@ local function count(tag, raw)
   redis.pcall('EXPIRE', deliveries, 604800)
 end
 
+-- Taken after the lease had ended: what it was for was restored by Celery, and somebody else is at work on it. Who
+-- renews a lease renews the time of taking with it, so that of our own claims is always before their lease's end.
+local function is_anothers(token, tag)
+  local taken = tonumber(redis.call('ZSCORE', index, tag))
+  return taken ~= nil and taken > tonumber(redis.call('ZSCORE', leases, token))
+end
+
 local function restore(token)
   local list, tag = string.match(token, '^([^%z]*)%z(.*)%z[^%z]*$')
   local value = tag and redis.call('HGET', unacked, tag)
-  local raw = value and string.match(value, '^%[(.*), ".*", ".*"%]$')
+  local raw = value and not is_anothers(token, tag) and string.match(value, '^%[(.*), ".*", ".*"%]$')
   -- First: a server that is out of memory refuses no step behind one that frees some.
   redis.call('ZREM', leases, token)
   if not raw then return end
