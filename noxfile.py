@@ -49,7 +49,9 @@ def all_pythons(session: nox.Session) -> None:
 def run_tests(session: nox.Session) -> None:
     """Install what tests need and run pytest; arguments after `--` go to pytest."""
     install_groups(session, "tests")
-    session.run("pytest", "--numprocesses=auto", *session.posargs)
+    # Two at a time on each core: most of the time a test waits for a broker.
+    workers = str(2 * (os.cpu_count() or 2))
+    session.run("pytest", "--numprocesses", workers, *session.posargs)
 
 
 @nox.session

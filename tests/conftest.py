@@ -1,5 +1,6 @@
 """What every test of this repository may use."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,15 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     for name in ("XDG_STATE_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path / "state"))
+
+
+@pytest.fixture(autouse=True)
+def _own_log_level() -> Iterator[None]:
+    """A command that runs in this process sets the level for its own time only."""
+    logger = logging.getLogger("tranship")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture

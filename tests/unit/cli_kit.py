@@ -1,6 +1,5 @@
 """What the tests of the command line share."""
 
-import logging
 import os
 import subprocess
 import sys
@@ -53,14 +52,12 @@ def url_of(directory: Path) -> str:
 
 @contextmanager
 def own_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A directory with a user's module, a broker of its own, and logging as it was afterwards."""
-    logger = logging.getLogger("tranship")
-    level, path, modules = logger.level, list(sys.path), set(sys.modules)
+    """A directory with a user's module, a broker of its own, and imports as they were afterwards."""
+    path, modules = list(sys.path), set(sys.modules)
     (directory / "app.py").write_text(APP)
     monkeypatch.chdir(directory)
     monkeypatch.setenv("TRANSHIP_BROKER_URL", url_of(directory))
     yield
-    logger.setLevel(level)
     sys.path[:] = path
     for name in set(sys.modules) - modules:
         if str(getattr(sys.modules[name], "__file__", None)).startswith(str(directory)):
