@@ -48,10 +48,10 @@ def all_pythons(session: nox.Session) -> None:
 
 def run_tests(session: nox.Session) -> None:
     """Install what tests need and run pytest; arguments after `--` go to pytest."""
-    install_groups(session, "tests")
+    install_groups(session, "tests", "sandai")
     # Two at a time on each core: most of the time a test waits for a broker.
     workers = str(2 * (os.cpu_count() or 2))
-    session.run("pytest", "--numprocesses", workers, *session.posargs)
+    session.run("pytest", "--numprocesses", workers, "--dist=loadgroup", *session.posargs)
 
 
 @nox.session
@@ -60,6 +60,24 @@ def chaos(session: nox.Session) -> None:
     install_groups(session, "tests")
     scale, *rest = session.posargs or ["10"]
     session.run("pytest", "tests/chaos", "-m", "slow", *rest, env={"TRANSHIP_TEST_CHAOS": scale})
+
+
+@nox.session
+def campaigns(session: nox.Session) -> None:
+    """Run what takes too long for every day: kills of NATS and RabbitMQ, moves, routing, quorum queues, load."""
+    install_groups(session, "tests", "sandai")
+    workers = str(os.cpu_count() or 2)
+    session.run("pytest", "-m", "campaign", "--numprocesses", workers, "--dist=loadgroup", *session.posargs)
+
+
+@nox.session
+def plans(session: nox.Session) -> None:
+    """Run random staged plans beside their model; the first argument is how many (100000)."""
+    install_groups(session, "tests")
+    amount, *rest = session.posargs or ["100000"]
+    workers = str(os.cpu_count() or 2)
+    monte_carlo = "tests/stages/test_stages_monte_carlo.py"
+    session.run("pytest", monte_carlo, "--numprocesses", workers, *rest, env={"TRANSHIP_TEST_PLANS": amount})
 
 
 @nox.session
@@ -92,7 +110,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure side by side with the peers; writes bench/results."""
-    install_groups(session, "bench")
+    install_groups(session, "bench", "sandai")
     session.run("python", "bench", *session.posargs)
 
 

@@ -1,4 +1,4 @@
-"""tranship and its peers, side by side: ``python bench [--broker sqlite|redis] [--rounds N] [--only ROW] [--quick]``."""
+"""tranship and its peers, side by side: ``python bench [--broker sqlite|redis|rabbitmq|nats|sandai] [--rounds N] [--only ROW] [--quick]``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ import machine
 import report
 from harness import HERE, Bench, Outcome, Row, measure
 
-CATALOGUES = {"sqlite": "on_sqlite", "redis": "on_redis"}
+CATALOGUES = {
+    "sqlite": "on_sqlite",
+    "redis": "on_redis",
+    "rabbitmq": "on_rabbitmq",
+    "nats": "on_nats",
+    "sandai": "on_sandai",
+    "stages": "on_stages",
+}
 """The rows of each broker: loaded when chosen, so that nobody needs the peers of the others."""
 
 

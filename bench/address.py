@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 FILE = "broker.url"
+RESULTS = "results.url"
+"""Where a peer keeps its results, if not at the broker."""
 
 
 def given() -> str | None:

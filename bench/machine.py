@@ -28,6 +28,7 @@ DISTRIBUTIONS = (
     "taskiq-redis",
     "faststream",
     "saq",
+    "sdax",
 )
 IN_MEMORY = {"tmpfs", "ramfs", "overlay"}
 

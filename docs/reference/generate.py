@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+ORDER = ("memory", "sqlite", "redis", "rabbitmq", "nats")
+"""Of the backends in tables."""
 PART = re.compile(r"(<!-- generated: ([\w.:-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -139,25 +142,47 @@ def _method_row(name: str, member: Any) -> Sequence[str]:
 
 def capabilities() -> str:
     from tranship.ports import Capability
-    from tranship.registry import Registry
 
-    docs, registry = field_docs(Capability), Registry(entry_points=False, environ={})
-    backends = [registry.create(url).capabilities for url in ("memory://", "sqlite:///tasks.db")]
-    backends.append(_redis())
+    docs, found = field_docs(Capability), reports()
     rows = (
-        [f"`{one.value}`", *(_support(declared[one]) for declared in backends), docs.get(one.name, "")]
+        [f"`{one.value}`", *(_support(report.capabilities[one]) for report in found), docs.get(one.name, "")]
         for one in Capability
     )
-    return re.sub(r" \[\w+\]", "", table(["capability", "memory", "sqlite", "redis", ""], rows))
+    head = ["capability", *(report.backend for report in found), ""]
+    return re.sub(r" \[\w+\]", "", table(head, rows))
 
 
-def _redis() -> Any:
-    """What a Redis with an append-only file is declared to do."""
-    from tranship_redis._backend import _capabilities
-    from tranship_redis._options import RedisOptions
-    from tranship_redis._server import ServerInfo
+def kept() -> str:
+    """What the conformance runs found, by the capability that a case needs."""
+    from tranship.ports import Capability
+    from tranship.testing import suites
+    from tranship.testing.case import cases_of
 
-    return _capabilities(RedisOptions(), ServerInfo(is_resp3=True, aof_enabled=True), "always")
+    found = reports()
+    known = [getattr(suites, name) for name in suites.__all__]
+    needs = {one.id: one.needs for one in cases_of(*(suite for suite in known if isinstance(suite, type)))}
+    wanted: list[tuple[str, Capability | None]] = [("every backend", None)]
+    wanted += [(f"`{one.value}`", one) for one in Capability if any(one in need for need in needs.values())]
+    rows = ([name, *(_counted(report, needs, one) for report in found)] for name, one in wanted)
+    return table(["cases for", *(report.backend for report in found)], rows)
+
+
+def _counted(report: Any, needs: Any, capability: Any) -> str:
+    mine = [
+        outcome == "passed"
+        for case, outcome in report.cases.items()
+        if (capability in needs[case] if capability is not None else not needs[case])
+    ]
+    return f"{sum(mine)} of {len(mine)}"
+
+
+def reports() -> list[Any]:
+    """The conformance reports that are kept beside the tests of each backend."""
+    from tranship.testing.report import ConformanceReport
+
+    paths = [*ROOT.glob("tests/conformance/*.report.json"), *ROOT.glob("plugins/*/tests/conformance/report.json")]
+    found = [ConformanceReport.read(path) for path in paths]
+    return sorted(found, key=lambda report: ORDER.index(report.backend) if report.backend in ORDER else len(ORDER))
 
 
 def _support(support: Any) -> str:
@@ -225,11 +250,23 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.backends.memory import MemoryOptions
     from tranship.backends.sqlite import SqliteOptions
     from tranship.client import Probe
+    from tranship.compat.sandai import Operator, OperatorCall, OperatorClient
     from tranship.envelope import DeadLetter, TaskResult
-    from tranship.operations import AsyncOperator, QueueReport
+    from tranship.operations import (
+        AsyncOperator,
+        MovedQueue,
+        MoveOptions,
+        MoveProgress,
+        MoveReport,
+        QueueReport,
+        Refusal,
+    )
+    from tranship.routing import RoutingOptions
     from tranship.settings import CommonOptions
     from tranship.task import Task, TaskOptions
     from tranship.worker import WorkerStatus
+    from tranship_nats._options import NatsOptions
+    from tranship_rabbitmq._options import RabbitOptions
     from tranship_redis._options import RedisOptions
 
     common = [one.name for one in fields(CommonOptions)]
@@ -240,22 +277,33 @@ def parts() -> dict[str, Callable[[], str]]:
         "states": states,
         "cancel-reasons": reasons,
         "capabilities": capabilities,
+        "conformance-kept": kept,
         "conformance": conformance,
         "hooks": hooks,
         "cli": cli,
+        "options:MoveOptions": lambda: options(MoveOptions),
         "options:TaskOptions": lambda: options(TaskOptions),
         "options:CommonOptions": lambda: options(CommonOptions),
         "options:MemoryOptions": lambda: options(MemoryOptions, without=common),
         "options:SqliteOptions": lambda: options(SqliteOptions, without=common),
+        "options:RoutingOptions": lambda: options(RoutingOptions),
         "options:RedisOptions": lambda: options(RedisOptions, without=common),
+        "options:RabbitOptions": lambda: options(RabbitOptions, without=common),
+        "options:NatsOptions": lambda: options(NatsOptions, without=common),
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
             for cls in (TaskResult, Probe, WorkerStatus, DeadLetter, QueueReport)
         },
         **{
+            f"fields:{cls.__name__}": lambda cls=cls: data(cls)
+            for cls in (MoveReport, MovedQueue, Refusal, MoveProgress)
+        },
+        **{
             f"methods:{cls.__name__}": lambda cls=cls: methods(cls)
             for cls in (Client, TaskHandle, TaskContext, Worker, AsyncOperator, Task)
         },
+        **{f"methods:{cls.__name__}": lambda cls=cls: methods(cls) for cls in (OperatorClient, Operator)},
+        "fields:OperatorCall": lambda: data(OperatorCall),
     }
 
 

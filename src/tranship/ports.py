@@ -26,11 +26,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from tranship import codec
 from tranship.envelope import DeadLetter, Priority, Receipt, TaskState
-from tranship.errors import TranshipError
+from tranship.errors import TranshipError, UnsupportedError
 from tranship.protocol import Message, RawMessage
 
 __all__ = [
     "Backend",
+    "CancelMarks",
     "CancelReport",
     "Capabilities",
     "Capability",
@@ -39,7 +40,9 @@ __all__ = [
     "Consumer",
     "ControlChannel",
     "CountKind",
+    "DeadLetterTaker",
     "Delivery",
+    "EarlyConsumer",
     "Heartbeat",
     "Inspector",
     "Level",
@@ -73,7 +76,8 @@ class Capability(enum.StrEnum):
     AGING = "aging"
     """Waiting raises a task's rank, by URL option [priority_no_starvation]."""
     ORDERED = "ordered"
-    """First in, first out within a queue and level, without redelivery [fifo_within_priority]."""
+    """First in, first out within a queue and level, without redelivery [fifo_within_priority]; property
+    ``redelivered``: ``back`` where what comes again may come last."""
     DELAY = "delay"
     """``schedule`` with a not-before time; property ``resolution`` in seconds [delay_not_early]."""
     DELAY_CANCEL = "delay-cancel"
@@ -93,7 +97,8 @@ class Capability(enum.StrEnum):
     documents are to be written, JSON unless given."""
     RESULT_PUSH = "result-push"
     """Results come to who expects them, without polling [result_wait_pushed]; property ``with_submit``: expecting
-    the ids of a submit just before it costs no round trip, and misses nothing."""
+    the ids of a submit just before it costs no round trip, and misses nothing. Without RESULTS it is the lesser
+    thing: results come once, to the process that submitted, through :attr:`Backend.address`, and cannot be read."""
     RESULT_TTL = "result-ttl"
     """Results expire; property ``ttl``: per-result or per-store [result_ttl_expires]."""
     KNOWS_IDS = "knows-ids"
@@ -150,9 +155,27 @@ class Capabilities(Mapping[Capability, Support]):
         return self._supports[capability].level is not Level.NONE
 
     @property
+    def answers(self) -> bool:
+        """Whether who submits can get results: because they are stored, or at least pushed to him."""
+        return self.has(Capability.RESULTS) or self.has(Capability.RESULT_PUSH)
+
+    def check_keeps_results(self, name: str) -> None:
+        """Do nothing, if results are kept.
+
+        Raises:
+            UnsupportedError: ``name`` cannot be somebody's result store.
+        """
+        if not self.has(Capability.RESULTS):
+            raise UnsupportedError(
+                f"{name} keeps no results and cannot be the result store of another broker: set TRANSHIP_RESULT_URL, "
+                "or result_url, to one that does, such as redis://... or sqlite:///..."
+            )
+
+    @property
     def result_type(self) -> str:
         """The content type that documents for this result store are written in."""
-        return str(self._supports[Capability.RESULTS].properties.get("content_type", codec.JSON))
+        kept = Capability.RESULTS if self.has(Capability.RESULTS) else Capability.RESULT_PUSH
+        return str(self._supports[kept].properties.get("content_type", codec.JSON))
 
 
 # --- what comes in and goes out -------------------------------------------------------------------
@@ -431,6 +454,22 @@ class Consumer(Protocol):
         """
 
 
+@runtime_checkable
+class EarlyConsumer(Consumer, Protocol):
+    """A consumer that can also take what is not due yet: for who carries a backlog elsewhere. Workers never do."""
+
+    async def receive_early(self, limit: int) -> Received:
+        """Return up to ``limit`` delayed messages before their time, the earliest first, as deliveries like any
+        other [early_is_taken]. Looks once.
+
+        Who gives one back puts it on the schedule again: REPLACE with the message itself. After a release, a
+        NACK or a lost lease it is ready at once, and a worker that gets it schedules it again.
+
+        Concurrency: not beside :meth:`receive`. Bound: one round trip or two. Cancelled: as :meth:`receive`.
+        Retry, Errors, Closed: as :meth:`receive`.
+        """
+
+
 ResultSink = Callable[[Sequence[StoredResult]], None]
 
 
@@ -518,6 +557,18 @@ class ControlChannel(Protocol):
         """
 
 
+@runtime_checkable
+class CancelMarks(ControlChannel, Protocol):
+    """A control channel of a broker where other programs cancel a key by leaving a mark, and that can tell."""
+
+    async def marked(self, keys: Sequence[str]) -> Sequence[bool]:
+        """Say of each cancel key, in order, whether somebody has left a mark for it: no tombstone, and told to nobody.
+
+        Concurrency: yes. Bound: one round trip. Cancelled: nothing happened. Retry: never.
+        Errors: BrokerUnreachable. Closed: ClosedError.
+        """
+
+
 class Inspector(Protocol):
     """What an operator sees and does. A method the broker cannot serve raises UnsupportedError.
 
@@ -548,6 +599,20 @@ class Inspector(Protocol):
 
     async def dead_purge(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> int:
         """Delete dead letters by id, of a queue, or all of them; return how many."""
+
+
+@runtime_checkable
+class DeadLetterTaker(Inspector, Protocol):
+    """An inspector that also takes dead letters of another broker in."""
+
+    async def dead_add(self, letters: Sequence[DeadLetter], messages: Sequence[Message]) -> None:
+        """Keep ``letters`` among the dead letters, durably and in this order, with reason, detail, count and time
+        of death as given; ``messages`` are what is replayed. Their own ids may be new ones
+        [dead_add_keeps_everything].
+
+        Adding a letter twice may keep it twice: the caller looks first. Cancelled: added or not.
+        Errors: BrokerUnreachable, StorageFull: some have been added perhaps.
+        """
 
 
 class Backend(Protocol):
@@ -609,7 +674,9 @@ class Backend(Protocol):
         """A new consumer of ``queues``."""
 
     def results(self) -> ResultStore:
-        """The one result store. Raises UnsupportedError without RESULTS."""
+        """The one result store. Raises UnsupportedError with neither RESULTS nor RESULT_PUSH; with RESULT_PUSH alone
+        ``put`` sends a result to its ``reply_to``, and ``get_many`` raises UnsupportedError.
+        """
 
     def control(self) -> ControlChannel:
         """The one control channel. Raises UnsupportedError without CONTROL."""

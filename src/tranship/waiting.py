@@ -233,7 +233,7 @@ class Waiting:
                 stored = await self._store.get_many(ids)
             except TranshipError as error:
                 if not error.retryable:
-                    self._fail(ids, error)
+                    await self._fail_each(ids, error)
                     continue
                 self._ask_again(ids)
                 log.warning("reading results failed, trying again: %s", error)
@@ -262,6 +262,19 @@ class Waiting:
     def _ask_again(self, ids: Iterable[str]) -> None:
         """To the back of the line, if somebody still waits."""
         self._unread.update((task_id, None) for task_id in ids if task_id in self._sinks)
+
+    async def _fail_each(self, ids: Sequence[str], error: TranshipError) -> None:
+        """A batch was refused for good: one id that cannot be read must not take its neighbours along."""
+        if len(ids) == 1:
+            self._fail(ids, error)
+            return
+        for task_id in ids:
+            try:
+                (one,) = await self._store.get_many([task_id])
+            except TranshipError as own:
+                self._fail([task_id], own)
+            else:
+                self._found(one)
 
     def _fail(self, ids: Sequence[str], error: TranshipError) -> None:
         for task_id in ids:

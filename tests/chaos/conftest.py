@@ -13,8 +13,12 @@ import pytest
 from tranship.testing.services import Service, ServiceFinder, ServiceNotFound
 
 LEASE = 2.0
-SERVERS = ("redis",)
+SERVERS = ("redis", "nats", "rabbitmq")
 """Brokers that are servers, by the name the test kit finds them under. They must lose nothing they answered for."""
+DAILY = [SERVERS[0], *(pytest.param(name, marks=pytest.mark.campaign) for name in SERVERS[1:])]
+"""The same, as parameters: the others take minutes."""
+WITHOUT_RESULTS = frozenset({"rabbitmq"})
+"""Servers that keep no results: Redis does it for them, and is left alone."""
 FILES = {"power-safe": "", "process-safe": "durability=process&"}
 """The embedded broker, in the ways it is used across processes."""
 
@@ -36,12 +40,27 @@ def scale() -> int:
     return int(os.environ.get("TRANSHIP_TEST_CHAOS", "1"))
 
 
-@pytest.fixture(params=[*FILES, *SERVERS])
-def url(request, tmp_path: Path, tranship_service: Callable[[str], Service]) -> str:
+@pytest.fixture
+def keep_results(tranship_service: Callable[[str], Service], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Have results kept for a broker that does not, by the environment: for this process and those it starts."""
+
+    def keep(name: str) -> None:
+        if name in WITHOUT_RESULTS:
+            need_plugin("redis")
+            monkeypatch.setenv("TRANSHIP_RESULT_URL", own_part(tranship_service("redis").url))
+
+    return keep
+
+
+@pytest.fixture(params=[*FILES, *DAILY])
+def url(
+    request, tmp_path: Path, tranship_service: Callable[[str], Service], keep_results: Callable[[str], None]
+) -> str:
     """A broker that this test has to itself."""
     if request.param in FILES:
         return f"sqlite:///{tmp_path / 'chaos.db'}?{FILES[request.param]}lease={LEASE:g}"
     need_plugin(request.param)
+    keep_results(request.param)
     return own_part(tranship_service(request.param).url)
 
 
@@ -51,10 +70,27 @@ def pace(url: str) -> tuple[float, float]:
     return (0.1, 0.4) if url.startswith("sqlite") else (0.2, 0.7)
 
 
-@pytest.fixture(params=SERVERS)
-def server(request) -> Iterator[Service]:
+@pytest.fixture
+def portion(server: Service, scale: int) -> Callable[[int], int]:
+    """Say how many of so many: those that start slowly are asked for less, unless chaos is what the run is for."""
+
+    def portion(full: int) -> int:
+        return full * scale if server.name == "redis" or "TRANSHIP_TEST_CHAOS" in os.environ else full // 8
+
+    return portion
+
+
+@pytest.fixture
+def breath(server: Service) -> tuple[float, float]:
+    """How long to let things be between two kills: a server that takes seconds to start is killed less often."""
+    return (0.5, 1.5) if server.name == "rabbitmq" else (0.1, 0.4)
+
+
+@pytest.fixture(params=DAILY)
+def server(request, keep_results: Callable[[str], None]) -> Iterator[Service]:
     """A server that this test may harm."""
     need_plugin(request.param)
+    keep_results(request.param)
     finder = ServiceFinder()
     try:
         service = finder.find(request.param)

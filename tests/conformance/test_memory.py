@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tranship.testing.harness import Harness
+from tranship.testing.report import check_report
 from tranship.testing.suites import (
     ConsumerSuite,
     ControlSuite,
@@ -19,3 +22,6 @@ class TestMemory(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite, 
     @pytest.fixture
     def harness(self) -> Harness:
         return Harness("memory://conformance")
+
+    def test_the_report_is_true(self, harness: Harness) -> None:
+        check_report(Path(__file__).with_name("memory.report.json"), harness, "memory", type(self).__bases__)

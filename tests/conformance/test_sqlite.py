@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tranship.testing.harness import Harness
+from tranship.testing.report import check_report
 from tranship.testing.suites import (
     ConsumerSuite,
     ControlSuite,
@@ -21,3 +22,6 @@ class TestSQLite(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite, 
     @pytest.fixture
     def harness(self, tmp_path: Path) -> Harness:
         return Harness(f"sqlite:///{tmp_path / 'conformance.db'}")
+
+    def test_the_report_is_true(self, harness: Harness) -> None:
+        check_report(Path(__file__).with_name("sqlite.report.json"), harness, "sqlite", type(self).__bases__)

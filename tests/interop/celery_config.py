@@ -9,5 +9,5 @@ CONFIG = "INTEROP_CELERY"
 
 
 def celery_config(url: str, **more: Any) -> dict[str, Any]:
-    """Return configuration keys of Celery for the broker at ``url``, which keeps the results, too."""
+    """Return configuration keys of Celery for the broker at ``url``, which keeps the results, unless told otherwise."""
     return {"broker_url": url, "result_backend": url, **more}

@@ -1,9 +1,11 @@
-"""A real Redis, a database of it for every test, and Celery beside it."""
+"""Real brokers, a part of one for every module, and Celery beside it."""
 
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,15 +14,23 @@ import pytest
 
 from interop.celery_client import CeleryClient
 from interop.runs import LOG
-from tranship.testing.services import Service, ServiceFinder
+from interop.sites import SITES, Site, held_by_rabbitmq
+from tranship.testing.services import ProcessService, Service, ServiceFinder, rabbitmqctl
 
 if TYPE_CHECKING:
     from redis import Redis
 
-MISSING = [name for name in ("celery", "tranship_redis") if find_spec(name) is None]
-if MISSING and "redis" in ServiceFinder().required:
+MISSING = [name for name in ("celery", "tranship_redis", "tranship_rabbitmq") if find_spec(name) is None]
+if MISSING and {"redis", "rabbitmq"} & ServiceFinder().required:
     raise pytest.UsageError(f"the tests beside Celery need {' and '.join(MISSING)}, not installed here")
 collect_ignore_glob = ["test_*.py"] if MISSING else []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a module's tests in one process: its workers start once, and the last one looks at what all have left."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +68,42 @@ def connect(url: str) -> Redis:
 
 
 @pytest.fixture(scope="module")
+def vhost(tranship_service: Callable[[str], Service]) -> Iterator[tuple[str, Callable[[], list[str]]]]:
+    """A virtual host of RabbitMQ that this module has to itself: its URL, and who tells what is left there."""
+    server = tranship_service("rabbitmq")
+    if not isinstance(server, ProcessService):
+        pytest.skip("virtual hosts are made on a RabbitMQ that is a process of ours")
+    name = f"interop-{uuid.uuid4().hex[:8]}"
+    rabbitmqctl(server.place, "add_vhost", name)
+    rabbitmqctl(server.place, "set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+    yield f"{server.url}{name}", partial(held_by_rabbitmq, server.place, name)
+    rabbitmqctl(server.place, "delete_vhost", name)
+
+
+@pytest.fixture(scope="module")
+def make_site(request: pytest.FixtureRequest, url: str) -> Iterator[Callable[[str], Site]]:
+    """A broker and a place for results, by name; RabbitMQ is started when it is asked for."""
+    with connect(url) as redis:
+
+        def make(name: str) -> Site:
+            if name == "redis":
+                held = ("unacked", "unacked_index", "tranship:leases")
+                return Site(name, url, None, url, lambda: redis.exists(*held), redis)
+            address, left = request.getfixturevalue("vhost")
+            if name == "rabbitmq-rpc":
+                return Site(name, address, None, "rpc://", left)
+            return Site(name, address, url, url, left, redis)
+
+        yield make
+
+
+@pytest.fixture(scope="module", params=SITES)
+def site(request: pytest.FixtureRequest, make_site: Callable[[str], Site]) -> Site:
+    """One after the other."""
+    return make_site(request.param)
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For the logs of the module's processes."""
     return tmp_path_factory.mktemp("interop")
@@ -72,7 +118,7 @@ def runs(folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def celery(url: str) -> Iterator[CeleryClient]:
+def celery(site: Site) -> Iterator[CeleryClient]:
     """A Celery client that sends JSON."""
-    with CeleryClient(url) as client:
+    with CeleryClient(site.url, **site.config) as client:
         yield client

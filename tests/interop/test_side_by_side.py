@@ -1,4 +1,4 @@
-"""A Celery worker and a tranship worker on one queue: every task is answered once, whoever sent it and whoever dies."""
+"""A Celery worker and a tranship worker on one queue of Redis: every task is answered once, whoever sent it and whoever dies."""
 
 from __future__ import annotations
 
@@ -65,6 +65,12 @@ def results(redis) -> Iterator[Results]:
     feed = Results(redis)
     yield feed
     feed.close()
+
+
+@pytest.fixture(scope="module")
+def celery(url) -> Iterator[CeleryClient]:
+    with CeleryClient(url) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

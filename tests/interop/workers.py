@@ -134,10 +134,17 @@ class TranshipWorker(WorkerProcess):
     """A tranship worker. Leaving the block stops it in good order, and fails if it had died by itself."""
 
     def __init__(
-        self, url: str, folder: Path, *, name: str = "tranship", queue: str = "interop", concurrency: int = 4
+        self,
+        url: str,
+        folder: Path,
+        *,
+        name: str = "tranship",
+        queue: str = "interop",
+        concurrency: int = 4,
+        environ: dict[str, str] | None = None,
     ) -> None:
         command = [sys.executable, "-m", "interop.tranship_app", url, queue, str(concurrency)]
-        super().__init__(command, folder, name, {})
+        super().__init__(command, folder, name, environ or {})
 
     def __enter__(self) -> Self:
         self.start("ready\n")

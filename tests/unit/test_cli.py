@@ -219,7 +219,7 @@ class TestOperating:
     def test_plugins(self) -> None:
         assert "sqlite://" in cli("plugins").stdout
         builtin = json.loads(cli("plugins", "--json").stdout)[0]
-        assert {backend["name"] for backend in builtin["backends"]} == {"memory", "sqlite"}
+        assert {backend["name"] for backend in builtin["backends"]} == {"memory", "routing", "sqlite"}
 
     def test_a_plugin_that_is_missing_is_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TRANSHIP_LOAD_PLUGINS", "nosuch")

@@ -76,11 +76,11 @@ class TestBuiltins:
     def test_they_come_through_the_hook(self):
         builtin = Registry(entry_points=False, environ={}).plugins()[0]
         assert (builtin.name, builtin.state) == ("builtin", PluginState.LOADED)
-        assert [spec.name for spec in builtin.backends] == ["memory", "sqlite"]
+        assert [spec.name for spec in builtin.backends] == ["memory", "sqlite", "routing"]
 
     def test_they_are_opened_by_url(self):
         made = Registry(entry_points=False, environ={})
-        assert made.schemes() == ("memory", "sqlite")
+        assert made.schemes() == ("failover", "memory", "round-robin", "sqlite")
         assert type(made.create("memory://")) is MemoryBackend
         assert type(made.create("sqlite:///x.db")).__name__ == "SqliteBackend"
 
@@ -278,7 +278,8 @@ class TestUnknownSchemes:
     )
     def test_the_error_says_what_to_install(self, scheme, extra):
         with pytest.raises(
-            UnknownSchemeError, match=rf"known are: memory, sqlite\. .*pip install 'tranship\[{extra}\]'"
+            UnknownSchemeError,
+            match=rf"known are: failover, memory, round-robin, sqlite\. .*pip install 'tranship\[{extra}\]'",
         ):
             Registry(entry_points=False, environ={}).create(f"{scheme}://host")
 
@@ -349,7 +350,7 @@ class TestRegister:
             with pytest.raises(PluginError, match=why):
                 bare.register(plugin)
         assert len(bare.plugins()) == 1
-        assert bare.schemes() == ("memory", "sqlite")
+        assert bare.schemes() == ("failover", "memory", "round-robin", "sqlite")
 
     def test_state_is_shared_by_the_backends_of_one_registry(self, bare):
         made = []

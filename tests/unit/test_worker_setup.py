@@ -18,7 +18,7 @@ from tranship.errors import (
     UnsupportedError,
 )
 from tranship.ports import Capabilities, Capability
-from tranship.protocol import Encoder
+from tranship.protocol import Encoder, decode_result
 from tranship.settings import BrokerURL, Settings
 from tranship.task import named, task
 from tranship.testing.faults import Faults, FaultyRegistry
@@ -120,8 +120,9 @@ async def test_no_result_store_is_refused_at_start():
     class Storeless(Harness):
         def make_backend(self, url):
             backend = super().make_backend(url)
+            lacking = (Capability.RESULTS, Capability.RESULT_PUSH)
             without = Capabilities(
-                {one: support for one, support in backend.capabilities.items() if one is not Capability.RESULTS}
+                {one: support for one, support in backend.capabilities.items() if one not in lacking}
             )
             kind = type("Storeless", (type(backend),), {"capabilities": without})
             backend.__class__ = kind
@@ -136,9 +137,32 @@ async def test_a_brokers_hard_limit_is_checked_at_start(monkeypatch):
     from tranship.backends.memory._ports import MemoryConsumer
 
     monkeypatch.setattr(MemoryConsumer, "hard_limit", 60.0)
+
+    @task(name="unit.long", queue="unit", run_timeout=61)
+    def long() -> None: ...
+
     with pytest.raises(ConfigurationError, match="run_timeout"):
-        await make().serve()
+        await make(tasks=[long]).serve()
     assert await make(tasks=[quiet]).serve_until_idle(5) == 0
+
+
+async def test_a_task_without_a_limit_ends_before_the_broker_takes_it_back(monkeypatch):
+    from tranship.backends.memory._ports import MemoryConsumer
+
+    @task(name="unit.endless", queue="unit")
+    async def endless():
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(MemoryConsumer, "hard_limit", 0.2)
+    harness = Harness("memory://")
+    backend = harness.make_backend("memory://")
+    await backend.open()
+    envelope = replace(endless.envelope((), {}, now=0.0), id="endless")
+    await backend.submitter().submit([Encoder().encode(envelope)])
+    await make(harness, tasks=[endless]).serve_until_idle(10)
+    (stored,) = await backend.results().get_many(["endless"])
+    assert decode_result(stored.document).error.code == "TASK_TIMED_OUT"
+    await backend.aclose()
 
 
 async def test_until_idle_has_an_end():

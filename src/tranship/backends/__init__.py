@@ -9,7 +9,7 @@ __all__ = ["tranship_register_backends"]
 
 @hookimpl
 def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
-    """Describe the backends that need no server."""
+    """Describe the backends that need no server, and the one that is made of others."""
     register(
         BackendSpec(
             name="memory",
@@ -24,5 +24,13 @@ def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
             schemes=("sqlite",),
             factory="tranship.backends.sqlite:SqliteBackend",
             summary="one file, shared by the processes of one machine",
+        )
+    )
+    register(
+        BackendSpec(
+            name="routing",
+            schemes=("failover", "round-robin"),
+            factory="tranship.routing:RoutedBackend",
+            summary="several brokers as one",
         )
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tranship import __version__
-from tranship.cli import cancel, config, dead, demo, doctor, plugins, queues, result, submit, worker
+from tranship.cli import cancel, config, dead, demo, doctor, move, plugins, queues, result, submit, worker
 from tranship.cli._group import Group
 from tranship.cli._invocation import Invocation, Json, Namespace, Quiet, Url, Verbose
 
@@ -53,6 +53,7 @@ app.command("result", cls=result.WaitingCommand)(result.run)
 app.command("cancel")(cancel.run)
 app.command("queues")(queues.run)
 app.add_typer(dead.app, name="dead")
+app.command("move")(move.run)
 app.command("plugins")(plugins.run)
 app.command("doctor")(doctor.run)
 app.command("config")(config.run)

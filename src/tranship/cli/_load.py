@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from tranship.errors import ConfigurationError, TranshipError
 from tranship.task import Task
@@ -19,6 +19,14 @@ from tranship.worker import Worker
 __all__ = ["ModuleFailedError", "load_object", "load_work"]
 
 Tasks = list[Task[..., Any]]
+
+
+@runtime_checkable
+class MakesWorker(Protocol):
+    """What stands for a worker, such as an operator of another system."""
+
+    def worker(self) -> Worker:
+        """Return a worker that is not at work."""
 
 
 class ModuleFailedError(TranshipError):
@@ -79,6 +87,8 @@ def _work(target: str) -> Worker | Tasks:
         return found
     if isinstance(found, Task):
         return [found]
+    if isinstance(found, MakesWorker) and not isinstance(found, type) and isinstance(made := found.worker(), Worker):
+        return made
     raise ConfigurationError(f"{target} is {_a(found)}; expected a Worker or a function decorated with @task")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tranship._defaults import default_registry, say_default
@@ -27,10 +29,25 @@ class Connector:
 
     Mutable state: the table, the leases by event loop (None: the I/O loop thread) and the links opened so far.
     Leases are taken and given back under the lock: one that is taken twice would never be given back.
+
+    Args:
+        settings: where to connect to.
+        registry: the plugins to choose from; None: those installed.
+        share: links are shared with those that gave the same only.
+        queued_elsewhere: only results are read here; an id that is unknown may be queued at another broker.
     """
 
-    def __init__(self, settings: Settings, registry: Registry | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry | None,
+        *,
+        share: Hashable = None,
+        queued_elsewhere: bool = False,
+    ) -> None:
         self.settings = settings
+        self._share = share
+        self._queued_elsewhere = queued_elsewhere
         self.closed = False
         self._registry = registry
         self._table = process_table()
@@ -66,12 +83,17 @@ class Connector:
             link = self._links[loop] = await self._lease(loop).open()
         return link
 
-    def blocking_link(self) -> ClientLink:
-        """The opened link for callers without a loop: the one on the I/O loop thread."""
+    def blocking_link(self, timeout: float | None = None) -> ClientLink:
+        """The opened link for callers without a loop: the one on the I/O loop thread.
+
+        Raises:
+            TimeoutError: it was not open within ``timeout`` seconds.
+            ClosedError and whatever opening raises.
+        """
         link = self.opened(None)
         if link is None:
             lease = self._lease(None)
-            link = self._links[None] = self._table.portal().run(lease.open())
+            link = self._links[None] = self._table.portal().run(asyncio.wait_for(lease.open(), timeout))
         return link
 
     async def aclose(self) -> None:
@@ -109,7 +131,8 @@ class Connector:
     def _claim(self, loop: asyncio.AbstractEventLoop | None) -> Lease[ClientLink]:
         from tranship.client._link import ClientLink, LinkKey
 
-        table, key = self._table, LinkKey.of(self.settings)
+        table = self._table
+        key = replace(LinkKey.of(self.settings), share=self._share, queued_elsewhere=self._queued_elsewhere)
         say_default(table, self.settings)
         registry = self._registry or default_registry(table)
         return table.lease(key, lambda: ClientLink.open(key, registry, table), loop)

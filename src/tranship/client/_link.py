@@ -7,10 +7,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tranship.client._pushed import Remembered
 from tranship.connections import ConnectionTable
 from tranship.envelope import Envelope, ErrorInfo, TaskResult, TaskState
 from tranship.errors import ResultsDisabled, UnsupportedError
@@ -42,6 +43,10 @@ class LinkKey:
     broker_url: BrokerURL
     result_url: BrokerURL | None
     submit_timeout: float
+    share: Hashable = None
+    """What else they must have in common."""
+    queued_elsewhere: bool = False
+    """Only results are read here: an id that is unknown may be queued at another broker."""
 
     @classmethod
     def of(cls, settings: Settings) -> LinkKey:
@@ -53,21 +58,27 @@ class LinkKey:
 class ClientLink:
     """Everything behind a client; made by :meth:`open`, closed by the connection table."""
 
-    def __init__(self, backend: Backend, result_backend: Backend | None, *, submit_timeout: float) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        result_backend: Backend | None,
+        *,
+        submit_timeout: float,
+        queued_elsewhere: bool = False,
+    ) -> None:
         self.backend = backend
+        self._queued_elsewhere = queued_elsewhere or result_backend is not None
         self.loop = asyncio.get_running_loop()
         self.reply_to = (result_backend or backend).address
         self.encoder = Encoder()
         self._result_backend = result_backend
         self._store, self._waiting = self._open_results(result_backend or backend)
-        push = backend.capabilities[Capability.RESULT_PUSH].properties
         self.submission = Submission(
             backend.submitter(),
             loop=self.loop,
             timeout=submit_timeout,
             retry_safe=backend.capabilities.has(Capability.RETRY_SAFE),
-            # A store of its own is another connection: it might expect too late.
-            announce=self._anticipate if result_backend is None and push.get("with_submit") else None,
+            announce=self._announcer(),
         )
         self._control: ControlChannel | None = (
             backend.control() if backend.capabilities.has(Capability.CONTROL) else None
@@ -86,7 +97,10 @@ class ClientLink:
             await backend.open()
             if result_backend is not None:
                 await result_backend.open()
-            return cls(backend, result_backend, submit_timeout=key.submit_timeout)
+                result_backend.capabilities.check_keeps_results(result_backend.name)
+            return cls(
+                backend, result_backend, submit_timeout=key.submit_timeout, queued_elsewhere=key.queued_elsewhere
+            )
         except BaseException:
             await backend.aclose()
             if result_backend is not None:
@@ -94,15 +108,17 @@ class ClientLink:
             raise
 
     def _open_results(self, backend: Backend) -> tuple[ResultStore | None, Waiting | None]:
-        if not backend.capabilities.has(Capability.RESULTS):
+        if not backend.capabilities.answers:
             return None, None
-        store = backend.results()
+        store: ResultStore = backend.results()
+        if not backend.capabilities.has(Capability.RESULTS):
+            store = Remembered(store, backend.name)
         waiting = Waiting(
             store,
             loop=self.loop,
             push=backend.capabilities.has(Capability.RESULT_PUSH),
             # A store of its own has never heard of tasks that are only queued.
-            knows_ids=self._result_backend is None and backend.capabilities.has(Capability.KNOWS_IDS),
+            knows_ids=not self._queued_elsewhere and backend.capabilities.has(Capability.KNOWS_IDS),
         )
 
         def on_event(event: ConnectionEvent, _generation: int) -> None:
@@ -111,6 +127,21 @@ class ClientLink:
 
         backend.on_event(on_event)
         return store, waiting
+
+    def _announcer(self) -> Callable[[Sequence[Message]], None] | None:
+        """Who is to hear of messages right before they are submitted."""
+        if self._result_backend is not None:
+            # A store of its own is another connection: it might expect too late.
+            return None
+        if isinstance(self._store, Remembered):
+            return self._remember
+        push = self.backend.capabilities[Capability.RESULT_PUSH].properties
+        return self._anticipate if push.get("with_submit") else None
+
+    def _remember(self, messages: Sequence[Message]) -> None:
+        """Note whose results will be pushed here."""
+        if isinstance(self._store, Remembered):
+            self._store.submitted([one.envelope.id for one in messages if one.envelope.store_result])
 
     def _anticipate(self, messages: Sequence[Message]) -> None:
         """Expect the results of tasks that cannot have one yet."""
@@ -161,6 +192,16 @@ class ClientLink:
             letters = await inspector.dead_get(ids)
             await self._store.forget_many([letter.task_id for letter in letters if letter.task_id])
         return await inspector.dead_replay(ids)
+
+    @property
+    def answers_submits_only(self) -> bool:
+        """Whether results come only here, and only of what was submitted here: they are kept nowhere."""
+        return isinstance(self._store, Remembered)
+
+    @property
+    def can_cancel(self) -> bool:
+        """Whether :meth:`cancel` is supported."""
+        return self._control is not None
 
     async def cancel(self, kind: str, values: Sequence[str], ttl: float) -> CancelReport:
         """Cancel by ``kind`` (``"id"`` or ``"key"``) for ``ttl`` seconds.

@@ -1,7 +1,9 @@
-"""What an operator does: look at queues and workers, deal with dead letters, find out what is wrong."""
+"""What an operator does: look at queues and workers, deal with dead letters, find out what is wrong, move a backlog."""
 
 from tranship.operations._dead import DeadLetterReport
 from tranship.operations._diagnosis import Diagnosis, Finding, Reach, Severity
+from tranship.operations._move import Move, MoveOptions
+from tranship.operations._move_report import MovedQueue, MoveProgress, MoveReport, Refusal
 from tranship.operations._operator import AsyncOperator, Operator
 from tranship.operations._queues import QueueReport
 
@@ -10,8 +12,14 @@ __all__ = [
     "DeadLetterReport",
     "Diagnosis",
     "Finding",
+    "Move",
+    "MoveOptions",
+    "MoveProgress",
+    "MoveReport",
+    "MovedQueue",
     "Operator",
     "QueueReport",
     "Reach",
+    "Refusal",
     "Severity",
 ]

@@ -17,6 +17,8 @@ from tranship.operations import _dead
 from tranship.operations._dead import DeadLetterReport
 from tranship.operations._diagnosis import Diagnosis
 from tranship.operations._doctor import diagnose
+from tranship.operations._move import Move, MoveOptions
+from tranship.operations._move_report import MoveReport, Watcher
 from tranship.operations._queues import QueueReport, queue_reports
 from tranship.ports import Heartbeat
 from tranship.registry import Registry
@@ -48,6 +50,11 @@ class _Methods:
 
     def _diagnosing(self, timeout: float) -> Coroutine[Any, Any, Diagnosis]:
         return diagnose(self.settings, self._registry or Registry(), positive("timeout", timeout))
+
+    def _moving(self, target: str | Settings, options: MoveOptions | None, watcher: Watcher | None) -> Move:
+        if isinstance(target, str):
+            target = self.settings.replace(broker_url=target)
+        return Move(self.settings, target, options, registry=self._registry, watcher=watcher)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.settings.broker_url}>"
@@ -123,6 +130,15 @@ class AsyncOperator(_Methods):
         """
         return await self._diagnosing(timeout)
 
+    async def move(
+        self, target: str | Settings, options: MoveOptions | None = None, *, watcher: Watcher | None = None
+    ) -> MoveReport:
+        """Move queues to another broker, by URL or settings, on connections of its own; see :class:`Move`.
+
+        Cancelled: what the target has confirmed is removed here, everything else is given back.
+        """
+        return await self._moving(target, options, watcher).run()
+
     async def _on_link(self, work: Work[T]) -> T:
         link = await self._connector.link()
         if link.loop is asyncio.get_running_loop():
@@ -192,6 +208,12 @@ class Operator(_Methods):
             return portal.run(self._diagnosing(timeout))
         finally:
             portal.stop()
+
+    def move(
+        self, target: str | Settings, options: MoveOptions | None = None, *, watcher: Watcher | None = None
+    ) -> MoveReport:
+        """As :meth:`AsyncOperator.move`; an interrupt ends it in order before it is raised."""
+        return self._moving(target, options, watcher).run_blocking()
 
     def _on_link(self, work: Work[T]) -> T:
         link = self._connector.blocking_link()

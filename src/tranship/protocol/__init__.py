@@ -10,24 +10,34 @@ Whatever is received is read defensively: a bad message is a
 
 from __future__ import annotations
 
+from tranship.protocol._broadcast import Broadcast, ReplyTo, read_broadcast, revoke_broadcast, revoked_ids
 from tranship.protocol._carried import CARRIED, canvas, user_headers
 from tranship.protocol._decode import decode
 from tranship.protocol._decoder import Decoder
 from tranship.protocol._encode import Encoder
 from tranship.protocol._message import Message, RawMessage
+from tranship.protocol._passing import pass_on
+from tranship.protocol._peek import result_state
 from tranship.protocol._restart import restarted
 from tranship.protocol._result import decode_result, encode_result
 
 __all__ = [
     "CARRIED",
+    "Broadcast",
     "Decoder",
     "Encoder",
     "Message",
     "RawMessage",
+    "ReplyTo",
     "canvas",
     "decode",
     "decode_result",
     "encode_result",
+    "pass_on",
+    "read_broadcast",
     "restarted",
+    "result_state",
+    "revoke_broadcast",
+    "revoked_ids",
     "user_headers",
 ]

@@ -91,7 +91,8 @@ class Registry:
         """
         parsed = url if isinstance(url, BrokerURL) else BrokerURL.parse(url)
         factory = _load(self._table.resolve(parsed.scheme, self._plugins))
-        return factory(BackendConfig(parsed, shared or self._shared))
+        state = shared or self._shared
+        return factory(BackendConfig(parsed, state, lambda member: self.create(member, shared=state)))
 
     def _consider(self, plugin: PluginStatus, load: Callable[[], object]) -> None:
         refusal = self._selection.refusal(plugin)

@@ -3,6 +3,7 @@
 from tranship.settings._backend import BackendConfig, CommonOptions, SharedState
 from tranship.settings._default import default_broker_url, state_file
 from tranship.settings._environment import production_signs
+from tranship.settings._fill import convert
 from tranship.settings._load import SettingRow, Settings
 from tranship.settings._redact import REDACTED, is_secret, redact
 from tranship.settings._url import BrokerURL
@@ -15,6 +16,7 @@ __all__ = [
     "SettingRow",
     "Settings",
     "SharedState",
+    "convert",
     "default_broker_url",
     "is_secret",
     "production_signs",

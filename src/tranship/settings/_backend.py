@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from tranship.checks import positive, whole
 from tranship.settings._url import BrokerURL
@@ -56,6 +56,9 @@ class BackendConfig:
 
     url: BrokerURL
     shared: SharedState
+    create: Callable[[BrokerURL], Any] | None = None
+    """Makes the backend of another URL, not opened, for backends that are made of backends; None: there is no
+    registry to ask."""
 
     def options_as(self, cls: type[T]) -> T:
         """Return the dataclass ``cls`` filled from the URL's options.

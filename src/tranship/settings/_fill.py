@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
@@ -83,8 +84,9 @@ def _converted(value: Any, kind: Any) -> Any:
         return _literal(value, kind)
     if origin is tuple:
         return _several(value)
-    if isinstance(value, str) and hasattr(kind, "parse"):
-        return kind.parse(value)
+    if isinstance(value, str | list | dict) and hasattr(kind, "parse"):
+        # A list or a table: several brokers in a configuration file.
+        return kind.parse(value if isinstance(value, str) else json.dumps(value))
     return _READERS.get(kind, _typed(kind))(value)
 
 

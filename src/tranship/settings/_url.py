@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from tranship.errors import InvalidURLError
 from tranship.settings._fill import fill
 from tranship.settings._redact import REDACTED, is_secret, redact
+from tranship.settings._several import several
 
 __all__ = ["BrokerURL"]
 
@@ -50,9 +51,13 @@ class BrokerURL:
     def parse(cls, text: str) -> Self:
         """Read ``scheme://[user[:password]@][host[:port][,host[:port]...]][/path][?option=value&...]``.
 
+        Several of them, separated by white space or semicolons, or a list in JSON, become one URL of the
+        scheme ``failover`` or ``round-robin``, whose numbered options are the brokers.
+
         Raises:
             InvalidURLError: ``text`` is no such URL; the message shows it without secrets.
         """
+        text = (several(text) if isinstance(text, str) else None) or text
         scheme, rest = _scheme(text)
         try:
             return cls._parse(scheme, rest, text)

@@ -2,12 +2,15 @@
 
 from tranship.task._context import CancelReason, TaskContext, activate, current, current_or_none, enter
 from tranship.task._decorator import task
+from tranship.task._dialect import Dialect, Heed
 from tranship.task._options import OptionArguments, TaskOptions
 from tranship.task._task import AsyncTask, SyncTask, Task, TaskCall, named
 
 __all__ = [
     "AsyncTask",
     "CancelReason",
+    "Dialect",
+    "Heed",
     "OptionArguments",
     "SyncTask",
     "Task",

@@ -12,6 +12,7 @@ from tranship.checks import text
 from tranship.envelope import Envelope
 from tranship.errors import ConfigurationError
 from tranship.task._context import TaskContext
+from tranship.task._dialect import Dialect
 from tranship.task._models import Models
 from tranship.task._options import DEFAULTS, OptionArguments, TaskOptions
 from tranship.task._plan import Plan
@@ -47,9 +48,11 @@ class Task(Generic[P, R_co]):
         function: what was decorated; None for a task that is defined elsewhere.
         is_async: whether the function is a coroutine function.
         options_set: how it is submitted.
+        dialect: how it is answered where its clients expect other words than ours; None: as usual.
     """
 
     is_async = False
+    dialect: Dialect | None = None
     # Of a task that is defined elsewhere; one with a function has its own.
     _stub: Callable[..., None] = staticmethod(_take_anything)
     _signature = signature_of(_take_anything)

@@ -161,6 +161,8 @@ class Desk:
 
     def _settings(self, url: str, given: dict[str, Any]) -> Settings:
         # Nothing of the environment or of a file.
+        if (elsewhere := self.lab.harness.results) is not None:
+            given = {"result_url": elsewhere.url(self.lab.namespace, {}), **given}
         if "result_url" in given:
             given = {**given, "result_url": BrokerURL.parse(given["result_url"])}
         return Settings(broker_url=BrokerURL.parse(url), **given)

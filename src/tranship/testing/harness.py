@@ -33,6 +33,8 @@ class Harness:
     """Whether pytest runs the cases of level ``stress``, too; they take a minute or more."""
     patience: float = 8.0
     """Seconds after which something that must happen has not happened. Generous: test machines are busy."""
+    results: Harness | None = None
+    """Another broker that clients and workers under test keep results at; None: this one. Cases of ports ignore it."""
     notice: float = 30.0
     """Seconds within which a backend must notice by itself that nothing is answered any more."""
 

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
 from tranship.envelope import Envelope, Receipt, TaskResult, TaskState, new_id
 from tranship.errors import TranshipError
@@ -18,6 +18,7 @@ from tranship.ports import (
     Capability,
     Consumer,
     Delivery,
+    Level,
     Settled,
     Settlement,
     StoredResult,
@@ -33,6 +34,7 @@ __all__ = ["CaseSkipped", "Lab"]
 T = TypeVar("T")
 
 _LOOK = 0.01
+_OF_RESULTS: Final = (Capability.RESULTS, Capability.RESULT_PUSH, Capability.RESULT_TTL)
 
 
 class CaseSkipped(Exception):
@@ -104,12 +106,25 @@ class Lab:
         return proxy
 
     async def capabilities(self) -> Capabilities:
-        """What the backend says it can do."""
+        """What the backend says it can do; with results elsewhere, what both can do together."""
         if self._capabilities is None:
             probe = await self.open()
             self._capabilities = probe.capabilities
             await probe.aclose()
+            if self.harness.results is not None:
+                store = await self.open_results()
+                self._capabilities = _together(self._capabilities, store.capabilities)
+                await store.aclose()
         return self._capabilities
+
+    async def open_results(self) -> Backend:
+        """Open a backend of the broker that clients and workers keep results at."""
+        if (elsewhere := self.harness.results) is None:
+            return await self.open()
+        backend = elsewhere.make_backend(elsewhere.url(self.namespace, {}))
+        self._backends.append(backend)
+        await backend.open()
+        return backend
 
     async def has(self, capability: Capability) -> bool:
         """Whether the backend declares ``capability``."""
@@ -261,6 +276,13 @@ class Lab:
         except AssertionError as error:
             raise AssertionError(f"{error}; still running: {left_over()}") from None
         assert not self._troubles, f"errors reached the event loop: {self._troubles}"
+
+
+def _together(broker: Capabilities, store: Capabilities) -> Capabilities:
+    """What a broker and a result store can do that know nothing of each other."""
+    joint = {**broker, **{capability: store[capability] for capability in _OF_RESULTS}}
+    # Neither knows what the other has, or can act for it in the same step.
+    return Capabilities({**joint, Capability.KNOWS_IDS: Level.NONE, Capability.FUSED_SETTLE: Level.NONE})
 
 
 def task_id(delivery: Delivery) -> str:

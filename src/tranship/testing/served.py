@@ -35,6 +35,7 @@ class ServiceHarness(Harness):
             skipped.
         options: URL options that every backend under test gets, such as shorter timeouts.
         probes: how many of the connections that the service counts are the count's own.
+        results: the harness of a broker that clients and workers under test keep results at; None: this one.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class ServiceHarness(Harness):
         refused: str | None = None,
         options: Mapping[str, Any] | None = None,
         probes: int = 1,
+        results: Harness | None = None,
     ) -> None:
         place = BrokerURL.parse(service.url)
         address = f"{place.host}:{place.port}"
@@ -53,6 +55,7 @@ class ServiceHarness(Harness):
         self.refused_url = refused.replace("{address}", address) if refused else None
         self._options = dict(options or {})
         self._probes = probes
+        self.results = results
 
     def url(self, namespace: str, options: Mapping[str, Any]) -> str:
         """Return the full URL for one namespace with these options, on top of the harness's own."""

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from tranship.envelope import Envelope
-from tranship.ports import Signal, Tombstone
+from tranship.errors import TranshipError
+from tranship.ports import CancelMarks, ControlChannel, Signal, Tombstone
 
-__all__ = ["Cancels"]
+__all__ = ["Cancels", "hits", "marks_of"]
+
+log = logging.getLogger("tranship.worker")
+
+MEMORY: Final = 3 * 3600.0
+"""Seconds that a mark is remembered: whoever left it may take it away before all that it is for has come."""
+ASKING: Final = 5.0
+"""Seconds that asking for a mark may take."""
 
 
 class Cancels:
@@ -16,10 +27,12 @@ class Cancels:
 
     Args:
         announce: called with each new tombstone, so that running tasks hear of it.
+        marks: where other programs leave their cancels; None: nowhere.
     """
 
-    def __init__(self, announce: Callable[[Tombstone], None]) -> None:
+    def __init__(self, announce: Callable[[Tombstone], None], marks: CancelMarks | None = None) -> None:
         self._announce = announce
+        self._marks = marks
         self._until: dict[tuple[str, str], float] = {}
         self._sweep_at = 1024
 
@@ -43,6 +56,25 @@ class Cancels:
             envelope.cancel_key is not None and self._live("key", envelope.cancel_key)
         )
 
+    async def covers_key(self, key: str) -> bool:
+        """Whether ``key`` has been cancelled, or marked by a program that knows no tombstones."""
+        if self._live("key", key):
+            return True
+        if self._marks is None or not await self._is_marked(self._marks, key):
+            return False
+        self._until["key", key] = time.time() + MEMORY
+        return True
+
+    async def _is_marked(self, marks: CancelMarks, key: str) -> bool:
+        try:
+            async with asyncio.timeout(ASKING):
+                (marked,) = await marks.marked([key])
+        except (TranshipError, TimeoutError) as error:
+            # Working for nobody is better than not working for somebody.
+            log.warning("whether cancel key %r is marked is not known, its task runs: %r", key[:200], error)
+            return False
+        return marked
+
     def _live(self, kind: str, value: str) -> bool:
         until = self._until.get((kind, value))
         return until is not None and until > time.time()
@@ -57,3 +89,8 @@ def hits(tombstone: Tombstone, envelope: Envelope) -> bool:
     """Whether ``tombstone`` is about ``envelope``."""
     mine = envelope.id if tombstone.kind == "id" else envelope.cancel_key
     return mine == tombstone.value
+
+
+def marks_of(*controls: ControlChannel | None) -> CancelMarks | None:
+    """Return the first that can tell of marks, if any."""
+    return next((one for one in controls if isinstance(one, CancelMarks)), None)

@@ -16,19 +16,23 @@ from tranship.errors import (
     TaskTimedOut,
     TranshipError,
 )
-from tranship.retry import RetryPolicy, exception_names
+from tranship.retry import RetryPolicy
+from tranship.worker._groups import may_succeed_later, meant, shared_names
 from tranship.worker._record import Run, Stop
 
 __all__ = ["EXHAUSTED", "classify", "stopped"]
 
 EXHAUSTED: Final = "retries-exhausted"
 """The reason of a dead letter whose retry policy ran out of attempts."""
+_OURS: Final = ("tranship.worker.", "tranship.compat.")
+"""Modules between the worker's loop and the handler."""
 
 
 def classify(run: Run, error: BaseException) -> None:
     """Decide the outcome of a handler that raised ``error``."""
     envelope = run.envelope
     assert envelope is not None
+    error = meant(error)
     if isinstance(error, TaskCancelled) and run.stopped is Stop.CANCELLED:
         run.end(Outcome.CANCELLED)
     elif isinstance(error, Reject):
@@ -46,7 +50,7 @@ def stopped(run: Run, why: Stop) -> None:
     elif why is Stop.DEADLINE:
         run.end(Outcome.EXPIRED)
     elif why is Stop.TIMEOUT:
-        message = f"an attempt of task {envelope.task!r} ran longer than its run_timeout of {envelope.run_timeout:g} s"
+        message = f"an attempt of task {envelope.task!r} ran longer than its run_timeout of {run.limit or 0.0:g} s"
         _retry_or_fail(run, envelope, TaskTimedOut(message, task_id=envelope.id))
     elif why is Stop.LOST:
         run.end(Outcome.LOST)
@@ -60,15 +64,16 @@ def _retry_or_fail(run: Run, envelope: Envelope, error: BaseException) -> None:
     if policy is None:
         run.end(Outcome.FAILED, info)
         return
-    names = exception_names(error)
+    names = shared_names(error)
+    retryable = info.retryable and may_succeed_later(error)
     delay = policy.decide(
         envelope.attempt,
         names=names,
         code=info.code,
-        retryable=info.retryable,
+        retryable=retryable,
         requested_delay=_requested(error),
     )
-    if delay is None and policy.applies(names=names, code=info.code, retryable=info.retryable):
+    if delay is None and policy.applies(names=names, code=info.code, retryable=retryable):
         run.bury(EXHAUSTED, f"attempt {envelope.attempt + 1} of {policy.max_attempts} failed: {info.message}", info)
     elif delay is None:
         run.end(Outcome.FAILED, info)
@@ -128,9 +133,9 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """The traceback as text, without the worker's own frames above the handler's."""
+    """The traceback as text, without our own frames above the handler's."""
     frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("tranship.worker."):
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
         frames = frames.tb_next
     return "".join(tracebacks.format_exception(type(error), error, frames))
 

@@ -11,12 +11,14 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from tranship.envelope import PROBE_TASK, Envelope, ErrorInfo, Outcome
 from tranship.errors import InvalidArgumentsError, MalformedMessage, UnknownTask
 from tranship.protocol import Decoder, canvas
-from tranship.task import Task, TaskContext, activate, task
+from tranship.task import Dialect, Task, TaskContext, activate, task
 from tranship.worker._cancels import Cancels
 from tranship.worker._classify import classify, describe, stopped
 from tranship.worker._record import Run, Stop
@@ -44,6 +46,10 @@ class Pipeline:
         cancels: what is known to be cancelled.
         threads: where ``def`` handlers run.
         max_deliveries: a task that comes more often than this is dead-lettered.
+
+    Attributes:
+        longest: seconds that an attempt of a task without a limit of its own may run, because the broker would take
+            it back; None: as long as it takes.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class Pipeline:
         self._threads = threads
         self._max_deliveries = max_deliveries
         self._decoder = Decoder()
+        self.longest: float | None = None
 
     async def process(self, run: Run) -> None:
         """Fill in ``run`` until its outcome is decided."""
@@ -120,6 +127,9 @@ class Pipeline:
         envelope, handler = run.envelope, run.task
         assert envelope is not None
         assert handler is not None
+        if envelope.run_timeout is None and handler.options_set.run_timeout is not None:
+            # A message that sets no limit, as most of Celery's: the handler's own.
+            envelope = run.envelope = replace(envelope, run_timeout=handler.options_set.run_timeout)
         try:
             args, kwargs = handler.coerce(envelope.args, envelope.kwargs)
         except InvalidArgumentsError as error:
@@ -127,13 +137,32 @@ class Pipeline:
             return
         run.context = TaskContext(envelope, delivery_count=run.delivery.delivery_count)
         run.started = True
-        _set_limit(run, envelope)
+        _set_limit(run, envelope.run_timeout or self.longest)
         # Every delivery has an asyncio task, and so a context, of its own: nothing to restore.
         activate(run.context)
+        if handler.dialect is not None and await self._answered(run, handler.dialect, run.context):
+            return
         if handler.is_async:
             await self._call_async(run, lambda: handler.function(*args, **kwargs))
         else:
             await self._call_thread(run, lambda: handler.function(*args, **kwargs))
+
+    async def _answered(self, run: Run, dialect: Dialect, context: TaskContext) -> bool:
+        """Whether the task needs no handler."""
+        try:
+            run.value = await dialect.admit(context, partial(self._heed, run))
+        except Exception as error:  # noqa: BLE001 - as what a handler raises
+            classify(run, error)
+            return True
+        if run.value is None:
+            return False
+        run.end(Outcome.SUCCEEDED)
+        return True
+
+    async def _heed(self, run: Run, key: str) -> bool:
+        assert run.envelope is not None
+        run.envelope = replace(run.envelope, cancel_key=key)
+        return await self._cancels.covers_key(key)
 
     async def _call_async(self, run: Run, call: Callable[[], Any]) -> None:
         scope = None
@@ -221,11 +250,11 @@ class Pipeline:
             classify(run, asyncio.CancelledError("the handler raised CancelledError by itself"))
 
 
-def _set_limit(run: Run, envelope: Envelope) -> None:
+def _set_limit(run: Run, timeout: float | None) -> None:
     """How long this attempt may run, and what it means when the time is up."""
     left = run.seconds_left()
-    if envelope.run_timeout is not None and (left is None or envelope.run_timeout <= left):
-        run.limit, run.limit_means = envelope.run_timeout, Stop.TIMEOUT
+    if timeout is not None and (left is None or timeout <= left):
+        run.limit, run.limit_means = timeout, Stop.TIMEOUT
     else:
         run.limit, run.limit_means = left, Stop.DEADLINE
 

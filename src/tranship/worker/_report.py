@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from tranship import codec
 from tranship.envelope import Envelope, ErrorInfo, Outcome, TaskResult, TaskState
@@ -74,14 +74,13 @@ class Reporter:
         if not envelope.store_result:
             return None
         try:
-            document = self._document(run, envelope)
+            state, document = self._document(run, envelope)
         except Exception as error:  # noqa: BLE001 - the value's own code may raise anything
             run.end(Outcome.FAILED, _not_written(envelope, error))
-            document = self._document(run, envelope)
-        assert run.outcome is not None
+            state, document = self._document(run, envelope)
         return StoredResult(
             id=envelope.id,
-            state=_STATES[run.outcome],
+            state=state,
             document=document,
             ttl=envelope.result_ttl,
             reply_to=envelope.reply_to,
@@ -99,13 +98,13 @@ class Reporter:
             reply_to=reply_to if isinstance(reply_to, str) else None,
         )
 
-    def _document(self, run: Run, envelope: Envelope) -> bytes:
-        assert run.outcome is not None
+    def _document(self, run: Run, envelope: Envelope) -> tuple[TaskState, bytes]:
+        state, value, error = _ending(run, envelope)
         result = TaskResult(
             id=envelope.id,
-            state=_STATES[run.outcome],
-            value=run.value if run.outcome is Outcome.SUCCEEDED else None,
-            error=_explained(run, envelope),
+            state=state,
+            value=value,
+            error=error,
             attempt=envelope.attempt,
             finished_at=time.time(),
             worker=self._worker,
@@ -119,7 +118,21 @@ class Reporter:
                 limit=self._max_size,
                 task_id=envelope.id,
             )
-        return document
+        return state, document
+
+
+def _ending(run: Run, envelope: Envelope) -> tuple[TaskState, Any, ErrorInfo | None]:
+    """State, value and error as those who wait see them."""
+    assert run.outcome is not None
+    if run.outcome is Outcome.SUCCEEDED:
+        return TaskState.SUCCESS, run.value, None
+    error = _explained(run, envelope)
+    dialect = None if run.task is None else run.task.dialect
+    if dialect is not None and error is not None:
+        value = dialect.conclude(envelope, run.outcome, error)
+        if value is not None:
+            return TaskState.SUCCESS, value, None
+    return _STATES[run.outcome], None, error
 
 
 def _not_written(envelope: Envelope, error: Exception) -> ErrorInfo:

@@ -17,9 +17,10 @@ from tranship.ports import Backend, Capability, Consumer, ControlChannel, Delive
 from tranship.settings import Settings
 from tranship.settlement import ENOUGH, Settling
 from tranship.task import Task
-from tranship.worker._cancels import Cancels, hits
+from tranship.worker._cancels import Cancels, hits, marks_of
 from tranship.worker._intake import Intake, close
 from tranship.worker._leases import Leases
+from tranship.worker._ordered import InOrder
 from tranship.worker._pipeline import Pipeline
 from tranship.worker._record import Run, Stop
 from tranship.worker._report import Reporter
@@ -33,6 +34,8 @@ SUSPECT: Final = 3
 """Delivered this often, a task may be what kills its workers: nothing is taken in beside it ..."""
 ALONE: Final = 30.0
 """... for this many seconds: what kills does so soon, and a long task must not idle a worker."""
+WELL_BEFORE: Final = 0.95
+"""Of the time after which a broker takes deliveries back: a task that has no limit of its own ends by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,7 @@ class Session:
         result_backend: where results go if not to the broker; opened.
         tasks: the handlers by task name.
         queues: what to consume.
+        queues_in_order: whether an earlier queue goes before a later one.
         settings: limits and times.
         name: the worker's name.
     """
@@ -70,6 +74,7 @@ class Session:
         queues: Sequence[str],
         settings: Settings,
         name: str,
+        queues_in_order: bool = False,
     ) -> None:
         self._backend = backend
         self._queues = queues
@@ -84,10 +89,8 @@ class Session:
         self._releases: set[asyncio.Task[None]] = set()
         self._hurried = asyncio.Event()
         self._threads = HandlerThreads()
-        self._cancels = Cancels(self._cancelled)
-        self._control: ControlChannel | None = (
-            backend.control() if backend.capabilities.has(Capability.CONTROL) else None
-        )
+        self._control = _control(backend)
+        self._cancels = Cancels(self._cancelled, marks_of(_control(result_backend or backend), self._control))
         self._pipeline = Pipeline(tasks, self._cancels, self._threads, max_deliveries=settings.max_deliveries)
         stores = [backend] if result_backend is None else [backend, result_backend]
         self._reporter = Reporter(
@@ -96,18 +99,20 @@ class Session:
             content_type=stores[-1].capabilities.result_type,
         )
         self.intake = Intake(
-            lambda: backend.consumer(queues),
+            lambda: InOrder(backend.consumer(queues), queues) if queues_in_order else backend.consumer(queues),
             free=self._room,
             take=self._take,
             silence=settings.watchdog,
         )
         self.intake.retired = self._retire
+        if (hard_limit := self.intake.consumer.hard_limit) is not None:
+            self._pipeline.longest = hard_limit * WELL_BEFORE
         self._retired: list[Consumer] = []
         fused = result_backend is None and backend.capabilities.has(Capability.FUSED_SETTLE)
         store = result_backend or backend
         self._leases = Leases(self.intake.consumer.lease, fenced=fused)
         self._settling = Settling(
-            store.results() if store.capabilities.has(Capability.RESULTS) else None,
+            store.results() if store.capabilities.answers else None,
             fused=fused,
             patience=max(60.0, 2 * (self.intake.consumer.lease or 0.0)),
             backlog=lambda: self.intake.backlog,
@@ -315,6 +320,10 @@ class Session:
         except Exception:
             # A driver's bug: workers work without being seen.
             log.exception("the backend's beat failed in an unexpected way")
+
+
+def _control(backend: Backend) -> ControlChannel | None:
+    return backend.control() if backend.capabilities.has(Capability.CONTROL) else None
 
 
 def _log(run: Run) -> None:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tranship._defaults import default_registry, say_default
+from tranship.checks import one_of
 from tranship.connections import process_table
 from tranship.errors import BusyError, ConfigurationError, InvalidOptionError, UnsupportedError
-from tranship.ports import Backend, Capability
+from tranship.ports import Backend
 from tranship.registry import Registry
 from tranship.settings import Settings
 from tranship.task import Task
@@ -42,6 +43,7 @@ class Worker:
         url: the broker; None: ``TRANSHIP_BROKER_URL``, the settings file, else the embedded default.
         tasks: what it can run. A task that no worker knows goes to the dead letters.
         queues: what it consumes; None: the queues of ``tasks``.
+        queues_in_order: take nothing from a queue while one listed before it has a task; otherwise they take turns.
         max_concurrent_tasks: how many run at once.
         max_deliveries: a task delivered more often than this without an end is dead-lettered.
         shutdown_timeout: seconds that running tasks get when the worker stops.
@@ -60,6 +62,7 @@ class Worker:
         *,
         tasks: Iterable[Task[..., Any]],
         queues: Sequence[str] | None = None,
+        queues_in_order: bool = False,
         max_concurrent_tasks: int | None = None,
         max_deliveries: int | None = None,
         shutdown_timeout: float | None = None,
@@ -80,6 +83,7 @@ class Worker:
         self.settings = settings.replace(**given) if settings else Settings.load(**given)
         self.tasks = _by_name(tasks)
         self.queues = _queues(queues, self.tasks.values())
+        self.queues_in_order = bool(one_of("queues_in_order", queues_in_order, (True, False)))
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._registry = registry
         self._session: Session | None = None
@@ -162,6 +166,7 @@ class Worker:
         return Worker(
             tasks=self.tasks.values(),
             queues=self.queues if queues is None else queues,
+            queues_in_order=self.queues_in_order,
             name=self.name if name is None else name,
             settings=self.settings.replace(**settings),
             registry=self._registry,
@@ -247,6 +252,7 @@ class Worker:
             result_backend = registry.create(results, shared=table.shared)
             stack.push_async_callback(result_backend.aclose)
             await result_backend.open()
+            result_backend.capabilities.check_keeps_results(result_backend.name)
         _check(backend, result_backend, self.tasks.values())
         await backend.ensure(self.queues)
         return backend, result_backend
@@ -257,6 +263,7 @@ class Worker:
             result_backend,
             tasks=self.tasks,
             queues=self.queues,
+            queues_in_order=self.queues_in_order,
             settings=self.settings,
             name=self.name,
         )
@@ -294,7 +301,7 @@ def _queues(queues: Sequence[str] | None, tasks: Iterable[Task[..., Any]]) -> li
 def _check(backend: Backend, result_backend: Backend | None, tasks: Iterable[Task[..., Any]]) -> None:
     """Refuse at start what would fail at message 10,000."""
     store = result_backend or backend
-    if not store.capabilities.has(Capability.RESULTS) and any(one.options_set.store_result for one in tasks):
+    if not store.capabilities.answers and any(one.options_set.store_result for one in tasks):
         raise UnsupportedError(
             f"{store.name} keeps no results; give a result store (result_url), or declare the tasks with "
             "store_result=False"
@@ -304,10 +311,11 @@ def _check(backend: Backend, result_backend: Backend | None, tasks: Iterable[Tas
 def _check_limits(hard_limit: float | None, tasks: Iterable[Task[..., Any]], name: str) -> None:
     for one in tasks:
         timeout = one.options_set.run_timeout
-        if hard_limit is not None and (timeout is None or timeout > hard_limit):
+        # One without a limit of its own is ended in time by the session.
+        if hard_limit is not None and timeout is not None and timeout > hard_limit:
             raise ConfigurationError(
-                f"task {one.name!r} may run {'for ever' if timeout is None else f'{timeout:g} s'}, but {name} takes "
-                f"a delivery back after {hard_limit:g} s; give it a run_timeout below that"
+                f"task {one.name!r} may run {timeout:g} s, but {name} takes a delivery back after {hard_limit:g} s; "
+                "give it a run_timeout below that, or raise the broker's limit"
             )
 
 

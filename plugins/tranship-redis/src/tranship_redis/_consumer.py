@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from redis.exceptions import ResponseError
 
@@ -20,6 +21,7 @@ from tranship_redis._errors import error_of
 from tranship_redis._holding import Holding
 from tranship_redis._link import Link, Remove
 from tranship_redis._pack import pack
+from tranship_redis._scripts import Script
 from tranship_redis._settling import Settling
 from tranship_redis._wake import Wake, wake_of
 from tranship_redis._wire import Reply
@@ -27,6 +29,8 @@ from tranship_redis._wire import Reply
 __all__ = ["RedisConsumer"]
 
 log = logging.getLogger("tranship.redis")
+
+_EARLY: Final = Script("early")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,18 @@ class RedisConsumer:
                 patience = min(self._due - now, desk.wake.patience(looks)) if queues else until - now
                 looks = 0 if await self._sleep(min(until - now, patience)) else looks + 1
                 self._check()
+
+    async def receive_early(self, limit: int) -> Received:
+        """Make ready what is not due, and claim it: a worker that is faster puts it on the schedule again."""
+        whole("limit", limit)
+        self._check()
+        made = 0
+        for queue in self._queues:
+            keys = self._ctx.keys
+            names = [keys.delayed(queue), keys.delayed_messages(queue), keys.delayed_queues]
+            if made < limit:
+                made += await self._ctx.main.run(_EARLY, names, [limit - made, keys.list(queue, 0)])
+        return await self.receive(limit, 0) if made else Received(())
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give deliveries back, not counted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -38,7 +39,8 @@ class RedisControl:
 
     A cancel by id is told to Celery's workers as a plain revoke, unless the option ``celery`` is ``off``: they do
     not start the task any more, and what runs there already runs on. What Celery's clients revoke is heard as a
-    tombstone (of queued tasks only, unless it says ``terminate``), and kept like one of ours.
+    tombstone (of queued tasks only, unless it says ``terminate``), and kept like one of ours. It answers
+    :class:`~tranship.ports.CancelMarks`, too.
     """
 
     def __init__(self, context: Context) -> None:
@@ -71,6 +73,21 @@ class RedisControl:
         """
         self._context.check()
         return CancelReport(removed=await self._store(tombstones, tell=True))
+
+    async def marked(self, keys: Sequence[str]) -> Sequence[bool]:
+        """Whether the keys of these names are set: by ``cancel_template``, without one the bare cancel keys.
+
+        A name that may be Celery's or ours is no mark.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused.
+        """
+        self._context.check()
+        template = self._context.options.cancel_template or "{key}"
+        return await asyncio.gather(*(self._is_set(template.replace("{key}", key)) for key in keys))
+
+    async def _is_set(self, name: str) -> bool:
+        return not self._is_reserved(name) and bool(await self._context.main.call("EXISTS", name))
 
     async def send(self, command: Command) -> None:
         """Tell listeners.

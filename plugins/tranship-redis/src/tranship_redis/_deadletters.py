@@ -9,8 +9,9 @@ from typing import Final
 
 from tranship.envelope import DeadLetter
 from tranship.errors import InvalidOptionError, MalformedMessage
+from tranship.protocol import Message
 from tranship_redis._context import Context
-from tranship_redis._element import Tags
+from tranship_redis._element import Elements, Tags
 from tranship_redis._entry import Entry, entry_of, is_entry_id, letter_of, place_of
 from tranship_redis._replay import rebuilt
 from tranship_redis._scripts import Script
@@ -30,6 +31,7 @@ _SCAN: Final = Script("dead_scan")
 _READ: Final = Script("dead_read")
 _REPLAY: Final = Script("dead_replay")
 _PURGE: Final = Script("dead_purge")
+_ADD: Final = Script("dead_add")
 
 
 class DeadLetters:
@@ -86,6 +88,21 @@ class DeadLetters:
         if ids is not None:
             return await self._purge(await self._entry_ids(ids))
         return await (self._purged(()) if queue is None else self._purge_queue(queue))
+
+    async def add(self, letters: Sequence[DeadLetter], messages: Sequence[Message]) -> None:
+        """Keep dead letters of another broker, some at a time."""
+        keys, elements = self._context.keys, Elements(self._context.keys, self._context.levels)
+        adding: list[str | bytes | int] = []
+        for letter, message in zip(letters, messages, strict=True):
+            element = elements.build(message, tag=self._tags.next(), timestamp=b"%.3f" % letter.died_at)
+            step = self._context.levels.step(letter.priority)
+            about = (letter.reason, letter.detail, message.envelope.id, letter.deliveries, repr(letter.died_at))
+            adding += (letter.queue, step, *about, element)
+            if len(adding) >= 8 * _PAGE or len(element) >= _ENOUGH:
+                await self._context.main.run(_ADD, [keys.dead, keys.dead_ids], adding)
+                adding = []
+        if adding:
+            await self._context.main.run(_ADD, [keys.dead, keys.dead_ids], adding)
 
     # Reading.
 

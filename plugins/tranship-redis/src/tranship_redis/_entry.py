@@ -38,6 +38,8 @@ class Entry:
     """As it was in its list."""
     omitted: int = 0
     """Bytes of the element where it was too long to be read back; it is empty then."""
+    died: float | None = None
+    """When it died, in epoch seconds, if that was elsewhere; None: when it came into the stream."""
 
 
 def entry_of(reply: Sequence[Any]) -> Entry:
@@ -56,6 +58,7 @@ def entry_of(reply: Sequence[Any]) -> Entry:
         deliveries=_number(values.get(b"deliveries")),
         element=values.get(b"element", b""),
         omitted=_number(values.get(b"omitted")),
+        died=_seconds(values.get(b"died")),
     )
 
 
@@ -73,7 +76,7 @@ def letter_of(entry: Entry, levels: Levels) -> DeadLetter:
         reason=entry.reason,
         detail=f"{entry.detail} [{entry.omitted} bytes are not shown]" if entry.omitted else entry.detail,
         deliveries=entry.deliveries,
-        died_at=place_of(entry.id)[0] / 1000,
+        died_at=place_of(entry.id)[0] / 1000 if entry.died is None else entry.died,
         headers=headers,
         body=raw.body,
         content_type=raw.content_type or codec.JSON,
@@ -108,3 +111,10 @@ def _text(value: bytes | None) -> str:
 
 def _number(value: bytes | None) -> int:
     return int(value) if value is not None and value.isdigit() else 0
+
+
+def _seconds(value: bytes | None) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return None

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tranship.envelope import DeadLetter, Priority
 from tranship.ports import Heartbeat, QueueInfo
+from tranship.protocol import Message
 from tranship_redis._context import Context
 from tranship_redis._control import WORKER_MEMORY
 from tranship_redis._deadcount import DeadCounts
@@ -88,6 +89,11 @@ class RedisInspector:
         """Delete dead letters."""
         self._context.check()
         return await self._letters.purge(ids, queue)
+
+    async def dead_add(self, letters: Sequence[DeadLetter], messages: Sequence[Message]) -> None:
+        """Keep dead letters of another broker."""
+        self._context.check()
+        await self._letters.add(letters, messages)
 
     def _held(self, leases: Sequence[Any]) -> Counter[str]:
         prefix = len(self._context.keys.prefix)

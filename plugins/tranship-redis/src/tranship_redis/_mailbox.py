@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from tranship.errors import MalformedMessage, TranshipError
 from tranship.ports import Tombstone
+from tranship.protocol import revoked_ids
 from tranship_redis._context import Context
 from tranship_redis._keys import SEPARATOR
 from tranship_redis._mailbox_envelope import Broadcast, broadcast_of, reply_message
@@ -96,7 +97,7 @@ class Mailbox:
             job.cancel()
 
     def _revoke(self, asked: Broadcast) -> None:
-        ids = _ids(asked.arguments.get("task_id"))
+        ids = revoked_ids(asked.arguments.get("task_id"))
         running = asked.method == "terminate" or bool(asked.arguments.get("terminate"))
         expires = time.time() + REVOKE_MEMORY
         revoked = [Tombstone(kind="id", value=task_id, expires=expires, running=running) for task_id in ids]
@@ -113,7 +114,7 @@ class Mailbox:
         if asked.arguments.get("from_node") == self.node:
             return
         expires = time.time() + REVOKE_MEMORY
-        ids = _ids(asked.arguments.get("revoked"))
+        ids = revoked_ids(asked.arguments.get("revoked"))
         if ids:
             self._hear([Tombstone(kind="id", value=task_id, expires=expires, running=False) for task_id in ids])
         if asked.reply_to is not None:
@@ -164,9 +165,3 @@ async def _tried(work: Coroutine[Any, Any, None]) -> None:
         log.debug("a control command of Celery's was not answered: %s", error)
     except Exception:
         log.exception("answering a control command of Celery's failed")
-
-
-def _ids(found: Any) -> list[str]:
-    """Return the task ids in an argument: one, a list of them, or a map whose keys they are."""
-    several = [found] if isinstance(found, str) else found if isinstance(found, list | dict) else []
-    return list(dict.fromkeys(one for one in several if isinstance(one, str) and one))

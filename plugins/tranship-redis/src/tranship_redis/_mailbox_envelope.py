@@ -9,70 +9,21 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Any, Final
 from uuid import uuid4
 
 from tranship import codec
 from tranship.errors import EncodeError, MalformedMessage
+from tranship.protocol import Broadcast, ReplyTo, read_broadcast, revoke_broadcast
 
 __all__ = ["MAILBOX", "Broadcast", "ReplyTo", "broadcast_of", "reply_message", "revoke_message"]
 
 MAILBOX: Final = "celery.pidbox"
 """Celery's exchange for remote control."""
 
-_REPLIES: Final = re.compile(r"reply\..+\.pidbox")
-_OURS: Final = "tranship-signal"
-"""Header of what we broadcast beside a signal of our own, which our listeners have heard already."""
-_LARGEST_CLOCK: Final = 2**53
 _TRANSIENT: Final = 1
 _PERSISTENT: Final = 2
-_LIMIT: Final = 16 * 1024 * 1024
-"""Bytes of a broadcast's body; fifty thousand revoked ids, all that Celery remembers, are two million."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyTo:
-    """Where an answer goes."""
-
-    exchange: str
-    routing_key: str
-    ticket: str | None
-
-    @property
-    def queue(self) -> str:
-        """The list the asker reads."""
-        return f"{self.routing_key}.{self.exchange}"
-
-
-@dataclass(frozen=True, slots=True)
-class Broadcast:
-    """One broadcast as it was read."""
-
-    method: str
-    arguments: Mapping[str, Any]
-    destination: Sequence[str]
-    """Names of the nodes it is for; empty: see ``pattern``."""
-    pattern: str | None
-    """Which node names it is for, in the language ``matcher``; None: all."""
-    matcher: str | None
-    reply_to: ReplyTo | None
-    content_type: str
-    """What an answer has to be written in: askers read what they write."""
-    clock: int
-    ours: bool
-    """Broadcast by tranship, beside a signal on our own channel."""
-
-    def is_for(self, node: str) -> bool:
-        """Whether ``node`` is meant; by Celery's rules, in Celery's order."""
-        if self.destination:
-            return node in self.destination
-        if self.pattern and self.matcher:
-            return _matches(node, self.pattern, self.matcher)
-        return True
 
 
 def broadcast_of(payload: bytes) -> Broadcast:
@@ -83,22 +34,8 @@ def broadcast_of(payload: bytes) -> Broadcast:
     """
     message = _map(codec.loads(payload, codec.JSON), "broadcast")
     headers = _map(message.get("headers") or {}, "broadcast's headers")
-    content_type = codec.content_type_of(message.get("content-type"))
-    body = _map(_body(message, headers, content_type), "broadcast's body")
-    method = body.get("method")
-    if not isinstance(method, str):
-        raise MalformedMessage(f"broadcast's method is {type(method).__name__}; expected text")
-    return Broadcast(
-        method=method,
-        arguments=_map(body.get("arguments") or {}, "broadcast's arguments"),
-        destination=_names(body.get("destination")),
-        pattern=_text(body.get("pattern")),
-        matcher=_text(body.get("matcher")),
-        reply_to=_reply_to(body),
-        content_type=content_type,
-        clock=_clock(headers.get("clock")),
-        ours=bool(headers.get(_OURS)),
-    )
+    body = _body(message)
+    return read_broadcast(headers, body, message.get("content-type"), message.get("content-encoding"))
 
 
 def revoke_message(ids: Sequence[str], *, clock: int) -> bytes:
@@ -109,15 +46,7 @@ def revoke_message(ids: Sequence[str], *, clock: int) -> bytes:
     Raises:
         EncodeError: an id is no text that JSON can carry.
     """
-    body = {
-        "method": "revoke",
-        # One id on its own is what Celery sends, and the only form its oldest workers read.
-        "arguments": {"task_id": ids[0] if len(ids) == 1 else list(ids), "terminate": False, "signal": "SIGTERM"},
-        "destination": None,
-        "pattern": None,
-        "matcher": None,
-    }
-    headers = {"clock": clock, "expires": 0, _OURS: True}
+    headers, body = revoke_broadcast(ids, clock=clock)
     return _message(body, codec.JSON, headers, _properties(_PERSISTENT, MAILBOX, ""))
 
 
@@ -159,19 +88,13 @@ def _properties(delivery_mode: int, exchange: str, routing_key: str) -> dict[str
     }
 
 
-def _body(message: Mapping[str, Any], headers: Mapping[str, Any], content_type: str) -> Any:
+def _body(message: Mapping[str, Any]) -> bytes:
     found = message.get("body")
     if not isinstance(found, str):
         raise MalformedMessage(f"broadcast's body is {type(found).__name__}; expected text")
     properties = _map(message.get("properties") or {}, "broadcast's properties")
     data = found.encode(errors="surrogatepass")
-    if properties.get("body_encoding") == "base64":
-        data = _unpacked(data)
-    if len(data) > _LIMIT:
-        raise MalformedMessage(f"broadcast's body has {len(data)} bytes; expected at most {_LIMIT}")
-    if compression := _text(headers.get("compression")):
-        data = codec.decompress(data, compression, limit=_LIMIT)
-    return codec.loads(data, content_type, _text(message.get("content-encoding")))
+    return _unpacked(data) if properties.get("body_encoding") == "base64" else data
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -181,46 +104,7 @@ def _unpacked(data: bytes) -> bytes:
         raise MalformedMessage("broadcast's body is no base64") from error
 
 
-def _reply_to(body: Mapping[str, Any]) -> ReplyTo | None:
-    found = body.get("reply_to")
-    if not isinstance(found, dict):
-        return None
-    exchange, routing_key = found.get("exchange"), found.get("routing_key")
-    if not isinstance(exchange, str) or not isinstance(routing_key, str) or not routing_key:
-        return None
-    # Whoever may broadcast must not have us write to lists of his choice.
-    return ReplyTo(exchange, routing_key, _text(body.get("ticket"))) if _REPLIES.fullmatch(exchange) else None
-
-
-def _matches(node: str, pattern: str, matcher: str) -> bool:
-    if matcher == "glob":
-        return fnmatch(node, pattern)
-    if matcher != "pcre":
-        return False
-    try:
-        return re.match(pattern, node) is not None
-    except (re.error, RecursionError):
-        return False
-
-
-def _names(found: Any) -> Sequence[str]:
-    if not found:
-        return ()
-    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise MalformedMessage("broadcast's destination is no list of names")
-    return tuple(found)
-
-
 def _map(found: Any, part: str) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise MalformedMessage(f"{part} is {type(found).__name__}; expected a map")
     return found
-
-
-def _text(found: Any) -> str | None:
-    return found if isinstance(found, str) else None
-
-
-def _clock(found: Any) -> int:
-    is_clock = isinstance(found, int) and not isinstance(found, bool) and 0 <= found < _LARGEST_CLOCK
-    return found if is_clock else 0

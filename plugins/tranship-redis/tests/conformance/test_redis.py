@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tranship.testing.case import cases_of, run_case
 from tranship.testing.harness import Harness
+from tranship.testing.report import check_report
 from tranship.testing.served import ServiceHarness
 from tranship.testing.suites import (
     ConsumerSuite,
@@ -23,6 +26,10 @@ class TestRedis(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite, I
     @pytest.fixture
     def harness(self, redis_harness) -> Harness:
         return redis_harness()
+
+    @pytest.mark.timeout(900)
+    def test_the_report_is_true(self, harness: Harness) -> None:
+        check_report(Path(__file__).with_name("report.json"), harness, "redis", type(self).__bases__)
 
 
 @pytest.mark.parametrize("name", ["black_hole_submitter", "black_hole_waiter"])

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tranship.backends.memory._broker import MemoryBroker
+from tranship.backends.memory._inspector import MemoryInspector
 from tranship.backends.memory._ports import (
     Gate,
     MemoryConsumer,
     MemoryControl,
-    MemoryInspector,
     MemoryResultStore,
     MemorySubmitter,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -22,7 +23,12 @@ class DeadLetters:
 
     def add(self, entry: Entry, settlement: Settlement, now: float) -> None:
         """Keep a rejected message with the reason."""
-        letter = _letter(f"{next(self._numbers):016d}", entry, settlement, now)
+        letter = _letter(self._next(), entry, settlement, now)
+        self._letters[letter.id] = letter, entry
+
+    def adopt(self, letter: DeadLetter, entry: Entry) -> None:
+        """Keep a dead letter of another broker, under a number of our own."""
+        letter = replace(letter, id=self._next())
         self._letters[letter.id] = letter, entry
 
     def find(self, ids: Collection[str]) -> list[tuple[DeadLetter, Entry]]:
@@ -48,6 +54,9 @@ class DeadLetters:
     def counts(self) -> Counter[str]:
         """How many there are of each queue."""
         return Counter(letter.queue for letter, _ in self._letters.values())
+
+    def _next(self) -> str:
+        return f"{next(self._numbers):016d}"
 
     def _of(self, queue: str | None) -> list[DeadLetter]:
         return [letter for letter, _ in self._letters.values() if queue is None or letter.queue == queue]

@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from tranship.backends.memory._loops import Bell, Outbox
 from tranship.backends.memory._queue import Entry
 from tranship.backends.memory._space import Claim, Defaults, Space
-from tranship.envelope import DeadLetter, Receipt
+from tranship.envelope import Receipt
 from tranship.errors import BusyError, ClosedError, InvalidOptionError, MessageTooLarge, TranshipError
 from tranship.ports import (
     CancelReport,
     Command,
     Delivery,
     Heartbeat,
-    QueueInfo,
     Received,
     ResultSink,
     Settled,
@@ -153,6 +152,14 @@ class MemoryConsumer:
             deliveries = [_delivery(entry) for entry in entries]
             self._held.update(deliveries)
             return deliveries, space.stock.next_due(name for name in self._rotation if name not in skip)
+
+    async def receive_early(self, limit: int) -> Received:
+        """Return up to ``limit`` messages that are not due yet."""
+        with self._enter() as space:
+            entries = space.stock.take_early(self._rotation, limit, lease=self._gate.defaults.lease)
+            deliveries = [_delivery(entry) for entry in entries]
+            self._held.update(deliveries)
+            return Received(deliveries)
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give untouched deliveries back, at the front, at once, not counted."""
@@ -305,42 +312,3 @@ class MemoryControl:
             self._outbox.close()
             with self._gate.leave() as space:
                 space.signals.leave(self._outbox)
-
-
-class MemoryInspector:
-    """Looks without disturbing."""
-
-    peek_disturbs: bool = False
-
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-
-    async def queues(self) -> Sequence[QueueInfo]:
-        """Every queue with something in it, by name."""
-        with self._gate.enter() as space:
-            return space.infos()
-
-    async def workers(self) -> Sequence[Heartbeat]:
-        """The latest beat of every worker heard of in the last minute, by name."""
-        with self._gate.enter() as space:
-            return space.signals.workers()
-
-    async def dead(self, queue: str | None = None, *, limit: int = 100, after: str = "") -> Sequence[DeadLetter]:
-        """Dead letters, oldest first."""
-        with self._gate.enter() as space:
-            return space.dead.page(queue, limit, after)
-
-    async def dead_get(self, ids: Sequence[str]) -> Sequence[DeadLetter]:
-        """The dead letters of these ids, their own or their tasks'."""
-        with self._gate.enter() as space:
-            return [letter for letter, _ in space.dead.find(ids)]
-
-    async def dead_replay(self, ids: Sequence[str]) -> Sequence[str]:
-        """Queue dead letters again; return the ids that were found."""
-        with self._gate.enter() as space:
-            return space.replay(ids)
-
-    async def dead_purge(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> int:
-        """Delete dead letters by id, of a queue, or all; return how many."""
-        with self._gate.enter() as space:
-            return space.dead.purge(ids, queue)

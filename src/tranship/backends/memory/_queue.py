@@ -77,6 +77,10 @@ class Queue:
         for entry in self._held.due(self._clock.steady()):
             self.restore(entry)
 
+    def earliest(self) -> tuple[float, Entry] | None:
+        """Return when the next delayed message is due, with the message."""
+        return self._delayed.first()
+
     def head(self, aging: float) -> tuple[Rank, Entry] | None:
         """Return the message to deliver next with its rank."""
         best: tuple[Rank, Entry] | None = None

@@ -14,7 +14,7 @@ from tranship.backends.memory._queue import Entry
 from tranship.backends.memory._results import Results
 from tranship.backends.memory._signals import Signals
 from tranship.backends.memory._stock import Stock
-from tranship.envelope import ErrorInfo, Receipt, TaskResult, TaskState
+from tranship.envelope import DeadLetter, ErrorInfo, Receipt, TaskResult, TaskState
 from tranship.errors import TaskCancelled
 from tranship.ports import Delivery, QueueInfo, Settled, Settlement, StoredResult, Tombstone, Verdict
 from tranship.protocol import Message, encode_result, restarted
@@ -115,6 +115,10 @@ class Space:
         """Return the entry of a delivery whose claim still stands."""
         claim: Claim = delivery.token
         return claim.entry if self.stock.holds(claim.entry, claim.number) else None
+
+    def adopt(self, letter: DeadLetter, message: Message) -> None:
+        """Keep a dead letter of another broker."""
+        self.dead.adopt(letter, Entry(message, self._clock.wall(), count=letter.deliveries))
 
     def replay(self, ids: Collection[str]) -> list[str]:
         """Queue dead letters again as if they were new; return which of ``ids`` were found."""

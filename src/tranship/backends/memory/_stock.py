@@ -60,6 +60,18 @@ class Stock:
                 break
         return taken
 
+    def take_early(self, rotation: list[str], limit: int, *, lease: float) -> list[Entry]:
+        """Claim up to ``limit`` messages that are not due yet, the earliest first."""
+        taken: list[Entry] = []
+        while len(taken) < limit:
+            heads = [head for name in rotation if (head := self._queue(name).earliest()) is not None]
+            if not heads:
+                break
+            entry = min(heads, key=lambda head: head[0])[1]
+            self._claim(entry, rotation, lease)
+            taken.append(entry)
+        return taken
+
     def holds(self, entry: Entry, claim: int) -> bool:
         """Whether ``claim`` still holds ``entry``."""
         self._queue(entry.message.envelope.queue).refresh()

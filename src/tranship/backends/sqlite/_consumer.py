@@ -86,6 +86,15 @@ class SqliteConsumer:
                 self._check()
                 await self._sleep(min(remaining, found))
 
+    async def receive_early(self, limit: int) -> Received:
+        """Claim what is not due yet."""
+        whole("limit", limit)
+        with self._alone():
+            self._check()
+            if not self._enrolled:
+                await self._enroll()
+            return Received(await self._claim(self._queues, limit, due=False, early=True))
+
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give deliveries back, not counted."""
         self._check()
@@ -163,17 +172,17 @@ class SqliteConsumer:
             if found is None:
                 return 0.01
 
-    async def _claim(self, queues: Sequence[str], limit: int, *, due: bool) -> list[Delivery]:
+    async def _claim(self, queues: Sequence[str], limit: int, *, due: bool, early: bool = False) -> list[Delivery]:
         start = self._turn % len(queues)
         self._turn += 1
         options = self._hub.options
         order = [*queues[start:], *queues[:start]]
-        wanted = Claim(order, limit, self._hub.address, options.lease, options.aging, due)
+        wanted = Claim(order, limit, self._hub.address, options.lease, options.aging, due, early)
         rows = await self._hub.writer.call(CLAIM, wanted, weight=limit, abandoned=self._hand_back)
         if self._closed:
             self._hand_back(rows)
             return []
-        self._likely = len(rows) == limit
+        self._likely = len(rows) == limit and not early
         self._held.update((row.seq, (row.seq, row.fence)) for row in rows)
         return [_delivery(row) for row in rows]
 

@@ -10,10 +10,10 @@ from tranship.backends.sqlite._enqueue import insert_tasks
 from tranship.backends.sqlite._outcomes import forget
 from tranship.backends.sqlite._rows import JSON, NewTask
 from tranship.backends.sqlite._transaction import Kind, Mode, Transaction, each, to_json
-from tranship.envelope import DeadLetter, Priority
+from tranship.envelope import DeadLetter, Priority, new_id
 from tranship.protocol import restarted
 
-__all__ = ["DEAD", "GET", "PURGE", "REPLAY"]
+__all__ = ["ADD", "DEAD", "GET", "PURGE", "REPLAY"]
 
 _LETTER: Final = (
     "SELECT id, task_id, queue, priority, reason, detail, deliveries, died, headers, body, content_type FROM dead"
@@ -103,7 +103,23 @@ def _purge(tx: Transaction, order: tuple[Sequence[str] | None, str | None]) -> i
     return tx.run(sql, *parameters)
 
 
+_ADD: Final = """
+INSERT INTO dead(ns, id, task_id, queue, priority, attempt, cancel_key, reason, detail, deliveries, died,
+                 content_type, content_encoding, reply_to, headers, body)
+VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+"""
+
+
+def _add(tx: Transaction, order: Sequence[tuple[DeadLetter, NewTask]]) -> None:
+    for letter, task in order:
+        # An id of our own: they are in the order of arrival.
+        about = (letter.reason, letter.detail, letter.deliveries, letter.died_at)
+        place = (task.id, task.queue, task.priority, task.attempt, task.cancel_key)
+        tx.run(_ADD, tx.ns, new_id(), *place, *about, *task.body)
+
+
 DEAD: Final = Kind("list dead letters", each(_dead), Mode.READ)
 GET: Final = Kind("show dead letters", each(_get), Mode.READ)
 REPLAY: Final = Kind("replay dead letters", each(_replay))
+ADD: Final = Kind("add dead letters", each(_add))
 PURGE: Final = Kind("purge dead letters", each(_purge))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tranship.backends.sqlite._deadletters import DEAD, GET, PURGE, REPLAY
+from tranship.backends.sqlite._deadletters import ADD, DEAD, GET, PURGE, REPLAY
 from tranship.backends.sqlite._hub import Hub
 from tranship.backends.sqlite._inspection import QUEUES, WORKERS
+from tranship.backends.sqlite._rows import new_task
 from tranship.envelope import DeadLetter
 from tranship.ports import Heartbeat, QueueInfo
+from tranship.protocol import Message
 
 __all__ = ["SqliteInspector"]
 
@@ -52,3 +54,9 @@ class SqliteInspector:
         """Delete dead letters."""
         self._hub.check()
         return await self._hub.writer.call(PURGE, (ids, queue))
+
+    async def dead_add(self, letters: Sequence[DeadLetter], messages: Sequence[Message]) -> None:
+        """Keep dead letters of another broker, all of them or none."""
+        self._hub.check()
+        tasks = [new_task(message, dedup_window=0.0) for message in messages]
+        await self._hub.writer.call(ADD, list(zip(letters, tasks, strict=True)), weight=len(letters))

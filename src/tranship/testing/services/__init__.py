@@ -27,7 +27,9 @@ from tranship.testing.services._contract import (
 from tranship.testing.services._docker import DockerService
 from tranship.testing.services._external import ExternalService
 from tranship.testing.services._finder import EMBEDDED, RECIPES, ServiceFinder, find_service
+from tranship.testing.services._nats import ask_nats, nats_recipe
 from tranship.testing.services._process import ProcessService
+from tranship.testing.services._rabbitmq import RabbitMQRefused, rabbitmq_recipe, rabbitmqctl
 from tranship.testing.services._redis import RedisRefused, ask_redis, redis_recipe
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Launch",
     "Place",
     "ProcessService",
+    "RabbitMQRefused",
     "Recipe",
     "RedisRefused",
     "Service",
@@ -45,8 +48,12 @@ __all__ = [
     "ServiceFinder",
     "ServiceNotFound",
     "accepts",
+    "ask_nats",
     "ask_redis",
     "find_service",
     "free_port",
+    "nats_recipe",
+    "rabbitmq_recipe",
+    "rabbitmqctl",
     "redis_recipe",
 ]

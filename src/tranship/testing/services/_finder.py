@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from tranship.errors import ConfigurationError
 from tranship.testing.services._contract import Recipe, Service, ServiceNotFound
 from tranship.testing.services._external import ExternalService
+from tranship.testing.services._nats import nats_recipe
 from tranship.testing.services._packages import apt_install, apt_refusal, docker_answers
 from tranship.testing.services._process import ProcessService
+from tranship.testing.services._rabbitmq import rabbitmq_recipe
 from tranship.testing.services._redis import redis_recipe
 
 __all__ = ["EMBEDDED", "RECIPES", "ServiceFinder", "find_service"]
@@ -18,7 +20,7 @@ __all__ = ["EMBEDDED", "RECIPES", "ServiceFinder", "find_service"]
 EMBEDDED = frozenset({"memory", "sqlite"})
 """Brokers that need no server: always there."""
 
-RECIPES: Sequence[Recipe] = (redis_recipe(),)
+RECIPES: Sequence[Recipe] = (redis_recipe(), rabbitmq_recipe(), nats_recipe())
 """Servers the kit knows by itself, those of our own plugins; tests may bring more."""
 
 

@@ -6,6 +6,7 @@ from tranship.testing.suites.facade_concurrency import ConcurrentSubmitCases
 from tranship.testing.suites.facade_lifecycle import FacadeLifecycleCases
 from tranship.testing.suites.facade_many import ManyResultCases
 from tranship.testing.suites.facade_outage import FacadeOutageCases
+from tranship.testing.suites.facade_replies import ReplyCases
 from tranship.testing.suites.facade_results import ResultCases
 from tranship.testing.suites.facade_submit import SubmitCases
 
@@ -13,6 +14,12 @@ __all__ = ["FacadeSuite"]
 
 
 class FacadeSuite(
-    SubmitCases, ConcurrentSubmitCases, ResultCases, ManyResultCases, FacadeLifecycleCases, FacadeOutageCases
+    SubmitCases,
+    ConcurrentSubmitCases,
+    ResultCases,
+    ReplyCases,
+    ManyResultCases,
+    FacadeLifecycleCases,
+    FacadeOutageCases,
 ):
     """``AsyncClient`` and ``Client``: submitting, waiting, closing, outages."""

@@ -79,7 +79,7 @@ class FacadeLifecycleCases:
         before = process_table().links()
         clients = [await desk.client() for _ in range(10)]
         assert process_table().links() == before + 1
-        assert desk.client_faults.calls["open"] == 1
+        assert desk.client_faults.calls["open"] == (1 if desk.lab.harness.results is None else 2)
         for client in clients[1:]:
             await client.submit(echo, 1)
             await client.close()

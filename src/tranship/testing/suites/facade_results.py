@@ -103,7 +103,7 @@ class ResultCases:
         backend = await desk.lab.open()
         (delivery,) = await desk.lab.receive(backend.consumer(["q"]))
         address = decode(delivery.message, queue="q", priority=delivery.priority).reply_to
-        store = backend.results()
+        store = (await desk.lab.open_results()).results()
         first = replace(desk.lab.result(handle.id, "first"), reply_to=address)
         assert list(await store.put([first])) == [True]
         late = desk.lab.result(handle.id, None, state=TaskState.CANCELLED)
@@ -192,7 +192,7 @@ class ResultCases:
         await desk.until(lambda: seen == [7], "the task runs")
         kept = await client.submit(echo, 1)
         await kept.result(desk.lab.patience)
-        (stored,) = await (await desk.lab.open()).results().get_many([handle.id])
+        (stored,) = await (await desk.lab.open_results()).results().get_many([handle.id])
         assert not stored.state.terminal
 
     @facade_case(

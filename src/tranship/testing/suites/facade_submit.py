@@ -157,7 +157,7 @@ class SubmitCases:
         error = await raised(client.submit(await _recognised(desk), 1), SubmitUnknown)
         desk.client_faults.clear("submit")
         last = await client.submit(echo, 2)
-        assert await desk.lab.drain((await desk.lab.open()).consumer(["q"]), 2) == [error.task_id, last.id]
+        assert set(await desk.lab.drain((await desk.lab.open()).consumer(["q"]), 2)) == {error.task_id, last.id}
 
     @facade_case("submit_batch_partial_failure", level="core", rationale="one bad task must not take its batch along")
     async def test_submit_batch_partial_failure(self, desk: Desk) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -71,7 +72,7 @@ class Ledger:
 
     async def take(self, lab: Lab, consumer: Consumer) -> None:
         """Acknowledge and note whatever comes, until nothing has come for a second."""
-        while deliveries := (await consumer.receive(100, 1.0)).deliveries:
+        while deliveries := await _receive(lab, consumer):
             self.came.update(ids_of(deliveries))
             await lab.settle(consumer, Verdict.ACK, *deliveries)
 
@@ -82,6 +83,18 @@ class Ledger:
             for task_id, answer in self.said.items()
             if self.came[task_id] not in _possible(answer)
         ]
+
+
+async def _receive(lab: Lab, consumer: Consumer) -> Sequence[Delivery]:
+    """What comes within a second; a server that is just back may need a moment before."""
+    end = time.monotonic() + back(lab)
+    while True:
+        try:
+            return (await consumer.receive(100, 1.0)).deliveries
+        except BrokerUnreachable:
+            if time.monotonic() > end:
+                raise
+            await lab.pass_time(0.05)
 
 
 def _possible(answer: Receipt | TranshipError) -> range:

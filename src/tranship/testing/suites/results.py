@@ -6,15 +6,18 @@ import asyncio
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from tranship.envelope import TRANSITIONS, ErrorInfo, TaskState, new_id
-from tranship.ports import Capability, ResultStore, Settlement, StoredResult, Verdict
-from tranship.protocol import decode_result
+from tranship.ports import Capability, ResultStore, Settlement, Verdict
+from tranship.protocol import decode, decode_result
 from tranship.testing.case import case
 from tranship.testing.lab import Lab
+from tranship.testing.suites.inbox import Inbox
+from tranship.testing.suites.replies import ReplyCases
 
-__all__ = ["Inbox", "ResultStoreSuite"]
+__all__ = ["ResultStoreSuite"]
 
 _RESULTS = frozenset({Capability.RESULTS})
 _PUSH = frozenset({Capability.RESULTS, Capability.RESULT_PUSH})
@@ -233,7 +236,9 @@ class _Pushing:
         await inbox.store.get_many(ids)
         consumer = worker.consumer(["q"])
         (held,) = await lab.receive(consumer)
-        await consumer.settle([Settlement(held, Verdict.ACK, result=lab.result(ids[0], "done"))])
+        address = decode(held.message, queue=held.queue, priority=held.priority).reply_to
+        result = replace(lab.result(ids[0], "done"), reply_to=address)
+        await consumer.settle([Settlement(held, Verdict.ACK, result=result)])
         assert decode_result((await inbox.get(ids[0])).document, task_id=ids[0]).unwrap() == "done"
 
     @case(
@@ -259,43 +264,8 @@ class _Pushing:
         assert inbox.waiting() in {None, 0}, f"{inbox.waiting()} ids are still expected"
 
 
-class ResultStoreSuite(_Storing, _Pushing):
+class ResultStoreSuite(_Storing, _Pushing, ReplyCases):
     """Everything about results."""
-
-
-class Inbox:
-    """A sink that remembers; attached to a store."""
-
-    def __init__(self, store: ResultStore, lab: Lab) -> None:
-        self.store = store
-        self._patience = lab.patience
-        self._got: dict[str, StoredResult] = {}
-        self._news = asyncio.Event()
-        store.attach(self._take)
-
-    def waiting(self) -> int | None:
-        """How many ids the store says that it expects; None: it has no such property."""
-        count: int | None = getattr(self.store, "waiting", None)
-        return count
-
-    def ids(self) -> set[str]:
-        """What has been pushed."""
-        return set(self._got)
-
-    async def get(self, task_id: str) -> StoredResult:
-        """Return the pushed result of ``task_id``, waiting for it with a bound."""
-        try:
-            async with asyncio.timeout(self._patience):
-                while task_id not in self._got:
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            raise AssertionError(f"the result of {task_id} was not pushed within {self._patience} s") from None
-        return self._got[task_id]
-
-    def _take(self, results: Sequence[StoredResult]) -> None:
-        self._got.update((result.id, result) for result in results)
-        self._news.set()
 
 
 async def _expect_value(store: ResultStore, task_id: str, value: object) -> None:

@@ -9,6 +9,7 @@ from tranship.errors import BrokerUnreachable
 from tranship.ports import Capability, Consumer
 from tranship.testing.case import case
 from tranship.testing.lab import Lab
+from tranship.testing.suites.inbox import Inbox
 from tranship.testing.suites.recovery import (
     Events,
     Ledger,
@@ -18,7 +19,6 @@ from tranship.testing.suites.recovery import (
     submit_again,
     unreachable,
 )
-from tranship.testing.suites.results import Inbox
 
 __all__ = ["SilenceCases"]
 

@@ -1,0 +1,128 @@
+"""The server's errors as ours: told apart by their numbers, never by their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from tranship.errors import (
+    BrokerRefused,
+    BrokerUnreachable,
+    MessageTooLarge,
+    StorageFull,
+    TranshipError,
+    UnsupportedError,
+)
+from tranship_nats._frames import status_of
+
+__all__ = ["ApiError", "Lost", "NoAnswer", "again", "api_error", "error_in", "gone", "no_responders"]
+
+
+class Lost(BrokerUnreachable):
+    """The connection was lost after the request had been handed over: whether it was carried out is unknown."""
+
+    code = "BROKER_UNREACHABLE"
+
+
+class NoAnswer(Lost):
+    """Nobody answered in time, over a connection that lives: a stream without a quorum does that."""
+
+    code = "BROKER_UNREACHABLE"
+
+
+class ApiError(Exception):
+    """What JetStream said no with; the cause of our errors.
+
+    Attributes:
+        number: JetStream's ``err_code``.
+    """
+
+    def __init__(self, status: int, number: int, text: str) -> None:
+        super().__init__(f"{text} (status {status}, error {number})")
+        self.status = status
+        self.number = number
+
+
+STREAM_MISSING: Final = 10059
+CONSUMER_MISSING: Final = 10014
+MESSAGE_MISSING: Final = 10037
+SEQUENCE_MISSING: Final = 10057
+NOT_THE_LAST: Final = 10071
+STREAM_EXISTS: Final = 10058
+
+_FULL: Final = (StorageFull, "it is full: raise its limits (max_msgs, max_bytes), or let workers catch up")
+_ACCOUNT_FULL: Final = (StorageFull, "the account's or the server's storage is used up: raise it (max_file, max_mem)")
+_TOO_LARGE: Final = (MessageTooLarge, "pass a reference instead of the data, or raise the stream's max_msg_size")
+_OFF: Final = (UnsupportedError, "enable JetStream for this account (`jetstream: enabled` in its configuration)")
+_AWAY: Final = (BrokerUnreachable, "JetStream is not ready: no leader, or too few servers of the cluster are up")
+_OVERLAP: Final = (BrokerRefused, "another stream or consumer has these subjects: choose another namespace")
+_MEANINGS: Final[Mapping[int, tuple[type[TranshipError], str]]] = {
+    10002: _ACCOUNT_FULL,
+    10023: _ACCOUNT_FULL,
+    10028: _ACCOUNT_FULL,
+    10047: _ACCOUNT_FULL,
+    10077: _FULL,
+    10026: (StorageFull, "the account's consumers are used up: raise its max_consumers"),
+    10027: (StorageFull, "the account's streams are used up: raise its max_streams"),
+    10054: _TOO_LARGE,
+    10097: _TOO_LARGE,
+    10035: _OFF,
+    10039: _OFF,
+    10076: (UnsupportedError, "start the server with -js, or with `jetstream` in its configuration"),
+    10065: _OVERLAP,
+    10099: _OVERLAP,
+    10100: _OVERLAP,
+    10074: (BrokerRefused, "replicas needs a cluster of at least as many servers: lower it in the URL"),
+    10113: (BrokerRefused, "the account wants a limit on every stream: set max_bytes in the URL"),
+    STREAM_MISSING: (BrokerUnreachable, "the stream was deleted; it is made again"),
+    CONSUMER_MISSING: (BrokerUnreachable, "the consumer was deleted; it is made again"),
+    10008: _AWAY,
+    10009: _AWAY,
+}
+
+
+def api_error(error: ApiError, doing: str) -> TranshipError:
+    """Return our error for JetStream's, with it as the cause.
+
+    Args:
+        error: what the server said.
+        doing: what was being done, for the message: ``"127.0.0.1:4222: publishing to tranship-work"``.
+    """
+    otherwise = _AWAY if error.status == 503 else (BrokerRefused, "the server refused it")
+    kind, cure = _MEANINGS.get(error.number, otherwise)
+    ours = kind(f"{doing}: {error}; {cure}")
+    ours.__cause__ = error
+    return ours
+
+
+def error_in(data: bytes) -> ApiError | None:
+    """Return the error that an answer of JetStream's holds."""
+    if b'"error"' not in data:
+        return None
+    try:
+        error: Any = orjson.loads(data).get("error")
+    except (orjson.JSONDecodeError, AttributeError):
+        return ApiError(500, 0, "an answer that cannot be read")
+    if not isinstance(error, dict):
+        return None
+    status, number = error.get("code", 500), error.get("err_code", 0)
+    return ApiError(int(status), int(number), str(error.get("description", "")))
+
+
+def gone(place: str, stream: str) -> BrokerUnreachable:
+    """Return the error for a publish that nobody answers for: nothing was stored."""
+    return BrokerUnreachable(f"{place}: nobody answers for stream {stream}: it was deleted, or has no leader now")
+
+
+def no_responders(headers: bytes | None) -> bool:
+    """Whether an answer says that nobody listens on the subject."""
+    return status_of(headers) == 503
+
+
+def again(error: TranshipError) -> TranshipError:
+    """Return a fresh exception like ``error``, for the next of several callers."""
+    copy = type(error)(str(error))
+    copy.__cause__ = error.__cause__
+    return copy

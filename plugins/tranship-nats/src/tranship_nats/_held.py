@@ -1,0 +1,115 @@
+"""What has been taken from the server: as it came, and as the token of a delivery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tranship.envelope import Priority
+from tranship.ports import CountKind, Delivery, Settlement
+from tranship_nats._message import raw_of
+
+__all__ = ["ACK", "NAK", "PROGRESS", "Held", "Pair", "Taken", "acknowledgement", "consumer_of", "mark_of"]
+
+ACK: Final = b"+ACK"
+NAK: Final = b"-NAK"
+PROGRESS: Final = b"+WPI"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """One level of a queue, with its consumer."""
+
+    queue: str
+    priority: Priority
+    subject: bytes
+    """Of its messages."""
+    pull: bytes
+    """Where its messages are asked for."""
+    consumer: str
+    stream: str
+
+    @property
+    def place(self) -> tuple[bytes, bytes]:
+        """The stream and the consumer."""
+        return self.stream.encode(), self.consumer.encode()
+
+
+class Held:
+    """The token of a delivery: what is needed to end it."""
+
+    __slots__ = ("ack", "block", "data", "done", "early", "mark", "seq", "until")
+
+    def __init__(self, ack: bytes, seq: int, block: bytes | None, data: bytes, until: float) -> None:
+        self.mark = mark_of(ack) if ack else b""
+        """Tells the message from every other one, also of a stream that was deleted and made again."""
+        self.ack = ack
+        """Where its end is told; empty for what was taken from the schedule."""
+        self.early = not ack
+        self.seq = seq
+        """Its place in the stream; no other message ever has it."""
+        self.block = block
+        """Its headers as they came."""
+        self.data = data
+        """Its payload as it came."""
+        self.until = until
+        """The end of its lease, on the loop's clock."""
+        self.done: Settlement | bool = False
+        """What ended it: a settlement, or True for being given back."""
+
+
+class Taken:
+    """A message that has come and is not handed out yet."""
+
+    __slots__ = ("ack", "at", "block", "count", "data", "pair", "seq")
+
+    def __init__(self, pair: Pair, ack: bytes, block: bytes | None, data: bytes, at: float) -> None:
+        self.pair = pair
+        self.ack = ack
+        self.block = block
+        self.data = data
+        self.at = at
+        """When it came, or was renewed, on the loop's clock."""
+        self.count, self.seq = acknowledgement(ack)
+
+    def held(self, until: float) -> Held:
+        """Return its token."""
+        return Held(self.ack, self.seq, self.block, self.data, until)
+
+    def delivery(self, lease: float, generation: int) -> Delivery:
+        """Return it for the core."""
+        return Delivery(
+            raw_of(self.block, self.data),
+            self.pair.queue,
+            self.pair.priority,
+            self.held(self.at + lease),
+            self.count,
+            CountKind.AT_LEAST,
+            generation,
+        )
+
+
+def acknowledgement(subject: bytes) -> tuple[int, int]:
+    """Return the number of deliveries and the stream's sequence that an acknowledgement's subject tells."""
+    tokens = subject.split(b".")
+    at = _at(tokens)
+    return int(tokens[at]), int(tokens[at + 1])
+
+
+def mark_of(subject: bytes) -> bytes:
+    """Return sequence and time of the message that an acknowledgement's subject is about."""
+    tokens = subject.split(b".")
+    at = _at(tokens)
+    return tokens[at + 1] + b"." + tokens[at + 3]
+
+
+def consumer_of(subject: bytes) -> tuple[bytes, bytes]:
+    """Return the stream and the consumer that an acknowledgement's subject belongs to."""
+    tokens = subject.split(b".")
+    at = _at(tokens)
+    return tokens[at - 2], tokens[at - 1]
+
+
+def _at(tokens: list[bytes]) -> int:
+    # Newer servers, and domains, put domain and account in front.
+    return 4 if len(tokens) == 9 else 6

@@ -1,0 +1,136 @@
+"""Ending deliveries: what takes a message's place is stored first, then the message goes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from tranship.errors import InvalidOptionError, TranshipError
+from tranship.ports import Settled, Settlement, Verdict
+from tranship.protocol import Message
+from tranship_nats._asks import Answer, Ask
+from tranship_nats._context import Context
+from tranship_nats._errors import again, api_error, error_in, gone, no_responders
+from tranship_nats._held import ACK, NAK, Held
+from tranship_nats._message import block_of, copied, id_in, said
+from tranship_nats._tidy import tidy
+
+__all__ = ["Settling", "stored"]
+
+
+class Settling:
+    """Carries out verdicts."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        """End deliveries.
+
+        Raises:
+            BrokerUnreachable, StorageFull: some may have been ended; settling again is safe.
+            InvalidOptionError: verdict and replacement do not fit together; nothing was done.
+        """
+        _check(settlements)
+        now = asyncio.get_running_loop().time()
+        open_ones = [one for one in settlements if one.delivery.token.done is False and one.delivery.token.until > now]
+        await self._store([one for one in open_ones if _leaves_something(one)])
+        nacked = [one.delivery.token.ack for one in open_ones if one.verdict is Verdict.NACK]
+        await tidy(self._ctx.link, self._ctx.names.api, [ack for ack in nacked if ack])
+        answers = await self._ctx.link.ask_all([self._end(one) for one in open_ones])
+        failed = self._note(open_ones, answers)
+        if failed is not None:
+            raise again(failed)
+        # The same settlement again, after an error of its batch, has the same answer.
+        return [
+            Settled.CONFIRMED if settlement.delivery.token.done is settlement else Settled.LOST
+            for settlement in settlements
+        ]
+
+    def _end(self, settlement: Settlement) -> Ask:
+        held: Held = settlement.delivery.token
+        if held.early:
+            return self._ctx.api.deleting(self._ctx.names.delay, held.seq)
+        return held.ack, b"", NAK if settlement.verdict is Verdict.NACK else ACK
+
+    def _note(self, settlements: Sequence[Settlement], answers: Sequence[Answer]) -> TranshipError | None:
+        failed = None
+        for settlement, answer in zip(settlements, answers, strict=True):
+            held: Held = settlement.delivery.token
+            if isinstance(answer, TranshipError):
+                failed = answer
+            elif no_responders(answer[0]) or error_in(answer[1]) is not None:
+                # The consumer, or its stream, was deleted with everything it knew; or it has left the schedule.
+                held.done = True
+            else:
+                held.done = settlement
+                if settlement.verdict is not Verdict.NACK and not held.early:
+                    self._ctx.recent.add(held.mark)
+        return failed
+
+    async def _store(self, settlements: Sequence[Settlement]) -> None:
+        if not settlements:
+            return
+        asks = [await self._copy(settlement) for settlement in settlements]
+        for (kind, _), answer in zip(asks, await self._ctx.link.ask_all([ask for _, ask in asks]), strict=True):
+            stored(self._ctx, kind, answer)
+
+    async def _copy(self, settlement: Settlement) -> tuple[str, Ask]:
+        if settlement.verdict is Verdict.REJECT:
+            await self._ctx.streams.need("dead")
+            return "dead", self._letter(settlement)
+        if settlement.replacement is not None:
+            return await self._replacement(settlement.delivery.token, settlement.replacement)
+        held: Held = settlement.delivery.token
+        subject = self._ctx.names.task(settlement.delivery.queue, settlement.delivery.priority)
+        return "work", (subject.encode(), copied(held.block, msg_id=b"%%:due:%d" % held.seq), held.data)
+
+    async def _replacement(self, held: Held, message: Message) -> tuple[str, Ask]:
+        names, envelope = self._ctx.names, message.envelope
+        msg_id = b"%%:%b:%d:%d" % (b"later" if held.early else b"next", held.seq, envelope.attempt)
+        due = envelope.not_before
+        if due is None or due <= time.time():
+            subject = names.task(envelope.queue, envelope.priority)
+            return "work", (subject.encode(), *block_of(message, msg_id))
+        await self._ctx.streams.need("delay")
+        subject = names.delayed(envelope.queue, envelope.priority, envelope.id, due)
+        return "delay", (subject.encode(), *block_of(message, msg_id, not_before=due))
+
+    def _letter(self, settlement: Settlement) -> Ask:
+        delivery = settlement.delivery
+        held: Held = delivery.token
+        message = delivery.message
+        subject = self._ctx.names.buried(delivery.queue, delivery.priority, id_in(message.headers))
+        more = said(settlement.reason, settlement.detail, delivery.delivery_count)
+        headers = copied(
+            held.block, msg_id=b"%%:%b:%d" % (b"dead-early" if held.early else b"dead", held.seq), more=more
+        )
+        return subject.encode(), headers, held.data
+
+
+def stored(ctx: Context, kind: str, answer: Answer) -> None:
+    """Insist that a message was stored.
+
+    Raises:
+        BrokerUnreachable, BrokerRefused, StorageFull.
+    """
+    if isinstance(answer, TranshipError):
+        raise again(answer)
+    name, place = ctx.streams.name(kind), ctx.link.place
+    if no_responders(answer[0]):
+        ctx.streams.doubt(kind)
+        raise gone(place, name)
+    if (error := error_in(answer[1])) is not None:
+        raise api_error(error, f"{place}: publishing to {name}")
+
+
+def _leaves_something(settlement: Settlement) -> bool:
+    early: bool = settlement.delivery.token.early
+    return settlement.verdict in (Verdict.REJECT, Verdict.REPLACE) or (early and settlement.verdict is Verdict.NACK)
+
+
+def _check(settlements: Sequence[Settlement]) -> None:
+    for settlement in settlements:
+        if (settlement.verdict is Verdict.REPLACE) is (settlement.replacement is None):
+            raise InvalidOptionError(f"{settlement.verdict} and replacement belong together; give both or neither")

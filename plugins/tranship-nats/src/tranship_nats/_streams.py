@@ -1,0 +1,206 @@
+"""The streams: what each is, made where it is missing, never changed where it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tranship.errors import BrokerRefused
+from tranship_nats._api import Api, nanos
+from tranship_nats._errors import STREAM_EXISTS, STREAM_MISSING, ApiError, api_error
+from tranship_nats._names import Names
+from tranship_nats._options import NatsOptions
+
+__all__ = ["BUCKETS", "Streams"]
+
+log = logging.getLogger("tranship.nats")
+
+BUCKETS: Final = ("results", "cancels", "workers", "keys")
+BEAT_MEMORY: Final = 60.0
+"""Seconds after which a worker without a heartbeat is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Definition:
+    """One stream as we make it."""
+
+    name: str
+    subjects: list[str]
+    retention: str
+    max_age: float = 0.0
+    window: float = 0.0
+    rest: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Streams:
+    """Makes the streams of a namespace when they are needed first, and again when they have been deleted.
+
+    Attributes:
+        found: what each stream really is, by kind.
+    """
+
+    def __init__(self, api: Api, names: Names, options: NatsOptions) -> None:
+        self.found: dict[str, dict[str, Any]] = {}
+        self._api = api
+        self._options = options
+        self._definitions = _definitions(names, options)
+        self._making: dict[str, asyncio.Task[None]] = {}
+        self._seen: set[str] = set()
+
+    def name(self, kind: str) -> str:
+        """The stream's name."""
+        return self._definitions[kind].name
+
+    async def need(self, kind: str) -> str:
+        """Return the name of a stream that is there: ``work``, ``delay``, ``dead``, or a bucket.
+
+        Raises:
+            BrokerUnreachable, StorageFull, UnsupportedError.
+            BrokerRefused: something else has its name, or we may not make it.
+        """
+        if kind not in self.found:
+            task = self._making.get(kind)
+            if task is None:
+                task = self._making[kind] = asyncio.get_running_loop().create_task(self._make(kind))
+                task.add_done_callback(lambda done: self._made(kind, done))
+            await asyncio.shield(task)
+        return self._definitions[kind].name
+
+    async def look(self, kind: str) -> bool:
+        """Whether a stream is there; it is not made.
+
+        Raises:
+            BrokerUnreachable, UnsupportedError.
+            BrokerRefused: something else has its name, or we may not look.
+        """
+        definition = self._definitions[kind]
+        info = await self._api.find(f"STREAM.INFO.{definition.name}", STREAM_MISSING)
+        if info is not None:
+            self._keep(kind, info["config"])
+        return info is not None
+
+    def doubt(self, kind: str) -> None:
+        """Nobody answers for a stream: look whether it is still there, now and before it is used next."""
+        self.found.pop(kind, None)
+        if kind not in self._making:
+            task = self._making[kind] = asyncio.get_running_loop().create_task(self._make(kind))
+            task.add_done_callback(lambda done: self._made(kind, done))
+
+    def doubt_all(self) -> None:
+        """The server was away: what it kept in memory is gone."""
+        self.found.clear()
+
+    async def aclose(self) -> None:
+        """Wait for what is under way; the link has been closed, and has answered it."""
+        if self._making:
+            await asyncio.wait(set(self._making.values()))
+
+    @property
+    def warnings(self) -> list[str]:
+        """Where what is there is not what the URL asks for, or loses work."""
+        return [
+            warning
+            for kind, config in self.found.items()
+            for warning in _differences(self._definitions[kind], config, self._options)
+        ]
+
+    def _made(self, kind: str, task: asyncio.Task[None]) -> None:
+        self._making.pop(kind, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.debug("stream %s: %s", self.name(kind), error)
+
+    async def _make(self, kind: str) -> None:
+        if await self.look(kind):
+            return
+        definition = self._definitions[kind]
+        if kind in self._seen and kind != "workers":
+            log.warning("stream %s was deleted with everything in it; it is made again", definition.name)
+        self._keep(kind, (await self._create(definition))["config"])
+
+    def _keep(self, kind: str, config: dict[str, Any]) -> None:
+        self._check(self._definitions[kind], config)
+        self._seen.add(kind)
+        self.found[kind] = config
+
+    async def _create(self, definition: _Definition) -> dict[str, Any]:
+        try:
+            return await self._api.call(f"STREAM.CREATE.{definition.name}", _config(definition, self._options))
+        except ApiError as error:
+            if error.number != STREAM_EXISTS:
+                raise api_error(error, f"making stream {definition.name}") from error
+        # Somebody else was faster.
+        return await self._api.make(f"STREAM.INFO.{definition.name}", {})
+
+    def _check(self, definition: _Definition, config: Mapping[str, Any]) -> None:
+        for name, wanted in (("subjects", definition.subjects), ("retention", definition.retention)):
+            if config.get(name) != wanted:
+                raise BrokerRefused(
+                    f"stream {definition.name} is not ours: its {name} is {config.get(name)!r}, not {wanted!r}; "
+                    "choose another namespace in the URL"
+                )
+
+
+def _definitions(names: Names, options: NatsOptions) -> dict[str, _Definition]:
+    window = options.recognised
+    found = {
+        "work": _Definition(names.work, [f"{names.root}.t.>"], "workqueue", window=window),
+        "delay": _Definition(names.delay, [f"{names.root}.d.>"], "workqueue", window=window),
+        "dead": _Definition(names.dead, [f"{names.root}.x.>"], "limits", window=window),
+    }
+    ages = {"results": options.result_ttl, "keys": options.dedup_window, "workers": BEAT_MEMORY, "cancels": 0.0}
+    bucket = {
+        "max_msgs_per_subject": 1,
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        "discard": "new",
+        "allow_direct": True,
+    }
+    for kind in BUCKETS:
+        rest = {**bucket, "storage": "memory"} if kind == "workers" else bucket
+        subjects = [names.key(kind, ">")]
+        found[kind] = _Definition(names.bucket(kind), subjects, "limits", ages[kind], min(120.0, ages[kind]), rest)
+    return found
+
+
+def _config(definition: _Definition, options: NatsOptions) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "name": definition.name,
+        "subjects": definition.subjects,
+        "retention": definition.retention,
+        "storage": options.storage,
+        "num_replicas": options.replicas,
+        # A full stream says so; the other way, "old", throws tasks away without a word.
+        "discard": "new",
+        "max_age": nanos(definition.max_age),
+        "max_bytes": options.max_bytes or -1,
+        "max_msgs": -1,
+        "max_msg_size": -1,
+        "max_consumers": -1,
+        **definition.rest,
+    }
+    if definition.window:
+        config["duplicate_window"] = nanos(definition.window)
+    return config
+
+
+def _differences(definition: _Definition, config: Mapping[str, Any], options: NatsOptions) -> list[str]:
+    name, found = definition.name, []
+    if config.get("discard") == "old" and any(config.get(limit, -1) > 0 for limit in ("max_msgs", "max_bytes")):
+        found.append(f"stream {name} throws its oldest messages away when it is full: set its discard policy to new")
+    if definition.retention == "workqueue" and config.get("max_age"):
+        found.append(f"stream {name} throws tasks away after {config['max_age'] / 1e9:g} s (max_age): set it to 0")
+    wanted = {"max_age": nanos(definition.max_age), "duplicate_window": nanos(definition.window)}
+    if not definition.window or definition.retention == "limits":
+        del wanted["duplicate_window"]
+    for key, nano in wanted.items():
+        if definition.retention == "limits" and config.get(key, 0) != nano:
+            found.append(f"stream {name} has {key} {config.get(key, 0) / 1e9:g} s, the URL says {nano / 1e9:g} s")
+    if "duplicate_window" in wanted and config.get("duplicate_window") != wanted["duplicate_window"]:
+        seconds = config.get("duplicate_window", 0) / 1e9
+        found.append(f"stream {name} has duplicate_window {seconds:g} s, the URL says {definition.window:g} s")
+    if config.get("num_replicas", 1) < options.replicas:
+        found.append(f"stream {name} has {config.get('num_replicas', 1)} replicas, the URL says {options.replicas}")
+    return found

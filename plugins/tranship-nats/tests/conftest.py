@@ -1,0 +1,73 @@
+"""What every test of this plugin may use: a real NATS server with JetStream, one per pytest process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tranship.testing.lab import Lab
+from tranship.testing.served import ServiceHarness
+from tranship.testing.services import ProcessService, Service, ServiceFinder, ServiceNotFound, nats_recipe
+
+NOTICES_SOON = {"keepalive": 1.0, "command_timeout": 3.0}
+"""Options with which a silent server is noticed in seconds: the defaults are tested by themselves."""
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test reads the developer's settings or writes to their state directory."""
+    for name in [name for name in os.environ if name.startswith("TRANSHIP_")]:
+        if not name.startswith("TRANSHIP_TEST_"):
+            monkeypatch.delenv(name)
+    for name in ("XDG_STATE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / "state"))
+
+
+@pytest.fixture
+def nats_service(tranship_service: Callable[[str], Service]) -> Service:
+    """A NATS server that runs; tests may harm it. Skipped where there is none, failed where one is required."""
+    return tranship_service("nats")
+
+
+@pytest.fixture
+def nats_harness(nats_service: Service) -> Callable[..., ServiceHarness]:
+    """Make a harness of that server: ``nats_harness(storage="memory")``; the arguments are URL options."""
+
+    def harness(**options: object) -> ServiceHarness:
+        # One that we start lets in who shows no password, and nobody with a wrong one.
+        refused = "nats://nobody:wrong@{address}" if isinstance(nats_service, ProcessService) else None
+        # Asking the monitoring port is no connection of a client.
+        return ServiceHarness(nats_service, refused=refused, options={**NOTICES_SOON, **options}, probes=0)
+
+    return harness
+
+
+@pytest.fixture
+async def lab(nats_harness: Callable[..., ServiceHarness], request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
+    """A namespace of the test's own on that server; what was opened is closed and checked."""
+    async with Lab(nats_harness(), request.node.name) as lab:
+        yield lab
+
+
+@pytest.fixture
+def nats_variant() -> Iterator[Callable[..., Service]]:
+    """Start a server of another kind, such as ``nats_variant("max_payload: 64KB")``; arguments as of its recipe."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*lines: str, **options: object) -> Service:
+            finder = ServiceFinder([nats_recipe(*lines, **options)])
+            try:
+                service = finder.find("nats")
+            except ServiceNotFound as error:
+                (pytest.fail if "nats" in finder.required else pytest.skip)(str(error))
+            if not service.controllable:
+                pytest.skip("the NATS server that was given by URL cannot be started in other variants")
+            stack.callback(service.close)
+            service.start()
+            return service
+
+        yield start

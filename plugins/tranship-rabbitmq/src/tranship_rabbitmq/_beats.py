@@ -1,0 +1,117 @@
+"""Who works: heartbeats in a stream that forgets soon, of which the last minute is read."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from tranship import codec
+from tranship.errors import MalformedMessage
+from tranship.ports import Heartbeat
+from tranship_rabbitmq._errors import error_of
+from tranship_rabbitmq._link import Link
+from tranship_rabbitmq._publisher import Publisher
+from tranship_rabbitmq._topology import Topology
+from tranship_rabbitmq.amqp.channel import Arrived
+from tranship_rabbitmq.amqp.content import Properties
+from tranship_rabbitmq.amqp.ends import Ended
+
+__all__ = ["Beats"]
+
+_MEMORY: Final = 60.0
+"""Seconds after which a worker without a heartbeat is forgotten."""
+_ARGUMENTS: Final = {"x-queue-type": "stream", "x-max-age": "1h", "x-stream-max-segment-size-bytes": 500_000}
+_WINDOW: Final = 1000
+
+
+class Beats:
+    """Writes and reads heartbeats.
+
+    Args:
+        name: of the stream.
+        back: the connection to read on.
+        publisher: writes.
+        topology: declares.
+    """
+
+    def __init__(self, name: str, back: Link, publisher: Publisher, topology: Topology) -> None:
+        self._name = name
+        self._back = back
+        self._publisher = publisher
+        self._topology = topology
+
+    async def write(self, heartbeat: Heartbeat) -> None:
+        """Make a worker known.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
+        """
+        body = {**asdict(heartbeat), "queues": list(heartbeat.queues), "running": list(heartbeat.running)}
+        await self._publish({"beat": body})
+
+    async def read(self) -> list[Heartbeat]:
+        """Return the latest beat of every worker of the last minute, by name.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
+        """
+        await self._topology.have_stream(self._name, _ARGUMENTS)
+        await self._back.open()
+        since = time.time() - _MEMORY
+        latest: dict[str, Heartbeat] = {}
+        for entry in await self._entries(since):
+            beat = _beat(entry.get("beat"))
+            if beat is not None and beat.at >= since - _MEMORY:
+                latest[beat.worker] = beat
+        return sorted((beat for beat in latest.values() if not beat.stopping), key=lambda beat: beat.worker)
+
+    async def _publish(self, entry: dict[str, Any]) -> None:
+        await self._topology.have_stream(self._name, _ARGUMENTS)
+        properties = Properties(content_type=codec.JSON, delivery_mode=2)
+        await self._publisher.publish(properties, codec.dumps(entry, name="entry"), routing_key=self._name)
+
+    async def _entries(self, since: float) -> list[dict[str, Any]]:
+        """Read from ``since`` to a mark of our own."""
+        mark, found = uuid.uuid4().hex, list[dict[str, Any]]()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        channel = await self._back.channel()
+
+        def heard(arrived: Arrived) -> None:
+            channel.send("basic.ack", arrived.tag, False)
+            entry = _entry(arrived)
+            found.append(entry)
+            if entry.get("mark") == mark and not done.done():
+                done.set_result(None)
+
+        channel.consumers["beats"] = heard
+        offset = {"x-stream-offset": datetime.fromtimestamp(since, UTC)}
+        try:
+            await self._back.call(channel, "reading heartbeats", "basic.qos", 0, _WINDOW, False)
+            consume = (0, self._name, "beats", False, False, False, False, offset)
+            await self._back.call(channel, "reading heartbeats", "basic.consume", *consume)
+            await self._publish({"mark": mark})
+            await self._back.bounded(done, doing="reading heartbeats")
+        except Ended as why:
+            raise error_of(why, doing="reading heartbeats") from why
+        finally:
+            await self._back.bounded(channel.close(), doing="reading heartbeats")
+        return found
+
+
+def _entry(arrived: Arrived) -> dict[str, Any]:
+    try:
+        entry = codec.loads(arrived.body, codec.JSON)
+    except MalformedMessage:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def _beat(found: Any) -> Heartbeat | None:
+    try:
+        return Heartbeat(**found) if isinstance(found, dict) else None
+    except TypeError:
+        return None

@@ -1,0 +1,72 @@
+"""What the ports of one backend share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tranship.errors import ClosedError
+from tranship_rabbitmq._link import Link
+from tranship_rabbitmq._names import Names
+from tranship_rabbitmq._options import RabbitOptions
+from tranship_rabbitmq._tables import Tables
+
+if TYPE_CHECKING:
+    from tranship_rabbitmq._journal import Journal
+    from tranship_rabbitmq._publisher import Publisher
+    from tranship_rabbitmq._topology import Topology
+
+__all__ = ["Context", "Gate"]
+
+
+class Gate:
+    """Whether the backend is open."""
+
+    __slots__ = ("closed", "url")
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.closed = False
+
+    def check(self) -> None:
+        """Raise once the backend has been closed.
+
+        Raises:
+            ClosedError: it has.
+        """
+        if self.closed:
+            raise ClosedError(f"{self.url} is closed; open a new backend")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Handed to each port of a backend when it is made."""
+
+    options: RabbitOptions
+    names: Names
+    tables: Tables
+    out: Link
+    """Submits, results, declarations: everything that is published. A server in trouble blocks it."""
+    back: Link
+    """Everything that is consumed and settled, which a server in trouble never blocks."""
+    publisher: Publisher
+    """Tasks, results, and what has to outlive a crash."""
+    aside: Publisher
+    """What may fail through others, such as answers to exchanges that are gone: it must not take tasks along."""
+    topology: Topology
+    journal: Journal
+    name: str
+    """The plugin's name, for errors."""
+    url: str
+    """Where it is connected, without secrets."""
+    address: str
+    """The queue of results for this process."""
+    gate: Gate = field(repr=False)
+
+    def check(self) -> None:
+        """Raise once the backend has been closed; the first line of every public method of a port.
+
+        Raises:
+            ClosedError: it has.
+        """
+        self.gate.check()

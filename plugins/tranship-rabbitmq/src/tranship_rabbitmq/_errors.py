@@ -1,0 +1,109 @@
+"""The server's errors as ours: what happened, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from typing import Final
+
+from tranship.errors import BrokerRefused, BrokerUnreachable, StorageFull, TranshipError
+from tranship_rabbitmq.amqp.ends import Ended, Nacked, WireEnded
+
+__all__ = ["blocked", "error_of", "is_down", "is_missing", "mismatch", "retryable", "trouble_at"]
+
+_RIGHTS: Final = "grant the user what it needs (rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*')"
+_CURES: Final = {
+    "Login was refused": "user name or password is wrong; correct them in the URL",
+    "not found": "the virtual host does not exist; create it (rabbitmqctl add_vhost), or correct the URL's path",
+    "access to vhost": f"the user may not use the virtual host; {_RIGHTS}",
+    "is down": "the virtual host or the queue's node is down; it comes back with it",
+    "connection limit": "the virtual host or user has too many connections; close some, or raise the limit",
+}
+_INEQUIVALENT: Final = re.compile(
+    r"inequivalent arg '([^']+)' for (queue|exchange) '(.*?)' in vhost.*received (.*)", re.DOTALL
+)
+_TLS_CURES: Final = {
+    "expired": "its certificate has expired; the server needs a new one",
+    "wrong version number": "that port does not speak TLS; use amqp://, or the port of amqps (5671)",
+    "IP address mismatch": "its certificate is for another host; correct the URL, or set check_hostname=false",
+    "Hostname mismatch": "its certificate is for another host; correct the URL, or set check_hostname=false",
+    "self-signed": "its certificate is signed by nobody we trust; name its authority in ca_certs",
+    "unable to get local issuer": "its certificate is signed by nobody we trust; name its authority in ca_certs",
+}
+
+
+def error_of(why: Ended, *, doing: str) -> TranshipError:
+    """Return our error for how something ended, with it as the cause.
+
+    Args:
+        why: as :mod:`tranship_rabbitmq.amqp` says it.
+        doing: what was being done, for the message.
+    """
+    kind, cure = _meaning(why)
+    error = kind(f"{doing}: {why.text}{f'; {cure}' if cure else ''}")
+    error.__cause__ = why
+    return error
+
+
+def trouble_at(place: str, error: BaseException) -> TranshipError:
+    """Return our error for a failed attempt to connect to ``place``."""
+    if isinstance(error, Ended):
+        return error_of(error, doing=f"connecting to {place}")
+    if isinstance(error, ssl.SSLError):
+        text = str(error)
+        cure = next((cure for word, cure in _TLS_CURES.items() if word in text), "")
+        refused = BrokerRefused(f"{place} cannot be trusted: {text}{f'; {cure}' if cure else ''}")
+        refused.__cause__ = error
+        return refused
+    unreachable = BrokerUnreachable(f"{place} cannot be reached: {error or type(error).__name__}")
+    unreachable.__cause__ = error
+    return unreachable
+
+
+def retryable(error: TranshipError) -> TranshipError:
+    """Return ``error`` as one that may pass: what worked before will work again when somebody has mended it."""
+    if error.retryable:
+        return error
+    passing = BrokerUnreachable(str(error))
+    passing.__cause__ = error
+    return passing
+
+
+def blocked(reason: str, *, doing: str) -> StorageFull:
+    """Return the error for a server that takes no messages at the moment."""
+    return StorageFull(
+        f"{doing}: the server takes no messages ({reason}): its memory or disk is nearly full; "
+        "free some, or consume what is queued, and it goes on by itself"
+    )
+
+
+def is_missing(why: Ended) -> bool:
+    """Whether something is not there; not whether its node is away for a while."""
+    return why.code == 404 and "down" not in why.text
+
+
+def is_down(error: TranshipError) -> bool:
+    """Whether a queue is there, but its node is not at the moment."""
+    why = error.__cause__
+    return isinstance(why, Ended) and why.code == 404 and not is_missing(why)
+
+
+def mismatch(why: Ended) -> tuple[str, str] | None:
+    """Return which argument of a queue is another one than we declared, and the server's words for both."""
+    found = _INEQUIVALENT.search(why.text) if why.code == 406 else None
+    return (found[1], found[4].strip()) if found else None
+
+
+def _meaning(why: Ended) -> tuple[type[TranshipError], str]:
+    cure = next((cure for words, cure in _CURES.items() if words in why.text), "")
+    if isinstance(why, Nacked):
+        return StorageFull, "the queue is full, or has lost its majority"
+    if why.code == 403:
+        return BrokerRefused, cure or _RIGHTS
+    if why.code == 530 and "is down" not in why.text:
+        return BrokerRefused, cure
+    if why.code == 404 and not is_missing(why):
+        return BrokerUnreachable, _CURES["is down"]
+    if isinstance(why, WireEnded) or why.code in (0, 320, 504, 541):
+        return BrokerUnreachable, cure
+    return BrokerRefused, cure

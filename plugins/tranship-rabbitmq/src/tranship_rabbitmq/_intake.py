@@ -1,0 +1,82 @@
+"""What arrives becomes a delivery, with everything that is needed to settle it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tranship.ports import CountKind, Delivery
+from tranship.protocol import RawMessage
+from tranship_rabbitmq._names import Names, Physical
+from tranship_rabbitmq._tables import DELIVERIES, Tables, ours
+from tranship_rabbitmq.amqp.channel import Arrived, Channel
+from tranship_rabbitmq.amqp.content import Properties, properties_of
+from tranship_rabbitmq.amqp.table import TableError
+
+__all__ = ["Token", "delivery_of", "recounted", "token_of"]
+
+
+@dataclass(slots=True, eq=False)
+class Token:
+    """What a delivery is to this driver."""
+
+    channel: Channel
+    arrived: Arrived
+    properties: Properties
+    physical: Physical
+    settled: bool = False
+    done_before: bool = False
+    """Settled in a batch of which another part failed: settling it again says the same."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether it can still be settled."""
+        return not self.settled and self.channel.ended is None
+
+
+def delivery_of(
+    channel: Channel, arrived: Arrived, physical: Physical, *, tables: Tables, names: Names, generation: int
+) -> Delivery:
+    """Return the delivery for a message that arrived; nothing in it is believed."""
+    try:
+        properties = properties_of(arrived.header)
+    except TableError:
+        properties = Properties()
+    read = tables.read(properties.table, properties.correlation_id)
+    raw = RawMessage(
+        read.headers, arrived.body, properties.content_type, properties.content_encoding, _rest(properties)
+    )
+    return Delivery(
+        message=raw,
+        queue=physical.queue,
+        priority=names.level(physical, properties.priority),
+        token=Token(channel, arrived, properties, physical),
+        delivery_count=read.deliveries + 1,
+        count_kind=CountKind.AT_LEAST,
+        generation=generation,
+    )
+
+
+def token_of(delivery: Delivery) -> Token:
+    """The driver's part of a delivery."""
+    token: Token = delivery.token
+    return token
+
+
+def recounted(delivery: Delivery) -> Properties:
+    """Return the message's properties with one delivery more on its record, for a copy of it.
+
+    Raises:
+        TableError: its headers cannot be written again.
+    """
+    properties = token_of(delivery).properties
+    try:
+        headers = properties.headers()
+    except TableError:
+        headers = {}
+    return properties.with_headers({**ours(headers), DELIVERIES: delivery.delivery_count})
+
+
+def _rest(properties: Properties) -> Mapping[str, Any]:
+    return {"reply_to": properties.reply_to, "correlation_id": properties.correlation_id}

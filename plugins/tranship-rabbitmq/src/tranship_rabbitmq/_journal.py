@@ -1,0 +1,181 @@
+"""What everybody has to know, and who comes later, too: one stream that each backend reads from its beginning.
+
+It holds the names of queues, and cancels. A stream keeps what was read; every reader follows it by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from tranship import codec
+from tranship.errors import MalformedMessage, TranshipError
+from tranship_rabbitmq._errors import error_of
+from tranship_rabbitmq._link import Link
+from tranship_rabbitmq._publisher import Publisher
+from tranship_rabbitmq._topology import Topology
+from tranship_rabbitmq.amqp.channel import Arrived, Channel
+from tranship_rabbitmq.amqp.content import Properties
+from tranship_rabbitmq.amqp.ends import Ended
+
+__all__ = ["MAX_AGE", "Journal"]
+
+log = logging.getLogger("tranship.rabbitmq")
+
+MAX_AGE: Final = "30D"
+"""What is older may be dropped; names are entered again by whoever uses them."""
+_SEGMENT: Final = 1_000_000
+"""Bytes: only whole segments are dropped."""
+_WINDOW: Final = 1000
+_PATIENCE: Final = 2.0
+"""Seconds."""
+
+Entry = Mapping[str, Any]
+
+
+class Journal:
+    """One follower of one stream.
+
+    Args:
+        name: of the stream.
+        back: the connection to read on.
+        publisher: writes.
+        topology: declares.
+    """
+
+    def __init__(self, name: str, back: Link, publisher: Publisher, topology: Topology) -> None:
+        self._name = name
+        self._back = back
+        self._publisher = publisher
+        self._topology = topology
+        self._channel: Channel | None = None
+        self._wanted = False
+        self._following_again: asyncio.Task[None] | None = None
+        self._following = asyncio.Lock()
+        self._listeners: list[Callable[[Entry], None]] = []
+        self._marks: dict[str, asyncio.Future[None]] = {}
+        self._announced: set[str] = set()
+        self.queues: set[str] = set()
+        """Every queue that was entered, once :meth:`sync` has returned."""
+
+    def listen(self, listener: Callable[[Entry], None]) -> None:
+        """Call ``listener`` with each entry from now on; after a lost connection with all of them again."""
+        self._listeners.append(listener)
+
+    async def announce(self, queue: str) -> None:
+        """Enter the name of a queue, once per backend, for inspectors. Tasks do not wait for it for long, nor fail."""
+        if queue in self._announced:
+            return
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self.write([{"queue": queue}])
+        except (TranshipError, TimeoutError) as error:
+            log.warning("queue %r is not listed yet: %s", queue, error or "the server takes its time")
+        else:
+            self._announced.add(queue)
+
+    async def write(self, entries: Sequence[Entry]) -> None:
+        """Enter ``entries``; returns once they are stored.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
+            EncodeError: an entry cannot be written.
+        """
+        await self._declare()
+        bodies = [codec.dumps(entry, name="entry") for entry in entries]
+        properties = Properties(content_type=codec.JSON, delivery_mode=2)
+        await asyncio.gather(*(self._publisher.publish(properties, body, routing_key=self._name) for body in bodies))
+
+    async def sync(self) -> None:
+        """Return once everything that had been entered by now has been read.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
+        """
+        await self._follow()
+        mark = uuid.uuid4().hex
+        seen = self._marks[mark] = asyncio.get_running_loop().create_future()
+        try:
+            await self.write([{"mark": mark}])
+            await self._back.bounded(seen, doing=f"reading {self._name!r}")
+        finally:
+            del self._marks[mark]
+
+    async def again(self) -> None:
+        """The connection is back: read again, if anybody wants it.
+
+        Raises:
+            TranshipError: it could not be.
+        """
+        if self._wanted:
+            await self._follow()
+
+    async def aclose(self) -> None:
+        """Follow no more."""
+        self._wanted = False
+        if self._following_again is not None:
+            self._following_again.cancel()
+            await asyncio.wait({self._following_again})
+
+    async def _declare(self) -> None:
+        arguments = {"x-queue-type": "stream", "x-max-age": MAX_AGE, "x-stream-max-segment-size-bytes": _SEGMENT}
+        await self._topology.have_stream(self._name, arguments)
+
+    async def _follow(self) -> None:
+        self._wanted = True
+        async with self._following:
+            if self._channel is not None and self._channel.ended is None:
+                return
+            await self._declare()
+            channel = await self._back.channel()
+            channel.consumers["journal"] = lambda arrived: self._heard(channel, arrived)
+            channel.on_cancelled = lambda _tag: self._cancelled(channel)
+            try:
+                await self._back.call(channel, f"reading {self._name!r}", "basic.qos", 0, _WINDOW, False)
+                consume = (0, self._name, "journal", False, False, False, False, {"x-stream-offset": "first"})
+                await self._back.call(channel, f"reading {self._name!r}", "basic.consume", *consume)
+            except Ended as why:
+                raise error_of(why, doing=f"reading {self._name!r}") from why
+            self._channel = channel
+
+    def _cancelled(self, channel: Channel) -> None:
+        """The stream has been deleted."""
+        log.warning("the stream %r has been deleted: cancels before now are forgotten", self._name)
+        self._topology.forget(self._name)
+        self._announced.clear()
+        channel.end(Ended("its stream was deleted"))
+        if self._wanted:
+            self._following_again = asyncio.get_running_loop().create_task(self._mend())
+
+    async def _mend(self) -> None:
+        try:
+            await self._follow()
+        except TranshipError as error:
+            log.warning("cancels are not heard until the connection is made anew: %s", error)
+
+    def _heard(self, channel: Channel, arrived: Arrived) -> None:
+        channel.send("basic.ack", arrived.tag, False)
+        try:
+            entry = codec.loads(arrived.body, codec.JSON)
+        except MalformedMessage:
+            return
+        if not isinstance(entry, dict):
+            return
+        if isinstance(queue := entry.get("queue"), str):
+            self.queues.add(queue)
+        elif isinstance(mark := entry.get("mark"), str):
+            seen = self._marks.get(mark)
+            if seen is not None and not seen.done():
+                seen.set_result(None)
+        else:
+            self._tell(entry)
+
+    def _tell(self, entry: Entry) -> None:
+        for listener in self._listeners:
+            try:
+                listener(entry)
+            except TranshipError:
+                log.exception("a listener of %r failed", self._name)

@@ -1,0 +1,129 @@
+"""Messages that are not due yet: a ladder of queues, each holding what passes for its share of the delay.
+
+The delay is a number of ticks, written in binary into the routing key. Level *k* has an exchange: where bit *k* is
+set the message goes to the level's queue, which lets go of it after 2^k ticks, else straight to the next level down.
+All messages of one queue wait equally long, so none waits behind another. The last exchange routes to the task's own
+queue, whose arguments stay untouched. The queues are replicated ones that let go of a message only when the next
+has confirmed it: a killed server loses none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from math import ceil
+from typing import Any, Final
+
+from tranship.protocol import Message
+from tranship_rabbitmq._context import Context
+from tranship_rabbitmq._names import Physical
+from tranship_rabbitmq._publisher import Done
+
+__all__ = ["TICK", "Ladder"]
+
+TICK: Final = 0.1
+"""Seconds."""
+_LEVELS: Final = 28
+"""2^28 ticks are 310 days; what is to wait for longer is sent round again by whoever gets it then."""
+_LONGEST: Final = 2**_LEVELS - 1
+_WRITTEN_DOWN: Final = 1.5
+"""Seconds; once in the life of a virtual host."""
+
+
+class Ladder:
+    """Sends messages up the ladder; builds it when it is first needed. Namespaces share it: it has no names of theirs.
+
+    Args:
+        ctx: of the backend.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._building = asyncio.Lock()
+        self._bound: set[str] = set()
+        self._generation = 0
+
+    def forget(self) -> None:
+        """A part of it has gone: build it again."""
+        self._generation = 0
+
+    async def prepare(self, message: Message) -> None:
+        """Have everything that ``message`` needs on its way.
+
+        Raises:
+            BrokerRefused, BrokerUnreachable, StorageFull.
+        """
+        async with self._building:
+            if self._generation != self._ctx.out.generation:
+                self._bound.clear()
+                await self._build_all()
+                self._generation = self._ctx.out.generation
+            await self._bind(message)
+
+    def post(self, message: Message, done: Done) -> None:
+        """Publish ``message``, for which :meth:`prepare` has returned.
+
+        Raises:
+            BrokerUnreachable, EncodeError, MessageTooLarge: nothing was written.
+        """
+        envelope = message.envelope
+        name, number = self._ctx.names.place(envelope.queue, envelope.priority)
+        ticks = _ticks(message)
+        bits = ".".join(f"{ticks:0{_LEVELS}b}")
+        exchange = _name(ticks.bit_length() - 1)
+        self._ctx.publisher.post(message, f"{bits}.{_hash(name)}", number, done, exchange=exchange)
+
+    async def _build_all(self) -> None:
+        await self._exchange("tranship.due")
+        is_new = not await self._ctx.topology.counts([_name(_LEVELS - 1)])
+        for level in range(_LEVELS):
+            await self._build(level)
+        if is_new:
+            # RabbitMQ 3.10 writes down where a replicated queue is up to a second after it has said that there is
+            # one, and never finds it again when it is killed before. Nothing tells when it has.
+            await asyncio.sleep(_WRITTEN_DOWN)
+
+    async def _build(self, level: int) -> None:
+        below = _name(level - 1) if level else "tranship.due"
+        own = _name(level)
+        await self._exchange(own)
+        arguments = {
+            "x-queue-type": "quorum",
+            "x-message-ttl": round(2**level * TICK * 1000),
+            "x-dead-letter-exchange": below,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        }
+        await self._ctx.topology.have_own(own, arguments)
+        stars = "*." * (_LEVELS - 1 - level)
+        call = self._ctx.topology.call
+        await call(f"binding {own!r}", "queue.bind", 0, own, own, f"{stars}1.#", False, {})
+        await call(f"binding {own!r}", "exchange.bind", 0, below, own, f"{stars}0.#", False, {})
+
+    async def _exchange(self, name: str) -> None:
+        declaration: tuple[Any, ...] = (0, name, "topic", False, True, False, False, False, {})
+        await self._ctx.topology.call(f"declaring exchange {name!r}", "exchange.declare", *declaration)
+
+    async def _bind(self, message: Message) -> None:
+        envelope = message.envelope
+        name, _ = self._ctx.names.place(envelope.queue, envelope.priority)
+        await self._ctx.topology.have(Physical(name, envelope.queue, envelope.priority))
+        if name not in self._bound:
+            key = f"#.{_hash(name)}"
+            await self._ctx.topology.call(f"binding {name!r}", "queue.bind", 0, name, "tranship.due", key, False, {})
+            self._bound.add(name)
+
+
+def _name(level: int) -> str:
+    return f"tranship.delay.{level}"
+
+
+def _ticks(message: Message) -> int:
+    wait = (message.envelope.not_before or 0.0) - time.time()
+    return min(max(1, ceil(wait / TICK)), _LONGEST)
+
+
+def _hash(name: str) -> str:
+    """One word of a routing key for any name."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]

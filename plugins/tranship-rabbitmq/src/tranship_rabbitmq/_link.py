@@ -1,0 +1,241 @@
+"""A connection that comes back: connected, watched, connected again, for as long as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
+from tranship.ports import ConnectionEvent
+from tranship_rabbitmq._errors import blocked, error_of, retryable, trouble_at
+from tranship_rabbitmq._options import RabbitOptions
+from tranship_rabbitmq.amqp.channel import Channel, Reply
+from tranship_rabbitmq.amqp.dial import Place, dial
+from tranship_rabbitmq.amqp.ends import Ended, WireEnded
+from tranship_rabbitmq.amqp.wire import Wire
+
+__all__ = ["Link"]
+
+log = logging.getLogger("tranship.rabbitmq")
+
+T = TypeVar("T")
+Hook = Callable[[], Awaitable[None]]
+
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 2.0
+
+
+class Link:
+    """One supervised connection.
+
+    Args:
+        places: the servers; one after the other is tried.
+        options: its times.
+        purpose: what it is for, behind its name in the server's tools.
+
+    Attributes:
+        generation: counts the connections; what came over an earlier one cannot be settled any more.
+        server: what the server says of itself.
+    """
+
+    def __init__(self, places: Sequence[Place], options: RabbitOptions, purpose: str) -> None:
+        self._places = list(places)
+        self._options = options
+        self._purpose = purpose
+        self.generation = 0
+        self.server: Mapping[str, Any] = {}
+        self._wire: Wire | None = None
+        self._why: TranshipError = BrokerUnreachable("not connected yet")
+        self._hooks: list[Hook] = []
+        self._listeners: list[Callable[[ConnectionEvent, int], None]] = []
+        self._supervisor: asyncio.Task[None] | None = None
+        self._hurried = asyncio.Event()
+        self._opening = asyncio.Lock()
+        self.closed = False
+
+    @property
+    def wire(self) -> Wire:
+        """The connection.
+
+        Raises:
+            BrokerUnreachable: there is none at the moment; it says why.
+            ClosedError: there will be none any more.
+        """
+        if self.closed:
+            raise ClosedError("the connection has been closed")
+        if self._wire is None or self._wire.ended is not None:
+            why = self._why if self._wire is None or self._wire.ended is None else _lost(self._wire.ended)
+            raise type(why)(str(why)) from why.__cause__
+        return self._wire
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a connection at the moment."""
+        return self._wire is not None and self._wire.ended is None
+
+    async def open(self) -> None:
+        """Connect, if that has not been done.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused: it could not.
+        """
+        async with self._opening:
+            if self._supervisor is None and not self.closed:
+                await self._connect()
+                self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
+
+    async def aclose(self) -> None:
+        """Take leave of the server. Idempotent."""
+        self.closed = True
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.wait({self._supervisor})
+        if self._wire is not None:
+            await self._wire.aclose()
+
+    def on_up(self, hook: Hook) -> Callable[[], None]:
+        """Have ``hook`` awaited after each later connect, before anybody is told; return what removes it."""
+        self._hooks.append(hook)
+
+        def remove() -> None:
+            with contextlib.suppress(ValueError):
+                self._hooks.remove(hook)
+
+        return remove
+
+    def on_event(self, listener: Callable[[ConnectionEvent, int], None]) -> None:
+        """Call ``listener`` when the connection was lost, and when it is back."""
+        self._listeners.append(listener)
+
+    def hurry(self) -> None:
+        """The server seems to be back: connect now rather than after the pause."""
+        self._hurried.set()
+
+    async def channel(self) -> Channel:
+        """Open a channel.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, ClosedError.
+        """
+        return await self.bounded(self.wire.channel(), doing="opening a channel")
+
+    async def call(self, channel: Channel, doing: str, name: str, *arguments: Any) -> Reply:
+        """Send a method on ``channel`` and return its reply.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageFull: what became of it.
+            ChannelEnded: the server closed the channel over it.
+        """
+        return await self.bounded(channel.call(name, *arguments), doing=doing)
+
+    async def bounded(self, work: Awaitable[T], *, doing: str) -> T:
+        """Await ``work`` on the connection for ``command_timeout`` at most.
+
+        A server that does not answer in time is given up, unless it has said that it is blocked.
+
+        Raises:
+            BrokerUnreachable, StorageFull.
+            Ended: as ``work`` raises it, where it is about a channel.
+        """
+        wire, seconds = self._wire, self._options.command_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                return await work
+        except WireEnded as error:
+            raise _lost(error, doing) from error
+        except TimeoutError:
+            if wire is not None and wire.blocked is not None:
+                raise blocked(wire.blocked, doing=doing) from None
+            if wire is not None:
+                wire.end(WireEnded(f"the server has not answered for {seconds:g} s"))
+            raise BrokerUnreachable(f"{doing}: the server has not answered for {seconds:g} s") from None
+
+    # Supervision.
+
+    async def _supervise(self) -> None:
+        pause = _FIRST_PAUSE
+        try:
+            while True:
+                assert self._wire is not None
+                await asyncio.wait({self._wire.done})
+                if self._wire.ended is not None:
+                    self._why = _lost(self._wire.ended)
+                    log.info("%s", self._why)
+                self._tell(ConnectionEvent.LOST)
+                pause = await self._until_back(pause)
+                self._tell(ConnectionEvent.RESTORED)
+        finally:
+            if not self.closed and self._wire is not None:
+                # The loop ends without our having been closed; the socket must not outlive it.
+                self._wire.end(WireEnded("the event loop has ended"))
+
+    async def _until_back(self, pause: float) -> float:
+        while True:
+            await self._pause(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            try:
+                await self._connect()
+                await self._run_hooks()
+            except TranshipError as error:
+                self._why = retryable(error)
+                log.debug("connecting again failed: %s", error)
+            else:
+                return _FIRST_PAUSE
+
+    async def _run_hooks(self) -> None:
+        for hook in list(self._hooks):
+            try:
+                await hook()
+            except (TranshipError, Ended) as error:
+                if not self.up:
+                    raise error if isinstance(error, TranshipError) else _lost(error) from error
+                log.warning("after connecting again: %s", error)
+
+    async def _pause(self, seconds: float) -> None:
+        self._hurried.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+
+    async def _connect(self) -> None:
+        """Try each server once.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused: none would have us; the last one's words.
+        """
+        error: TranshipError = BrokerUnreachable("the URL names no server")
+        for place in list(self._places):
+            try:
+                async with asyncio.timeout(self._options.connect_timeout):
+                    self._wire, self.server = await dial(place)
+            except TimeoutError:
+                silence = f"no answer for {self._options.connect_timeout:g} s"
+                error = trouble_at(_name(place), TimeoutError(silence))
+            except (Ended, OSError) as why:
+                error = trouble_at(_name(place), why)
+            else:
+                self.generation += 1
+                return
+            # The next attempt begins with the next server.
+            self._places.append(self._places.pop(0))
+        self._why = error
+        raise error
+
+    def _tell(self, event: ConnectionEvent) -> None:
+        for listener in list(self._listeners):
+            try:
+                listener(event, self.generation)
+            except Exception:
+                log.exception("a listener of the connection failed")
+
+
+def _name(place: Place) -> str:
+    return f"RabbitMQ at {place.host}:{place.port}"
+
+
+def _lost(why: Ended, doing: str = "the connection to RabbitMQ") -> TranshipError:
+    return retryable(error_of(why, doing=doing))

@@ -1,0 +1,223 @@
+"""Declaring: queues exist before anything is sent to them, as Celery would have made them, and are never changed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from tranship.errors import BrokerRefused, BrokerUnreachable
+from tranship_rabbitmq._errors import error_of, is_down, is_missing, mismatch, retryable
+from tranship_rabbitmq._link import Link
+from tranship_rabbitmq._names import Names, Physical
+from tranship_rabbitmq._options import RabbitOptions
+from tranship_rabbitmq.amqp.channel import Channel, Reply
+from tranship_rabbitmq.amqp.ends import ChannelEnded
+from tranship_rabbitmq.amqp.methods import Method
+
+__all__ = ["Topology"]
+
+log = logging.getLogger("tranship.rabbitmq")
+
+_DECISIVE: Final = {"x-queue-type": "queue_type", "x-max-priority": "max_priority"}
+"""Arguments that a URL option stands for. Others are the operator's business."""
+_LOCKED: Final = 405
+_LOOK: Final = 0.02
+"""Seconds between two looks at a lock that somebody else has for some milliseconds."""
+_AWAY: Final = 0.1
+"""Seconds between two looks at a queue whose node is not there yet."""
+_FLAGS: Final = frozenset({"durable", "auto_delete", "exclusive"})
+
+
+class Topology:
+    """Declares, and remembers for one connection what it has declared.
+
+    Args:
+        link: the connection for publishing.
+        options: how queues are made.
+        names: of queues.
+    """
+
+    def __init__(self, link: Link, options: RabbitOptions, names: Names) -> None:
+        self._link = link
+        self._options = options
+        self._names = names
+        self._generation = 0
+        self._known: set[str] = set()
+        self._lock = asyncio.Lock()
+        self._creating = asyncio.Lock()
+        self._channel: Channel | None = None
+        self._worked: set[str] = set()
+        self.odd: dict[str, str] = {}
+        """Queues whose operator has given them arguments of his own, with the server's words for it."""
+
+    def knows(self, name: str) -> bool:
+        """Whether the queue has been declared over this connection."""
+        return name in self._known and self._generation == self._link.generation
+
+    def forget(self, name: str) -> None:
+        """The queue has gone."""
+        self._known.discard(name)
+
+    async def queues(self, queues: Iterable[str]) -> None:
+        """Have every level of ``queues``.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused: as :meth:`have`.
+        """
+        for physical in self._names.physical(queues):
+            await self.have(physical)
+
+    async def have(self, physical: Physical) -> None:
+        """Have one queue for tasks.
+
+        Raises:
+            BrokerRefused: it is there, and another kind of queue; or we may not.
+            BrokerUnreachable: no connection.
+        """
+        if not self.knows(physical.name):
+            await self._declare(physical.name, self._arguments())
+
+    async def have_own(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Have a queue of ours, with these arguments.
+
+        Raises:
+            BrokerRefused, BrokerUnreachable.
+        """
+        if not self.knows(name):
+            await self._declare(name, arguments)
+
+    async def have_stream(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Have a stream, that is ready to be written to.
+
+        A server of version 3.10 loses the connection of whoever writes to a stream that somebody else is just
+        creating. So it is created under a lock: a queue that only one connection at a time can have.
+
+        Raises:
+            BrokerRefused, BrokerUnreachable.
+        """
+        async with self._creating:
+            while not self.knows(name):
+                await self._under_lock(f"{name}.lock", name, arguments)
+
+    async def _under_lock(self, lock: str, name: str, arguments: Mapping[str, Any]) -> None:
+        try:
+            async with self._lock:
+                # Exclusive and auto-deleted: gone with its owner, whatever happens.
+                await self._call(f"locking {name!r}", "queue.declare", 0, lock, False, False, True, True, False, {})
+        except ChannelEnded as why:
+            if why.code != _LOCKED:
+                raise error_of(why, doing=f"locking {name!r}") from why
+            await asyncio.sleep(_LOOK)
+            return
+        try:
+            await self._declare(name, arguments)
+        finally:
+            await self.call(f"unlocking {name!r}", "queue.delete", 0, lock, False, False, False)
+
+    async def counts(self, names: Iterable[str]) -> dict[str, int]:
+        """Return how many messages are ready in each queue that there is.
+
+        Raises:
+            BrokerRefused, BrokerUnreachable.
+        """
+        found: dict[str, int] = {}
+        async with self._lock:
+            for name in names:
+                try:
+                    reply = await self._call(f"counting {name!r}", *_declaration(name, {}, passive=True))
+                except ChannelEnded as why:
+                    if not is_missing(why):
+                        raise error_of(why, doing=f"counting {name!r}") from why
+                    continue
+                assert isinstance(reply, Method)
+                found[name] = reply.arguments[1]
+        return found
+
+    async def call(self, doing: str, name: str, *arguments: Any) -> Reply:
+        """Declare, bind or delete anything else.
+
+        Raises:
+            BrokerRefused, BrokerUnreachable, StorageFull.
+        """
+        async with self._lock:
+            try:
+                return await self._call(doing, name, *arguments)
+            except ChannelEnded as why:
+                raise error_of(why, doing=doing) from why
+
+    async def _declare(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Declare; a server that has just started gets the time to find its queues again."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._options.command_timeout
+        while True:
+            try:
+                return await self._declare_once(name, arguments)
+            except BrokerUnreachable as error:
+                if not is_down(error) or loop.time() > until:
+                    raise
+            await asyncio.sleep(_AWAY)
+
+    async def _declare_once(self, name: str, arguments: Mapping[str, Any]) -> None:
+        async with self._lock:
+            if self._generation != self._link.generation:
+                self._generation = self._link.generation
+                self._known.clear()
+            if name in self._known:
+                return
+            try:
+                await self._call(f"declaring {name!r}", *_declaration(name, arguments))
+            except ChannelEnded as why:
+                await self._instead(name, arguments, why)
+            self._known.add(name)
+            self._worked.add(name)
+
+    async def _instead(self, name: str, arguments: Mapping[str, Any], why: ChannelEnded) -> None:
+        """It could not be declared: it may be there all the same."""
+        found = mismatch(why)
+        if found is not None:
+            self._compare(name, arguments, *found, why)
+        elif why.code == 403:
+            # Who may not make queues may still use those that are there.
+            await self._exists(name, why)
+        else:
+            raise error_of(why, doing=f"declaring {name!r}") from why
+
+    async def _exists(self, name: str, refused: ChannelEnded) -> None:
+        try:
+            await self._call(f"looking for {name!r}", *_declaration(name, {}, passive=True))
+        except ChannelEnded as why:
+            error = error_of(refused, doing=f"declaring {name!r}, which does not exist yet")
+            raise (retryable(error) if name in self._worked else error) from why
+
+    def _compare(self, name: str, arguments: Mapping[str, Any], argument: str, words: str, why: ChannelEnded) -> None:
+        if argument in _DECISIVE and (argument != "x-max-priority" or argument in arguments):
+            option = _DECISIVE[argument]
+            raise BrokerRefused(
+                f"queue {name!r} exists with another {argument}: received {words}. Make the URL's option {option} "
+                "say what the queue is, or use another queue; what exists is never changed"
+            ) from why
+        if argument in _FLAGS or name.startswith(self._names.own("")):
+            raise BrokerRefused(
+                f"queue {name!r} exists with another {argument!r}: received {words}. Delete it once it is empty, or "
+                "use another queue; what exists is never changed"
+            ) from why
+        if name not in self.odd:
+            self.odd[name] = f"{argument}: received {words}"
+            log.info("queue %r is used as it is, with arguments of its own (%s)", name, self.odd[name])
+
+    def _arguments(self) -> dict[str, Any]:
+        if self._options.queue_type == "quorum":
+            return {"x-queue-type": "quorum"}
+        return {"x-max-priority": self._options.max_priority} if self._options.max_priority else {}
+
+    async def _call(self, doing: str, name: str, *arguments: Any) -> Reply:
+        if self._channel is None or self._channel.ended is not None:
+            self._channel = await self._link.channel()
+        return await self._link.call(self._channel, doing, name, *arguments)
+
+
+def _declaration(name: str, arguments: Mapping[str, Any], *, passive: bool = False) -> tuple[Any, ...]:
+    # Durable; neither exclusive nor auto-deleted: as Celery declares.
+    return ("queue.declare", 0, name, passive, True, False, False, False, arguments)

@@ -1,0 +1,28 @@
+"""The same promises of consumers and submitters on quorum queues."""
+
+from __future__ import annotations
+
+import pytest
+
+from tranship.testing.facades import in_thread
+from tranship.testing.harness import Harness
+from tranship.testing.served import ServiceHarness
+from tranship.testing.suites import ConsumerSuite, SubmitterSuite
+
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(180)]
+
+
+class StoppedHarness(ServiceHarness):
+    """Restarts by stopping: a quorum queue of a lone node that is killed in its first second never comes back."""
+
+    patience = 15.0
+
+    async def restart(self) -> None:
+        await in_thread(self.service.restart)
+
+
+class TestRabbitMQWithQuorumQueues(SubmitterSuite, ConsumerSuite):
+    @pytest.fixture
+    def harness(self, rabbitmq_service) -> Harness:
+        options = {"queue_type": "quorum", "heartbeat": 2, "command_timeout": 3.0}
+        return StoppedHarness(rabbitmq_service, options=options, probes=0)

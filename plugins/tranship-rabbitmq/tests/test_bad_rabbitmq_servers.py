@@ -1,0 +1,308 @@
+"""Servers that refuse, are full, or lose things: an error that says what to do, and back to work once it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tranship import AsyncClient, Worker, task
+from tranship.envelope import Receipt
+from tranship.errors import BrokerRefused, BrokerUnreachable, StorageFull, UnsupportedError
+from tranship.ports import Settlement, Verdict
+from tranship.registry import Registry
+from tranship.settings import BrokerURL
+from tranship.testing.lab import Lab, ids_of
+from tranship.testing.services import Service, rabbitmqctl
+from tranship_rabbitmq.amqp.channel import Channel
+from tranship_rabbitmq.amqp.dial import Place, dial
+
+pytestmark = pytest.mark.timeout(120)
+
+WITHIN = 30.0
+
+
+@contextlib.asynccontextmanager
+async def raw(lab: Lab) -> AsyncIterator[Channel]:
+    """A channel of our own, past the backend."""
+    url = BrokerURL.parse(lab.url())
+    wire, _ = await dial(Place(url.host, url.port or 5672, url.database or "/", "guest", "guest", 10, "raw"))
+    try:
+        yield await wire.channel()
+    finally:
+        await wire.aclose()
+
+
+async def declare(lab: Lab, queue: str, **arguments: Any) -> None:
+    async with raw(lab) as channel:
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        await channel.call("queue.declare", 0, f"{lab.namespace}:{queue}", False, True, False, False, False, named)
+
+
+async def until(work: Callable[[], Awaitable[Any]], *passing: type[Exception]) -> Any:
+    """Try until it works."""
+    end = time.monotonic() + WITHIN
+    while True:
+        try:
+            if found := await work():
+                return found
+        except passing:
+            if time.monotonic() > end:
+                raise
+        assert time.monotonic() < end, "not in time"
+        await asyncio.sleep(0.1)
+
+
+def harmed(service: Service) -> Callable[..., str]:
+    if not service.controllable:
+        pytest.skip("the RabbitMQ that was given by URL is somebody else's")
+    return lambda *words: rabbitmqctl(service.place, *words)
+
+
+# --- queues of another kind -----------------------------------------------------------------------
+
+
+async def test_a_queue_of_another_type_is_an_error_that_names_both(lab):
+    await declare(lab, "q", x_queue_type="quorum")
+    backend = await lab.open()
+    with pytest.raises(BrokerRefused, match=r"x-queue-type.*quorum.*option queue_type"):
+        await backend.ensure(["q"])
+    (answer,) = await backend.submitter().submit([lab.message()])
+    assert isinstance(answer, BrokerRefused)
+    (other,) = await backend.submitter().submit([lab.message(queue="p")])
+    assert isinstance(other, Receipt), "one bad queue took its neighbours along"
+
+
+async def test_the_right_option_makes_peace_with_it(lab):
+    await declare(lab, "q", x_queue_type="quorum")
+    backend = await lab.open(queue_type="quorum")
+    ids = await lab.submit(backend, *lab.messages(3))
+    assert await lab.drain(backend.consumer(["q"]), 3) == ids
+
+
+async def test_arguments_of_the_operators_own_are_left_alone_and_told(lab):
+    await declare(lab, "q", x_message_ttl=600_000)
+    backend = await lab.open()
+    ids = await lab.submit(backend, lab.message())
+    assert await lab.drain(backend.consumer(["q"]), 1) == ids
+    assert [one for one in backend.warnings if "x-message-ttl" in one]
+
+
+async def test_the_option_max_priority_needs_a_queue_that_has_it(lab):
+    await declare(lab, "q")
+    backend = await lab.open(max_priority=9)
+    with pytest.raises(BrokerRefused, match=r"x-max-priority.*option max_priority"):
+        await backend.ensure(["q"])
+
+
+async def test_with_max_priority_all_levels_are_in_celerys_queue(lab):
+    from tranship.envelope import Priority
+
+    await declare(lab, "q", x_max_priority=9)
+    backend = await lab.open(max_priority=9)
+    levels = [Priority.LOW, Priority.VERY_LOW, Priority.HIGH, Priority.NORMAL]
+    await lab.submit(backend, *(lab.message(priority=level) for level in levels))
+    consumer = backend.consumer(["q"])
+    got = [delivery.priority for _ in range(4) for delivery in await lab.receive(consumer)]
+    assert got == sorted(levels)
+
+
+# --- things that are deleted ----------------------------------------------------------------------
+
+
+async def test_a_queue_deleted_under_a_waiting_consumer_comes_back(lab):
+    backend, other = await lab.open(), await lab.open()
+    consumer = backend.consumer(["q"])
+    await lab.quiet(consumer, 0.1)
+    waiting = lab.start(consumer.receive(1, WITHIN))
+    await asyncio.sleep(0)
+    async with raw(lab) as channel:
+        await channel.call("queue.delete", 0, f"{lab.namespace}:q", False, False, False)
+    ids = await until(lambda: _submitted(lab, other))
+    assert ids_of((await waiting).deliveries) == ids
+
+
+async def test_a_submit_to_a_deleted_queue_is_known_not_to_be_stored(lab):
+    backend = await lab.open()
+    await lab.submit(backend, lab.message())
+    async with raw(lab) as channel:
+        await channel.call("queue.delete", 0, f"{lab.namespace}:q", False, False, False)
+    (answer,) = await backend.submitter().submit([lab.message()])
+    assert isinstance(answer, BrokerUnreachable), answer
+    ids = await lab.submit(backend, lab.message())
+    assert await lab.drain(backend.consumer(["q"]), 1) == ids
+
+
+async def test_a_schedule_that_was_deleted_is_built_again(lab):
+    backend = await lab.open()
+    later = [lab.message(not_before=time.time() + 0.3) for _ in range(2)]
+    await lab.submit(backend, later[0])
+    async with raw(lab) as channel:
+        for level in range(28):
+            await channel.call("exchange.delete", 0, f"tranship.delay.{level}", False, False)
+    await backend.submitter().submit([lab.message(not_before=time.time() + 0.3)])
+    ids = await lab.submit(backend, later[1])
+    consumer = backend.consumer(["q"])
+    assert set(ids) <= set(await lab.drain(consumer, 2))
+
+
+async def _submitted(lab: Lab, backend: Any) -> list[str]:
+    message = lab.message()
+    (answer,) = await backend.submitter().submit([message])
+    return [message.envelope.id] if isinstance(answer, Receipt) else []
+
+
+async def test_a_virtual_host_deleted_and_made_again(rabbitmq_service, lab):
+    control = harmed(rabbitmq_service)
+    control("add_vhost", "gone")
+    control("set_permissions", "-p", "gone", "guest", ".*", ".*", ".*")
+    backend = Registry().create(f"{_at(rabbitmq_service)}/gone?command_timeout=3")
+    await backend.open()
+    try:
+        consumer = backend.consumer(["q"])
+        assert not (await consumer.receive(1, 0.1)).deliveries
+        control("delete_vhost", "gone")
+        error = await until(lambda: _raised(consumer.receive(1, 0.5)))
+        assert error.retryable, "a worker would give up for good"
+        control("add_vhost", "gone")
+        control("set_permissions", "-p", "gone", "guest", ".*", ".*", ".*")
+        ids = await until(lambda: _submitted(lab, backend), BrokerUnreachable)
+        received = await until(lambda: _received(consumer), BrokerUnreachable)
+        assert ids_of(received) == ids
+    finally:
+        await backend.aclose()
+        with contextlib.suppress(Exception):
+            control("delete_vhost", "gone")
+
+
+async def _raised(call: Awaitable[Any]) -> BrokerUnreachable | None:
+    try:
+        await call
+    except BrokerUnreachable as error:
+        return error
+    return None
+
+
+async def _received(consumer: Any) -> Any:
+    return (await consumer.receive(1, 1.0)).deliveries
+
+
+def _at(service: Service, user: str = "guest:guest") -> str:
+    url = BrokerURL.parse(service.url)
+    return f"amqp://{user}@{url.host}:{url.port}"
+
+
+# --- rights, and room -----------------------------------------------------------------------------
+
+
+async def test_missing_rights_are_named_with_the_cure(rabbitmq_service, lab):
+    control = harmed(rabbitmq_service)
+    control("add_user", "poor", "poor")
+    try:
+        backend = Registry().create(f"{_at(rabbitmq_service, 'poor:poor')}//")
+        with pytest.raises(BrokerRefused, match="set_permissions"):
+            await backend.open()
+        control("set_permissions", "-p", "/", "poor", "", ".*", ".*")
+        backend = Registry().create(f"{_at(rabbitmq_service, 'poor:poor')}//?namespace={lab.namespace}")
+        await backend.open()
+        try:
+            (answer,) = await backend.submitter().submit([lab.message()])
+            assert isinstance(answer, BrokerRefused)
+            assert "set_permissions" in str(answer)
+            # What exists may be used without the right to make it.
+            await (await lab.open()).ensure(["q"])
+            assert isinstance((await backend.submitter().submit([lab.message()]))[0], Receipt)
+        finally:
+            await backend.aclose()
+    finally:
+        control("delete_user", "poor")
+
+
+async def test_a_full_server_refuses_submits_and_goes_on_delivering(rabbitmq_service, lab):
+    control = harmed(rabbitmq_service)
+    backend = await lab.open()
+    held, waiting, *_ = await lab.submit(backend, *lab.messages(4))
+    consumer = backend.consumer(["q"])
+    first = await lab.receive(consumer)
+    assert ids_of(first) == [held]
+    control("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        blocked = await until(lambda: _refused(lab, backend))
+        assert "free" in str(blocked)
+        with pytest.raises(StorageFull):
+            await consumer.settle([Settlement(first[0], Verdict.REJECT, reason="kit")])
+        await lab.settle(consumer, Verdict.ACK, *first)
+        assert await lab.drain(consumer, 1) == [waiting]
+    finally:
+        control("set_vm_memory_high_watermark", "0.4")
+    await until(lambda: _submitted(lab, backend))
+
+
+async def _refused(lab: Lab, backend: Any) -> StorageFull | None:
+    try:
+        # The first one after the alarm is on its way for ever: only then the server says that it is full.
+        async with asyncio.timeout(1.0):
+            (answer,) = await backend.submitter().submit([lab.message(queue="other")])
+    except TimeoutError:
+        return None
+    return answer if isinstance(answer, StorageFull) else None
+
+
+# --- counting, and results that are only pushed ---------------------------------------------------
+
+
+async def test_a_crash_loop_is_counted_on_classic_queues(lab):
+    backend = await lab.open()
+    await lab.submit(backend, lab.message())
+    counts = []
+    for _ in range(4):
+        doomed = await lab.open()
+        (delivery,) = await lab.receive(doomed.consumer(["q"]))
+        counts.append(delivery.delivery_count)
+        await doomed.aclose()
+    assert counts == [1, 2, 3, 4]
+
+
+async def test_quorum_queues_count_by_themselves(lab):
+    backend = await lab.open(queue_type="quorum")
+    await lab.submit(backend, lab.message())
+    consumer = backend.consumer(["q"])
+    counts = []
+    for _ in range(3):
+        (delivery,) = await lab.receive(consumer)
+        counts.append(delivery.delivery_count)
+        await lab.settle(consumer, Verdict.NACK, delivery)
+    assert counts == [1, 2, 3]
+
+
+@task(name="bad-servers.echo", queue="q")
+def echo(value: object) -> object:
+    return value
+
+
+async def test_a_bare_amqp_url_answers_who_submitted_and_tells_others_what_they_need(lab):
+    worker = Worker(lab.url(), tasks=[echo])
+    serving = lab.start(worker.serve())
+    # Two namespaces of options share no link: another client, as in another process.
+    async with AsyncClient(lab.url()) as client, AsyncClient(lab.url(client_name="other")) as stranger:
+        handle = await client.submit(echo, 1)
+        assert await handle.result(WITHIN) == 1
+        assert await client.handle(handle.id).result(WITHIN) == 1, "asked twice, from what is remembered"
+        many = await client.submit_many(echo.call(number) for number in range(50))
+        assert sorted([await one.result(5) async for one in client.as_completed(many, timeout=WITHIN)]) == list(
+            range(50)
+        )
+        with pytest.raises(UnsupportedError, match="TRANSHIP_RESULT_URL"):
+            await stranger.handle(handle.id).result(5)
+        with pytest.raises(UnsupportedError, match="TRANSHIP_RESULT_URL"):
+            await stranger.handle(handle.id).state()
+        mixed = [await stranger.submit(echo, "own"), stranger.handle(handle.id)]
+        own, foreign = await asyncio.gather(*(one.result(WITHIN) for one in mixed), return_exceptions=True)
+        assert own == "own"
+        assert isinstance(foreign, UnsupportedError)
+    worker.stop()
+    await serving

@@ -1,0 +1,239 @@
+"""Handles of submitted tasks: what callers use of Celery's ``AsyncResult``, blocking and awaited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tranship.client import CANCEL_TTL
+from tranship.compat.sandai._answers import celery_state, failure, value_of
+from tranship.compat.sandai._arguments import seconds
+from tranship.envelope import TaskResult
+from tranship.errors import TranshipError
+
+if TYPE_CHECKING:
+    from tranship.compat.sandai._async_client import AsyncOperatorClient
+    from tranship.compat.sandai._client import OperatorClient
+    from tranship.compat.sandai._transport import Links, Transport
+
+__all__ = ["AsyncResult", "AsyncTaskHandle", "ResultReader"]
+
+T = TypeVar("T")
+
+
+class ResultReader:
+    """What a handle asks the result backend, written once for both kinds.
+
+    Args:
+        transport: the client's.
+        task_id: whose result it is.
+    """
+
+    __slots__ = ("_final", "_transport", "id")
+
+    def __init__(self, transport: Transport, task_id: str) -> None:
+        self.id = task_id
+        self._transport = transport
+        self._final: TaskResult | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the task's end has been seen."""
+        return self._final is not None
+
+    async def value(self, links: Links, timeout: float | None) -> Any:
+        """Wait for the task's value.
+
+        Raises:
+            OperatorError: nothing came in time, or the task failed.
+        """
+        found: Any = self._final
+        if found is None:
+            found = (await self._transport.gather(links, [self.id], timeout)).get(self.id)
+        if isinstance(found, TaskResult) and found.state.terminal:
+            self._final = found
+        return value_of(self.id, found, timeout or 0)
+
+    async def info(self, links: Links) -> TaskResult:
+        """Read what is known now."""
+        if self._final is not None:
+            return self._final
+        (found,) = await self._transport.states(links, [self.id])
+        if found.state.terminal:
+            self._final = found
+        return found
+
+    async def forget(self, links: Links) -> None:
+        """Delete the result."""
+        await self._transport.forget(links, [self.id])
+
+    async def revoke(self, links: Links) -> None:
+        """Have nobody begin it any more."""
+        await self._transport.cancel(links, "id", self.id, CANCEL_TTL)
+
+
+class AsyncResult:
+    """A task submitted by :class:`OperatorClient`: the part of Celery's class of that name that callers use.
+
+    Attributes:
+        id: the task's id.
+    """
+
+    __slots__ = ("_client", "_reader", "id")
+
+    def __init__(self, client: OperatorClient, task_id: str) -> None:
+        self.id = task_id
+        self._client = client
+        self._reader = ResultReader(client._transport, task_id)  # noqa: SLF001 - a handle is half of its client
+
+    @property
+    def task_id(self) -> str:
+        """The task's id."""
+        return self.id
+
+    def get(self, timeout: float | None = None, propagate: bool = True) -> Any:
+        """Wait for the task's end and return what the operator returned: its envelope, as it is.
+
+        Args:
+            timeout: seconds this caller waits; None: as long as it takes. The task is not affected.
+            propagate: whether a failure is raised; otherwise it is returned.
+
+        Raises:
+            TaskTimeoutError: ``timeout`` passed first.
+            TaskExecutionError, TaskCancelledError, TaskDeadlineExceededError: how the task ended.
+            OperatorConnectionError: the result backend cannot be reached.
+        """
+        wait = None if timeout is None else max(0.0, seconds("timeout", timeout))
+        try:
+            return self._ask(lambda links: self._reader.value(links, wait))
+        except TranshipError as error:
+            if propagate or not self._reader.ended:
+                raise
+            return error
+
+    def ready(self) -> bool:
+        """Whether the task has ended."""
+        return self._info().state.terminal
+
+    def successful(self) -> bool:
+        """Whether the task has ended well: the operator answered, be it with an error envelope."""
+        return self._info().success
+
+    def failed(self) -> bool:
+        """Whether the task has failed without an answer of the operator."""
+        return celery_state(self._info().state) == "FAILURE"
+
+    @property
+    def state(self) -> str:
+        """Celery's name of the state: PENDING, STARTED, RETRY, SUCCESS, FAILURE or REVOKED."""
+        return celery_state(self._info().state)
+
+    @property
+    def status(self) -> str:
+        """The same."""
+        return self.state
+
+    @property
+    def result(self) -> Any:
+        """The operator's envelope; the error of a task that failed; None as long as there is neither."""
+        found = self._info()
+        if not found.state.terminal:
+            return None
+        return found.value if found.success else failure(found)
+
+    def forget(self) -> None:
+        """Delete the stored result; this handle keeps what it has seen."""
+        self._ask(self._reader.forget)
+
+    def revoke(self) -> None:
+        """Cancel the task: it is not begun any more. What runs already runs on at a Celery operator.
+
+        Raises:
+            UnsupportedError: the broker has no control channel.
+        """
+        self._ask(self._reader.revoke)
+
+    def _info(self) -> TaskResult:
+        return self._ask(self._reader.info)
+
+    def _ask(self, work: Callable[[Links], Coroutine[Any, Any, T]]) -> T:
+        return self._client._run(work)  # noqa: SLF001 - a handle is half of its client
+
+    def __repr__(self) -> str:
+        return f"<AsyncResult {self.id}>"
+
+    def __str__(self) -> str:
+        return self.id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncResult) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+class AsyncTaskHandle:
+    """A task submitted by :class:`AsyncOperatorClient`.
+
+    Attributes:
+        id: the task's id.
+    """
+
+    __slots__ = ("_client", "_reader", "_timeout", "id")
+
+    def __init__(self, client: AsyncOperatorClient, task_id: str, timeout: float) -> None:
+        self.id = task_id
+        self._client = client
+        self._timeout = timeout
+        self._reader = ResultReader(client._transport, task_id)  # noqa: SLF001 - a handle is half of its client
+
+    @property
+    def task_id(self) -> str:
+        """The task's id."""
+        return self.id
+
+    async def get(self, timeout: float | None = None) -> Any:
+        """Wait for the task's end and return what the operator returned: its envelope, as it is.
+
+        Args:
+            timeout: seconds this caller waits; None: what the task was submitted with, else the client's.
+
+        Raises:
+            TaskTimeoutError: ``timeout`` passed first.
+            TaskExecutionError, TaskCancelledError, TaskDeadlineExceededError: how the task ended.
+            OperatorConnectionError: the result backend cannot be reached.
+        """
+        wait = max(0.0, self._timeout if timeout is None else seconds("timeout", timeout))
+        return await self._ask(lambda links: self._reader.value(links, wait))
+
+    async def ready(self) -> bool:
+        """Whether the task has ended."""
+        return (await self._ask(self._reader.info)).state.terminal
+
+    async def state(self) -> str:
+        """Celery's name of the state: PENDING, STARTED, RETRY, SUCCESS, FAILURE or REVOKED."""
+        return celery_state((await self._ask(self._reader.info)).state)
+
+    async def forget(self) -> None:
+        """Delete the stored result; this handle keeps what it has seen."""
+        await self._ask(self._reader.forget)
+
+    async def revoke(self) -> None:
+        """Cancel the task: it is not begun any more. What runs already runs on at a Celery operator.
+
+        Raises:
+            UnsupportedError: the broker has no control channel.
+        """
+        await self._ask(self._reader.revoke)
+
+    async def _ask(self, work: Callable[[Links], Coroutine[Any, Any, T]]) -> T:
+        return await self._client._run(work)  # noqa: SLF001 - a handle is half of its client
+
+    def __repr__(self) -> str:
+        return f"<AsyncTaskHandle {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncTaskHandle) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)

@@ -1,0 +1,165 @@
+"""Celery's remote control: what is broadcast to all workers, and what they answer.
+
+A broadcast is a message like a task's; how it is wrapped is each broker's own. Its body says which method, with
+which arguments, for whom, and where an answer goes. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any, Final
+
+from tranship import codec
+from tranship.errors import MalformedMessage
+
+__all__ = ["Broadcast", "ReplyTo", "read_broadcast", "revoke_broadcast", "revoked_ids"]
+
+_REPLIES: Final = re.compile(r"reply\..+\.pidbox")
+_OURS: Final = "tranship-signal"
+"""Header of what we broadcast beside a signal of our own, which our listeners have heard already."""
+_LARGEST_CLOCK: Final = 2**53
+_LIMIT: Final = 16 * 1024 * 1024
+"""Bytes of a broadcast's body; fifty thousand revoked ids, all that Celery remembers, are two million."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTo:
+    """Where an answer goes."""
+
+    exchange: str
+    routing_key: str
+    ticket: str | None
+
+    @property
+    def queue(self) -> str:
+        """What the asker reads."""
+        return f"{self.routing_key}.{self.exchange}"
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """One broadcast as it was read."""
+
+    method: str
+    arguments: Mapping[str, Any]
+    destination: Sequence[str]
+    """Names of the nodes it is for; empty: see ``pattern``."""
+    pattern: str | None
+    """Which node names it is for, in the language ``matcher``; None: all."""
+    matcher: str | None
+    reply_to: ReplyTo | None
+    content_type: str
+    """What an answer has to be written in: askers read what they write."""
+    clock: int
+    ours: bool
+    """Broadcast by tranship, beside a signal on our own channel."""
+
+    def is_for(self, node: str) -> bool:
+        """Whether ``node`` is meant; by Celery's rules, in Celery's order."""
+        if self.destination:
+            return node in self.destination
+        if self.pattern and self.matcher:
+            return _matches(node, self.pattern, self.matcher)
+        return True
+
+
+def read_broadcast(headers: Mapping[str, Any], body: bytes, content_type: str | None, encoding: Any) -> Broadcast:
+    """Return the broadcast in a message.
+
+    Raises:
+        MalformedMessage: it is none. Nothing else, whatever the bytes.
+    """
+    kind = codec.content_type_of(content_type)
+    values = _map(_body(headers, body, kind, encoding), "broadcast's body")
+    method = values.get("method")
+    if not isinstance(method, str):
+        raise MalformedMessage(f"broadcast's method is {type(method).__name__}; expected text")
+    return Broadcast(
+        method=method,
+        arguments=_map(values.get("arguments") or {}, "broadcast's arguments"),
+        destination=_names(values.get("destination")),
+        pattern=_text(values.get("pattern")),
+        matcher=_text(values.get("matcher")),
+        reply_to=_reply_to(values),
+        content_type=kind,
+        clock=_clock(headers.get("clock")),
+        ours=bool(headers.get(_OURS)),
+    )
+
+
+def revoke_broadcast(ids: Sequence[str], *, clock: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return headers and body with which Celery's own ``app.control.revoke(ids)`` tells its workers.
+
+    Workers drop the tasks instead of starting them; what runs already is left alone.
+    """
+    body = {
+        "method": "revoke",
+        # One id on its own is what Celery sends, and the only form its oldest workers read.
+        "arguments": {"task_id": ids[0] if len(ids) == 1 else list(ids), "terminate": False, "signal": "SIGTERM"},
+        "destination": None,
+        "pattern": None,
+        "matcher": None,
+    }
+    return {"clock": clock, "expires": 0, _OURS: True}, body
+
+
+def revoked_ids(found: Any) -> list[str]:
+    """Return the task ids in an argument: one, a list of them, or a map whose keys they are."""
+    several = [found] if isinstance(found, str) else found if isinstance(found, list | dict) else []
+    return list(dict.fromkeys(one for one in several if isinstance(one, str) and one))
+
+
+def _body(headers: Mapping[str, Any], body: bytes, content_type: str, encoding: Any) -> Any:
+    if len(body) > _LIMIT:
+        raise MalformedMessage(f"broadcast's body has {len(body)} bytes; expected at most {_LIMIT}")
+    if compression := _text(headers.get("compression")):
+        body = codec.decompress(body, compression, limit=_LIMIT)
+    return codec.loads(body, content_type, _text(encoding))
+
+
+def _reply_to(body: Mapping[str, Any]) -> ReplyTo | None:
+    found = body.get("reply_to")
+    if not isinstance(found, dict):
+        return None
+    exchange, routing_key = found.get("exchange"), found.get("routing_key")
+    if not isinstance(exchange, str) or not isinstance(routing_key, str) or not routing_key:
+        return None
+    # Whoever may broadcast must not have us write to a place of his choice.
+    return ReplyTo(exchange, routing_key, _text(body.get("ticket"))) if _REPLIES.fullmatch(exchange) else None
+
+
+def _matches(node: str, pattern: str, matcher: str) -> bool:
+    if matcher == "glob":
+        return fnmatch(node, pattern)
+    if matcher != "pcre":
+        return False
+    try:
+        return re.match(pattern, node) is not None
+    except (re.error, RecursionError):
+        return False
+
+
+def _names(found: Any) -> Sequence[str]:
+    if not found:
+        return ()
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise MalformedMessage("broadcast's destination is no list of names")
+    return tuple(found)
+
+
+def _map(found: Any, part: str) -> Mapping[str, Any]:
+    if not isinstance(found, dict):
+        raise MalformedMessage(f"{part} is {type(found).__name__}; expected a map")
+    return found
+
+
+def _text(found: Any) -> str | None:
+    return found if isinstance(found, str) else None
+
+
+def _clock(found: Any) -> int:
+    is_clock = isinstance(found, int) and not isinstance(found, bool) and 0 <= found < _LARGEST_CLOCK
+    return found if is_clock else 0

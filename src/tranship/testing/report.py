@@ -1,0 +1,113 @@
+"""Conformance reports: what a backend declares and which cases it passes, kept in a file beside its tests.
+
+Documentation and reviews read the file without a broker at hand; a test of the backend checks that it is true::
+
+    def test_the_report_is_true(self, harness):
+        check_report(Path(__file__).with_name("report.json"), harness, "mine", [SubmitterSuite, ConsumerSuite])
+
+``TRANSHIP_TEST_REPORT=write python -m pytest -k report`` runs every case and writes the file anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+from tranship.ports import Capabilities, Capability, Level, Support
+from tranship.testing.case import Case, CaseReport, cases_of, run_case
+from tranship.testing.harness import Harness
+from tranship.testing.lab import Lab
+
+__all__ = ["ConformanceReport", "check_report"]
+
+WRITE: Final = "TRANSHIP_TEST_REPORT"
+LEVELS: Final = ("core", "capability")
+PASSED: Final = "passed"
+
+
+class ConformanceReport:
+    """What one conformance run has found.
+
+    Args:
+        backend: the backend's name.
+        capabilities: what it declares.
+        cases: how each case ended, by id: ``"passed"``, or why it was skipped.
+    """
+
+    def __init__(self, backend: str, capabilities: Capabilities, cases: Mapping[str, str]) -> None:
+        self.backend = backend
+        self.capabilities = capabilities
+        self.cases = cases
+
+    @property
+    def passed(self) -> int:
+        """How many cases passed."""
+        return sum(outcome == PASSED for outcome in self.cases.values())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the report in a file."""
+        data = json.loads(path.read_text("utf-8"))
+        declared = {
+            Capability(name): Support(Level(found.pop("level")), found) for name, found in data["capabilities"].items()
+        }
+        return cls(data["backend"], Capabilities(declared), data["cases"])
+
+    def write(self, path: Path) -> None:
+        """Write the report into a file."""
+        data = {"backend": self.backend, "capabilities": declared(self.capabilities), "cases": dict(self.cases)}
+        path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def check_report(path: Path, harness: Harness, backend: str, suites: Collection[type]) -> None:
+    """Insist that the report in ``path`` says what the backend declares now, about every case there is, and that
+    no case was skipped which the declared capabilities ask for; or write it anew, when the environment says so.
+
+    Raises:
+        AssertionError: it is not true, or a case failed while it was written.
+    """
+    cases = [one for one in cases_of(*suites) if one.level in LEVELS]
+    if os.environ.get(WRITE) == "write":
+        _run(harness, backend, cases).write(path)
+    cure = f"run: {WRITE}=write python -m pytest {path.parent.name} -k report"
+    assert path.is_file(), f"there is no report {path}; {cure}"
+    report, capabilities = ConformanceReport.read(path), asyncio.run(_capabilities(harness))
+    assert report.backend == backend
+    assert declared(report.capabilities) == declared(capabilities), f"{path} is not current; {cure}"
+    assert list(report.cases) == [one.id for one in cases], f"{path} is about other cases; {cure}"
+    for one in cases:
+        lacking = [need for need in one.needs if not capabilities.has(need)]
+        outcome = report.cases[one.id]
+        assert bool(lacking) == outcome.startswith("capability none"), f"{one.id}: {outcome}; {cure}"
+
+
+def declared(capabilities: Capabilities) -> dict[str, Any]:
+    """Return capabilities as JSON has them."""
+    found = {
+        capability.value: {"level": support.level.value, **support.properties}
+        for capability, support in capabilities.items()
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(found, default=str))
+    return plain
+
+
+def _run(harness: Harness, backend: str, cases: Collection[Case]) -> ConformanceReport:
+    reports = [run_case(one, harness) for one in cases]
+    failed = [f"{one.case.id}: {one.reason}" for one in reports if one.outcome == "failed"]
+    assert not failed, f"{len(failed)} cases failed: {'; '.join(failed)}"
+    return ConformanceReport(
+        backend, asyncio.run(_capabilities(harness)), {one.case.id: _outcome(one) for one in reports}
+    )
+
+
+def _outcome(report: CaseReport) -> str:
+    return PASSED if report.outcome == "passed" else report.reason
+
+
+async def _capabilities(harness: Harness) -> Capabilities:
+    async with Lab(harness, "report") as lab:
+        return await lab.capabilities()
