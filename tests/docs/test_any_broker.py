@@ -155,7 +155,7 @@ def test_rabbitmq_is_no_result_store(place: Callable[[str], str]) -> None:
     """It cannot be read: refused when client or worker opens, with the reason and the cure."""
     urls = (place("sqlite"), place("rabbitmq"))
     reason = "rabbitmq keeps no results and cannot be the result store of another broker: set TRANSHIP_RESULT_URL"
-    with pytest.raises(UnsupportedError, match=reason):
-        Client(urls[0], result_url=urls[1]).open()
+    with pytest.raises(UnsupportedError, match=reason), Client(urls[0], result_url=urls[1]):
+        pass
     with pytest.raises(UnsupportedError, match=reason):
         Worker(urls[0], result_url=urls[1], tasks=[nothing]).run()

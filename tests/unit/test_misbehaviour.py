@@ -7,6 +7,7 @@ import functools
 import threading
 import time
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -24,6 +25,7 @@ from tranship.errors import (
     SubmitUnknown,
     TaskFailed,
 )
+from tranship.operations import AsyncOperator, Operator
 from tranship.ports import Delivery, Received
 from tranship.protocol import Encoder, RawMessage
 from tranship.submission import Submission
@@ -218,18 +220,20 @@ class TestWorkerParts:
 
 
 class TestClients:
-    def test_a_with_block_that_does_not_open_leaves_nothing(self, tmp_path: Path):
+    @pytest.mark.parametrize("kind", [Client, Operator])
+    def test_a_with_block_that_does_not_open_leaves_nothing(self, kind: Any, tmp_path: Path):
         before = process_table().links(), threading.active_count()
         (tmp_path / "no.db").write_text("garbage" * 1000)
-        with pytest.raises(StorageCorrupt), Client(f"sqlite:///{tmp_path / 'no.db'}"):
+        with pytest.raises(StorageCorrupt), kind(f"sqlite:///{tmp_path / 'no.db'}"):
             pass
         assert (process_table().links(), threading.active_count()) == before
 
-    async def test_the_same_for_async_with(self, tmp_path: Path):
+    @pytest.mark.parametrize("kind", [AsyncClient, AsyncOperator])
+    async def test_the_same_for_async_with(self, kind: Any, tmp_path: Path):
         before = process_table().links()
         (tmp_path / "no.db").write_text("garbage" * 1000)
         with pytest.raises(StorageCorrupt):
-            async with AsyncClient(f"sqlite:///{tmp_path / 'no.db'}"):
+            async with kind(f"sqlite:///{tmp_path / 'no.db'}"):
                 pass
         assert process_table().links() == before
 
