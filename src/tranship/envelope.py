@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -36,6 +36,7 @@ __all__ = [
     "TaskState",
     "new_id",
     "new_ids",
+    "receipts",
 ]
 
 NO_HEADERS: Final[Mapping[str, Any]] = {}
@@ -280,6 +281,25 @@ class Receipt:
     """The id of the task that was there first (dedup key, or the same id again); this one was not queued."""
 
 
+class _Acceptance:
+    """A receipt that can still be written; see :class:`Draft`."""
+
+    __slots__ = ("duplicate_of", "id")
+
+    def __init__(self, task_id: str) -> None:
+        self.id = task_id
+        self.duplicate_of: str | None = None
+
+
+def receipts(ids: Iterable[str]) -> list[Receipt]:
+    """Return a receipt for each of ``ids``, at half of what the constructor costs."""
+    made: Any = list(map(_Acceptance, ids))
+    for one in made:
+        one.__class__ = Receipt
+    found: list[Receipt] = made
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """A task that was given up, with the reason and everything needed to run it again."""
@@ -314,10 +334,12 @@ def new_ids(count: int) -> list[str]:
     # The fraction of the millisecond goes into rand_a (12 bits), so ids of one process rarely go backwards.
     begin = (millis << 12) + rest * 4096 // 1_000_000
     # Not the random module: who seeds it, as tests and training scripts do, would make twins of our ids.
-    noise = os.urandom(8 * count).hex()
-    ids = []
-    for number in range(count):
-        moment = f"{begin + number:015x}"
-        at = 16 * number
-        ids.append(f"{moment[:8]}-{moment[8:12]}-7{moment[12:]}-8{noise[at + 1 : at + 4]}-{noise[at + 4 : at + 16]}")
+    noise = os.urandom(8 * count).hex("-", 8).split("-")
+    ids: list[str] = []
+    while len(ids) < count:
+        # All ids of the same millisecond have the same head.
+        made, (head, low) = len(ids), divmod(begin + len(ids), 4096)
+        head_text = f"{head >> 16:08x}-{head & 0xFFFF:04x}-7"
+        part = noise[made : made + 4096 - low]
+        ids += [f"{head_text}{at:03x}-8{rest[1:4]}-{rest[4:]}" for at, rest in enumerate(part, low)]
     return ids

@@ -6,7 +6,6 @@ tasks the call is about. A caller builds its own bytes before it crosses, so thr
 
 from __future__ import annotations
 
-import concurrent.futures
 import queue
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -242,7 +241,7 @@ class Client:
         link = self._link()
         call = as_call(task, args, kwargs)
         message = prepare_one(link, call)
-        (answer,) = self._submit(link, [message])
+        (answer,) = link.submission.submit_blocking([message])
         return self._handle(call.task, message, answer)
 
     def submit_many(self, calls: Iterable[TaskCall[R]]) -> list[TaskHandle[R]]:
@@ -257,7 +256,7 @@ class Client:
         messages = prepare(link, calls)
         if not messages:
             return []
-        return batch_handles(self._handle, calls, messages, self._submit(link, messages))
+        return batch_handles(self._handle, calls, messages, link.submission.submit_blocking(messages))
 
     # Results.
 
@@ -336,11 +335,6 @@ class Client:
     def _on_link(self, work: Callable[[ClientLink], Coroutine[Any, Any, T]]) -> T:
         link = self._link()
         return process_table().portal_of(link.loop).run(work(link))
-
-    def _submit(self, link: ClientLink, messages: Sequence[Message]) -> list[Answer]:
-        waiter: concurrent.futures.Future[list[Answer]] = concurrent.futures.Future()
-        link.submission.post(messages, waiter)
-        return waiter.result()
 
     def _handle(self, task: Task[..., Any], message: Message, answer: Answer) -> TaskHandle[Any]:
         if not isinstance(answer, Receipt):

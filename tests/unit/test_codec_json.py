@@ -326,3 +326,21 @@ def test_kombu_reads_what_we_write_and_we_read_what_kombu_writes(value: Any) -> 
 def test_arbitrary_bytes_are_read_or_malformed(data: bytes) -> None:
     with suppress(MalformedMessage):
         codec.loads(data, JSON)
+
+
+@given(
+    st.tuples(st.none() | st.booleans() | st.integers() | st.text() | st.floats() | st.uuids()),
+    st.dictionaries(st.text(), st.none() | st.integers() | st.text() | st.floats(), max_size=3),
+)
+def test_calls_are_written_fast_only_where_it_changes_nothing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    fast = codec.fast_call(args, kwargs)
+    if fast is not None:
+        assert fast == codec.dumps([args, kwargs])
+
+
+@pytest.mark.parametrize("odd", [math.nan, 2**70, "\ud800", Level.HIGH, Word.YES, [1], uuid4(), MOMENT])
+def test_calls_with_anything_odd_are_left_to_the_long_way(odd: Any) -> None:
+    assert codec.fast_call((odd,), {}) is None
+    assert codec.fast_call((), {"k": odd}) is None
+    assert codec.fast_call([], {}) is None
+    assert codec.fast_call(("null", None, 1), {"k": True}) == b'[["null",null,1],{"k":true}]'

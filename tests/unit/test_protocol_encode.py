@@ -220,3 +220,35 @@ def test_a_received_message_is_passed_on_whole() -> None:
     assert CARRIED not in headers
     assert json.loads(message.body)[2] == dict.fromkeys(["callbacks", "errbacks", "chord"]) | {"chain": chain, "new": 1}
     assert back(once) == once
+
+
+class TestKinds:
+    """Messages of one kind are encoded by what is known of the first; nobody may see a difference."""
+
+    @given(PLAIN, PLAIN)
+    @settings(max_examples=100, deadline=None)
+    def test_one_by_its_kind_is_the_same_as_one_alone(self, first: Envelope, other: Envelope) -> None:
+        second = replace(first, id="01981234-0000-7000-8000-000000000001", args=other.args, kwargs=other.kwargs)
+        encoder, kind = Encoder("me"), object()
+        encoder.encode(first, kind)
+        made, alone = encoder.encode(second, kind), Encoder("me").encode(second)
+        assert (made.headers, made.body) == (alone.headers, alone.body)
+        assert (made.content_type, made.content_encoding) == (alone.content_type, alone.content_encoding)
+        assert (made.check_id, made.awaited, made.tries) == (alone.check_id, alone.awaited, alone.tries)
+
+    def test_only_those_of_a_kind_are_alike(self) -> None:
+        encoder, kind = Encoder(), object()
+        first, second = (encoder.encode(replace(PLAIN_TASK, id=one), kind) for one in "ab")
+        assert first.like is second.like is not None
+        assert encoder.encode(PLAIN_TASK).like is None
+        assert encoder.encode(PLAIN_TASK, object()).like is not first.like
+        assert encoder.encode(replace(PLAIN_TASK, reply_to="elsewhere"), kind).like is not first.like
+
+    def test_what_may_differ_in_more_is_like_nothing(self) -> None:
+        assert Encoder().encode(replace(PLAIN_TASK, deadline=9e9), object()).like is None
+
+    def test_kinds_are_not_remembered_without_end(self) -> None:
+        encoder = Encoder()
+        for _ in range(2000):
+            encoder.encode(PLAIN_TASK, object())
+        assert len(encoder._kinds) <= 512

@@ -196,6 +196,16 @@ async def test_after_close_every_door_says_so():
         assert [type(answer) for answer in waiter.result(0)] == [ClosedError] * 2
 
 
+async def test_a_blocked_thread_gets_its_answers():
+    async with Buffer() as buffer:
+        sent = messages(3)
+        answers = await asyncio.to_thread(buffer.submission.submit_blocking, sent)
+        assert [answer.id for answer in answers] == [one.envelope.id for one in sent]
+        await buffer.submission.aclose()
+        late = await asyncio.to_thread(buffer.submission.submit_blocking, sent)
+        assert [type(answer) for answer in late] == [ClosedError] * 3
+
+
 async def test_close_waits_for_what_is_under_way():
     async with Buffer() as buffer:
         buffer.faults.fail("submit", BrokerUnreachable, times=2)

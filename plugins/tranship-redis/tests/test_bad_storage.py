@@ -215,7 +215,6 @@ async def test_one_bad_queue_harms_only_itself(lab: Lab, raw: Raw) -> None:
         ("unacked_index", ("SET", "x")),
         ("tranship:leases", ("HSET", "a", "x")),
         ("tranship:deliveries", ("SET", "x")),
-        ("tranship:delayed:q", ("SET", "x")),
     ],
     ids=lambda value: value.strip() if isinstance(value, str) else value[0],
 )
@@ -237,6 +236,45 @@ async def test_a_key_of_another_type_is_named_and_nothing_is_lost(
     assert await lab.drain(consumer, 1) == ids
     await lab.quiet(consumer, 0.2)
     assert raw.hash(ours(lab, "unacked")) == {}
+
+
+async def test_a_bad_key_of_delayed_tasks_stops_nothing_else(
+    lab: Lab, raw: Raw, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One consumer, two queues: what is ready in both is served, the key is named once, and once it is gone all works."""
+    key = ours(lab, "tranship:delayed:bad")
+    raw("SET", key, "somebody else's")
+    backend = await lab.open()
+    consumer = backend.consumer(["bad", "q"])
+    for round_ in range(3):
+        ids = await lab.submit(backend, lab.message(queue="bad"), lab.message())
+        assert sorted(await lab.drain(consumer, 2)) == sorted(ids), round_
+    await lab.quiet(consumer, 0.0)
+    assert [key in record.message for record in caplog.records] == [True]
+    (refused,) = await backend.submitter().submit([lab.message(queue="bad", not_before=time.time() + 0.2)])
+    assert isinstance(refused, BrokerRefused)
+    assert key in str(refused), str(refused)
+    raw("DEL", key)
+    ids = await lab.submit(backend, lab.message(queue="bad", not_before=time.time() + 0.2))
+    assert await lab.drain(consumer, 1) == ids
+
+
+async def test_a_bad_key_of_delayed_messages_keeps_the_schedule(
+    lab: Lab, raw: Raw, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task that is due and cannot be read stays where it is; it runs once its message can be read again."""
+    key = ours(lab, "tranship:delayed-messages:bad")
+    backend = await lab.open()
+    late = await lab.submit(backend, lab.message(queue="bad", not_before=time.time() + 0.1))
+    raw("RENAME", key, key + ":kept")
+    raw("SET", key, "somebody else's")
+    consumer = backend.consumer(["bad", "q"])
+    await lab.quiet(consumer, 0.5)
+    ids = await lab.submit(backend, lab.message(), lab.message(queue="bad"))
+    assert sorted(await lab.drain(consumer, 2)) == sorted(ids)
+    assert [key in record.message for record in caplog.records] == [True]
+    raw("RENAME", key + ":kept", key)
+    assert await lab.drain(consumer, 1) == late
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from tranship.settings import BrokerURL, Settings
 from tranship.submission import Submission
 from tranship.waiting import Waiting
 
-__all__ = ["ClientLink", "LinkKey"]
+__all__ = ["ClientLink", "LinkKey", "cancelled_result"]
 
 log = logging.getLogger("tranship.client")
 
@@ -154,13 +154,17 @@ class ClientLink:
             # Expecting saves a read later; it must never keep a task from being submitted.
             log.exception("the backend's expect failed in an unexpected way")
 
-    def encode(self, envelope: Envelope) -> Message:
+    def encode(self, envelope: Envelope, kind: object = None) -> Message:
         """Turn ``envelope`` into bytes and check their size; any thread.
+
+        Args:
+            envelope: what to encode.
+            kind: as :meth:`tranship.protocol.Encoder.encode` takes it.
 
         Raises:
             EncodeError, MessageTooLarge, InvalidOptionError.
         """
-        message = self.encoder.encode(envelope)
+        message = self.encoder.encode(envelope, kind)
         self.submission.check(message)
         return message
 
@@ -213,11 +217,16 @@ class ClientLink:
             raise UnsupportedError(f"{self.backend.name} has no control channel: tasks cannot be cancelled there")
         expires = time.time() + ttl
         report = await self._control.cancel([Tombstone(kind=kind, value=value, expires=expires) for value in values])
-        if self._result_backend is not None and self._store is not None and report.removed:
+        if self._result_backend is not None:
             # The broker has answered in its own store; those who wait look in another one.
-            content_type = self._result_backend.capabilities.result_type
-            await self._store.put([_cancelled(task_id, content_type) for task_id in report.removed])
+            await self.answer_cancelled(report.removed)
         return report
+
+    async def answer_cancelled(self, ids: Sequence[str]) -> None:
+        """Give ``ids``, which a broker with another store has removed, their results."""
+        if ids and self._store is not None and not self.answers_submits_only:
+            content_type = (self._result_backend or self.backend).capabilities.result_type
+            await self._store.put([cancelled_result(task_id, content_type) for task_id in ids])
 
     async def ping(self) -> float:
         """Make one round trip to the broker; return its seconds."""
@@ -247,7 +256,8 @@ def _is_fresh(message: Message) -> bool:
     )
 
 
-def _cancelled(task_id: str, content_type: str) -> StoredResult:
+def cancelled_result(task_id: str, content_type: str) -> StoredResult:
+    """The result of a task that a broker has removed because it was cancelled."""
     error = ErrorInfo(
         type="tranship.errors.TaskCancelled", message=f"task {task_id} was cancelled", code="TASK_CANCELLED"
     )

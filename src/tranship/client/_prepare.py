@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tranship.envelope import Receipt, new_ids
 from tranship.errors import BatchSubmitError, InvalidArgumentsError, TranshipError
-from tranship.task import Task, TaskCall, TaskContext, current_or_none, named
+from tranship.task import Task, TaskCall, current_or_none, named
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
@@ -59,11 +59,17 @@ def prepare(link: ClientLink, calls: Sequence[TaskCall[Any]]) -> list[Message]:
         InvalidArgumentsError: one of them is no call.
         EncodeError, MessageTooLarge, InvalidOptionError.
     """
-    now, parent, reply_to = time.time(), current_or_none(), link.reply_to
-    return [
-        _message(link, call, fresh_id, now, reply_to, parent=parent)
-        for call, fresh_id in zip(calls, new_ids(len(calls)), strict=True)
-    ]
+    now, parent, reply_to, encode = time.time(), current_or_none(), link.reply_to, link.encode
+    messages: list[Message] = []
+    for call, fresh_id in zip(calls, new_ids(len(calls)), strict=True):
+        task = call.task if type(call) is TaskCall else _task_of(call)
+        envelope = task.envelope(call.args, call.kwargs, now=now, reply_to=reply_to, parent=parent, fresh_id=fresh_id)
+        message = encode(envelope, task.kind if parent is None else None)
+        if envelope.id is not fresh_id:
+            # An id of the caller's own may be in use already; ours are fresh.
+            message.check_id = True
+        messages.append(message)
+    return messages
 
 
 def prepare_one(link: ClientLink, call: TaskCall[Any]) -> Message:
@@ -73,23 +79,10 @@ def prepare_one(link: ClientLink, call: TaskCall[Any]) -> Message:
     return message
 
 
-def _message(
-    link: ClientLink,
-    call: TaskCall[Any],
-    fresh_id: str,
-    now: float,
-    reply_to: str | None,
-    *,
-    parent: TaskContext | None,
-) -> Message:
+def _task_of(call: Any) -> Task[..., Any]:
     if not isinstance(call, TaskCall):
         raise InvalidArgumentsError(f"cannot submit {call!r}; expected a call made by task.call(...)")
-    task = call.task
-    envelope = task.envelope(call.args, call.kwargs, now=now, reply_to=reply_to, parent=parent, fresh_id=fresh_id)
-    message = link.encode(envelope)
-    # An id of the caller's own may be in use already; ours are fresh.
-    message.check_id = task.options_set.task_id is not None
-    return message
+    return call.task
 
 
 def ids_of(tasks: Iterable[Any]) -> list[str]:

@@ -18,6 +18,7 @@ Nothing is ever unpickled or imported on reading.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tranship.codec import _json
@@ -34,6 +35,7 @@ __all__ = [
     "content_type_of",
     "decompress",
     "dumps",
+    "fast_call",
     "fast_json",
     "loads",
 ]
@@ -80,6 +82,11 @@ def loads(data: bytes | str, content_type: str | None, content_encoding: str | N
     from tranship.codec import _msgpack
 
     return _msgpack.loads(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
+
+
+def fast_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes | None:
+    """Return ``[args, kwargs]`` as JSON, or None when only :func:`dumps` can tell."""
+    return _json.fast_call(args, kwargs)
 
 
 def fast_json(data: bytes) -> Any:

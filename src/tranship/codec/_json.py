@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, Final
 from uuid import UUID
@@ -41,6 +42,18 @@ def dumps(value: Any, name: str) -> bytes:
         return _dumps(value)
     except REFUSALS as error:
         raise refusal(value, name, "application/json", _dumps) from error
+
+
+def fast_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes | None:
+    """Return ``[args, kwargs]`` when they hold simple values only, which orjson never changes; None: they do not."""
+    if type(args) is not tuple or not _SAFE.issuperset(map(type, args)):
+        return None
+    if kwargs and not _SAFE.issuperset(map(type, kwargs.values())):
+        return None
+    try:
+        return orjson.dumps((args, kwargs))
+    except REFUSALS:
+        return None
 
 
 def fast(data: bytes) -> Any:

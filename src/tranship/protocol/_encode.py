@@ -32,6 +32,16 @@ class _Template:
     """Kept alive, because the template's key has its ``id()``."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kind:
+    """What all messages of one kind have in common."""
+
+    parts: tuple[bytes, ...]
+    content_type: str
+    content_encoding: str
+    reply_to: str | None
+
+
 class Encoder:
     """Makes messages. One encoder serves a whole process, from any thread.
 
@@ -42,21 +52,50 @@ class Encoder:
     def __init__(self, origin: str | None = None) -> None:
         self._origin = origin or _origin()
         self._templates: dict[tuple[Any, ...], _Template] = {}
+        self._kinds: dict[object, _Kind] = {}
 
-    def encode(self, envelope: Envelope) -> Message:
+    def encode(self, envelope: Envelope, kind: object = None) -> Message:
         """Return the message for ``envelope``.
+
+        Args:
+            envelope: what to encode.
+            kind: envelopes with the same object here differ in nothing but id, arguments and ``reply_to``;
+                the ids are text that JSON need not escape. None: nothing is known.
 
         Raises:
             EncodeError: an argument or a header holds a value that the codec cannot write.
             InvalidOptionError: a reserved header name, or a field with a value that cannot travel.
         """
+        known = self._kinds.get(kind)
+        if known is None or known.reply_to != envelope.reply_to:
+            return self._first(envelope, kind)
+        headers = (b'"%b"' % envelope.id.encode()).join(known.parts)
+        # By position, every field: names and defaults are paid for with each message.
+        return Message(
+            envelope, headers, _body(envelope), known.content_type, known.content_encoding, False, False, 0, known
+        )
+
+    def _first(self, envelope: Envelope, kind: object) -> Message:
+        """The first one of its kind, or one of no kind."""
         content_type = envelope.content_type
-        headers = self._headers(envelope)
-        return Message(envelope, headers, _body(envelope), content_type, codec.content_encoding_of(content_type))
+        encoding = codec.content_encoding_of(content_type)
+        message = Message(envelope, self._headers(envelope), _body(envelope), content_type, encoding)
+        if kind is not None and _is_plain(envelope):
+            if len(self._kinds) >= _TEMPLATES:
+                self._kinds.clear()
+            parts = self._template(envelope).parts
+            message.like = self._kinds[kind] = _Kind(parts, content_type, encoding, envelope.reply_to)
+        return message
 
     def _headers(self, envelope: Envelope) -> bytes:
         if not _is_plain(envelope):
             return header_bytes(envelope, self._origin)
+        try:
+            return orjson.dumps(envelope.id).join(self._template(envelope).parts)
+        except TypeError:  # lone surrogates: the ordinary path has the words for it
+            return header_bytes(envelope, self._origin)
+
+    def _template(self, envelope: Envelope) -> _Template:
         key = (
             envelope.task,
             envelope.priority,
@@ -66,13 +105,7 @@ class Encoder:
             envelope.result_ttl,
             id(envelope.retry),
         )
-        template = self._templates.get(key)
-        if template is None:
-            template = self._keep(key, _template(envelope, self._origin))
-        try:
-            return orjson.dumps(envelope.id).join(template.parts)
-        except TypeError:  # lone surrogates: the ordinary path has the words for it
-            return header_bytes(envelope, self._origin)
+        return self._templates.get(key) or self._keep(key, _template(envelope, self._origin))
 
     def _keep(self, key: tuple[Any, ...], template: _Template) -> _Template:
         if len(self._templates) >= _TEMPLATES:
@@ -114,6 +147,10 @@ def _template(envelope: Envelope, origin: str) -> _Template:
 
 def _body(envelope: Envelope) -> bytes:
     args, kwargs = envelope.args, envelope.kwargs
+    if envelope.content_type == codec.JSON and not envelope.headers:
+        text = codec.fast_call(args, kwargs)
+        if text is not None:
+            return text[:-1] + _EMBED_TAIL
     if type(args) is not tuple:
         args = list(args)
     embed = canvas(envelope) if envelope.headers else None

@@ -27,6 +27,9 @@ class Message:
     """Somebody is likely to wait for its result soon: worth expecting it with the submit."""
     tries: int = 0
     """How many times it has been handed to a backend."""
+    like: object = None
+    """Messages that have the same object here differ in their body and in their task's id, and in nothing else: not
+    in their queue, nor in what they need of a backend. None: nothing is known."""
 
     @property
     def size(self) -> int:

@@ -27,7 +27,7 @@ from tranship.errors import (
 from tranship.ports import Submitter
 from tranship.protocol import Message
 from tranship.submission._handover import HandOver, unknown
-from tranship.submission._jobs import Answer, Flight, Job, Span, Waiter
+from tranship.submission._jobs import Answer, Flight, Job, Span, ThreadWaiter, Waiter
 
 __all__ = ["BATCH", "IN_FLIGHT", "Submission"]
 
@@ -37,6 +37,7 @@ IN_FLIGHT: Final = 4
 """Round trips under way at once."""
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
+_ACCEPTED: Final = {Receipt}
 
 
 class Submission:
@@ -82,7 +83,7 @@ class Submission:
         Raises:
             MessageTooLarge: body and headers exceed the backend's limit.
         """
-        if message.size > self._limit:
+        if len(message.headers) + len(message.body) > self._limit:
             raise MessageTooLarge(
                 f"task {message.envelope.task!r} is {message.size:,} bytes with its headers, the limit is "
                 f"{self._limit:,}; pass a reference (a path, a URL) instead of the data, or raise max_message_size",
@@ -138,6 +139,12 @@ class Submission:
             self._woken = True
             self._loop.call_soon(self._collect)
 
+    def submit_blocking(self, messages: Sequence[Message]) -> list[Answer]:
+        """The same for a caller in a thread without a loop, which is blocked meanwhile."""
+        waiter = ThreadWaiter()
+        self.post(messages, waiter)
+        return waiter.wait()
+
     async def submit_from(self, messages: Sequence[Message], loop: asyncio.AbstractEventLoop) -> list[Answer]:
         """The same for a caller on another loop than the link's."""
         waiter: concurrent.futures.Future[list[Answer]] = concurrent.futures.Future()
@@ -168,7 +175,7 @@ class Submission:
         while self._spans and len(self._flights) < IN_FLIGHT:
             batch = self._batch()
             # From the last sign of life: a long batch at a slow broker is not late, one at a dead broker is.
-            begun = max(self._progress, min(job.posted for job, _, _ in batch))
+            begun = max(self._progress, batch[0][0].posted)  # the first is the oldest
             flight = Flight(batch, begun + self._timeout, FIRST_PAUSE)
             if flight.deadline <= self._loop.time():
                 self._refuse(flight)
@@ -205,7 +212,7 @@ class Submission:
             return
         flight.under_way = False
         flight.batch = self._sort_out(flight.batch, answers, flight.doubtful)
-        if sum(stop - start for _, start, stop in flight.batch) < count:
+        if not flight.batch or sum(stop - start for _, start, stop in flight.batch) < count:
             self._progress = self._loop.time()
         if not flight.batch:
             self._landed(flight)
@@ -263,7 +270,8 @@ class Submission:
         for job, start, stop in batch:
             part = answers[offset : offset + stop - start]
             offset += stop - start
-            if all(type(answer) is Receipt for answer in part) and not job.messages[start].tries:
+            # Never tried before: messages that are tried again travel one by one.
+            if not job.messages[start].tries and set(map(type, part)) == _ACCEPTED:
                 job.answer(start, part)
             else:
                 again.extend(self._sort_out_one_by_one(job, start, part, doubtful))

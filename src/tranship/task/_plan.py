@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tranship.envelope import Draft, Envelope, new_id
+from tranship.envelope import NO_HEADERS, Draft, Envelope, new_id
 from tranship.task._context import TaskContext
 from tranship.task._options import TaskOptions
 
@@ -15,7 +15,7 @@ __all__ = ["Plan"]
 class Plan:
     """How one task is submitted with one set of options."""
 
-    __slots__ = ("_deadline", "_deadline_in", "_delay", "_not_before", "_same", "_task_id")
+    __slots__ = ("_deadline", "_deadline_in", "_delay", "_not_before", "_same", "_task_id", "is_uniform")
 
     def __init__(self, name: str, options: TaskOptions) -> None:
         self._task_id = options.task_id
@@ -23,6 +23,11 @@ class Plan:
         self._deadline_in = options.deadline_in
         self._not_before: Any = options.not_before
         self._delay = options.delay
+        own = (options.task_id, options.cancel_key, options.dedup_key, options.dedup_window)
+        moments = (options.deadline, options.deadline_in, options.not_before, options.delay)
+        # A mapping of the caller's, though empty now, may have headers in it later.
+        self.is_uniform = all(one is None for one in (*own, *moments)) and options.headers is NO_HEADERS
+        """Whether its envelopes differ in nothing but id and arguments, unless they have a parent."""
         self._same = (
             name,
             options.queue,

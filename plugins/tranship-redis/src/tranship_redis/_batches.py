@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 from redis.exceptions import ResponseError
 
-from tranship.envelope import Receipt
+from tranship.envelope import Receipt, receipts
 from tranship.errors import SubmitUnknown, TranshipError
 from tranship.protocol import Message
 from tranship_redis._element import Slot
@@ -103,22 +103,22 @@ class Batch:
         """Whether there is anything in it."""
         return bool(self._steps)
 
-    def push(self, index: int, slot: Slot, element: bytes) -> None:
-        """Add the message of this index, which goes to its list as it is."""
+    def push(self, index: int, slot: Slot, framed: Sequence[bytes]) -> None:
+        """Add the messages from this index on, which go to their list as they are."""
         step = self._lists.get(slot.list)
         if step is None:
             step = self._lists[slot.list] = self._step(slot.list, slot)
-        step.indices.append(index)
-        step.parts.append(b"$%d\r\n%b\r\n" % (len(element), element))  # bulk(), ten thousand times a second
-        self.size += len(element)
+        step.indices.extend(range(index, index + len(framed)))
+        step.parts.extend(framed)
+        self.size += sum(map(len, framed))
 
-    def add(self, index: int, slot: Slot, element: bytes, needs: Sequence[bytes]) -> None:
+    def add(self, index: int, slot: Slot, framed: bytes, needs: Sequence[bytes]) -> None:
         """Add a message that needs more: what (letters), its task id, and what goes with the letters."""
         what, task_id, *more = needs
         step = self._step(None, slot)
         step.indices.append(index)
-        step.parts += map(bulk, (what, slot.list, task_id, element, *more))
-        self.size += len(element)
+        step.parts += (*map(bulk, (what, slot.list, task_id)), framed, *map(bulk, more))
+        self.size += len(framed)
         self._lists.clear()
 
     def arguments(self) -> list[bytes]:
@@ -135,8 +135,9 @@ class Batch:
         """Answer: done, but for ``exceptions``."""
         answers, messages = self._call.answers, self._call.messages
         for step in self._steps:
-            for index in step.indices:
-                answers[index] = Receipt(messages[index].envelope.id)
+            ids = [messages[index].envelope.id for index in step.indices]
+            for index, receipt in zip(step.indices, receipts(ids), strict=True):
+                answers[index] = receipt
         for place, what, text in exceptions:
             for index in self._steps[place].indices:
                 answers[index] = _exception(messages[index], what, text)

@@ -9,15 +9,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from redis.exceptions import ResponseError
-
 from tranship.checks import invalid, whole
 from tranship.errors import BusyError, ClosedError, TranshipError
 from tranship.ports import Delivery, Received, Settled, Settlement, Verdict
 from tranship_redis._claiming import Claiming
 from tranship_redis._claims import Claims, Found
+from tranship_redis._complaints import Complaints
 from tranship_redis._context import Context
-from tranship_redis._errors import error_of
 from tranship_redis._holding import Holding
 from tranship_redis._link import Link, Remove
 from tranship_redis._pack import pack
@@ -76,7 +74,7 @@ class RedisConsumer:
         self._sleeper: asyncio.Future[None] | None = None
         self._due = 0.0
         self._emptied: frozenset[str] = frozenset()
-        self._troubles: set[bytes] = set()
+        self._complaints = Complaints(f"{ctx.main.place}: taking from")
 
     @property
     def lease(self) -> float | None:
@@ -208,25 +206,18 @@ class RedisConsumer:
         self._check()
         if found.promoted:
             desk.wake.ring()
-        self._complain(desk, found, queues)
+        if found.trouble:
+            self._complain(found, queues)
         return found.deliveries
 
-    def _complain(self, desk: _Desk, found: Found, queues: tuple[str, ...]) -> None:
-        """Raise when a list of every queue cannot be used; for one queue of several say so once, and serve the rest."""
-        if not found.trouble:
-            return
+    def _complain(self, found: Found, queues: tuple[str, ...]) -> None:
+        """Raise when a list of every queue cannot be used; else warn of the keys now and then, and serve the rest."""
         queue_of = {key: queue for key, queue, _ in self._ctx.levels.lists(queues)}
         useless = {queue_of.get(key) for key in found.trouble[::2]}.issuperset(queues)
-        for key, text in zip(found.trouble[::2], found.trouble[1::2], strict=True):
-            place = key.decode(errors="replace")
-            error = error_of(
-                ResponseError(text.decode(errors="replace")), doing=f"{desk.link.place}: taking from {place}"
-            )
+        for key, error in self._complaints.errors(found.trouble):
             if useless and not found.deliveries:
                 raise error
-            if key not in self._troubles:
-                self._troubles.add(key)
-                log.warning("%s", error)
+            self._complaints.warn(key, error)
 
     def _found_nothing(self) -> None:
         self._rung = False

@@ -32,7 +32,7 @@ from tranship.protocol import Message, RawMessage
 from tranship_redis._keys import Keys
 from tranship_redis._levels import Levels
 
-__all__ = ["Elements", "Slot", "Tags", "quoted", "read"]
+__all__ = ["Elements", "Slot", "Tags", "end_of", "quoted", "read"]
 
 _SLOTS: Final = 1024
 _BODY: Final = b'{"body":"'
@@ -59,7 +59,7 @@ class Tags:
 class Slot:
     """What the elements of one kind have in common: where they go, and the constant parts of their text."""
 
-    __slots__ = ("after", "before", "list", "queue", "step")
+    __slots__ = ("after", "before", "list", "queue", "size", "step")
 
     def __init__(self, message: Message, step: int, key: bytes) -> None:
         queue = message.envelope.queue
@@ -75,6 +75,8 @@ class Slot:
             b',"reply_to":%b,"delivery_mode":2,"delivery_info":{"exchange":"","routing_key":%b},'
             b'"priority":%d,"body_encoding":"base64","delivery_tag":"'
         ) % (quoted(message.envelope.reply_to), quoted(queue), step)
+        self.size = len(_BODY) + len(self.before) + len(_OURS) + len(self.after)
+        """Bytes of the constant parts of :meth:`Elements.framed`."""
 
 
 class Elements:
@@ -84,6 +86,11 @@ class Elements:
         self._keys = keys
         self._levels = levels
         self._slots: dict[tuple[str, Priority, str, str, str | None], Slot] = {}
+        self._likes: dict[object, Slot] = {}
+
+    def known(self, message: Message) -> Slot | None:
+        """Return the slot of a message whose like has been here, and which needs nothing but a place in its list."""
+        return self._likes.get(message.like)
 
     def slot(self, message: Message) -> Slot:
         """Return where ``message`` goes and what its element shares with its like.
@@ -93,7 +100,12 @@ class Elements:
         """
         envelope = message.envelope
         key = (envelope.queue, envelope.priority, message.content_type, message.content_encoding, envelope.reply_to)
-        return self._slots.get(key) or self._keep(key, message)
+        slot = self._slots.get(key) or self._keep(key, message)
+        if message.like is not None and envelope.not_before is None and envelope.dedup_key is None:
+            if len(self._likes) >= _SLOTS:
+                self._likes.clear()
+            self._likes[message.like] = slot
+        return slot
 
     def build(self, message: Message, *, tag: bytes, timestamp: bytes) -> bytes:
         """Return the element for ``message``.
@@ -103,20 +115,25 @@ class Elements:
             tag: the delivery tag, from :class:`Tags`.
             timestamp: epoch seconds as a JSON number.
         """
-        return self.fill(self.slot(message), message, tag, timestamp)
+        framed = self.framed(self.slot(message), message, tag, end_of(timestamp))
+        return framed[framed.index(b"\n") + 1 : -2]
 
     @staticmethod
-    def fill(slot: Slot, message: Message, tag: bytes, timestamp: bytes) -> bytes:
-        """Return the element for ``message``, whose slot is known."""
-        return b'{"body":"%b%b%b,"properties":{"correlation_id":%b%b%b","timestamp":%b}}' % (
-            b2a_base64(message.body, newline=False),
-            slot.before,
-            message.headers,
-            quoted(message.envelope.id),
-            slot.after,
-            tag,
-            timestamp,
-        )
+    def framed(slot: Slot, message: Message, tag: bytes, end: bytes) -> bytes:
+        """Return the element for ``message`` as one string of a command, in one step.
+
+        Args:
+            slot: the message's.
+            message: what to send.
+            tag: the delivery tag, from :class:`Tags`.
+            end: what :func:`end_of` returns for the time of handing over.
+        """
+        body, headers = b2a_base64(message.body, newline=False), message.headers
+        task_id = quoted(message.envelope.id)
+        size = slot.size + len(body) + len(headers) + len(task_id) + len(tag) + len(end) - 2
+        # No more than ten parts: they are joined without a place of their own.
+        head = b"$%d\r\n%b" % (size, _BODY)
+        return b"".join((head, body, slot.before, headers, _OURS, task_id, slot.after, tag, end))
 
     def _keep(self, key: tuple[str, Priority, str, str, str | None], message: Message) -> Slot:
         envelope = message.envelope
@@ -128,6 +145,11 @@ class Elements:
             self._slots.clear()
         slot = self._slots[key] = Slot(message, step, self._keys.list(envelope.queue, step))
         return slot
+
+
+def end_of(timestamp: bytes) -> bytes:
+    """Return how elements handed over at ``timestamp`` end, as strings of a command."""
+    return b'","timestamp":%b}}\r\n' % timestamp
 
 
 def quoted(text: str | None) -> bytes:

@@ -47,7 +47,7 @@ TTL: Final = 3600.0
 """Seconds the marker is kept after a batch; much longer than anybody waits for an answer."""
 _MARGIN: Final = 300.0
 _PAUSE: Final = 0.5
-_ARGUMENTS: Final = 5
+_ARGUMENTS: Final = 4
 _SUBMIT: Final = Script("submit")
 _RESUME: Final = Script("resume")
 _MARKER: Final = re.compile(rb"\d+:(\d+):(.*)", re.DOTALL)
@@ -91,14 +91,15 @@ class Marker:
             raise again(self._doubt)
         number = self._number + 1
         # Never a doomed one: as long as something is under way all the time, nothing would ever be applied again.
-        before = next((one for one in reversed(self._under_way) if one not in self._doomed), self._answered)
+        before = self._answered
+        if self._under_way:
+            before = next((one for one in reversed(self._under_way) if one not in self._doomed), before)
         arguments = batch.arguments()
-        head = b"*%d\r\n%b%b%b%b%b%b" % (
+        head = b"*%d\r\n%b%b%b%b%b" % (
             4 + _ARGUMENTS + len(arguments),
             self._head,
-            bulk(b"%d" % self._epoch),
-            bulk(b"%d" % number),
-            bulk(b"%d" % before),
+            bulk(b"%d:%d:" % (self._epoch, before)),
+            bulk(b"%d:%d:" % (self._epoch, number)),
             bulk(b"%d" % self._answered),
             self._ttl,
         )

@@ -67,7 +67,7 @@ class RedisSubmitter:
 
     def post(self, messages: Sequence[Message], answered: Callable[[Sequence[Answer]], object]) -> None:
         """The same without a task, for what fits into one batch; sent at once."""
-        if len(messages) > COUNT or sum(message.size for message in messages) > BYTES:
+        if len(messages) > 1 and (len(messages) > COUNT or sum(message.size for message in messages) > BYTES):
             self._post_many(messages, answered)
             return
         call = Call(messages)

@@ -8,10 +8,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from tranship.errors import ClosedError, TranshipError
 from tranship_redis._celery_entries import CeleryEntries
+from tranship_redis._complaints import Complaints
 from tranship_redis._context import Context
 from tranship_redis._link import Link
 from tranship_redis._scripts import Script
@@ -46,7 +47,7 @@ class Sweeper:
         self._celery_pause = min(CELERY, ctx.options.visibility_timeout)
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
-        self._troubles: set[bytes] = set()
+        self._complaints = Complaints(f"{link.place}: tasks whose lease has ended cannot go back to")
 
     def start(self) -> None:
         """Begin."""
@@ -87,7 +88,8 @@ class Sweeper:
             if restored:
                 log.info("put back %d tasks whose worker was not heard of for a lease", restored)
                 self._wake.ring()
-            self._complain(trouble)
+            for key, error in self._complaints.errors(trouble):
+                self._complaints.warn(key, error)
             if ended < AT_ONCE:
                 break
         # Whoever has a shorter lease than ours may have begun since: never wait for long.
@@ -101,10 +103,3 @@ class Sweeper:
             log.info("put back %d tasks of Celery workers that held them for the visibility timeout", restored)
             self._wake.ring()
         return self._celery_pause * random.uniform(0.9, 1.1)
-
-    def _complain(self, trouble: list[Any]) -> None:
-        for key, text in zip(trouble[::2], trouble[1::2], strict=True):
-            if key not in self._troubles:
-                self._troubles.add(key)
-                where, why = key.decode(errors="replace"), text.decode(errors="replace")
-                log.warning("tasks whose lease has ended cannot go back to %s: %s", where, why)

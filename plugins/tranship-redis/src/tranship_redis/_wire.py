@@ -37,6 +37,8 @@ PushHandler = Callable[[list[Any]], object]
 CONFIRMATIONS: Final = frozenset({b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe"})
 _SUBSCRIBER_FRAMES: Final = CONFIRMATIONS | {b"message", b"pmessage"}
 _MORE: Final = object()
+_LARGE: Final = 1 << 16
+"""Bytes; to copy more than that into one write costs more than to write in pieces."""
 _GOODBYE: Final = 1.0
 """Seconds for the other side to take note that we close."""
 
@@ -179,9 +181,12 @@ class Wire(asyncio.Protocol):
         if not out or self._paused or self.gone:
             return
         self._out = []
-        data = out[0] if len(out) == 1 else b"".join(out)
-        self._written += len(data)
-        self._transport.write(data)
+        size = sum(map(len, out))
+        self._written += size
+        if len(out) > 1 and size <= _LARGE:
+            out = [b"".join(out)]
+        for data in out:
+            self._transport.write(data)
 
     def _dispatch(self) -> None:
         gets = self._reader.gets

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from tranship.errors import InvalidOptionError, MessageTooLarge, TranshipError
 from tranship.protocol import Message
 from tranship_redis._batches import Batch, Call
-from tranship_redis._element import Elements, Slot, Tags
+from tranship_redis._element import Elements, Slot, Tags, end_of
 from tranship_redis._keys import Keys
 from tranship_redis._options import RedisOptions
 
@@ -44,16 +45,20 @@ class Writer:
         A message that cannot be sent is answered at once.
         """
         batch, now = Batch(call), time.time()
-        timestamp = b"%.3f" % now
-        index, stop = start, min(len(call.messages), start + COUNT)
+        end = end_of(b"%.3f" % now)
+        messages, index, stop = call.messages, start, min(len(call.messages), start + COUNT)
         while index < stop and batch.size < BYTES:
-            message = call.messages[index]
+            message = messages[index]
+            slot = self._elements.known(message)
+            if slot is not None and (count := self._alike(batch, slot, messages[index:stop], index, end)):
+                index += count
+                continue
             size = len(message.headers) + len(message.body)
             if size > self._limit:
                 call.answers[index] = _too_large(message, size, self._limit)
             else:
                 try:
-                    self._add(batch, index, message, now, timestamp)
+                    self._add(batch, index, message, now, end)
                 except UnicodeEncodeError as error:
                     call.answers[index] = _unwritable(message, error)
                 except InvalidOptionError as error:
@@ -62,15 +67,33 @@ class Writer:
             index += 1
         return batch, index
 
-    def _add(self, batch: Batch, index: int, message: Message, now: float, timestamp: bytes) -> None:
+    def _alike(self, batch: Batch, slot: Slot, messages: Sequence[Message], index: int, end: bytes) -> int:
+        """Add those that are like the first one and need nothing but a place in its list; return how many.
+
+        Nearly all messages come this way, ten thousands a second.
+        """
+        like, limit, room = messages[0].like, self._limit, BYTES - batch.size
+        framed, tag, frames = self._elements.framed, self._tags.next, []
+        for message in messages:
+            size = len(message.headers) + len(message.body)
+            if message.like is not like or message.check_id or size > limit or room <= 0:
+                break
+            frame = framed(slot, message, tag(), end)
+            room -= len(frame)
+            frames.append(frame)
+        if frames:
+            batch.push(index, slot, frames)
+        return len(frames)
+
+    def _add(self, batch: Batch, index: int, message: Message, now: float, end: bytes) -> None:
         slot = self._elements.slot(message)
-        element = self._elements.fill(slot, message, self._tags.next(), timestamp)
+        framed = self._elements.framed(slot, message, self._tags.next(), end)
         envelope = message.envelope
         if message.check_id or envelope.not_before is not None or envelope.dedup_key is not None:
             needs = self._needs(message, slot, now)
             if needs[0]:
-                return batch.add(index, slot, element, needs)
-        batch.push(index, slot, element)
+                return batch.add(index, slot, framed, needs)
+        batch.push(index, slot, [framed])
         return None
 
     def _needs(self, message: Message, slot: Slot, now: float) -> list[bytes]:

@@ -14,9 +14,10 @@ from tranship.codec import JSON, MSGPACK
 from tranship.envelope import Envelope, Priority
 from tranship.errors import MalformedMessage
 from tranship.protocol import Encoder, Message, RawMessage, decode
-from tranship_redis._element import Elements, Tags, read
+from tranship_redis._element import Elements, Tags, end_of, read
 from tranship_redis._keys import Keys
 from tranship_redis._levels import Levels
+from tranship_redis._pack import bulk
 
 GOLDEN = Path(__file__).parents[4] / "tests" / "golden" / "vectors"
 INDEX: dict[str, dict[str, Any]] = json.loads((GOLDEN / "index.json").read_text("utf-8"))["files"]
@@ -116,6 +117,25 @@ class TestBuild:
     def test_a_queue_that_is_no_text_is_an_error_of_that_message(self) -> None:
         with pytest.raises(UnicodeEncodeError):
             element(message(queue="\ud800"))
+
+    @given(messages())
+    @settings(max_examples=100, deadline=None)
+    def test_framed_it_says_its_own_length(self, sent: Message) -> None:
+        made = elements()
+        framed = made.framed(made.slot(sent), sent, b"tag-1", end_of(b"1790000000.123"))
+        assert framed == bulk(element(sent))
+
+    def test_only_what_needs_no_more_than_a_place_is_known_by_its_like(self) -> None:
+        made, like = elements(), object()
+        plain, later, unique = message(), message(not_before=9e9), message(dedup_key="k")
+        for sent in (later, unique):
+            sent.like = object()
+            assert made.slot(sent)
+            assert made.known(sent) is None
+        plain.like = like
+        assert made.known(plain) is None
+        assert made.slot(plain) is made.known(plain)
+        assert made.known(message()) is None
 
     def test_tags_are_unique(self) -> None:
         tags = [Tags(), Tags()]

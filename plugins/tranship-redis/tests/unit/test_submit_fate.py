@@ -396,7 +396,7 @@ class TestTheScript:
             async def run(epoch: int, number: int, before: int, answered: int, *steps: bytes | int) -> object:
                 steps = steps or (b"push", b"list", 1, b"%d" % number)
                 return await redis.link.run(
-                    _marker._SUBMIT, [b"marker"], [epoch, number, before, answered, 60000, *steps]
+                    _marker._SUBMIT, [b"marker"], [f"{epoch}:{before}:", f"{epoch}:{number}:", answered, 60000, *steps]
                 )
 
             run.call = redis.call
@@ -431,7 +431,7 @@ class TestTheScript:
     async def test_exceptions_are_kept_until_they_are_answered(self, run) -> None:
         await run.call("SET", "bad", "no list")
         bad = (b"push", b"list", 1, b"x", b"push", b"bad", 2, b"y", b"z")
-        error = b'[[1,"e","WRONGTYPE Operation against a key holding the wrong kind of value [LPUSH]"]]'
+        error = b'[[1,"e","WRONGTYPE Operation against a key holding the wrong kind of value [LPUSH bad]"]]'
         assert await run(1, 1, 0, 0, *bad) == error
         assert await run(1, 2, 1, 0) == 1
         assert await run(1, 3, 2, 0, *bad) == error

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 from redis_context import eventually
-from submit_kit import HOUR, NORMAL, Ports, ids_of, message, messages, ports, raw, result
+from submit_kit import ENCODER, HOUR, NORMAL, Ports, ids_of, message, messages, ports, raw, result
 
-from tranship.envelope import Priority, Receipt
+from tranship.envelope import Envelope, Priority, Receipt
 from tranship.errors import (
     BrokerRefused,
     BrokerUnreachable,
@@ -48,6 +48,28 @@ class TestStoring:
         assert got.properties["reply_to"] == "me"
         assert got.properties["delivery_info"] == {"exchange": "", "routing_key": "q"}
         assert abs(got.properties["timestamp"] - time.time()) < 60
+
+    async def test_messages_of_a_kind_are_stored_like_any_other(self, redis: Ports) -> None:
+        """Among others, in order, with those that are too large or may be there already answered one by one."""
+        kinds = [object(), object(), None]
+        sent = [
+            ENCODER.encode(Envelope(id=f"id-{number}", task="t", args=(number,), queue="q"), kinds[number // 3 % 3])
+            for number in range(60)
+        ]
+        sent[20].body = b"x" * (redis.submitter.max_message_size + 1)
+        sent[30].check_id = True
+        await redis.call("SET", redis.ctx.keys.known("id-30"), "1")
+        for _ in range(2):
+            answers = await redis.submitter.submit(sent)
+            wanted: list[object] = [Receipt(one.envelope.id) for one in sent]
+            assert isinstance(answers[20], MessageTooLarge)
+            assert answers[20].task_id == "id-20"
+            wanted[20], wanted[30] = answers[20], Receipt("id-30", duplicate_of="id-30")
+            assert list(answers) == wanted
+        kept = [one for one in sent if one.envelope.id not in ("id-20", "id-30")]
+        elements = [read(element) for element in reversed(await redis.call("LRANGE", Q, 0, -1))]
+        assert [(one.headers, one.body) for one in elements] == [(one.headers, one.body) for one in kept] * 2
+        assert len({one.properties["delivery_tag"] for one in elements}) == len(elements)
 
     async def test_each_level_has_its_list(self, redis: Ports) -> None:
         sent = [message(priority=level, queue=queue) for level in Priority for queue in ("q", "r")]

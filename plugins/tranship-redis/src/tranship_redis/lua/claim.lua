@@ -55,11 +55,17 @@ for turn = 1, places and #places or queues do
   local delayed, messages = KEYS[6 + 2 * number], KEYS[7 + 2 * number]
   -- Every queue has two of the places.
   local head = places and places[turn] % 2 == 1 and {} or try('ZRANGE', delayed, 0, 0, 'WITHSCORES')
-  if head.err then return named(head, 'ZRANGE', delayed) end
+  -- One queue's key that cannot be used must not stop the other queues, nor what is ready in this one.
+  if head.err then trouble[#trouble + 1], trouble[#trouble + 2] = delayed, named(head, 'ZRANGE', delayed).err end
   local first = tonumber(head[2])
   if first and first <= tonumber(now) then
+    -- Returns whether there can be a next one.
     local function promote(id)
-      local found = call('HGET', messages, id)
+      local found = try('HGET', messages, id)
+      if type(found) == 'table' then
+        trouble[#trouble + 1], trouble[#trouble + 2] = messages, named(found, 'HGET', messages).err
+        return false
+      end
       -- First: a server that is out of memory refuses no step behind one that frees some.
       call('ZREM', delayed, id)
       if found then
@@ -68,17 +74,23 @@ for turn = 1, places and #places or queues do
         local pushed = try('LPUSH', list, sub(found, 2))
         if type(pushed) == 'table' then
           trouble[#trouble + 1], trouble[#trouble + 2] = list, named(pushed, 'LPUSH', list).err
-          return call('ZADD', delayed, string.format('%.6f', now + 5), id)
+          call('ZADD', delayed, string.format('%.6f', now + 5), id)
+          return true
         end
         call('HDEL', messages, id)
       end
-      call('HDEL', KEYS[7], id)
-    end
-    for _, id in ipairs(call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, PROMOTED)) do
-      promote(id)
+      -- It only says where a delayed task is: one that is queued by now is none.
+      try('HDEL', KEYS[7], id)
       promoted = promoted + 1
+      return true
     end
-    first = tonumber(call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2])
+    local usable = true
+    for _, id in ipairs(call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, PROMOTED)) do
+      usable = promote(id)
+      if not usable then break end
+    end
+    first = now + 5
+    if usable then first = tonumber(call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]) end
   end
   if first and not (due and due < first) then due = first end
 end

@@ -1,7 +1,7 @@
 -- Stores a batch of messages, once: see _marker.py for how a lost answer is found out.
 -- KEYS: the marker of the connection
--- ARGV: epoch, number of the batch, of the one before it, of the last one answered, TTL of the marker in ms;
---       then the steps of the batch, each of them
+-- ARGV: the marker as it should be: "<epoch>:<number of the batch before>:", and as it is to become, with the number
+--       of this one; the number of the last one answered, TTL of the marker in ms; then the steps of the batch, each of them
 --         "push", list, how many, elements...
 --       or one message that needs more: what ("c", "d", "l" in this order), list, task id, element, and for
 --         "c" is it known: known key, result key, delayed-queues, TTL of the known key in ms
@@ -11,8 +11,17 @@
 -- Keys stand among the arguments: one that this user may not touch harms its own messages only.
 -- Returns 0: refused, nothing was done; 1: done, without exceptions; else these as JSON, [[step, what, text]...]
 --   with what "d": not stored, text is the id of the task that was there first; "e": not stored, text is the error.
-local mine, number, before, answered = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local marker = redis.call('GET', KEYS[1]) or ''
+
+-- Nearly all batches are pushes to one list, behind a batch without exceptions. They need nothing of what follows.
+if marker == ARGV[1] and ARGV[5] == 'push' and #ARGV == 7 + tonumber(ARGV[7]) then
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[4])
+  if type(redis.pcall('LPUSH', ARGV[6], unpack(ARGV, 8))) == 'number' then return 1 end
+end
+
+local mine, before = string.match(ARGV[1], '^(%d+):(%d+):$')
+local number, answered = string.match(ARGV[2], ':(%d+):$'), tonumber(ARGV[3])
+mine, before = tonumber(mine), tonumber(before)
 local epoch, last, notes = string.match(marker, '^(%d+):(%d+):(.*)$')
 epoch, last, notes = tonumber(epoch or 0), tonumber(last or 0), notes or ''
 
@@ -27,28 +36,22 @@ end
 
 local function mark()
   notes = next(kept) and cjson.encode(kept) or ''
-  redis.call('SET', KEYS[1], ARGV[1] .. ':' .. number .. ':' .. notes, 'PX', ARGV[5])
+  redis.call('SET', KEYS[1], ARGV[2] .. notes, 'PX', ARGV[4])
 end
 
 -- The first write: a server that takes none says so here, before anything has been done.
 mark()
 
--- Most batches are pushes to one list: they need nothing of what follows, and making its functions costs as much again.
--- One that is refused goes the long way, too, which says why.
-if ARGV[6] == 'push' and #ARGV == 8 + tonumber(ARGV[8]) then
-  if type(redis.pcall('LPUSH', ARGV[7], unpack(ARGV, 9))) == 'number' then return 1 end
-end
-
-local at = 5
+local at = 4
 local function take()
   at = at + 1
   return ARGV[at]
 end
 
--- Some servers do not say which command it is that this user may not use.
-local function call(command, ...)
-  local reply = redis.pcall(command, ...)
-  if type(reply) == 'table' and reply.err then error(reply.err .. ' [' .. command .. ']', 0) end
+-- The server does not say which key it is that holds something else, and some not which command may not be used.
+local function call(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) == 'table' and reply.err then error(reply.err .. ' [' .. command .. ' ' .. key .. ']', 0) end
   return reply
 end
 
