@@ -72,7 +72,8 @@ class Capability(enum.StrEnum):
     CROSS_PROCESS = "cross-process"
     """Several processes share the queues."""
     PRIORITY = "priority"
-    """Strict order of the four levels [priority_four_levels_order]."""
+    """Strict order of the four levels [priority_four_levels_order]; property ``strict``: with ``per-broker``, of
+    several brokers that are used as one, only at each of them."""
     AGING = "aging"
     """Waiting raises a task's rank, by URL option [priority_no_starvation]."""
     ORDERED = "ordered"
@@ -525,7 +526,7 @@ class ControlChannel(Protocol):
     async def listen(self, sink: SignalSink, *, worker: str) -> None:
         """Start the feed as ``worker``; return once the replay of live tombstones has been handed over
         (synced), so that a worker admits nothing before it knows what is cancelled
-        [cancel_survives_worker_restart].
+        [cancel_survives_worker_restart], whatever the backend was used for before [cancel_known_after_other_work].
 
         ``sink`` is called on the backend's loop, from then on within a second of each signal
         [cancel_running_signalled]; after a lost connection the replay comes again.
@@ -562,7 +563,8 @@ class CancelMarks(ControlChannel, Protocol):
     """A control channel of a broker where other programs cancel a key by leaving a mark, and that can tell."""
 
     async def marked(self, keys: Sequence[str]) -> Sequence[bool]:
-        """Say of each cancel key, in order, whether somebody has left a mark for it: no tombstone, and told to nobody.
+        """Say of each cancel key, in order, whether somebody has left a mark for it: no tombstone, and told to nobody
+        [cancel_marks_are_seen].
 
         Concurrency: yes. Bound: one round trip. Cancelled: nothing happened. Retry: never.
         Errors: BrokerUnreachable. Closed: ClosedError.
@@ -662,7 +664,9 @@ class Backend(Protocol):
         """One round trip to the broker, on the path a submit takes. Errors: as :meth:`Submitter.submit`."""
 
     def on_event(self, listener: Callable[[ConnectionEvent, int], None]) -> None:
-        """Call ``listener(event, generation)`` on the backend's loop when the connection is lost or restored."""
+        """Call ``listener(event, generation)`` on the backend's loop when the connection is lost or restored; once
+        :meth:`open` has returned.
+        """
 
     async def ensure(self, queues: Sequence[str]) -> None:
         """Create what the queues need, where anything needs creating; never changes what exists."""

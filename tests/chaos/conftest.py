@@ -19,6 +19,8 @@ DAILY = [SERVERS[0], *(pytest.param(name, marks=pytest.mark.campaign) for name i
 """The same, as parameters: the others take minutes."""
 WITHOUT_RESULTS = frozenset({"rabbitmq"})
 """Servers that keep no results: Redis does it for them, and is left alone."""
+FORGETFUL = frozenset({"nats", "rabbitmq"})
+"""Servers that forget acknowledgements of the last moments when they are killed: what was done runs again."""
 FILES = {"power-safe": "", "process-safe": "durability=process&"}
 """The embedded broker, in the ways it is used across processes."""
 
@@ -38,6 +40,12 @@ def tell(request, capsys) -> Callable[[str], None]:
 def scale() -> int:
     """How many times the usual; the nox session ``chaos`` sets it."""
     return int(os.environ.get("TRANSHIP_TEST_CHAOS", "1"))
+
+
+@pytest.fixture(scope="session")
+def tasks(scale: int) -> int:
+    """How many tasks workers are killed under: fewer, unless chaos is what the run is for."""
+    return 2000 * scale if "TRANSHIP_TEST_CHAOS" in os.environ else 800
 
 
 @pytest.fixture

@@ -66,8 +66,13 @@ class Fleet:
             worker.wait()
 
     def kill_one(self) -> None:
-        """SIGKILL to any of them, and a new one in its place."""
-        self.kill(random.randrange(len(self._workers)))
+        """SIGKILL to any of them, and a new one in its place; to nobody where no other has got to work yet.
+
+        On a busy machine they would else be killed faster than they start.
+        """
+        victim, at_work = random.randrange(len(self._workers)), {run.pid for run in self.history()}
+        if any(worker.pid in at_work for index, worker in enumerate(self._workers) if index != victim):
+            self.kill(victim)
 
     def kill(self, index: int) -> None:
         """SIGKILL to the one of this number, and a new one in its place."""

@@ -12,23 +12,25 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from chaos.conftest import LEASE, own_part
+from chaos.conftest import FORGETFUL, LEASE, own_part
 from chaos.fleet import Fleet
 from chaos.test_kills import follow, remains
 from chaos.worker import work
 from tranship import Client, TaskState
 from tranship.errors import BatchSubmitError, BrokerUnreachable, SubmitTimeout, SubmitUnknown, TranshipError
 from tranship.testing.proxy import FaultProxy
-from tranship.testing.services import Service
+from tranship.testing.services import Service, rabbitmqctl
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PATIENCE = 60.0
 BATCH = 50
+WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,8 @@ class Submits:
 
 
 def test_a_killed_broker_loses_nothing(server: Service, tmp_path, tell: Callable[[str], None], scale, portion):
-    count, url = portion(5000) // BATCH * BATCH, own_part(server.url)
-    with Client(url) as client, Fleet(url, tmp_path / "runs", workers=2, concurrency=20) as fleet:
+    count, url, forgetful = portion(5000) // BATCH * BATCH, own_part(server.url), server.name in FORGETFUL
+    with Client(url) as client, Fleet(url, tmp_path / "runs", workers=WORKERS, concurrency=20) as fleet:
         warm_up(client, fleet)
         submits = Submits(client, count)
         with ThreadPoolExecutor(1) as pool:
@@ -134,7 +136,7 @@ def test_a_killed_broker_loses_nothing(server: Service, tmp_path, tell: Callable
             submitting.result()
         assert submits.told == count
         results = client.collect([client.handle(one) for one in submits.acknowledged], PATIENCE * scale)
-        settled(url)
+        settled(server, url)
         doubtful = client.collect([client.handle(one) for one in submits.unknown], 0)
         again = client.collect([client.handle(one) for one in submits.acknowledged], PATIENCE)
         # A worker that has begun lives through an outage; the one that finds no broker at its start does not.
@@ -147,21 +149,21 @@ def test_a_killed_broker_loses_nothing(server: Service, tmp_path, tell: Callable
         pair
         for starts in repeated.values()
         for pair in pairwise(starts)
-        if not any(outage.explains(*pair) for outage in outages)
+        if not any(outage.covers(*pair) if forgetful else outage.explains(*pair) for outage in outages)
     ]
     tell(
         f"{count} submits across {len(outages)} kills of the broker ({'; '.join(map(str, outages))}): "
         f"{len(submits.acknowledged)} acknowledged, {len(submits.unknown)} unknown "
         f"({sum(one.state.terminal for one in doubtful)} of them ran), {len(submits.refused)} refused; "
-        f"{len(repeated)} tasks ran more than once, their leases having ended in an outage ({len(unexplained)} did not)"
+        f"{len(repeated)} tasks ran more than once, {len(unexplained)} of them not because of an outage"
     )
     assert len(set(submits.acknowledged)) == len(submits.acknowledged)
     assert Counter(one.state.value for one in results) == {"SUCCESS": len(results)}, "an acknowledged task was lost"
     assert [one.finished_at for one in again] == [one.finished_at for one in results], "a task ended twice"
     assert not set(submits.refused) & runs.keys(), "what was definitely not submitted has run"
     assert set(runs) <= {*submits.acknowledged, *submits.unknown}
-    assert not doubled, "a submit was repeated that had been heard"
-    assert not unexplained, "a task ran again for no reason"
+    assert forgetful or not doubled, "a submit was repeated that had been heard"
+    check_explained(server, runs, unexplained, outages)
     left, dead = asyncio.run(remains(url))
     assert (left, list(dead)) == (0, [])
 
@@ -169,12 +171,12 @@ def test_a_killed_broker_loses_nothing(server: Service, tmp_path, tell: Callable
 def test_a_broker_killed_under_running_tasks(server: Service, tmp_path, tell: Callable[[str], None], scale, portion):
     """Twice in the middle: each task ends once; what ran again had been running, or was not yet acknowledged."""
     count, url = portion(2000), own_part(server.url)
-    with Client(url) as client, Fleet(url, tmp_path / "runs", workers=2, concurrency=20) as fleet:
+    with Client(url) as client, Fleet(url, tmp_path / "runs", workers=WORKERS, concurrency=20) as fleet:
         warm_up(client, fleet)
         handles = client.submit_many(work.call(number, 0.05) for number in range(count))
         outages = [kill_under(server, fleet, count * part // 3) for part in (1, 2)]
         results = client.collect(handles, PATIENCE * scale)
-        settled(url)
+        settled(server, url)
         again = client.collect([client.handle(handle.id) for handle in handles], PATIENCE)
         fleet.replace_dead()
         assert fleet.deaths == 0
@@ -191,9 +193,7 @@ def test_a_broker_killed_under_running_tasks(server: Service, tmp_path, tell: Ca
     assert Counter(one.state.value for one in results) == {"SUCCESS": count}, "a task was lost"
     assert [one.value for one in results] == list(range(count))
     assert [one.finished_at for one in again] == [one.finished_at for one in results], "a task ended twice"
-    # A classic queue of RabbitMQ forgets acknowledgements of some seconds when it is killed, also those of copies.
-    assert not unexplained or server.name == "rabbitmq", "a task ran again for no reason"
-    assert max(runs.values()) <= 2 ** (len(outages) + 1)
+    check_explained(server, runs, unexplained, outages)
     left, dead = asyncio.run(remains(url))
     assert (left, list(dead)) == (0, [])
 
@@ -241,7 +241,8 @@ def test_everything_dies_while_somebody_waits(
 
         def kill_something() -> None:
             nonlocal outages
-            if not outages or random.random() < 0.3:
+            # One that takes ten seconds to start would be away most of the time.
+            if not outages or (random.random() < 0.3 and (outages < 3 or server.name != "rabbitmq")):
                 server.kill()
                 server.start()
                 outages += 1
@@ -252,6 +253,7 @@ def test_everything_dies_while_somebody_waits(
 
         handles = client.submit_many(work.call(number, seconds) for number in range(count))
         results = follow(client, handles, meanwhile=kill_something, every=breath, patience=PATIENCE * scale)
+        settled(server, url)
         again = client.collect([client.handle(handle.id) for handle in handles], PATIENCE)
         fleet.replace_dead()
         fleet.stop()
@@ -270,7 +272,17 @@ def test_everything_dies_while_somebody_waits(
     assert len(dead) == sum(one.state is TaskState.DEAD_LETTERED for one in results)
 
 
-def settled(url: str) -> None:
+def check_explained(server: Service, runs: Counter[str], unexplained: list[Any], outages: list[Outage]) -> None:
+    """Insist that nothing ran again but for an outage."""
+    # To count deliveries, tasks of a classic queue are copied when the server is back. Killed again, it may have
+    # forgotten the end of the original that each worker copied last, and no other.
+    copied = WORKERS * len(outages) if server.name == "rabbitmq" else 0
+    assert len(unexplained) <= copied, "a task ran again for no reason"
+    # Each outage may repeat a task, and such a copy.
+    assert max(runs.values()) <= (1 + (copied > 0)) * (1 + len(outages))
+
+
+def settled(server: Service, url: str) -> None:
     """Wait until nothing is left: a server that was killed may have forgotten acknowledgements, and sends the tasks again."""
     end, left = time.monotonic() + PATIENCE, -1
     while left:
@@ -278,7 +290,16 @@ def settled(url: str) -> None:
         time.sleep(0.2)
         with contextlib.suppress(BrokerUnreachable):
             # A server that is just back does not answer everything at once.
-            left = asyncio.run(remains(url))[0]
+            left = asyncio.run(remains(url))[0] + in_hands(server)
+
+
+def in_hands(server: Service) -> int:
+    """How many messages a RabbitMQ has given out and not heard of again: it does not tell its clients."""
+    if server.name != "rabbitmq":
+        return 0
+    return sum(
+        map(int, rabbitmqctl(server.place, "list_queues", "messages_unacknowledged", "--no-table-headers").split())
+    )
 
 
 def warm_up(client: Client, fleet: Fleet) -> None:

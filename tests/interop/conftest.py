@@ -26,13 +26,6 @@ if MISSING and {"redis", "rabbitmq"} & ServiceFinder().required:
 collect_ignore_glob = ["test_*.py"] if MISSING else []
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a module's tests in one process: its workers start once, and the last one looks at what all have left."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def _redis(tranship_service: Callable[[str], Service]) -> Service:
     return tranship_service("redis")

@@ -81,7 +81,7 @@ def test_not_before_is_an_eta(client, runs):
     handle = client.submit(count.options(delay=0.7), 1)
     assert handle.result(timeout=10) == 1
     (run,) = (run for run in read(runs) if run.id == handle.id)
-    assert 0.7 <= run.at - submitted < 5
+    assert run.at - submitted >= 0.7
 
 
 def test_a_deadline_expires(client, celery: CeleryClient, site: Site, runs):

@@ -43,7 +43,8 @@ class WorkerProcess:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def start(self, sign: str) -> None:
-        """Start it and wait until it has said ``sign``."""
+        """Start it and wait until it has said ``sign``; one of the same name may have said it before."""
+        before = len(self.output())
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -55,7 +56,7 @@ class WorkerProcess:
                 start_new_session=True,
             )
         self._guard = Guard(self._process.pid)
-        until(lambda: sign in self.output() or not self.alive, f"{self.log.name} says {sign!r}", START)
+        until(lambda: sign in self.output()[before:] or not self.alive, f"{self.log.name} says {sign!r}", START)
         assert self.alive, f"it ended while it started:\n{self.output()[-3000:]}"
 
     def kill(self) -> None:

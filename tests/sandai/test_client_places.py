@@ -71,6 +71,15 @@ def test_a_cancel_reaches_the_operator(side, served, seen):
     assert "cancelled" not in seen.begun
 
 
+def test_what_is_revoked_before_anybody_begins_it_has_ended(side):
+    """The broker removes it at once, and would tell its own store only."""
+    handle = side(side.client("echo", "v1").async_call([], {}))
+    side(handle.revoke())
+    with pytest.raises(TaskCancelledError):
+        side(handle.get(timeout=10))
+    assert side.state(handle) == "REVOKED"
+
+
 def test_one_blocking_client_for_many_threads(places, served):
     answers: list[tuple[int, int]] = []
     with create_client("echo", "v1", **places) as client:

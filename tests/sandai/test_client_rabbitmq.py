@@ -63,4 +63,4 @@ def test_errors(side):
         side(client.sync([], {"do": "crash", "text": "timed out"}))
     assert crashed.value.error_details["exception_type"] == "RuntimeError"
     with pytest.raises(TaskTimeoutError):
-        side(side.client("nobody", "v1").sync([], {}, timeout=0.5))
+        side(side.client("nobody", "v1").sync([], {}, timeout=2))

@@ -7,6 +7,7 @@ import pytest
 from tranship.compat.sandai import AsyncOperatorClient, OperatorClient
 from tranship.compat.sandai._urls import operator_url
 from tranship.errors import InvalidOptionError
+from tranship.settings import BrokerURL
 
 VARIABLES = [
     # name, argument, a text, its value, another text, its value, the default
@@ -149,3 +150,13 @@ def test_urls_of_other_brokers():
 def test_an_option_under_both_of_its_names():
     with pytest.raises(InvalidOptionError, match="cert_reqs"):
         operator_url("rediss://h/0?ssl_cert_reqs=none&cert_reqs=none")
+
+
+def test_of_several_brokers_each_is_a_peer_of_operators():
+    url = operator_url("round-robin://?weights=3,1 redis://:p%40ss@a/0?socket_timeout=3 pyamqp://b//")
+    assert (url.scheme, url.options["weights"]) == ("round-robin", "3,1")
+    redis, rabbit = (BrokerURL.parse(url.options[number]) for number in "12")
+    assert (redis.host, redis.password) == ("a", "p@ss")
+    assert dict(redis.options) == {"normal_step": "0", "cancel_template": "{key}", "command_timeout": "3"}
+    assert (rabbit.scheme, rabbit.host) == ("amqp", "b")
+    assert "p@ss" not in str(url)

@@ -66,6 +66,11 @@ def test_the_error_names_what_is_wrong(one, options, message) -> None:
         raise refused((one, options))
 
 
+def test_an_observer_that_cannot_be_called_is_refused() -> None:
+    with pytest.raises(PlanError, match="was given 3; expected something callable"):
+        AsyncTaskProcessor.builder().add_task(task()).observe(3).build()
+
+
 def test_duplicate_names_are_refused() -> None:
     error = refused((task("twin"), {"level": 1}), (task("twin"), {"level": 2}))
     assert str(error) == "2 tasks are named 'twin'; names are unique"

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -160,3 +161,34 @@ def test_outside_of_a_plain_function_there_is_nothing_to_ask() -> None:
     assert cancelled() is False
     with pytest.raises(RuntimeError, match="no such function runs here"):
         wait_cancelled(0)
+
+
+class _AtOnce(ThreadPoolExecutor):
+    """Calls in the caller's own thread, so that a test knows at which turn of the loop something ends."""
+
+    def submit(self, function, /, *args, **kwargs):
+        done: Future = Future()
+        done.set_result(function(*args, **kwargs))
+        return done
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_cancel_at_the_moment_of_the_return_stops_what_was_returned(turns) -> None:
+    asyncio.get_running_loop().set_default_executor(_AtOnce())
+    begun = []
+
+    async def endless(ctx):
+        begun.append(ctx)
+        await asyncio.Event().wait()
+
+    def plain(ctx):
+        return endless(ctx)
+
+    running = asyncio.ensure_future(processor(a=AsyncTask("a", execute=TaskFunction(plain))).process_tasks(turns))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert len(begun) <= 1

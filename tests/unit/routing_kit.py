@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from tranship.envelope import Envelope, Receipt, new_id
-from tranship.ports import Backend
+from tranship.ports import Backend, Consumer, Delivery
 from tranship.protocol import Encoder, Message
 from tranship.registry import Registry
 from tranship.routing import RoutedBackend, failover, round_robin
@@ -100,6 +100,16 @@ async def accepted(backend: Backend, *batch: Message) -> list[str]:
     answers = await backend.submitter().submit(batch)
     assert [type(answer) for answer in answers] == [Receipt] * len(batch), answers
     return [one.envelope.id for one in batch]
+
+
+async def take(consumer: Consumer, count: int, *, within: float = PATIENCE) -> list[Delivery]:
+    """Receive so many, or fail."""
+    got: list[Delivery] = []
+    end = asyncio.get_running_loop().time() + within
+    while len(got) < count:
+        assert asyncio.get_running_loop().time() < end, f"{len(got)} of {count} came"
+        got += (await consumer.receive(count - len(got), 0.5)).deliveries
+    return got
 
 
 async def until(condition: Callable[[], object], what: str) -> None:

@@ -246,6 +246,19 @@ class TestOperating:
         shown = json.loads(cli("doctor", url_of(Path.cwd()), "--json").stdout)
         assert shown["ok"]
         assert shown["reached"][0]["capabilities"]["priority"]["support"] == "native"
+        assert "members" not in shown["reached"][0]
+
+    def test_doctor_of_several_brokers(self, tmp_path: Path) -> None:
+        (tmp_path / "bad.db").write_bytes(b"this is no database" * 100)
+        several = f"memory://cli-several {url_of(Path.cwd())} sqlite:///{tmp_path}/bad.db"
+        done = cli("doctor", several)
+        assert done.exit_code == 0
+        rows = [line for line in done.stdout.splitlines() if line.strip().startswith(("memory://", "sqlite://"))]
+        assert len(rows) == 3
+        assert "durable, cross-process" in rows[0]
+        assert "not reached" in rows[2]
+        shown = json.loads(cli("doctor", several, "--json").stdout)
+        assert [one["error"] is None for one in shown["reached"][0]["members"]] == [True, True, False]
 
 
 def test_run_as_a_module(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -27,10 +29,20 @@ from move_kit import (
 )
 
 from tranship.envelope import Envelope, Priority, TaskState
-from tranship.errors import BrokerUnreachable, ConfigurationError, InvalidOptionError
-from tranship.operations import Move, MoveOptions, Operator
-from tranship.ports import Capability, Settlement, Tombstone, Verdict
+from tranship.errors import (
+    BrokerUnreachable,
+    ConfigurationError,
+    InvalidArgumentsError,
+    InvalidOptionError,
+    InvalidURLError,
+)
+from tranship.operations import Move, MoveOptions, MoveProgress, MoveReport, Operator, _move_patience, _move_target
+from tranship.ports import Backend, Capability, Settlement, Tombstone, Verdict
 from tranship.protocol import Encoder, Message
+from tranship.registry import Registry
+from tranship.routing import failover
+from tranship.settings import BrokerURL, Settings, SharedState
+from tranship.testing.faults import Faults
 from tranship.testing.services import Service
 
 Place = Callable[[], str]
@@ -189,12 +201,47 @@ class TestSelection:
 
     @pytest.mark.parametrize(
         "options",
-        [{"limit": 0}, {"patience": 0}, {"linger": -1.0}, {"refused": "drop"}],
-        ids=lambda one: next(iter(one)),
+        [
+            {"limit": 0},
+            {"patience": 0},
+            {"linger": -1.0},
+            {"linger": "long"},
+            {"linger": float("inf")},
+            {"refused": "drop"},
+        ],
+        ids=str,
     )
     def test_bad_options(self, options: dict[str, object]) -> None:
         with pytest.raises(InvalidOptionError, match=next(iter(options))):
             MoveOptions(**options)  # type: ignore[arg-type]
+
+    def test_what_is_not_handed_out_before_it_is_due_stays(self, place: Callable[[str], str]) -> None:
+        source = failover(place("memory"), place("memory"))
+        asyncio.run(put(source, envelope(1)))
+        assert not [text for text in move(source, place("sqlite")).warnings if "before it is due" in text]
+        asyncio.run(put(source, envelope(2), envelope(3, not_before=float(int(time.time())) + 3600)))
+        report = move(source, place("sqlite"))
+        assert (report.moved, report.left) == (1, 1)
+        assert [text for text in report.warnings if "before it is due" in text]
+
+    @pytest.mark.parametrize("queues", ["mail", 3, [3], [""], [None]])
+    def test_bad_names(self, queues: object) -> None:
+        with pytest.raises(InvalidArgumentsError, match="list of names"):
+            MoveOptions(queues=queues)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "says"),
+        [
+            ((3,), InvalidURLError, "the broker URL is 3"),
+            ((None,), InvalidURLError, "the broker URL is None"),
+            (("sqlite:///new.db", {"queues": ["q"]}), InvalidArgumentsError, "expected MoveOptions"),
+            (("sqlite:///new.db", None, 3), InvalidArgumentsError, "watcher is 3"),
+        ],
+    )
+    def test_bad_arguments(self, tmp_path: Path, arguments: tuple, error: type[Exception], says: str) -> None:
+        target, options, watcher = (*arguments, None, None)[:3]
+        with Operator(f"sqlite:///{tmp_path}/old.db") as operator, pytest.raises(error, match=says):
+            operator.move(target, options, watcher=watcher)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_broker_is_not_moved_to_itself(self, place: Callable[[str], str], kind: str) -> None:
@@ -394,8 +441,64 @@ class TestCancels:
 
         assert [(one.kind, one.value) for one in asyncio.run(heard())] == [(kind, value)]  # type: ignore[attr-defined]
 
+    def test_what_the_target_removes_at_once_is_told_to_who_waits(self, place: Callable[[str], str]) -> None:
+        """Results are kept in one place for both, as the guide advises."""
+        source, target, results = place("memory"), place("sqlite"), place("sqlite")
+        gone, moved = envelope(1, cancel_key="job"), envelope(2)
+        asyncio.run(put(target, gone))
+        asyncio.run(put(source, moved))
+
+        async def cancelled() -> MoveReport:
+            async with opened(source) as backend:
+                await backend.control().cancel([Tombstone(kind="key", value="job", expires=time.time() + 600)])
+            there = Settings.load({}, broker_url=target, result_url=results)
+            return await Move(settings(source), there, MoveOptions(linger=0.0)).run()
+
+        assert asyncio.run(cancelled()).cancels == 1
+
+        async def states() -> list[TaskState]:
+            async with opened(results) as backend:
+                return [one.state for one in await backend.results().get_many([gone.id, moved.id])]
+
+        assert asyncio.run(states()) == [TaskState.CANCELLED, TaskState.UNKNOWN]
+
+
+class _Stalled(Registry):
+    """Targets in memory do what the faults say."""
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__()
+        self._faults = faults
+
+    def create(self, url: str | BrokerURL, *, shared: SharedState | None = None) -> Backend:
+        backend = super().create(url, shared=shared)
+        return self._faults.wrap(backend) if str(url).startswith("memory") else backend
+
 
 class TestEnding:
+    def test_an_interrupt_after_a_stop_ends_it_at_once(
+        self, place: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Ctrl-C twice: the first one asked to stop, and waits for what the target does not answer."""
+        source, target = place("sqlite"), place("memory")
+        asyncio.run(put(source, envelope(1)))
+        monkeypatch.setattr(_move_target, "SLOW", 0.05)
+        monkeypatch.setattr(_move_patience, "GRACE", 3600.0)
+        main = threading.main_thread().ident
+        assert main is not None
+
+        def twice(told: MoveProgress) -> None:
+            if told.note:
+                mover.stop()
+                signal.pthread_kill(main, signal.SIGINT)
+
+        faults = Faults()
+        faults.stall("submit", times=-1)
+        mover = Move(settings(source), settings(target), registry=_Stalled(faults), watcher=twice)
+        with pytest.raises(KeyboardInterrupt):
+            mover.run_blocking()
+        assert len(asyncio.run(everything(source, ["q"]))) == 1
+
     def test_a_target_that_is_not_there(self, place: Callable[[str], str]) -> None:
         source = place("sqlite")
         asyncio.run(put(source, envelope(1)))

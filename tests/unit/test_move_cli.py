@@ -36,7 +36,15 @@ class TestMoving:
         report = json.loads(result.stdout)
         assert (report["before"], report["moved"], report["left"], report["error"]) == (7, 7, 0, None)
         assert [queue["name"] for queue in report["queues"]] == ["q", "nothing"]
+        assert "queue 'nothing' at" in report["warnings"][0]
         assert result.stderr == ""
+
+    def test_a_name_that_is_mistyped(self) -> None:
+        asyncio.run(put(SOURCE, envelope(1, queue="letters")))
+        result = cli("move", SOURCE, TARGET, "-q", "leters")
+        assert result.exit_code == 0
+        assert "warning: queue 'leters' at" in result.stderr
+        assert "did you mean 'letters'?" in result.stderr
 
     def test_a_dry_run(self) -> None:
         asyncio.run(put(SOURCE, *all_kinds()))
@@ -71,6 +79,12 @@ class TestMoving:
         assert result.stdout.splitlines()[-1] == "2 before = 1 moved + 1 left"
         assert f"not moved: task {large.id} of queue 'q'" in result.stderr
         assert "message_too_large" in result.stderr
+
+    def test_many_refusals_are_not_all_listed(self) -> None:
+        asyncio.run(put(SOURCE, *(envelope(number, kwargs={"x": "x" * 5000}) for number in range(150))))
+        result = cli("move", SOURCE, f"{TARGET}?max_message_size=4000", "--all")
+        told = [line for line in result.stderr.splitlines() if line.startswith("not moved: ")]
+        assert told[5:] == ["not moved: 95 more of queue 'q' (message_too_large)", "not moved: 50 more"]
 
 
 class TestMistakes:

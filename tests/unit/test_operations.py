@@ -176,6 +176,27 @@ class TestDoctor:
         diagnosis = Operator(f"memory://{uuid4().hex}", result_url=url_of(tmp_path)).diagnose()
         assert [reach.role for reach in diagnosis.reached] == ["broker", "results"]
 
+    def test_of_several_brokers_each_is_reached(self, tmp_path: Path) -> None:
+        pytest.importorskip("tranship_redis")
+        diagnosis = Operator(f"{url_of(tmp_path)} redis://:sesame@127.0.0.1:1/0 memory://{uuid4().hex}").diagnose()
+        assert diagnosis.ok
+        (reach,) = diagnosis.reached
+        assert [(one.role, one.error is None) for one in reach.members] == [
+            ("member", True),
+            ("member", False),
+            ("member", True),
+        ]
+        assert all(one.ping_seconds is not None for one in reach.members[::2])
+        assert "sesame" not in repr(diagnosis)
+        (warning,) = [finding for finding in diagnosis.findings if finding.severity is Severity.WARNING]
+        assert "127.0.0.1:1/0 is not used: cannot connect" in warning.message
+
+    def test_several_brokers_that_cannot_be_are_a_finding(self) -> None:
+        diagnosis = Operator("round-robin://?weights=1 memory://a memory://b").diagnose()
+        assert not diagnosis.ok
+        assert not diagnosis.reached[0].members
+        assert "2 numbers" in diagnosis.findings[0].message
+
     def test_the_embedded_default_in_production_is_a_warning(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("APP_ENV", "production")
         abouts = [finding.about for finding in Operator(settings=Settings.load()).diagnose().findings]

@@ -181,6 +181,33 @@ def test_a_service_is_started_once_revived_and_closed_with_the_session(servers: 
     assert not Path((servers.path / "directory").read_text()).exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="local test servers need POSIX signals")
+def test_a_server_that_ended_by_itself_tells_the_test_that_fails_of_it(servers: pytest.Pytester) -> None:
+    servers.makepyfile(
+        """
+        import os, signal
+        from servers.echo import ask
+
+        def test_it(tranship_service):
+            service = tranship_service("echo")
+            os.kill(service.pid, signal.SIGKILL)
+            while service.pid is not None:
+                pass
+            ask(service.place.port, "anybody there?")
+
+        def test_next(tranship_service):
+            assert tranship_service("echo").pid is not None
+            assert False, "for a reason of its own"
+        """
+    )
+    result = run(servers)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        ["*- Server echo -*", "Test server 'echo' * ended by itself with status -9*", "*listening*"]
+    )
+    assert str(result.stdout).count("- Server echo -") == 1
+
+
 @pytest.mark.parametrize(("required", "outcome"), [("", "skipped"), ("absent", "failed")])
 def test_an_absent_service_is_a_skip_or_where_required_a_failure(
     servers: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, required: str, outcome: str

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 
 import pytest
-from routing_kit import PATIENCE, QUICK, accepted, brokers, message, messages, until
+from routing_kit import PATIENCE, QUICK, accepted, brokers, message, messages, take, until
 
 from tranship.envelope import Receipt, TaskResult, TaskState
 from tranship.errors import (
@@ -23,23 +23,13 @@ from tranship.errors import (
 from tranship.ports import ConnectionEvent, Heartbeat, Settled, Settlement, StoredResult, Tombstone, Verdict
 from tranship.protocol import encode_result
 from tranship.registry import Registry
-from tranship.routing import Circuit, round_robin
+from tranship.routing import Circuit, failover, round_robin
 from tranship.routing._placements import task_id_of
 
 
 def result(task_id: str, value: object, finished_at: float = 1.0) -> StoredResult:
     document = TaskResult(id=task_id, state=TaskState.SUCCESS, value=value, finished_at=finished_at)
     return StoredResult(id=task_id, state=TaskState.SUCCESS, document=encode_result(document))
-
-
-async def take(consumer, count, *, within=PATIENCE):
-    """Receive so many, or fail."""
-    got = []
-    end = time.monotonic() + within
-    while len(got) < count:
-        assert time.monotonic() < end, f"{len(got)} of {count} came"
-        got += (await consumer.receive(count - len(got), 0.5)).deliveries
-    return got
 
 
 class TestOpening:
@@ -303,6 +293,18 @@ class TestInDoubt:
 
 
 class TestConsuming:
+    async def test_leases_of_who_comes_later_are_renewed_in_time(self):
+        """Whoever renews asks for the length once, when only one broker may be there."""
+        async with brokers() as both:
+            both.url = failover(f"{both.urls[0]}?lease=0.5", both.urls[1], **QUICK)
+            both.faults[0].fail("open", times=-1)
+            backend = await both.open()
+            consumer = backend.consumer(["q"])
+            assert consumer.lease == 0.5
+            both.heal(0)
+            await until(lambda: backend.native.brokers[0].problem is None, "the first one is there")
+            assert consumer.lease == 0.5
+
     async def test_one_that_hangs_does_not_hold_up_the_other(self):
         async with brokers(in_turn=True) as both:
             backend = await both.open()
@@ -424,6 +426,37 @@ class TestAskingAll:
             both.heal(0)
             await until(lambda: heard, "the cancel is repeated")
             assert [one.value for one in heard] == ["job"]
+
+    async def test_a_cancel_while_who_was_away_is_told_of_another(self):
+        async with brokers(in_turn=True, answer_timeout=PATIENCE) as both:
+            backend = await both.open()
+            both.cut(0, "ping", "submit", "cancel")
+            await backend.submitter().submit(messages(9))
+            heard = []
+            await (await both.at(0)).control().listen(heard.extend, worker="w")
+
+            async def cancel(key):
+                await backend.control().cancel([Tombstone(kind="key", value=key, expires=time.time() + 60)])
+
+            await cancel("first")
+            both.heal(0)
+            both.faults[0].stall("cancel")
+            hits = both.faults[0].hit["cancel"]
+            await until(lambda: both.faults[0].hit["cancel"] > hits, "the first cancel is on its way")
+            await cancel("second")
+            both.faults[0].release("cancel")
+            await until(lambda: len(heard) >= 2, "both cancels are repeated")
+            assert [one.value for one in heard] == ["first", "second"]
+
+    async def test_cancels_that_are_over_are_not_kept_for_who_is_away(self):
+        async with brokers() as both:
+            backend = await both.open()
+            both.cut(1, "ping", "cancel")
+            over = [Tombstone(kind="id", value=str(number), expires=time.time() - 1) for number in range(5000)]
+            for start in range(0, 5000, 500):
+                await backend.control().cancel(over[start : start + 500])
+            kept = next(iter(backend.control()._missed.values()))
+            assert len(kept) < 2000
 
     async def test_numbers_of_those_that_answer(self, caplog):
         async with brokers(in_turn=True) as both:

@@ -37,6 +37,7 @@ class TestAskingForSeveral:
             "  redis://a/0\n\tredis://b/1 ",
             "redis://a/0;redis://b/1",
             "redis://a/0 ; redis://b/1",
+            "redis://a/0, redis://b/1",
             "failover:// redis://a/0 redis://b/1",
             "failover://?1=redis://a/0&2=redis://b/1",
             '["redis://a/0", "redis://b/1"]',
@@ -69,6 +70,25 @@ class TestAskingForSeveral:
         assert [options.weight(index) for index in range(2)] == [1.0, 2.5]
         assert options.breaker_failures == 7
         assert [one.options["lease"] for one in brokers_of(url, options)] == ["9", "9"]
+
+    @pytest.mark.parametrize(
+        ("make", "error", "says"),
+        [
+            (failover, InvalidURLError, "names no brokers"),
+            (round_robin, InvalidURLError, "names no brokers"),
+            (lambda: failover("memory://a", "memory://a"), InvalidURLError, "listed twice"),
+            (lambda: round_robin("memory://a", weights={"memory://a": 2}), InvalidURLError, "listed twice"),
+            (lambda: failover(["memory://a", "memory://b"]), InvalidURLError, "expected a text"),
+            (lambda: failover("memory://a", weights={"memory://b": 2}), InvalidOptionError, "use round_robin"),
+            (lambda: failover("memory://a", fail_back="soon"), InvalidOptionError, "fail_back is 'soon'"),
+            (lambda: round_robin(weights={"memory://a": 0}), InvalidOptionError, "weights is 0; expected"),
+            (lambda: round_robin(weights={"memory://a": "much"}), InvalidOptionError, "weights is 'much'"),
+            (lambda: round_robin(weights=[3, 1]), InvalidOptionError, "expected a mapping"),
+        ],
+    )
+    def test_mistakes_in_code_are_said_at_once(self, make, error, says):
+        with pytest.raises(error, match=says):
+            make()
 
     def test_in_the_environment_with_a_namespace(self):
         settings = Settings.load({"TRANSHIP_BROKER_URL": "redis://a/0?lease=5 redis://b/1", "TRANSHIP_NAMESPACE": "n"})
@@ -123,7 +143,16 @@ class TestAskingForSeveral:
             ("round-robin://?weights=1,many memory://a memory://b", InvalidOptionError, "above 0"),
             ("failover://?breaker_failures=0 memory://a", InvalidOptionError, "breaker_failures"),
             ("failover://?unknown=guess memory://a", InvalidOptionError, "republish, tell"),
-            ("failover://?leese=2 memory://a memory://b", InvalidOptionError, "'leese'"),
+            ("failover://?leese=2 memory://a memory://b", InvalidOptionError, "'leese'.*did you mean lease"),
+            ("failover://?fail_bak=2 memory://a memory://b", InvalidOptionError, "'fail_bak'.*did you mean fail_back"),
+            (
+                "failover://?brokers=2 memory://a",
+                InvalidOptionError,
+                "those of failover itself are: .*unknown_patience",
+            ),
+            ("memory://a?brokers=2 memory://b", InvalidOptionError, "'brokers' in memory://a.*known are: [a-z_, ]*$"),
+            ("nats://a:4222,nats://b:4222", InvalidURLError, "between several URLs is a space"),
+            ("redis://:secret@a/0,redis://b/0", InvalidURLError, "between several URLs is a space"),
         ],
     )
     def test_what_cannot_be_is_refused_before_it_opens(self, text, error, says):
@@ -248,6 +277,12 @@ class TestCapabilities:
         assert both[Capability.RETRY_SAFE].properties == {"among": "checked"}
         assert both[Capability.PRIORITY].properties == {"strict": "per-broker"}
         assert both[Capability.RESULT_PUSH].properties == {"with_submit": False}
+
+    def test_results_come_in_one_way_or_not_at_all(self):
+        keeps = Capabilities(dict.fromkeys(Capability, Level.NATIVE))
+        pushes = Capabilities({**keeps, Capability.RESULTS: Level.NONE})
+        assert not together([keeps, pushes], in_turn=True, strict=True).answers
+        assert together([pushes, pushes], in_turn=True, strict=True).answers
 
     def test_failover_keeps_the_order_of_one_broker(self):
         strong = Capabilities(dict.fromkeys(Capability, Level.NATIVE))

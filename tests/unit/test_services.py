@@ -29,6 +29,7 @@ from tranship.testing.services import (
     find_service,
     free_port,
 )
+from tranship.testing.services._last_words import last_words
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="local test servers need POSIX signals")
 
@@ -119,6 +120,56 @@ def test_a_crashed_service_is_seen_and_started_again(echo_service: ProcessServic
         echo_service.pause()
     echo_service.start()
     assert ask(echo_service.place.port, "back") == "back"
+
+
+def test_only_what_nobody_ended_has_ended_by_itself(echo_service: ProcessService) -> None:
+    assert echo_service.ended() == ""
+    echo_service.kill()
+    assert echo_service.ended() == ""
+    echo_service.start()
+    assert echo_service.pid is not None
+    os.kill(echo_service.pid, signal.SIGTERM)
+    assert eventually(lambda: echo_service.ended() != "")
+    assert "ended by itself with status 0" in echo_service.ended()
+    assert "listening" in echo_service.ended()
+    echo_service.start()
+    assert echo_service.ended() == ""
+
+
+def test_whoever_has_the_number_of_a_dead_server_lives(echo_service: ProcessService) -> None:
+    assert echo_service._group is not None
+    leader = echo_service._group.leader
+    os.kill(leader.pid, signal.SIGKILL)
+    assert eventually(lambda: echo_service.pid is None)
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        leader.pid = stranger.pid
+        echo_service.close()
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        assert stranger.wait() == -signal.SIGKILL
+
+
+def test_a_guard_whose_pipe_was_closed_by_mistake_does_no_harm(echo_service: ProcessService) -> None:
+    assert echo_service._group is not None
+    pipe = echo_service._group._guard._process.stdin
+    assert pipe is not None
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), pipe.fileno())
+    assert not eventually(lambda: echo_service.pid is None, 0.5)
+    echo_service.kill()
+    assert echo_service.pid is None
+
+
+def test_the_beginning_of_a_crash_is_shown_whatever_follows_it() -> None:
+    log = "\n".join(["ready", "panic: oh dear", *(f"goroutine {number}" for number in range(1000))])
+    shown = last_words(log, r"^panic: ").splitlines()
+    assert shown[:2] == ["panic: oh dear", "goroutine 0"]
+    assert shown[-1] == "goroutine 999"
+    assert len(shown) == 51
+    assert last_words("one\ntwo", r"^panic: ") == "one\ntwo"
+    assert last_words(log).splitlines() == [f"goroutine {number}" for number in range(980, 1000)]
 
 
 def test_a_service_that_ignores_sigterm_is_killed_and_reported() -> None:

@@ -6,11 +6,13 @@ import asyncio
 import json
 import os
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import nkeys
 import pytest
+from nats_accounts import Identity, Operator
 from nats_kit import Authority, make, message, opened, url_of, variant_lab
 
 from tranship.envelope import Receipt
@@ -124,6 +126,46 @@ async def test_an_nkey(nats_variant: Variant, tmp_path: Path) -> None:
     other = tmp_path / "other.nk"
     other.write_bytes(bytes(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)))
     assert isinstance(await refusal(url_of(service, nkey_file=other)), BrokerRefused)
+
+
+async def test_a_credentials_file(nats_variant: Variant, tmp_path: Path) -> None:
+    """An operator's server lets in whom an account of the operator's vouches for, and says no to everybody else."""
+    operator = Operator()
+    service = nats_variant(*operator.lines)
+    await _works(url_of(service, credentials=operator.credentials(tmp_path / "worker.creds")))
+    stranger = operator.credentials(tmp_path / "stranger.creds", issuer=Identity(nkeys.PREFIX_BYTE_ACCOUNT))
+    old = operator.credentials(tmp_path / "old.creds", expires=time.time() - 60)
+    for file in (stranger, old, None):
+        error = await refusal(url_of(service, **({"credentials": file} if file else {})))
+        assert isinstance(error, BrokerRefused)
+        assert "check user, password, token or credentials file, or renew them" in str(error)
+
+
+async def test_credentials_that_expire_under_a_worker_and_are_renewed(nats_variant: Variant, tmp_path: Path) -> None:
+    operator, file = Operator(), tmp_path / "worker.creds"
+    service = nats_variant(*operator.lines)
+    operator.credentials(file, expires=time.time() + 3)
+    async with variant_lab(service) as lab, opened(url_of(service, credentials=file, command_timeout=3)) as backend:
+        consumer = backend.consumer(["q"])
+        await consumer.receive(1, 0.1)
+
+        async def told() -> bool:
+            try:
+                await consumer.receive(1, 0.1)
+            except BrokerUnreachable as error:
+                return "refused us" in str(error)
+            return False
+
+        await lab.eventually(told, "it says that it is refused", within=20)
+        operator.credentials(file)
+        one = message("q")
+
+        async def accepted() -> bool:
+            (answer,) = await backend.submitter().submit([one])
+            return isinstance(answer, Receipt)
+
+        await lab.eventually(accepted, "a submit succeeds again", within=20)
+        assert ids_of((await consumer.receive(1, 8.0)).deliveries) == [one.envelope.id]
 
 
 async def test_a_refusal_that_passes(nats_variant: Variant) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -34,12 +35,22 @@ def redis_service(tranship_service: Callable[[str], Service]) -> Service:
     return tranship_service("redis")
 
 
+class RedisHarness(ServiceHarness):
+    """A Redis where other programs cancel a key by setting it."""
+
+    async def leave_mark(self, key: str) -> None:
+        await asyncio.to_thread(Raw(self.service), "SET", key, "1")
+
+    async def take_mark(self, key: str) -> None:
+        await asyncio.to_thread(Raw(self.service), "DEL", key)
+
+
 @pytest.fixture
 def redis_harness(redis_service: Service) -> Callable[..., ServiceHarness]:
     """Make a harness of that Redis: ``redis_harness(protocol=2)``; the arguments are URL options."""
 
     def harness(**options: object) -> ServiceHarness:
-        return ServiceHarness(
+        return RedisHarness(
             redis_service, refused="redis://nobody:wrong@{address}/0", options={**NOTICES_SOON, **options}
         )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tranship.cli._errors import ExitCode, exit_code
+from tranship.cli._errors import ExitCode, exit_code, one_line
 from tranship.cli._invocation import Invocation, command
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def _show(call: Invocation, diagnosis: Diagnosis) -> None:
     plugins.show(call, diagnosis.plugins)
     for reach in diagnosis.reached:
         output.line(_reached(reach), "green" if reach.error is None else "bold red")
+        if reach.members:
+            _show_members(call, reach)
         if reach.capabilities is not None:
             _show_capabilities(call, reach)
     if diagnosis.queues:
@@ -63,6 +65,28 @@ def _reached(reach: Reach) -> str:
         return f"{reach.role} {reach.url}: not reached"
     connect, ping = milliseconds(reach.connect_seconds), milliseconds(reach.ping_seconds)
     return f"{reach.role} {reach.url} ({reach.backend}): connected in {connect}, ping {ping}"
+
+
+def _show_members(call: Invocation, reach: Reach) -> None:
+    from rich.text import Text
+
+    from tranship.cli._output import milliseconds
+
+    rows = [
+        [
+            one.url,
+            milliseconds(one.connect_seconds),
+            milliseconds(one.ping_seconds),
+            _lacks(one) if one.error is None else Text(f"not reached: {one_line(one.error)}", "bold red"),
+        ]
+        for one in reach.members
+    ]
+    call.output.table([f"each {reach.role}", "#connected in", "#ping", "lacks"], rows)
+
+
+def _lacks(reach: Reach) -> str:
+    known = reach.capabilities
+    return "" if known is None else ", ".join(one.value for one in known if not known.has(one))
 
 
 def _show_capabilities(call: Invocation, reach: Reach) -> None:
@@ -118,6 +142,7 @@ def _reach_data(reach: Reach) -> dict[str, Any]:
             capability.value: {"support": support.level.value, **support.properties}
             for capability, support in (reach.capabilities or {}).items()
         },
+        **({"members": [_reach_data(one) for one in reach.members]} if reach.members else {}),
     }
 
 

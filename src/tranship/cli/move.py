@@ -14,9 +14,11 @@ from tranship.cli._errors import ExitCode, exit_code, one_line
 from tranship.cli._invocation import Invocation, command
 
 if TYPE_CHECKING:
-    from tranship.operations import Move, MoveOptions, MoveReport
+    from tranship.operations import Move, MoveOptions, MoveReport, Refusal
 
 REFUSED = ("leave", "dead-letter")
+SHOWN = 5
+"""Refusals that are shown for each reason."""
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="The broker with the backlog, by URL.")]
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="The broker that is to have it, by URL.")]
@@ -163,11 +165,7 @@ def _show_counts(call: Invocation, report: MoveReport) -> None:
     ]
     call.output.table(columns, rows)
     call.output.line(_sum(report))
-    for refusal in report.refusals:
-        place = f"task {refusal.task_id}" if refusal.task_id else "a message"
-        call.output.note(
-            f"not moved: {place} of queue {refusal.queue!r}: {refusal.detail} ({refusal.reason})", "yellow"
-        )
+    _show_refusals(call, report)
     if report.repeated:
         call.output.note(f"answers were lost: up to {report.repeated} are there twice", style="yellow")
     if report.reappeared:
@@ -175,6 +173,21 @@ def _show_counts(call: Invocation, report: MoveReport) -> None:
     if report.contested:
         text = "the source gave them to somebody else meanwhile: they may run twice"
         call.output.note(f"{report.contested} of those moved: {text}", style="yellow")
+
+
+def _show_refusals(call: Invocation, report: MoveReport) -> None:
+    """Some of each kind: one reason often holds for all."""
+    kinds: dict[tuple[str, str], list[Refusal]] = {}
+    for refusal in report.refusals:
+        kinds.setdefault((refusal.queue, refusal.reason), []).append(refusal)
+    for (queue, reason), found in kinds.items():
+        for one in found[:SHOWN]:
+            place = f"task {one.task_id}" if one.task_id else "a message"
+            call.output.note(f"not moved: {place} of queue {queue!r}: {one.detail} ({reason})", "yellow")
+        if len(found) > SHOWN:
+            call.output.note(f"not moved: {len(found) - SHOWN} more of queue {queue!r} ({reason})", "yellow")
+    if report.refused > len(report.refusals):
+        call.output.note(f"not moved: {report.refused - len(report.refusals)} more", "yellow")
 
 
 def _sum(report: MoveReport) -> str:

@@ -43,7 +43,7 @@ class Reach:
     """How far we got with one broker or result store; times are seconds."""
 
     role: str
-    """``"broker"`` or ``"results"``."""
+    """``"broker"`` or ``"results"``; ``"member"``: one of several that are used as one."""
     url: str
     """Without secrets."""
     backend: str | None = None
@@ -57,6 +57,8 @@ class Reach:
     """What the backend says of the server's settings."""
     error: TranshipError | None = None
     """What stopped us."""
+    members: Sequence[Reach] = ()
+    """Where several brokers are used as one: each by itself, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

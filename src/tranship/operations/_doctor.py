@@ -13,13 +13,14 @@ from typing import Any, Final, TypeVar
 
 from tranship import __version__
 from tranship.connections import process_table
-from tranship.errors import BrokerUnreachable, TranshipError, UnsupportedError
+from tranship.errors import BrokerUnreachable, ConfigurationError, TranshipError, UnsupportedError
 from tranship.operations._diagnosis import Diagnosis, Reach
 from tranship.operations._findings import judge
 from tranship.operations._queues import QueueReport, live_workers, queue_reports
 from tranship.ports import Backend, Heartbeat
 from tranship.registry import Registry
-from tranship.settings import BrokerURL, Settings
+from tranship.routing import RoutingOptions, brokers_of
+from tranship.settings import MODES, BrokerURL, Settings
 
 __all__ = ["diagnose"]
 
@@ -39,10 +40,10 @@ class Seen:
 async def diagnose(settings: Settings, registry: Registry, timeout: float) -> Diagnosis:
     """Look at everything; each step that waits gets ``timeout`` seconds."""
     broker, results = settings.broker(), settings.results()
-    reach, seen = await _examine("broker", broker, registry, timeout)
+    reach, seen = await _examined("broker", broker, registry, timeout)
     reached = [reach]
     if results is not None and results != broker:
-        reached.append((await _examine("results", results, registry, timeout))[0])
+        reached.append((await _examined("results", results, registry, timeout))[0])
     diagnosis = Diagnosis(
         versions=_versions(),
         settings=settings.rows(),
@@ -53,6 +54,25 @@ async def diagnose(settings: Settings, registry: Registry, timeout: float) -> Di
         findings=(),
     )
     return replace(diagnosis, findings=judge(diagnosis, settings, os.environ, now=time.time()))
+
+
+async def _examined(role: str, url: BrokerURL, registry: Registry, timeout: float) -> tuple[Reach, Seen]:
+    """Look at a broker and, if it is several, at each of them, all at once."""
+    first, *others = await asyncio.gather(
+        _examine(role, url, registry, timeout),
+        *(_examined("member", member, registry, timeout) for member in _members(url)),
+    )
+    return replace(first[0], members=[reach for reach, _ in others]), first[1]
+
+
+def _members(url: BrokerURL) -> Sequence[BrokerURL]:
+    if url.scheme not in MODES:
+        return ()
+    try:
+        return brokers_of(url, RoutingOptions.read(url))
+    except ConfigurationError:
+        # Said by the attempt to use them as one.
+        return ()
 
 
 async def _examine(role: str, url: BrokerURL, registry: Registry, timeout: float) -> tuple[Reach, Seen]:

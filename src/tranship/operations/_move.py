@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any, Final, Literal
 
 from tranship._portal import Portal
-from tranship.checks import positive, whole
+from tranship.checks import not_negative, one_of, positive, whole
+from tranship.client._link import cancelled_result
 from tranship.connections import process_table
 from tranship.errors import (
     ConfigurationError,
     InvalidArgumentsError,
-    InvalidOptionError,
     TranshipError,
     UnsupportedError,
 )
@@ -44,6 +44,7 @@ class MoveOptions:
     """What to move, and how; times are seconds.
 
     Raises:
+        InvalidArgumentsError: ``queues`` is no list of names.
         InvalidOptionError: a value outside what is allowed.
     """
 
@@ -66,17 +67,14 @@ class MoveOptions:
     """Look, and move nothing."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.queues, str):
-            raise InvalidArgumentsError(f"queues is the text {self.queues!r}; expected a list of names")
+        if self.queues is not None:
+            _check_names(self.queues)
         if self.limit is not None:
             whole("limit", self.limit)
         positive("patience", self.patience)
-        if self.linger is not None and not self.linger >= 0:
-            raise InvalidOptionError(f"linger is {self.linger!r}; expected seconds, at least 0", option="linger")
-        if self.refused not in ("leave", "dead-letter"):
-            raise InvalidOptionError(
-                f"refused is {self.refused!r}; expected 'leave' or 'dead-letter'", option="refused"
-            )
+        if self.linger is not None:
+            not_negative("linger", self.linger)
+        one_of("refused", self.refused, ("leave", "dead-letter"))
 
 
 class Move:
@@ -86,7 +84,8 @@ class Move:
     ends, by a kill as well, another move with the same arguments goes on where it was.
 
     Args:
-        source, target: settings of the two; their result stores are not used.
+        source, target: settings of the two. The target's result store, if it has one of its own, is told of tasks
+            there that a cancel of the source removes.
         options: what to move.
         needs: capabilities that the target must have.
         registry: where backends come from; None: everything that is installed.
@@ -105,6 +104,7 @@ class Move:
     ) -> None:
         self._needs = needs
         self._urls = source.broker(), target.broker()
+        self._results = target.results()
         self._options = options or MoveOptions()
         self._registry = registry or Registry()
         self._watcher = watcher
@@ -130,11 +130,20 @@ class Move:
         begun = time.monotonic()
         async with self._opened(self._urls[0]) as source, self._opened(self._urls[1]) as target:
             _check_needs(target, self._needs)
-            cancels = Cancels(source, target)
+            cancels = Cancels(source, target, self._answer)
             error = await self._surveyed(source, target, cancels)
             if error is None and self._tally.queues and not self._options.dry_run:
                 error = await self._move(source, target, cancels)
             return self._report(source, target, error, time.monotonic() - begun)
+
+    async def _answer(self, removed: Sequence[str]) -> None:
+        """The target has answered for them in its own store; those who wait may look in another one."""
+        if self._results is None or self._results == self._urls[1]:
+            return
+        async with self._opened(self._results) as backend:
+            backend.capabilities.check_keeps_results(backend.name)
+            content_type = backend.capabilities.result_type
+            await backend.results().put([cancelled_result(task_id, content_type) for task_id in removed])
 
     async def _surveyed(self, source: Backend, target: Backend, cancels: Cancels) -> TranshipError | None:
         """Look at both. They have been reached: from here on one that is away is waited for."""
@@ -144,7 +153,7 @@ class Move:
                 # First of all: nothing is taken before it is known what is cancelled.
                 await patience.insist(cancels.listen)
             await patience.insist(partial(check_apart, source, target))
-            queues = await patience.insist(partial(survey, source, options.queues))
+            queues, hints = await patience.insist(partial(survey, source, options.queues))
             early = not (options.delayed and queues) or await patience.insist(partial(gives_early, source, queues))
         except Stopped:
             return None
@@ -153,19 +162,21 @@ class Move:
                 raise given.error from None
             return given.error
         self._tally = Tally({queue.name: queue for queue in queues})
-        self._tally.warnings += warnings(source, target)
+        self._tally.warnings += [*hints, *warnings(source, target)]
         self._tally.warnings += [] if early else [f"{source.name} {LATER}"]
         return None
 
     def run_blocking(self) -> MoveReport:
-        """The same without a loop. An interrupt ends it in order, and is raised then; a second one at once."""
+        """The same without a loop. An interrupt ends it in order, and is raised then; one that comes when it was asked
+        to stop already ends it at once.
+        """
         portal = Portal("tranship-move")
         try:
             running = portal.call(self.run())
             try:
                 return running.result()
             except BaseException:
-                if not running.done():
+                if not running.done() and not self._stop.requested:
                     self.stop()
                     running.result()
                 raise
@@ -298,6 +309,13 @@ class Move:
             error=error,
             seconds=seconds,
         )
+
+
+def _check_names(queues: Any) -> None:
+    if isinstance(queues, str):
+        raise InvalidArgumentsError(f"queues is the text {queues!r}; expected a list of names")
+    if not isinstance(queues, Collection) or not all(isinstance(one, str) and one for one in queues):
+        raise InvalidArgumentsError(f"queues is {queues!r}; expected a list of names")
 
 
 def _check_needs(target: Backend, needs: Collection[Capability]) -> None:

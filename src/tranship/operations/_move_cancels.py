@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from tranship.envelope import Envelope
 from tranship.ports import Backend, Capability, Signal, Tombstone
@@ -13,11 +13,21 @@ from tranship.ports import Backend, Capability, Signal, Tombstone
 __all__ = ["Cancels"]
 
 
-class Cancels:
-    """Hears the source's cancels and repeats them at the target."""
+Answer = Callable[[Sequence[str]], Awaitable[None]]
 
-    def __init__(self, source: Backend, target: Backend) -> None:
+
+class Cancels:
+    """Hears the source's cancels and repeats them at the target.
+
+    Args:
+        source, target: opened.
+        answer: gives tasks that the target has removed at once their results, where it keeps none itself.
+    """
+
+    def __init__(self, source: Backend, target: Backend, answer: Answer) -> None:
         self.repeated = 0
+        self._answer = answer
+        self._removed: list[str] = []
         self._source = source
         self._target = target
         self._hears = source.capabilities.has(Capability.CONTROL)
@@ -34,16 +44,25 @@ class Cancels:
     @property
     def pending(self) -> bool:
         """Whether there is something that the target has not been told."""
-        return self._repeats and bool(self._fresh)
+        return self._repeats and bool(self._fresh or self._removed)
 
     async def repeat(self) -> None:
         """Tell the target what was heard; raises what its control channel raises."""
         fresh, now = tuple(self._fresh), time.time()
         live = [one for one in fresh if one.expires > now]
         if live:
-            await self._target.control().cancel(live)
+            report = await self._target.control().cancel(live)
+            self._removed += report.removed
         self.repeated += len(live)
         del self._fresh[: len(fresh)]
+        await self.tell()
+
+    async def tell(self) -> None:
+        """Answer for what the target has removed, if that has not been done; raises what the result store raises."""
+        removed = tuple(self._removed)
+        if removed:
+            await self._answer(removed)
+            del self._removed[: len(removed)]
 
     def strands(self, envelope: Envelope) -> bool:
         """Whether the task is cancelled, and the target would not know."""

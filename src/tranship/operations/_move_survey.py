@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from tranship.errors import ConfigurationError, UnsupportedError
@@ -19,8 +20,12 @@ __all__ = ["LATER", "check_apart", "count", "gives_early", "survey", "warnings"]
 LATER: Final = "hands nothing out before it is due: delayed messages stay; move again when they are due"
 
 
-async def survey(source: Backend, wanted: Sequence[str] | None) -> list[MovedQueue]:
-    """Return the queues to be moved with what is in them; ``wanted`` None: every one with something in it.
+async def survey(source: Backend, wanted: Sequence[str] | None) -> tuple[list[MovedQueue], list[str]]:
+    """Return the queues to be moved with what is in them, and what there is to say of them.
+
+    Args:
+        source: where they are.
+        wanted: names; None: every queue with something in it.
 
     Raises:
         UnsupportedError: the source cannot list its queues, and none was named.
@@ -28,7 +33,7 @@ async def survey(source: Backend, wanted: Sequence[str] | None) -> list[MovedQue
     if not source.capabilities.has(Capability.INSPECT_DEPTH):
         if wanted is None:
             raise UnsupportedError(f"{source.name} cannot list its queues; name those to be moved (--queue)")
-        return [MovedQueue(name=name) for name in wanted]
+        return [MovedQueue(name=name) for name in wanted], []
     infos = {info.name: info for info in await source.inspector().queues()}
     queues = []
     for name in sorted(infos) if wanted is None else dict.fromkeys(wanted):
@@ -38,12 +43,19 @@ async def survey(source: Backend, wanted: Sequence[str] | None) -> list[MovedQue
             queue.ready, queue.delayed = sum(info.ready.values()), info.delayed
             queue.in_flight, queue.dead = info.in_flight, info.dead
         queues.append(queue)
-    return queues
+    return queues, [_nothing_in(queue.name, source, infos) for queue in queues if queue.name not in infos]
+
+
+def _nothing_in(name: str, source: Backend, others: Collection[str]) -> str:
+    """Who has just moved it knows; who has mistyped it is told."""
+    close = difflib.get_close_matches(name, others, n=1)
+    guess = f"; did you mean {close[0]!r}?" if close else ""
+    return f"queue {name!r} at {source.url} is empty, or there is no such queue{guess}"
 
 
 async def count(source: Backend, queues: Sequence[MovedQueue]) -> None:
     """Note what is left of each queue."""
-    found = {queue.name: queue for queue in await survey(source, [queue.name for queue in queues])}
+    found = {queue.name: queue for queue in (await survey(source, [queue.name for queue in queues]))[0]}
     for queue in queues:
         queue.left, queue.dead_left = found[queue.name].before, found[queue.name].dead
 
@@ -72,7 +84,7 @@ _LACKS: Final = {
 
 async def gives_early(source: Backend, queues: Sequence[MovedQueue]) -> bool:
     """Whether the source has no delayed messages, or hands them out before they are due."""
-    if not source.capabilities.has(Capability.DELAY):
+    if not source.capabilities.has(Capability.DELAY) or all(queue.delayed == 0 for queue in queues):
         return True
     consumer = source.consumer([queues[0].name])
     try:

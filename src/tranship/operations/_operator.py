@@ -13,6 +13,7 @@ from tranship.client._link import ClientLink
 from tranship.client.shared import Connector
 from tranship.connections import process_table
 from tranship.envelope import DeadLetter
+from tranship.errors import InvalidArgumentsError
 from tranship.operations import _dead
 from tranship.operations._dead import DeadLetterReport
 from tranship.operations._diagnosis import Diagnosis
@@ -22,7 +23,7 @@ from tranship.operations._move_report import MoveReport, Watcher
 from tranship.operations._queues import QueueReport, queue_reports
 from tranship.ports import Heartbeat
 from tranship.registry import Registry
-from tranship.settings import Settings
+from tranship.settings import BrokerURL, Settings
 
 __all__ = ["AsyncOperator", "Operator"]
 
@@ -52,8 +53,12 @@ class _Methods:
         return diagnose(self.settings, self._registry or Registry(), positive("timeout", timeout))
 
     def _moving(self, target: str | Settings, options: MoveOptions | None, watcher: Watcher | None) -> Move:
-        if isinstance(target, str):
-            target = self.settings.replace(broker_url=target)
+        if not isinstance(target, Settings):
+            target = self.settings.replace(broker_url=BrokerURL.parse(target))
+        if options is not None and not isinstance(options, MoveOptions):
+            raise InvalidArgumentsError(f"options is {options!r}; expected MoveOptions")
+        if watcher is not None and not callable(watcher):
+            raise InvalidArgumentsError(f"watcher is {watcher!r}; expected something callable with a MoveProgress")
         return Move(self.settings, target, options, registry=self._registry, watcher=watcher)
 
     def __repr__(self) -> str:

@@ -2,7 +2,7 @@
 
 from tranship.routing._backend import RoutedBackend
 from tranship.routing._breaker import Circuit
-from tranship.routing._options import RoutingOptions
+from tranship.routing._options import RoutingOptions, brokers_of
 from tranship.routing._status import BrokerStatus, RoutingStatus
 from tranship.routing._urls import failover, round_robin
 
@@ -12,6 +12,7 @@ __all__ = [
     "RoutedBackend",
     "RoutingOptions",
     "RoutingStatus",
+    "brokers_of",
     "failover",
     "round_robin",
 ]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from tranship.errors import ClosedError, PluginError, UnsupportedError
+from tranship.errors import ClosedError, InvalidOptionError, PluginError, UnsupportedError
 from tranship.ports import Capabilities, Capability, ConnectionEvent, CountKind
 from tranship.routing._background import Background
 from tranship.routing._capabilities import together, unfit
@@ -15,7 +15,7 @@ from tranship.routing._control import RoutedControl
 from tranship.routing._fleet import Fleet
 from tranship.routing._inspector import RoutedInspector
 from tranship.routing._member import Member
-from tranship.routing._options import RoutingOptions, brokers_of
+from tranship.routing._options import RoutingOptions, brokers_of, explained
 from tranship.routing._placements import Placements
 from tranship.routing._results import RoutedResults
 from tranship.routing._status import RoutingStatus
@@ -141,8 +141,10 @@ class RoutedBackend:
         return consumer
 
     def results(self) -> RoutedResults:
-        """The result store."""
-        self._need(Capability.RESULTS)
+        """The result store; where all brokers only push results to who submitted, so does it."""
+        self._fleet.check()
+        if not self._fleet.capabilities.answers:
+            raise UnsupportedError(f"not every broker of {self._url} keeps results; give them a result store")
         return self._results
 
     def control(self) -> RoutedControl:
@@ -162,10 +164,13 @@ class RoutedBackend:
 
     def _make_fleet(self, config: BackendConfig, urls: Sequence[BrokerURL]) -> Fleet:
         assert config.create is not None
-        members = [
-            Member(url, self._options.weight(index), config.create, self._options, self._background)
-            for index, url in enumerate(urls)
-        ]
+        try:
+            members = [
+                Member(url, self._options.weight(index), config.create, self._options, self._background)
+                for index, url in enumerate(urls)
+            ]
+        except InvalidOptionError as error:
+            raise explained(error, config.url) from error
         in_turn = config.url.scheme == "round-robin"
         fleet = Fleet(members, self._options, self._background, in_turn=in_turn, url=self._url)
         for one in members:

@@ -24,7 +24,14 @@ def together(all_of: Sequence[Capabilities], *, in_turn: bool, strict: bool) -> 
     supports = {capability: _weakest(capability, [one[capability] for one in all_of]) for capability in Capability}
     if len(all_of) > 1:
         supports.update(_by_routing(supports, in_turn=in_turn, strict=strict))
+    if not _answer_alike(all_of):
+        supports[Capability.RESULT_PUSH] = Support(Level.NONE)
     return Capabilities(supports)
+
+
+def _answer_alike(all_of: Sequence[Capabilities]) -> bool:
+    """Whether results come in one way: where some brokers keep them and others only push them, half would be missed."""
+    return len({one.has(Capability.RESULTS) for one in all_of}) == 1
 
 
 def unfit(member: Capabilities, declared: Capabilities) -> Sequence[Capability]:

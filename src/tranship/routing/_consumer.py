@@ -53,7 +53,9 @@ class RoutedConsumer:
 
     @property
     def lease(self) -> float | None:
-        """The shortest of all brokers'; None: all deliveries live as long as their connection."""
+        """The shortest of all brokers', also of those that are away; None: all deliveries live as long as their
+        connection.
+        """
         return self._seats.lease
 
     @property

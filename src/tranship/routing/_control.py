@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tranship.errors import BrokerUnreachable, BusyError, TranshipError
-from tranship.ports import Backend, CancelReport, Command, Heartbeat, Signal, SignalSink, Tombstone
+from tranship.ports import Backend, CancelMarks, CancelReport, Command, Heartbeat, Signal, SignalSink, Tombstone
 from tranship.routing._fleet import Fleet
 from tranship.routing._member import Member
 
@@ -19,11 +19,16 @@ log = logging.getLogger("tranship.routing")
 
 ECHO: Final = 5.0
 """Seconds within which the same command from another broker is the same one."""
+SWEEP: Final = 1024
+"""Cancels that a broker has missed, from which on those that are over are looked for."""
+
+Missed = dict[tuple[str, str], Tombstone]
 
 
 class RoutedControl:
-    """See :class:`tranship.ports.ControlChannel`. Everything is told to every broker; a listener hears each command
-    once, and knows what is cancelled as soon as it has heard any broker that was told.
+    """See :class:`tranship.ports.ControlChannel` and :class:`tranship.ports.CancelMarks`. Everything is told to every
+    broker; a listener hears each command once, and knows what is cancelled as soon as it has heard any broker that was
+    told.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -31,7 +36,8 @@ class RoutedControl:
         self._sink: SignalSink | None = None
         self._worker = ""
         self._listening: dict[Member, Backend] = {}
-        self._missed: dict[Member, dict[tuple[str, str], Tombstone]] = {}
+        self._missed: dict[Member, Missed] = {}
+        self._sweep_at = SWEEP
         self._echoes = _Echoes()
 
     async def listen(self, sink: SignalSink, *, worker: str) -> None:
@@ -59,10 +65,19 @@ class RoutedControl:
         answers = await self._fleet.all_usable("cancelling", lambda backend: backend.control().cancel(tombstones))
         for one in self._fleet.members:
             if one not in answers:
-                self._missed.setdefault(one, {}).update({(grave.kind, grave.value): grave for grave in tombstones})
+                self._miss(one, tombstones)
                 one.set_aside(BrokerUnreachable(f"{one.url} was not told of a cancel"))
         removed = {task_id: None for report in answers.values() for task_id in report.removed}
         return CancelReport(removed=list(removed))
+
+    async def marked(self, keys: Sequence[str]) -> Sequence[bool]:
+        """Say of each cancel key whether another program has left a mark for it at any broker; False where none of
+        them knows marks.
+
+        Raises:
+            BrokerUnreachable: no broker has answered.
+        """
+        return _anywhere(keys, await self._fleet.all_usable("looking for marks", lambda one: _marked(one, keys)))
 
     async def send(self, command: Command) -> None:
         """Tell listeners, whichever broker they hear."""
@@ -76,12 +91,22 @@ class RoutedControl:
         """``member`` is there, or there again: nothing is taken from it before it is known what is cancelled there."""
         if self._sink is not None and self._listening.get(member) is not member.backend:
             await self._listen(member, member.backend)
-        missed = self._missed.get(member, {})
-        live = [grave for grave in missed.values() if grave.expires > time.time()]
-        if live:
-            await member.backend.control().cancel(live)
+        # More of them may come meanwhile: on return there is none.
+        while live := _live(self._missed.pop(member, {})):
+            try:
+                await member.backend.control().cancel(list(live.values()))
+            except BaseException:
+                self._missed[member] = {**live, **self._missed.get(member, {})}
+                raise
             log.info("%d cancels are made known to %s, which was away", len(live), member.url)
-        self._missed.pop(member, None)
+
+    def _miss(self, member: Member, tombstones: Sequence[Tombstone]) -> None:
+        missed = self._missed.setdefault(member, {})
+        missed.update({(grave.kind, grave.value): grave for grave in tombstones})
+        if len(missed) > self._sweep_at:
+            # A broker that never comes back must not fill the memory.
+            missed = self._missed[member] = _live(missed)
+            self._sweep_at = max(SWEEP, 2 * len(missed))
 
     async def _listen(self, member: Member, backend: Backend) -> TranshipError | None:
         if self._listening.get(member) is backend:
@@ -94,6 +119,20 @@ class RoutedControl:
         fresh = [one for one in signals if not isinstance(one, Command) or self._echoes.is_new(member, one)]
         if fresh and self._sink is not None:
             self._sink(fresh)
+
+
+def _live(missed: Missed) -> Missed:
+    now = time.time()
+    return {key: grave for key, grave in missed.items() if grave.expires > now}
+
+
+async def _marked(backend: Backend, keys: Sequence[str]) -> Sequence[bool]:
+    control = backend.control()
+    return await control.marked(keys) if isinstance(control, CancelMarks) else [False] * len(keys)
+
+
+def _anywhere(keys: Sequence[str], answers: Mapping[Member, Sequence[bool]]) -> Sequence[bool]:
+    return [any(marked[place] for marked in answers.values()) for place in range(len(keys))]
 
 
 class _Echoes:

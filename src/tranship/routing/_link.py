@@ -49,9 +49,9 @@ class MemberLink:
             await self._close(old)
         self._used = True
         backend = self.backend
-        backend.on_event(lambda event, _generation: self._event(backend, event))
         try:
             await backend.open()
+            backend.on_event(lambda event, _generation: self._event(backend, event))
             await join(True)
         except BaseException as error:
             await self._close(backend)

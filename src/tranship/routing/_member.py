@@ -24,7 +24,7 @@ from tranship.routing._background import Background
 from tranship.routing._breaker import Breaker
 from tranship.routing._link import MemberLink, bug
 from tranship.routing._options import RoutingOptions
-from tranship.settings import BrokerURL
+from tranship.settings import BrokerURL, CommonOptions
 
 __all__ = ["Member"]
 
@@ -55,12 +55,16 @@ class Member:
         background: Background,
     ) -> None:
         self.url = str(url)
+        # Made first: it checks the options.
+        self._link = MemberLink(self.url, lambda: make(url), self._event)
         self.weight = weight
         hosts = ",".join(f"{host}:{port or ''}" for host, port in url.hosts)
         self.place = f"{url.scheme}://{hosts}{url.path}"
         """What tells it from the others, without secrets and options."""
         self.accepted = 0
         self.failures = 0
+        self.lease = float(url.options.get("lease", CommonOptions.lease))
+        """How long its leases are, as far as its URL says: known before it is open."""
         self.cause: TranshipError | None = None
         """What failed last; why it is not used."""
         self.join: Callable[[Member, bool], Awaitable[None]] = _nobody_joins
@@ -68,7 +72,6 @@ class Member:
         self.told: Callable[[Member, ConnectionEvent], None] = _nobody_listens
         """Called when it is not used any more, and when it is again."""
         self.breaker = Breaker(options.breaker_failures, options.breaker_pause, options.breaker_longest_pause)
-        self._link = MemberLink(self.url, lambda: make(url), self._event)
         self._options = options
         self._background = background
         self._closed = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -10,7 +11,7 @@ from tranship.checks import invalid, not_negative, positive, whole
 from tranship.errors import InvalidOptionError, InvalidURLError
 from tranship.settings import BrokerURL
 
-__all__ = ["RoutingOptions", "brokers_of"]
+__all__ = ["RoutingOptions", "brokers_of", "explained"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,7 @@ class RoutingOptions:
         Raises:
             InvalidOptionError: a value outside what is allowed.
         """
-        own = {part.name for part in fields(cls)}
-        given = {name: value for name, value in url.options.items() if name.replace("-", "_") in own}
+        given = {name: value for name, value in url.options.items() if _is_own(name)}
         if given.get("fail_back", given.get("fail-back")) == "never":
             given = {name: "none" if value == "never" else value for name, value in given.items()}
         return BrokerURL(scheme=url.scheme, options=given).options_as(cls)
@@ -78,11 +78,8 @@ def brokers_of(url: BrokerURL, options: RoutingOptions) -> Sequence[BrokerURL]:
             f"the broker URL {str(url)!r} has more than options; a user, a host or a path belongs to one of its "
             f"brokers: {url.scheme}://?1=redis://a/0&2=redis://b/0"
         )
-    own = {part.name for part in fields(RoutingOptions)}
-    numbers = sorted((name for name in url.options if name.isascii() and name.isdigit()), key=int)
-    shared = {
-        name: value for name, value in url.options.items() if name not in numbers and name.replace("-", "_") not in own
-    }
+    numbers = sorted(filter(_is_number, url.options), key=int)
+    shared = _shared(url)
     found = [BrokerURL.parse(url.options[name]).with_options(**shared) for name in numbers]
     if not found:
         raise InvalidURLError(
@@ -92,6 +89,30 @@ def brokers_of(url: BrokerURL, options: RoutingOptions) -> Sequence[BrokerURL]:
     _check_different(found)
     _check_weights(options.weights, len(found))
     return found
+
+
+def explained(error: InvalidOptionError, url: BrokerURL) -> InvalidOptionError:
+    """Return what to say of a broker that refuses an option: one that the router passed on may be its own, mistyped."""
+    name = next((name for name in _shared(url) if repr(name) in str(error)), None)
+    if name is None:
+        return error
+    own = {part.name for part in fields(RoutingOptions)}
+    close = difflib.get_close_matches(name.replace("-", "_"), own, n=1)
+    guess = f"did you mean {close[0]}? " if close else ""
+    return InvalidOptionError(f"{error}; {guess}those of {url.scheme} itself are: {', '.join(sorted(own))}")
+
+
+def _shared(url: BrokerURL) -> dict[str, str]:
+    """The options that every broker gets."""
+    return {name: value for name, value in url.options.items() if not _is_number(name) and not _is_own(name)}
+
+
+def _is_own(name: str) -> bool:
+    return any(part.name == name.replace("-", "_") for part in fields(RoutingOptions))
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
 
 
 def _check_different(urls: Sequence[BrokerURL]) -> None:

@@ -44,6 +44,11 @@ class RoutedResults:
         """How many ids are expected."""
         return len(self._expected)
 
+    @property
+    def _keeps(self) -> bool:
+        """Whether results are kept; otherwise what is pushed is for who submitted, whether expected or not."""
+        return self._fleet.capabilities.has(Capability.RESULTS)
+
     def attach(self, sink: ResultSink) -> None:
         """Say where pushed results go."""
         self._fleet.check()
@@ -107,8 +112,13 @@ class RoutedResults:
         return won
 
     async def get_many(self, ids: Sequence[str]) -> Sequence[StoredResult]:
-        """Read each from wherever it may be."""
+        """Read each from wherever it may be.
+
+        Raises:
+            UnsupportedError: the brokers only push results.
+        """
         self._fleet.check()
+        self._fleet.capabilities.check_keeps_results(self._fleet.url)
         asked: dict[Member, list[str]] = {}
         for task_id in ids:
             for one in self._placements.of(task_id) or self._fleet.members:
@@ -203,7 +213,7 @@ class RoutedResults:
         wanted = [
             self._ended(one.id, [(member, one)]) if one.state.terminal else one
             for one in results
-            if one.id in self._expected
+            if one.id in self._expected or not self._keeps
         ]
         if wanted and self._sink is not None:
             self._sink(wanted)

@@ -31,8 +31,13 @@ class Seats:
 
     @property
     def lease(self) -> float | None:
-        """The shortest; None: none of them ends by itself."""
-        return min((one.lease for one in self._seats.values() if one.lease is not None), default=None)
+        """The shortest, of brokers that are away as well; None: none of them ends by itself.
+
+        Whoever renews asks once, and a broker may come later.
+        """
+        seated = [one.lease for one in self._seats.values()]
+        away = [one.lease for one in self._fleet.members if one not in self._seats]
+        return min((one for one in (*seated, *away) if one is not None), default=None)
 
     @property
     def hard_limit(self) -> float | None:

@@ -6,9 +6,11 @@ from tranship.settings._environment import production_signs
 from tranship.settings._fill import convert
 from tranship.settings._load import SettingRow, Settings
 from tranship.settings._redact import REDACTED, is_secret, redact
+from tranship.settings._several import MODES
 from tranship.settings._url import BrokerURL
 
 __all__ = [
+    "MODES",
     "REDACTED",
     "BackendConfig",
     "BrokerURL",

@@ -15,15 +15,15 @@ __all__ = ["MODES", "several"]
 MODES: Final = ("failover", "round-robin")
 """The ways of using several brokers; URL schemes, too."""
 
-_BETWEEN: Final = re.compile(r"(?:\s*;\s*|\s+)(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+_BETWEEN: Final = re.compile(r"(?:\s*;\s*|\s*,\s+|\s+)(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _EXAMPLE: Final = '[{"url": "redis://a/0", "weight": 2}, {"url": "redis://b/0"}]'
 
 
 def several(text: str) -> str | None:
     """Return the one URL that ``text`` stands for, when it names several brokers; None: it does not.
 
-    ``redis://a/0 redis://b/0`` (white space or semicolons between them) uses them in this order, and
-    ``round-robin://?weights=3,1 redis://a/0 redis://b/0`` in turn. JSON is a list of URLs or of objects with
+    ``redis://a/0 redis://b/0`` (between them white space, with or without a comma, or a semicolon) uses them in this
+    order, and ``round-robin://?weights=3,1 redis://a/0 redis://b/0`` in turn. JSON is a list of URLs or of objects with
     ``url`` and ``weight``, or an object with ``brokers``, ``mode`` and options.
 
     Raises:

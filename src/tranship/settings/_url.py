@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
 _HOST = re.compile(r"(\[(?P<v6>[^\]]*:[^\]]*)\]|(?P<name>[^\[\]:]*))(:(?P<port>.*))?")
+_ANOTHER = re.compile(r",[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
 _HINT: Final = "; in a password write '/' as %2F, '?' as %3F, '#' as %23, '@' as %40"
 
@@ -144,6 +145,8 @@ def _scheme(text: str) -> tuple[str, str]:
         raise _error(text, "it does not start with a scheme such as 'redis://'")
     if _UNPRINTABLE.search(text):
         raise _error(text, "it contains white space or control characters; write them percent-encoded")
+    if _ANOTHER.search(rest.partition("?")[0]):
+        raise _error(text, "a comma is between hosts of one URL, without a scheme; between several URLs is a space")
     if "#" in rest:
         raise _error(text, f"it has a '#'{_HINT}")
     return scheme.lower(), rest

@@ -11,7 +11,7 @@ from typing import Any, Final
 from tranship.stages._declare import AsyncTask, Phase, TaskFunction
 from tranship.stages._graph import Needs, Order
 
-__all__ = ["cycle", "entry_problems", "plan_problems"]
+__all__ = ["cycle", "entry_problems", "observer_problems", "plan_problems"]
 
 LONG: Final = 10
 """Names that a sentence has at most."""
@@ -35,6 +35,13 @@ def entry_problems(task: object, needs: Needs) -> Iterator[str]:
         yield f"task {task.name!r} has no phases; give it at least one of {', '.join(Phase)}"
     for phase in Phase:
         yield from _function_problems(f"{phase.value} of task {task.name!r}", task.function(phase))
+
+
+def observer_problems(observers: Sequence[object]) -> Iterator[str]:
+    """Yield what is wrong with the observers."""
+    for one in observers:
+        if not callable(one):
+            yield f"observe() was given {one!r}; expected something callable with an Attempt"
 
 
 def plan_problems(tasks: Sequence[AsyncTask[Any]], needs: Sequence[Needs]) -> Iterator[str]:

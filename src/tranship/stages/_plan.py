@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tranship.stages._call import Call, make_call
-from tranship.stages._check import cycle, entry_problems, plan_problems
+from tranship.stages._check import cycle, entry_problems, observer_problems, plan_problems
 from tranship.stages._declare import AsyncTask, Phase
 from tranship.stages._errors import PlanError
 from tranship.stages._graph import Graph, Needs, Order, order_of
@@ -47,7 +47,7 @@ def make_plan(tasks: Sequence[AsyncTask[Any]], needs: Sequence[Needs], observers
     Raises:
         PlanError: with everything that is wrong.
     """
-    order = _checked(tasks, needs)
+    order = _checked(tasks, needs, observers)
 
     def calls(members: Sequence[int], phase: Phase) -> tuple[Call, ...]:
         found = ((tasks[number].name, tasks[number].function(phase)) for number in members)
@@ -66,9 +66,10 @@ def make_plan(tasks: Sequence[AsyncTask[Any]], needs: Sequence[Needs], observers
     )
 
 
-def _checked(tasks: Sequence[AsyncTask[Any]], needs: Sequence[Needs]) -> Order:
+def _checked(tasks: Sequence[AsyncTask[Any]], needs: Sequence[Needs], observers: Sequence[Observer]) -> Order:
     pairs = zip(tasks, needs, strict=True)
     problems = [line for task, need in pairs for line in entry_problems(task, need)]
+    problems += observer_problems(observers)
     problems = problems or list(plan_problems(tasks, needs))
     if problems:
         raise PlanError(problems)

@@ -89,8 +89,8 @@ class AsyncTaskProcessorBuilder(Generic[T]):
 
         Raises:
             PlanError: with everything that is wrong, each problem naming its task: a name that is used twice, a task
-                without phases, a function that cannot be called, a number out of range, an unknown name in
-                ``after``, tasks that wait for each other.
+                without phases, a function or an observer that cannot be called, a number out of range, an unknown
+                name in ``after``, tasks that wait for each other.
         """
         return AsyncTaskProcessor(make_plan(self._tasks, self._needs, self._observers))
 

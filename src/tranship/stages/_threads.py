@@ -48,17 +48,17 @@ async def in_thread(function: Callable[[Any], Any], ctx: Any) -> None:
     stop = threading.Event()
     future = asyncio.get_running_loop().run_in_executor(None, _caller(function, ctx, stop))
     told: asyncio.CancelledError | None = None
+    in_time = False
     while not future.done():
         try:
             await asyncio.shield(future)
         except asyncio.CancelledError as error:
-            if not future.done():
-                told = error
-                stop.set()
+            told, in_time = error, in_time or not future.done()
+            stop.set()
         except BaseException:  # noqa: BLE001 - the function's own; read from the future below
             break
     value = future.result()
-    if told is not None:
+    if told is not None and (in_time or inspect.isawaitable(value)):
         if inspect.iscoroutine(value):
             value.close()
         raise told

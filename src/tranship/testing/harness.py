@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Harness:
     """One broker under test. ``Harness("redis://localhost/0")`` is enough for a backend that is installed.
 
-    Override what your broker can do more: :meth:`restart`, :meth:`pause`, :meth:`connections`,
+    Override what your broker can do more: :meth:`restart`, :meth:`pause`, :meth:`connections`, :meth:`leave_mark`,
     :attr:`refused_url`; and :meth:`make_backend` for a backend that no registry knows. Each of them left
     alone skips the cases that need it, with that reason.
 
@@ -79,6 +79,14 @@ class Harness:
     async def connections(self) -> int | None:
         """How many connections the broker has from anywhere; None: it cannot tell."""
         return None
+
+    async def leave_mark(self, key: str) -> None:
+        """Cancel ``key`` as a program does that knows no tombstones; see :class:`~tranship.ports.CancelMarks`."""
+        raise NotImplementedError
+
+    async def take_mark(self, key: str) -> None:
+        """Undo :meth:`leave_mark`."""
+        raise NotImplementedError
 
     def can(self, name: str) -> bool:
         """Whether the author has overridden the method ``name``."""

@@ -12,7 +12,7 @@ Importing this module costs nothing: each fixture imports what it needs when a t
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tranship.task import Task
     from tranship.testing.services import Recipe, Service
     from tranship.worker import Worker
+
+_SERVICES = pytest.StashKey[dict[str, "Service"]]()
+"""Where a session keeps the servers it has started."""
 
 __all__ = ["StartWorker", "tranship_client", "tranship_recipes", "tranship_service", "tranship_url", "tranship_worker"]
 
@@ -85,15 +88,19 @@ def tranship_recipes() -> Sequence[Recipe]:
 
 
 @pytest.fixture(scope="session")
-def tranship_service(tranship_recipes: Sequence[Recipe]) -> Iterator[Callable[[str], Service]]:
+def tranship_service(
+    tranship_recipes: Sequence[Recipe], request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], Service]]:
     """Start a real server by name, once for the session: ``tranship_service("redis").url``.
 
-    Where there is none the test is skipped with the reason; it fails when ``TRANSHIP_TEST_REQUIRE`` names it.
+    It is started again where a test has ended it. Should it have ended by itself, the test that fails of it shows its
+    last log lines. Where there is none the test is skipped with the reason; it fails when
+    ``TRANSHIP_TEST_REQUIRE`` names it.
     """
     from tranship.testing.services import ServiceFinder, ServiceNotFound
 
     finder = ServiceFinder(tranship_recipes)
-    services: dict[str, Service] = {}
+    services = request.session.stash[_SERVICES] = dict[str, "Service"]()
 
     def service(name: str) -> Service:
         if name not in services:
@@ -107,3 +114,20 @@ def tranship_service(tranship_recipes: Sequence[Recipe]) -> Iterator[Callable[[s
     yield service
     for started in services.values():
         started.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show of a test that failed which servers had ended by themselves, and what they said last."""
+    report = yield
+    if report.failed:
+        for service in _services(item):
+            if ended := service.ended():
+                report.sections.append((f"Server {service.name}", ended))
+    return report
+
+
+def _services(item: pytest.Item) -> list[Service]:
+    """The servers that a test may have talked to: the session's, and those of its own fixtures."""
+    own = [value for value in getattr(item, "funcargs", {}).values() if hasattr(value, "client_count")]
+    return list({id(one): one for one in [*item.session.stash.get(_SERVICES, {}).values(), *own]}.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tranship_nats._errors import (
     MESSAGE_MISSING,
     SEQUENCE_MISSING,
     ApiError,
+    NoAnswer,
     api_error,
     error_in,
     no_responders,
@@ -27,6 +29,8 @@ __all__ = ["Api", "Stored", "nanos"]
 
 _WINDOW: Final = 256
 """Requests under way at once."""
+_ELECTION: Final = 10.0
+"""Seconds that a cluster may take to agree on who leads."""
 _PAGE: Final = 100_000
 """Subjects per answer of STREAM.INFO, as the server has it."""
 
@@ -101,6 +105,24 @@ class Api:
             return await self.call(verb, body)
         except ApiError as error:
             raise api_error(error, f"{self._link.place}: {verb}") from error
+
+    async def create(self, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a stream or a consumer; of one that is there already with the same definition, nothing changes.
+
+        In a cluster that has just lost a server the answer may take an election: it is asked for again meanwhile.
+
+        Raises:
+            ApiError: JetStream said no.
+            UnsupportedError: there is no JetStream.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _ELECTION
+        while True:
+            try:
+                return await self.call(verb, body)
+            except NoAnswer:
+                if loop.time() >= until:
+                    raise
 
     async def make_all(self, asks: Sequence[Ask]) -> list[Answer]:
         """Send many requests, some hundred at a time; return their answers in order."""

@@ -16,6 +16,7 @@ from tranship_nats._context import Context, Gate
 from tranship_nats._control import NatsControl
 from tranship_nats._dial import Dialler
 from tranship_nats._forward import Forwarder
+from tranship_nats._ghosts import Ghosts
 from tranship_nats._inspector import NatsInspector
 from tranship_nats._levels import Consumers, pairs_of
 from tranship_nats._link import Link
@@ -193,6 +194,7 @@ class NatsBackend:
             streams=streams,
             expected=expected,
             consumers=Consumers(api, streams, self._options),
+            ghosts=Ghosts(api, link),
             recent=Recent(),
             max_payload=link.max_payload,
             gate=self._gate,
@@ -224,6 +226,7 @@ class _Ports:
         self.control.close()
         self.results.close()
         await self.forwarder.aclose()
+        await self.context.ghosts.aclose()
 
 
 def _capabilities(options: NatsOptions, ports: _Ports | None) -> Capabilities:

@@ -10,14 +10,13 @@ from typing import Final
 from tranship.errors import TranshipError
 from tranship_nats._frames import frame
 from tranship_nats._handed import Handed
-from tranship_nats._held import ACK, NAK, PROGRESS, Pair, Taken, mark_of
+from tranship_nats._held import ACK, NAK, PROGRESS, Pair, Taken
 from tranship_nats._link import Link
 from tranship_nats._recent import Recent
+from tranship_nats._sparing import SUSPECT, Sparing
 
 __all__ = ["Box"]
 
-SUSPECT: Final = 3
-"""Delivered this often, a message travels alone."""
 GRACE: Final = 0.1
 """Seconds that a message may lie here while nobody asks: idle workers elsewhere would have it."""
 
@@ -41,6 +40,9 @@ class Box:
         self._lease = lease
         self._taken: list[Taken] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._sparing = Sparing(link, recent)
+        self.careful = False
+        """What was handed out last was a suspect: there may be more, and they go one by one."""
 
     def __len__(self) -> int:
         return len(self._taken)
@@ -51,7 +53,7 @@ class Box:
 
     def put(self, taken: Taken) -> None:
         """Keep a message that has come; one that was settled here already is acknowledged again."""
-        if mark_of(taken.ack) in self._recent:
+        if taken.mark in self._recent:
             self._link.post(frame(taken.ack, b"", b"", ACK))
             return
         if self._handed.takes_over(taken, self._lease):
@@ -61,19 +63,30 @@ class Box:
             self.look_after()
 
     async def take(self, limit: int, skip: Collection[str]) -> list[Taken]:
-        """Take out up to ``limit``, urgent ones first; one that came back twice travels alone, after the others.
+        """Take out up to ``limit``, urgent ones first; a suspect travels alone.
 
-        Leases begin when a message comes: one that has lain here is renewed.
+        What is left here beside a suspect goes back to the queue: it may be what kills us. Leases begin when a message
+        comes: one that has lain here is renewed.
         """
-        ready = sorted((one for one in self._taken if one.pair.queue not in skip), key=_level)
-        chosen = [one for one in ready if one.count < SUSPECT][:limit] or ready[:1]
         now = asyncio.get_running_loop().time()
+        chosen = self._choose(limit, skip, now)
         old = [one for one in chosen if now - one.at > self._lease / 20]
         if old:
             await self._renew(old, now)
         self._taken = [one for one in self._taken if one not in chosen]
+        if chosen:
+            self.careful = chosen[0].count >= SUSPECT
+            if self.careful:
+                await self._spare(now)
         # Those that could not be renewed come again when their lease ends.
         return [one for one in chosen if now - one.at <= self._lease / 20]
+
+    def _choose(self, limit: int, skip: Collection[str], now: float) -> list[Taken]:
+        """Those that are no suspects, unless there are none, or a suspect has waited for a third of its lease."""
+        ready = sorted((one for one in self._taken if one.pair.queue not in skip), key=_level)
+        suspects = [one for one in ready if one.count >= SUSPECT]
+        waited = [one for one in suspects if now - one.at > self._lease / 3]
+        return waited[:1] or [one for one in ready if one.count < SUSPECT][:limit] or suspects[:1]
 
     def clear(self) -> list[Taken]:
         """Return everything, and be empty."""
@@ -82,6 +95,10 @@ class Box:
             self._timer.cancel()
             self._timer = None
         return taken
+
+    async def aclose(self) -> None:
+        """Wait for what is being sent back."""
+        await self._sparing.aclose()
 
     def look_after(self) -> None:
         """Nobody is receiving: give back what lies here, unless somebody does soon."""
@@ -93,15 +110,21 @@ class Box:
         if self.watched:
             return
         now = asyncio.get_running_loop().time()
-        kept = []
-        for one in self._taken:
-            # A suspect waits for its turn here: each time it came back in vain would count against it.
-            if one.count >= SUSPECT and now - one.at < self._lease / 3:
-                kept.append(one)
-            elif self._link.up:
-                self._link.post(frame(one.ack, b"", b"", NAK))
-        self._taken = kept
+        suspects = [one for one in self._taken if one.count >= SUSPECT]
+        if self._link.up:
+            for one in self._taken:
+                if one.count < SUSPECT:
+                    self._link.post(frame(one.ack, b"", b"", NAK))
+        # A suspect waits for its turn here, for a while: each time it came back in vain would count against it.
+        self._taken = [one for one in suspects if now - one.at < self._lease / 3]
+        if spared := [one for one in suspects if one not in self._taken]:
+            self._sparing.start(spared)
         self.look_after()
+
+    async def _spare(self, now: float) -> None:
+        rest, self._taken = self._taken, []
+        if spared := [one for one in rest if now - one.at < self._lease * 0.9]:
+            await self._sparing.spare(spared)
 
     async def _renew(self, old: list[Taken], now: float) -> None:
         still = [one for one in old if now - one.at < self._lease * 0.9]

@@ -13,6 +13,7 @@ from tranship.ports import Delivery, Received, Settled, Settlement
 from tranship_nats._box import Box
 from tranship_nats._context import Context
 from tranship_nats._early import Early
+from tranship_nats._ghosts import Place
 from tranship_nats._handed import Handed
 from tranship_nats._held import Pair
 from tranship_nats._levels import pairs_of
@@ -115,6 +116,7 @@ class NatsConsumer:
         self._closing.set()
         try:
             await self._pulls.aclose()
+            await self._box.aclose()
             held = [*self._handed.clear(), *(one.held(0.0) for one in self._box.clear())]
             if self._ctx.link.up:
                 await self._handed.give_back(held)
@@ -130,7 +132,7 @@ class NatsConsumer:
         while True:
             await self._connected(until)
             pairs = [pair for pair in self._pairs if pair.queue not in skip]
-            heard = await self._ensure(until) and await self._sweeper.sweep(pairs, limit)
+            heard = await self._ensure(until) and await self._sweeper.sweep(pairs, 1 if self._box.careful else limit)
             if deliveries := await self._hand_out(limit, skip):
                 return Received(deliveries)
             if (left := until - loop.time()) <= 0:
@@ -168,6 +170,9 @@ class NatsConsumer:
                 await self._ctx.consumers.ensure(self._pairs)
         except TimeoutError:
             return False
+        if self._ready != generation:
+            for pair in self._pairs:
+                self._ctx.ghosts.look(Place(pair.stream, pair.consumer, pair.subject.decode()))
         self._ready, pulls.troubled = generation, False
         return True
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tranship.errors import ClosedError
 from tranship_nats._api import Api
+from tranship_nats._ghosts import Ghosts
 from tranship_nats._levels import Consumers
 from tranship_nats._link import Link
 from tranship_nats._message import RESERVE
@@ -50,6 +51,8 @@ class Context:
     """Whose results are pushed to us."""
     consumers: Consumers
     """What pulls need at the server."""
+    ghosts: Ghosts
+    """What a killed server gets wrong."""
     recent: Recent
     """What has been settled here lately."""
     max_payload: int

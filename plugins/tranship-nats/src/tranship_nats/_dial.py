@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import nats.errors
 
@@ -22,6 +22,12 @@ from tranship_nats._options import NatsOptions
 __all__ = ["Dialler"]
 
 _PORT = 4222
+_SECRETS: Final = {"credentials": (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED", b"SU"), "nkey_file": (b"SU",)}
+"""What is in a file with a secret, by option."""
+_EXPECTED: Final = {
+    "credentials": "a .creds file: a user's JWT and seed, as `nsc generate creds` writes it",
+    "nkey_file": "a file with the seed of a user's NKey, SU...",
+}
 _REFUSALS = ("authorization", "authentication", "credentials", "expired", "revoked", "nkey", "jwt")
 """Words of the server's refusals: before it knows who we are it gives no numbers."""
 
@@ -34,7 +40,7 @@ class Dialler:
 
     Raises:
         InvalidURLError: the URL has a path.
-        InvalidOptionError: a file that does not exist, or two kinds of credentials.
+        InvalidOptionError: a file that does not exist, or is of another kind.
     """
 
     def __init__(self, url: BrokerURL, options: NatsOptions) -> None:
@@ -144,10 +150,15 @@ def _ssl_reason(error: ssl.SSLError) -> str:
 
 
 def _credentials(url: BrokerURL, options: NatsOptions) -> dict[str, Any]:
-    for name in ("credentials", "nkey_file"):
+    for name, signs in _SECRETS.items():
         file = getattr(options, name)
-        if file is not None and not Path(file).is_file():
-            raise invalid(name, file if name == "nkey_file" else "***", "a file that exists")
+        if file is None:
+            continue
+        shown = file if name == "nkey_file" else "***"
+        if not Path(file).is_file():
+            raise invalid(name, shown, "a file that exists")
+        if not all(sign in Path(file).read_bytes() for sign in signs):
+            raise invalid(name, shown, _EXPECTED[name])
     given: dict[str, Any] = {
         "user_credentials": options.credentials,
         "nkeys_seed": options.nkey_file,

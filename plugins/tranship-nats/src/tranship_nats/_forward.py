@@ -18,6 +18,7 @@ from tranship_nats._asks import Answer, Round
 from tranship_nats._context import Context
 from tranship_nats._errors import error_in, no_responders
 from tranship_nats._frames import frame, headers_of, status_of
+from tranship_nats._ghosts import Place
 from tranship_nats._held import ACK, NAK, acknowledgement
 from tranship_nats._levels import made
 from tranship_nats._message import NOT_BEFORE, copied
@@ -89,6 +90,7 @@ class Forwarder:
             stream = await ctx.streams.need("delay")
             # Every task that is not due counts as pending.
             await made(ctx.api, stream, NAME, ctx.names.delayed_of(), ack_wait=LEASE, pending=-1)
+            ctx.ghosts.look(Place(stream, NAME, ctx.names.delayed_of()))
             self._pull()
         except TranshipError as error:
             log.warning("tasks that are due are not forwarded, trying again in %g s: %s", WAIT, error)

@@ -7,7 +7,7 @@ from typing import Final
 
 from tranship.envelope import Priority
 from tranship.ports import CountKind, Delivery, Settlement
-from tranship_nats._message import raw_of
+from tranship_nats._message import raw_of, tried
 
 __all__ = ["ACK", "NAK", "PROGRESS", "Held", "Pair", "Taken", "acknowledgement", "consumer_of", "mark_of"]
 
@@ -70,7 +70,14 @@ class Taken:
         self.data = data
         self.at = at
         """When it came, or was renewed, on the loop's clock."""
-        self.count, self.seq = acknowledgement(ack)
+        delivered, self.seq = acknowledgement(ack)
+        self.count = delivered + tried(block)
+        """How often it was delivered, its copies included, without those that were not tried."""
+
+    @property
+    def mark(self) -> bytes:
+        """Tells the message from every other one."""
+        return mark_of(self.ack)
 
     def held(self, until: float) -> Held:
         """Return its token."""

@@ -13,6 +13,7 @@ from tranship.ports import Heartbeat, QueueInfo
 from tranship.protocol import Message
 from tranship_nats._context import Context
 from tranship_nats._deadletters import DeadLetters
+from tranship_nats._ghosts import Place
 from tranship_nats._results import NatsResults
 from tranship_nats._signals import beat_of
 
@@ -39,9 +40,10 @@ class NatsInspector:
     async def queues(self) -> Sequence[QueueInfo]:
         """Count what is where."""
         self._ctx.check()
-        stored, delayed, dead, consumers = await asyncio.gather(
-            self._counts("work", "t"), self._counts("delay", "d"), self._counts("dead", "x"), self._consumers()
-        )
+        stored, consumers = await self._look()
+        if await self._put_right(stored, consumers):
+            stored, consumers = await self._look()
+        delayed, dead = await asyncio.gather(self._counts("delay", "d"), self._counts("dead", "x"))
         names = {*stored, *delayed, *dead}
         infos = [self._info(name, stored[name], delayed[name], dead[name], consumers) for name in sorted(names)]
         return [await info for info in infos]
@@ -103,6 +105,21 @@ class NatsInspector:
             found |= {one["name"]: one for one in page}
             if len(page) < _PAGE:
                 return found
+
+    async def _look(self) -> tuple[Places, dict[str, Mapping[str, Any]]]:
+        stored, consumers = await asyncio.gather(self._counts("work", "t"), self._consumers())
+        return stored, consumers
+
+    async def _put_right(self, stored: Places, consumers: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Look closer where not as much is stored as is ready or held; whether the server was wrong."""
+        names, ghosts = self._ctx.names, self._ctx.ghosts
+        places = {names.consumer(queue, level): (queue, level) for queue in stored for level in Priority}
+        doubtful = []
+        for name, (queue, level) in places.items():
+            consumer = consumers.get(name)
+            if consumer and stored[queue][level] != consumer["num_pending"] + consumer["num_ack_pending"]:
+                doubtful.append(Place(names.work, name, names.task(queue, level)))
+        return any(await asyncio.gather(*map(ghosts.remove, doubtful)))
 
     async def _info(
         self,

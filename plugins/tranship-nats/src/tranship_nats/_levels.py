@@ -9,7 +9,7 @@ from typing import Final
 
 from tranship.envelope import Priority
 from tranship_nats._api import Api, nanos
-from tranship_nats._errors import CONSUMER_MISSING, STREAM_MISSING
+from tranship_nats._errors import CONSUMER_MISSING, STREAM_MISSING, ApiError, api_error
 from tranship_nats._held import Pair
 from tranship_nats._names import Names
 from tranship_nats._options import NatsOptions
@@ -109,5 +109,8 @@ async def made(api: Api, stream: str, name: str, pattern: str, *, ack_wait: floa
             "max_waiting": MAX_WAITING,
         }
         verb = f"CONSUMER.DURABLE.CREATE.{stream}.{name}"
-        info = await api.make(verb, {"stream_name": stream, "config": config})
+        try:
+            info = await api.create(verb, {"stream_name": stream, "config": config})
+        except ApiError as error:
+            raise api_error(error, f"making consumer {name} of {stream}") from error
     return float(info["config"].get("ack_wait", 0)) / 1e9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Final
 
 from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
@@ -32,6 +33,8 @@ class Lifeline:
     def __init__(self, dialler: Dialler) -> None:
         self.generation = 0
         """How many connections there have been."""
+        self.since = 0.0
+        """When the latest connection was made, in epoch seconds."""
         self.place = dialler.place
         self.hooks = Hooks()
         self._dialler = dialler
@@ -147,6 +150,7 @@ class Lifeline:
             raise self.down()
         self._connection = connection
         self.generation += 1
+        self.since = time.time()
         self._reason = None
         self._made(connection)
         self._came.set()

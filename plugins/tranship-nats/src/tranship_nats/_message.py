@@ -11,7 +11,7 @@ from tranship.errors import MessageTooLarge
 from tranship.protocol import Message, RawMessage
 from tranship_nats._frames import block, escaped, headers_of, unescaped
 
-__all__ = ["RESERVE", "block_again", "block_of", "check_size", "copied", "id_in", "raw_of", "said"]
+__all__ = ["RESERVE", "TRIED", "block_again", "block_of", "check_size", "copied", "id_in", "raw_of", "said", "tried"]
 
 RESERVE: Final = 16 * 1024
 """Bytes of the server's max_payload that are not for body and header map: our own headers, those of a dead letter."""
@@ -22,6 +22,8 @@ _INLINE: Final = 32 * 1024
 
 MSG_ID: Final = b"Nats-Msg-Id"
 NOT_BEFORE: Final = b"Not-Before"
+TRIED: Final = b"Tried-Before"
+"""How often a task was tried in messages that this one is the copy of."""
 DEAD_REASON: Final = b"Dead-Reason"
 DEAD_DETAIL: Final = b"Dead-Detail"
 DEAD_COUNT: Final = b"Dead-Deliveries"
@@ -81,6 +83,14 @@ def raw_of(found: bytes | None, data: bytes) -> RawMessage:
     return RawMessage(values, body, _text(headers.get(_TYPE)), _text(headers.get(_ENCODING)), properties)
 
 
+def tried(found: bytes | None) -> int:
+    """Return how often a message's task was tried before it was sent."""
+    if found is None or TRIED not in found:
+        return 0
+    count = headers_of(found).get(TRIED, b"")
+    return int(count) if count.isdigit() else 0
+
+
 def _split(headers: dict[bytes, bytes], data: bytes) -> tuple[bytes, bytes]:
     if _SIZE in headers and headers[_SIZE].isdigit():
         size = int(headers[_SIZE])
@@ -94,7 +104,7 @@ def _text(value: bytes | None) -> str | None:
 
 def copied(found: bytes | None, *, msg_id: bytes, more: list[tuple[bytes, bytes]] | None = None) -> bytes:
     """Return a block with the same headers under another id, without what the server or we said on its way."""
-    gone = (NOT_BEFORE, *(name for name, _ in more or ()))
+    gone = (NOT_BEFORE, TRIED, *(name for name, _ in more or ()))
     kept = [
         (name, value) for name, value in headers_of(found).items() if not name.startswith(b"Nats-") and name not in gone
     ]

@@ -127,7 +127,7 @@ class Streams:
 
     async def _create(self, definition: _Definition) -> dict[str, Any]:
         try:
-            return await self._api.call(f"STREAM.CREATE.{definition.name}", _config(definition, self._options))
+            return await self._api.create(f"STREAM.CREATE.{definition.name}", _config(definition, self._options))
         except ApiError as error:
             if error.number != STREAM_EXISTS:
                 raise api_error(error, f"making stream {definition.name}") from error

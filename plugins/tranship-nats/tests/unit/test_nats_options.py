@@ -39,6 +39,15 @@ def test_an_option_that_cannot_be_is_refused(query: str, match: str) -> None:
         _make(f"nats://localhost?{query}")
 
 
+@pytest.mark.parametrize(("option", "match"), [("credentials", "nsc generate creds"), ("nkey_file", "NKey, SU...")])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, option: str, match: str) -> None:
+    file = tmp_path / "s3cret.pem"
+    file.write_text("-----BEGIN CERTIFICATE-----\n")
+    with pytest.raises(InvalidOptionError, match=match) as caught:
+        _make(f"nats://localhost?{option}={file}")
+    assert option == "nkey_file" or "s3cret" not in str(caught.value)
+
+
 def test_a_path_is_refused() -> None:
     with pytest.raises(InvalidURLError, match="NATS knows none: use namespace="):
         _make("nats://localhost/0")

@@ -55,7 +55,7 @@ class RabbitConsumer:
         self._watch = Watch(ctx.back, self._pushed, self._deleted)
         self._settler = Settler(ctx, submitter, self._watch.settled)
         self._inbox = Inbox(ctx, self._physicals, self._settler)
-        self._fetcher = Fetcher(self._inbox.shelf, self._inbox.admit)
+        self._fetcher = Fetcher(self._inbox.shelf, self._inbox.admit, lambda: bool(self._inbox.uncounted))
         self._arrival = asyncio.Event()
         self._missing = False
         """Whether a queue has been deleted, and has to be declared again."""
@@ -121,7 +121,7 @@ class RabbitConsumer:
         self._closed = True
         self._arrival.set()
         self._on_closed(self)
-        self._inbox.clear()
+        await self._inbox.aclose()
         channel, self._inbox.channel = self._inbox.channel, None
         if channel is not None and channel.ended is None:
             try:
@@ -135,13 +135,15 @@ class RabbitConsumer:
         loop = asyncio.get_running_loop()
         wanted = [one for one in self._physicals if one.queue not in skip]
         while True:
+            if self._ctx.back.lost:
+                await self._connected(until - loop.time())
             channel = await self._open()
             self._arrival.clear()
             if not self._watch.covers(wanted):
                 await self._fetch(channel, limit, skip)
-            elif self._inbox.suspects:
+            elif self._inbox.uncounted:
                 await self._count()
-            if taken := self._inbox.shelf.take(limit, skip):
+            if taken := await self._inbox.take(limit, skip):
                 return Received(taken)
             left = until - loop.time()
             if left <= 0 or not wanted:
@@ -153,9 +155,15 @@ class RabbitConsumer:
     async def _fetch(self, channel: Channel, limit: int, skip: Collection[str]) -> None:
         while True:
             await self._ctx.back.bounded(self._fetcher.fetch(channel, limit, skip), doing=_DOING)
-            if not self._inbox.suspects:
+            if not self._inbox.uncounted:
                 return
             await self._count()
+
+    async def _connected(self, seconds: float) -> None:
+        """Wait for the connection: who is told at once that it is lost asks again much later than it is back."""
+        self._arrival.clear()
+        self._ctx.back.when_up(self._arrival.set)
+        await self._woken(seconds)
 
     async def _woken(self, seconds: float) -> None:
         try:

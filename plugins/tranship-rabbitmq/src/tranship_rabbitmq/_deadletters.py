@@ -160,6 +160,7 @@ class DeadLetters:
     async def _queues(self, queue: str | None) -> list[str]:
         if queue is not None:
             return [queue]
+        await self._context.back.open()
         await self._context.journal.sync()
         return sorted(self._context.journal.queues)
 

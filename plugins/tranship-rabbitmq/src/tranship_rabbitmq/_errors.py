@@ -9,7 +9,7 @@ from typing import Final
 from tranship.errors import BrokerRefused, BrokerUnreachable, StorageFull, TranshipError
 from tranship_rabbitmq.amqp.ends import Ended, Nacked, WireEnded
 
-__all__ = ["blocked", "error_of", "is_down", "is_missing", "mismatch", "retryable", "trouble_at"]
+__all__ = ["blocked", "error_of", "is_down", "is_missing", "largest", "mismatch", "retryable", "trouble_at"]
 
 _RIGHTS: Final = "grant the user what it needs (rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*')"
 _CURES: Final = {
@@ -22,7 +22,14 @@ _CURES: Final = {
 _INEQUIVALENT: Final = re.compile(
     r"inequivalent arg '([^']+)' for (queue|exchange) '(.*?)' in vhost.*received (.*)", re.DOTALL
 )
+_TOO_LARGE: Final = re.compile(r"message size \d+ is larger than (?:the )?configured max size (\d+)")
 _TLS_CURES: Final = {
+    # What the server says of us.
+    "alert certificate required": "the server wants to see our certificate; name it in certfile, its key in keyfile",
+    "alert certificate expired": "our certificate (certfile) has expired; we need a new one",
+    "alert unknown ca": "the server does not trust our certificate (certfile); it has to know its authority",
+    "alert bad certificate": "the server cannot use our certificate (certfile)",
+    # What we say of the server.
     "expired": "its certificate has expired; the server needs a new one",
     "wrong version number": "that port does not speak TLS; use amqp://, or the port of amqps (5671)",
     "IP address mismatch": "its certificate is for another host; correct the URL, or set check_hostname=false",
@@ -39,7 +46,9 @@ def error_of(why: Ended, *, doing: str) -> TranshipError:
         why: as :mod:`tranship_rabbitmq.amqp` says it.
         doing: what was being done, for the message.
     """
-    kind, cure = _meaning(why)
+    # With TLS 1.3 the server looks at our certificate when the handshake is over for us.
+    of_tls = isinstance(why.__cause__, ssl.SSLError)
+    kind, cure = (BrokerRefused, _tls_cure(why.text)) if of_tls else _meaning(why)
     error = kind(f"{doing}: {why.text}{f'; {cure}' if cure else ''}")
     error.__cause__ = why
     return error
@@ -50,9 +59,8 @@ def trouble_at(place: str, error: BaseException) -> TranshipError:
     if isinstance(error, Ended):
         return error_of(error, doing=f"connecting to {place}")
     if isinstance(error, ssl.SSLError):
-        text = str(error)
-        cure = next((cure for word, cure in _TLS_CURES.items() if word in text), "")
-        refused = BrokerRefused(f"{place} cannot be trusted: {text}{f'; {cure}' if cure else ''}")
+        cure = _tls_cure(str(error))
+        refused = BrokerRefused(f"{place} cannot be trusted: {error}{f'; {cure}' if cure else ''}")
         refused.__cause__ = error
         return refused
     unreachable = BrokerUnreachable(f"{place} cannot be reached: {error or type(error).__name__}")
@@ -92,6 +100,16 @@ def mismatch(why: Ended) -> tuple[str, str] | None:
     """Return which argument of a queue is another one than we declared, and the server's words for both."""
     found = _INEQUIVALENT.search(why.text) if why.code == 406 else None
     return (found[1], found[4].strip()) if found else None
+
+
+def largest(why: Ended) -> int | None:
+    """Return how many bytes a body may have at most, where the server ended a channel over a larger one."""
+    found = _TOO_LARGE.search(why.text) if why.code == 406 else None
+    return int(found[1]) if found else None
+
+
+def _tls_cure(text: str) -> str:
+    return next((cure for words, cure in _TLS_CURES.items() if words in text), "")
 
 
 def _meaning(why: Ended) -> tuple[type[TranshipError], str]:

@@ -54,6 +54,7 @@ class Feed:
         self._early: list[Signal] | None = []
         """What came while the replay was under way; None: nothing has to wait."""
         self._live: dict[str, float] = {}
+        self._unlisten: Callable[[], None] = lambda: None
         self._mailbox: Mailbox | None = None
         if ctx.options.celery == "on":
             self._mailbox = Mailbox(ctx, worker, hear=self.hear, keep=keep, known=self._known)
@@ -64,7 +65,7 @@ class Feed:
         Raises:
             BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
         """
-        self._ctx.journal.listen(self._entered)
+        self._unlisten = self._ctx.journal.listen(self._entered)
         await self._subscribe()
         await self._ctx.journal.sync()
         early, self._early = self._early, None
@@ -94,6 +95,8 @@ class Feed:
     async def aclose(self) -> None:
         """Say nothing any more."""
         self._sink = None
+        unlisten, self._unlisten = self._unlisten, lambda: None
+        unlisten()
         if self._mailbox is not None:
             await self._mailbox.aclose()
 

@@ -26,11 +26,13 @@ class Fetcher:
     Args:
         shelf: what is there already counts.
         admit: called with what was fetched; it comes to the shelf, or is kept apart.
+        enough: whether something has come that has to be dealt with before any more is fetched.
     """
 
-    def __init__(self, shelf: Shelf, admit: Admit) -> None:
+    def __init__(self, shelf: Shelf, admit: Admit, enough: Callable[[], bool] = lambda: False) -> None:
         self._shelf = shelf
         self._admit = admit
+        self._enough = enough
         self._depths: dict[str, int] = {}
         """How many are ready in each queue, as far as was last heard."""
 
@@ -43,13 +45,13 @@ class Fetcher:
         self._depths.clear()
 
     async def fetch(self, channel: Channel, want: int, skip: Collection[str]) -> None:
-        """Have the first ``want`` messages on the shelf, or all there are.
+        """Have the first ``want`` messages on the shelf, or all there are; or something to be dealt with first.
 
         Raises:
             Ended: the channel has, with everything that was fetched on it.
         """
         asked: set[str] = set()
-        while plan := self._plan(want, skip, asked):
+        while not self._enough() and (plan := self._plan(want, skip, asked)):
             asked.update(physical.name for physical, _ in plan)
             await self._ask(channel, plan)
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from typing import Final
 
-from tranship.errors import StorageFull
+from tranship.errors import StorageFull, TranshipError
 from tranship.ports import Delivery
 from tranship_rabbitmq._context import Context
-from tranship_rabbitmq._intake import delivery_of, recounted, token_of
+from tranship_rabbitmq._copying import Copier
+from tranship_rabbitmq._intake import delivery_of, recounted, token_of, uncounted
 from tranship_rabbitmq._names import Physical
 from tranship_rabbitmq._settling import Settler
-from tranship_rabbitmq._shelf import Shelf
+from tranship_rabbitmq._shelf import Shelf, is_suspect
 from tranship_rabbitmq.amqp.channel import Arrived, Channel
 
 __all__ = ["Inbox"]
+
+log = logging.getLogger("tranship.rabbitmq")
 
 _HOARD: Final = 1.0
 """Seconds that what nobody asks for is held: then others get it."""
@@ -31,15 +35,16 @@ class Inbox:
 
     Attributes:
         channel: what everything here came over.
-        suspects: delivered before, to somebody who is gone, and not counted: classic queues only say that much.
+        uncounted: delivered before, to somebody who is gone, and not counted: classic queues only say that much.
     """
 
     def __init__(self, ctx: Context, physicals: Sequence[Physical], settler: Settler) -> None:
         self._ctx = ctx
         self._settler = settler
+        self._copier = Copier(settler)
         self.shelf = Shelf(physicals)
         self.channel: Channel | None = None
-        self.suspects: list[Delivery] = []
+        self.uncounted: list[Delivery] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def admit(self, physical: Physical, arrived: Arrived) -> None:
@@ -50,34 +55,34 @@ class Inbox:
         generation = ctx.back.generation
         delivery = delivery_of(channel, arrived, physical, tables=ctx.tables, names=ctx.names, generation=generation)
         if arrived.redelivered and ctx.options.queue_type == "classic":
-            self.suspects.append(delivery)
+            self.uncounted.append(delivery)
         else:
             self.shelf.put(physical.name, delivery)
 
     async def count(self) -> list[Physical]:
         """Put the delivery that nobody counted on the record: a copy with it goes to the queue, then the original.
 
+        Cancelled, it goes on all the same: a copy without its original's end would be there twice.
+
         Returns:
             The queues that the copies are in.
 
         Raises:
-            BrokerUnreachable, SubmitUnknown, EncodeError: nothing has been dropped.
+            BrokerUnreachable, SubmitUnknown, EncodeError: what was not copied is still to be counted.
         """
-        suspects, self.suspects = self.suspects, []
-        try:
-            await asyncio.gather(*(self._settler.copy(one, recounted(one)) for one in suspects))
-        except StorageFull:
-            # A server that takes no copies is helped by consuming: they run with what is known.
-            for one in suspects:
-                one.delivery_count += 1
-                self.shelf.put(token_of(one).physical.name, one)
-            return []
-        except BaseException:
-            self.suspects += suspects
-            raise
-        for one in suspects:
-            self._settler.drop(one)
-        return [token_of(one).physical for one in suspects]
+        deliveries, self.uncounted = self.uncounted, []
+        return await self._copier.run(self._count(deliveries))
+
+    async def take(self, limit: int, skip: Collection[str]) -> list[Delivery]:
+        """Take up to ``limit`` from the shelf. Whoever may be a killer takes no other that is held here along."""
+        taken = self.shelf.take(limit, skip)
+        if taken and is_suspect(taken[0]) and len(self.shelf):
+            try:
+                await self._copier.run(self._spare(self.shelf.clear()))
+            except BaseException:
+                self.shelf.put(token_of(taken[0]).physical.name, taken[0])
+                raise
+        return taken
 
     def hold(self) -> None:
         """Give back what is held unless somebody asks for it soon."""
@@ -94,9 +99,43 @@ class Inbox:
         """It is somebody else's: the channel that it came over has ended."""
         self.keep()
         self.shelf.clear()
-        self.suspects.clear()
+        self.uncounted.clear()
+
+    async def aclose(self) -> None:
+        """Hand out nothing any more; what is being copied is copied first."""
+        self.clear()
+        await self._copier.aclose()
+
+    async def _count(self, deliveries: Sequence[Delivery]) -> list[Physical]:
+        try:
+            await self._copier.copy(deliveries, recounted)
+        except StorageFull:
+            # A server that takes no copies is helped by consuming: they run with what is known.
+            for one in self._left(deliveries):
+                one.delivery_count += 1
+                self.shelf.put(token_of(one).physical.name, one)
+        except BaseException:
+            self.uncounted += self._left(deliveries)
+            raise
+        return [token_of(one).physical for one in deliveries if token_of(one).settled]
+
+    async def _spare(self, deliveries: Sequence[Delivery]) -> None:
+        """Back to the queue, with nothing to be held against them: not as delivered before."""
+        try:
+            await self._copier.copy(deliveries, uncounted)
+        except TranshipError as error:
+            log.debug("what is held goes back as it is, and is counted: %s", error)
+        finally:
+            self._settler.give_back(self._left(deliveries))
 
     def _give_back(self) -> None:
         self._timer = None
-        suspects, self.suspects = self.suspects, []
-        self._settler.give_back([*self.shelf.clear(), *suspects])
+        uncounted, self.uncounted = self.uncounted, []
+        self._settler.give_back(uncounted)
+        if held := self.shelf.clear():
+            self._copier.start(self._spare(held))
+
+    @staticmethod
+    def _left(deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Those that have not been settled; of a channel that has ended there are none."""
+        return [one for one in deliveries if token_of(one).ours]

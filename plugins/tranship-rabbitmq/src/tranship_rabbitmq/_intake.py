@@ -14,7 +14,7 @@ from tranship_rabbitmq.amqp.channel import Arrived, Channel
 from tranship_rabbitmq.amqp.content import Properties, properties_of
 from tranship_rabbitmq.amqp.table import TableError
 
-__all__ = ["Token", "delivery_of", "recounted", "token_of"]
+__all__ = ["Token", "delivery_of", "recounted", "token_of", "uncounted"]
 
 
 @dataclass(slots=True, eq=False)
@@ -65,17 +65,29 @@ def token_of(delivery: Delivery) -> Token:
 
 
 def recounted(delivery: Delivery) -> Properties:
-    """Return the message's properties with one delivery more on its record, for a copy of it.
+    """Return the message's properties with this delivery on its record, for a copy of it.
 
     Raises:
         TableError: its headers cannot be written again.
     """
-    properties = token_of(delivery).properties
+    return _with_count(token_of(delivery).properties, delivery.delivery_count)
+
+
+def uncounted(delivery: Delivery) -> Properties:
+    """Return the message's properties as if it had not been delivered this time, for a copy of it.
+
+    Raises:
+        TableError: its headers cannot be written again.
+    """
+    return _with_count(token_of(delivery).properties, delivery.delivery_count - 1)
+
+
+def _with_count(properties: Properties, deliveries: int) -> Properties:
     try:
-        headers = properties.headers()
+        headers = ours(properties.headers())
     except TableError:
         headers = {}
-    return properties.with_headers({**ours(headers), DELIVERIES: delivery.delivery_count})
+    return properties.with_headers({**headers, DELIVERIES: deliveries} if deliveries else headers)
 
 
 def _rest(properties: Properties) -> Mapping[str, Any]:

@@ -56,14 +56,20 @@ class Journal:
         self._following_again: asyncio.Task[None] | None = None
         self._following = asyncio.Lock()
         self._listeners: list[Callable[[Entry], None]] = []
+        self._from_the_first = False
+        """Whether somebody listens who has not heard what was read before."""
         self._marks: dict[str, asyncio.Future[None]] = {}
         self._announced: set[str] = set()
         self.queues: set[str] = set()
         """Every queue that was entered, once :meth:`sync` has returned."""
 
-    def listen(self, listener: Callable[[Entry], None]) -> None:
-        """Call ``listener`` with each entry from now on; after a lost connection with all of them again."""
+    def listen(self, listener: Callable[[Entry], None]) -> Callable[[], None]:
+        """Call ``listener`` with every entry from the first on, which the next :meth:`sync` sees to, and with all of
+        them again after a lost connection; return what ends that.
+        """
         self._listeners.append(listener)
+        self._from_the_first = True
+        return lambda: self._listeners.remove(listener)
 
     async def announce(self, queue: str) -> None:
         """Enter the name of a queue, once per backend, for inspectors. Tasks do not wait for it for long, nor fail."""
@@ -127,19 +133,37 @@ class Journal:
     async def _follow(self) -> None:
         self._wanted = True
         async with self._following:
-            if self._channel is not None and self._channel.ended is None:
+            old, afresh = self._channel, self._from_the_first
+            if old is not None and old.ended is None and not afresh:
                 return
-            await self._declare()
-            channel = await self._back.channel()
-            channel.consumers["journal"] = lambda arrived: self._heard(channel, arrived)
-            channel.on_cancelled = lambda _tag: self._cancelled(channel)
+            self._from_the_first = False
             try:
-                await self._back.call(channel, f"reading {self._name!r}", "basic.qos", 0, _WINDOW, False)
-                consume = (0, self._name, "journal", False, False, False, False, {"x-stream-offset": "first"})
-                await self._back.call(channel, f"reading {self._name!r}", "basic.consume", *consume)
-            except Ended as why:
-                raise error_of(why, doing=f"reading {self._name!r}") from why
-            self._channel = channel
+                await self._declare()
+                self._channel = await self._begin()
+                if old is not None and old.ended is None:
+                    await self._leave(old)
+            except BaseException:
+                self._from_the_first |= afresh
+                raise
+
+    async def _begin(self) -> Channel:
+        """Read from the first entry on."""
+        channel = await self._back.channel()
+        channel.consumers["journal"] = lambda arrived: self._heard(channel, arrived)
+        channel.on_cancelled = lambda _tag: self._cancelled(channel)
+        try:
+            await self._back.call(channel, f"reading {self._name!r}", "basic.qos", 0, _WINDOW, False)
+            consume = (0, self._name, "journal", False, False, False, False, {"x-stream-offset": "first"})
+            await self._back.call(channel, f"reading {self._name!r}", "basic.consume", *consume)
+        except Ended as why:
+            raise error_of(why, doing=f"reading {self._name!r}") from why
+        return channel
+
+    async def _leave(self, channel: Channel) -> None:
+        """Read no more on ``channel``: everything comes from the first on over another one."""
+        channel.consumers.clear()
+        channel.on_cancelled = lambda _tag: None
+        await self._back.bounded(channel.close(), doing=f"reading {self._name!r}")
 
     def _cancelled(self, channel: Channel) -> None:
         """The stream has been deleted."""

@@ -27,6 +27,8 @@ TICK: Final = 0.1
 _LEVELS: Final = 28
 """2^28 ticks are 310 days; what is to wait for longer is sent round again by whoever gets it then."""
 _LONGEST: Final = 2**_LEVELS - 1
+_KEPT: Final = "tranship.delay.kept"
+"""An exchange that says by being there that a killed server would find the queues again."""
 _WRITTEN_DOWN: Final = 1.5
 """Seconds; once in the life of a virtual host."""
 
@@ -75,14 +77,17 @@ class Ladder:
         self._ctx.publisher.post(message, f"{bits}.{_hash(name)}", number, done, exchange=exchange)
 
     async def _build_all(self) -> None:
+        topology = self._ctx.topology
         await self._exchange("tranship.due")
-        is_new = not await self._ctx.topology.counts([_name(_LEVELS - 1)])
+        is_kept = await topology.has_exchange(_KEPT) and bool(await topology.counts([_name(_LEVELS - 1)]))
         for level in range(_LEVELS):
             await self._build(level)
-        if is_new:
-            # RabbitMQ 3.10 writes down where a replicated queue is up to a second after it has said that there is
-            # one, and never finds it again when it is killed before. Nothing tells when it has.
+        if not is_kept:
+            # RabbitMQ writes down where a replicated queue is when its list of them has not changed for half a second,
+            # looked at every half a second, and says nothing then; killed before, it never finds the queue again.
+            # So a message is only taken after that time, by whoever finds that nobody has waited for it yet.
             await asyncio.sleep(_WRITTEN_DOWN)
+            await self._exchange(_KEPT)
 
     async def _build(self, level: int) -> None:
         below = _name(level - 1) if level else "tranship.due"

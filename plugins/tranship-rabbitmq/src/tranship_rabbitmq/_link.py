@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
 from tranship.ports import ConnectionEvent
 from tranship_rabbitmq._errors import blocked, error_of, retryable, trouble_at
+from tranship_rabbitmq._hooks import Hook, Hooks
 from tranship_rabbitmq._options import RabbitOptions
 from tranship_rabbitmq.amqp.channel import Channel, Reply
 from tranship_rabbitmq.amqp.dial import Place, dial
@@ -23,7 +24,6 @@ __all__ = ["Link"]
 log = logging.getLogger("tranship.rabbitmq")
 
 T = TypeVar("T")
-Hook = Callable[[], Awaitable[None]]
 
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
@@ -50,7 +50,8 @@ class Link:
         self.server: Mapping[str, Any] = {}
         self._wire: Wire | None = None
         self._why: TranshipError = BrokerUnreachable("not connected yet")
-        self._hooks: list[Hook] = []
+        self._hooks = Hooks(lambda: self.up)
+        self._when_up: list[Callable[[], object]] = []
         self._listeners: list[Callable[[ConnectionEvent, int], None]] = []
         self._supervisor: asyncio.Task[None] | None = None
         self._hurried = asyncio.Event()
@@ -67,15 +68,21 @@ class Link:
         """
         if self.closed:
             raise ClosedError("the connection has been closed")
-        if self._wire is None or self._wire.ended is not None:
-            why = self._why if self._wire is None or self._wire.ended is None else _lost(self._wire.ended)
+        wire = self._wire
+        if wire is None or wire.ended is not None:
+            why = self._why if wire is None or wire.ended is None else _lost(wire.ended)
             raise type(why)(str(why)) from why.__cause__
-        return self._wire
+        return wire
 
     @property
     def up(self) -> bool:
         """Whether there is a connection at the moment."""
         return self._wire is not None and self._wire.ended is None
+
+    @property
+    def lost(self) -> bool:
+        """Whether there was a connection, and there will be one again."""
+        return self._supervisor is not None and not self.up and not self.closed
 
     async def open(self) -> None:
         """Connect, if that has not been done.
@@ -94,18 +101,21 @@ class Link:
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.wait({self._supervisor})
+        await self._hooks.aclose()
         if self._wire is not None:
             await self._wire.aclose()
 
     def on_up(self, hook: Hook) -> Callable[[], None]:
-        """Have ``hook`` awaited after each later connect, before anybody is told; return what removes it."""
-        self._hooks.append(hook)
+        """Have ``hook`` awaited after each later connect, before anybody is told; return what removes it.
 
-        def remove() -> None:
-            with contextlib.suppress(ValueError):
-                self._hooks.remove(hook)
+        One that fails while the connection is up is awaited again, until it does not.
+        """
+        return self._hooks.add(hook)
 
-        return remove
+    def when_up(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` once, at the next connect."""
+        if callback not in self._when_up:
+            self._when_up.append(callback)
 
     def on_event(self, listener: Callable[[ConnectionEvent, int], None]) -> None:
         """Call ``listener`` when the connection was lost, and when it is back."""
@@ -163,8 +173,9 @@ class Link:
                 assert self._wire is not None
                 await asyncio.wait({self._wire.done})
                 if self._wire.ended is not None:
-                    self._why = _lost(self._wire.ended)
+                    self._give_up(_lost(self._wire.ended))
                     log.info("%s", self._why)
+                self._hooks.interrupt()
                 self._tell(ConnectionEvent.LOST)
                 pause = await self._until_back(pause)
                 self._tell(ConnectionEvent.RESTORED)
@@ -179,21 +190,18 @@ class Link:
             pause = min(pause * 2, _LONGEST_PAUSE)
             try:
                 await self._connect()
-                await self._run_hooks()
+                await self._hooks.run()
             except TranshipError as error:
-                self._why = retryable(error)
+                self._give_up(retryable(error))
                 log.debug("connecting again failed: %s", error)
             else:
                 return _FIRST_PAUSE
 
-    async def _run_hooks(self) -> None:
-        for hook in list(self._hooks):
-            try:
-                await hook()
-            except (TranshipError, Ended) as error:
-                if not self.up:
-                    raise error if isinstance(error, TranshipError) else _lost(error) from error
-                log.warning("after connecting again: %s", error)
+    def _give_up(self, why: TranshipError) -> None:
+        """The connection has ended; from now on the latest reason is told."""
+        self._why = why
+        if not self.up:
+            self._wire = None
 
     async def _pause(self, seconds: float) -> None:
         self._hurried.clear()
@@ -219,6 +227,9 @@ class Link:
                 error = trouble_at(_name(place), why)
             else:
                 self.generation += 1
+                waiting, self._when_up = self._when_up, []
+                for callback in waiting:
+                    callback()
                 return
             # The next attempt begins with the next server.
             self._places.append(self._places.pop(0))

@@ -53,16 +53,16 @@ class Settler:
             for one in plain:
                 token_of(one.delivery).done_before = True
             raise failed
-        await self._heard(mine)
+        await self.heard([one.delivery for one in mine])
         return [Settled.SENT if answer is None else answer for answer in answers]
 
-    async def _heard(self, settlements: Sequence[Settlement]) -> None:
+    async def heard(self, deliveries: Sequence[Delivery]) -> None:
         """Return once the server has heard: acknowledgements have no answer, but what is asked behind them has one.
 
         Raises:
             BrokerUnreachable: whether it has heard is not known; what it has not heard comes again.
         """
-        for channel in {token_of(one.delivery).channel for one in settlements}:
+        for channel in {token_of(one).channel for one in deliveries}:
             try:
                 await self._ctx.back.call(channel, "settling", "basic.qos", 0, 0, False)
             except ChannelEnded as why:

@@ -10,10 +10,15 @@ from tranship.envelope import Priority
 from tranship.ports import Delivery
 from tranship_rabbitmq._names import Physical
 
-__all__ = ["Shelf"]
+__all__ = ["Shelf", "is_suspect"]
 
 _ALONE: Final = 3
 """Delivered this often, a message may be what kills its workers: it takes nobody along."""
+
+
+def is_suspect(delivery: Delivery) -> bool:
+    """Whether it was delivered so often that it may be what kills its workers."""
+    return delivery.delivery_count >= _ALONE
 
 
 class Shelf:
@@ -53,7 +58,7 @@ class Shelf:
         for queues in self._levels.values():
             while len(taken) < limit and (deck := self._next(queues, skip)):
                 delivery = deck[0]
-                if delivery.delivery_count >= _ALONE:
+                if is_suspect(delivery):
                     return taken or [deck.popleft()]
                 taken.append(deck.popleft())
         return taken

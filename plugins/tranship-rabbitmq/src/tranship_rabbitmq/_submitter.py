@@ -18,6 +18,7 @@ from tranship_rabbitmq._ladder import Ladder
 from tranship_rabbitmq._names import Physical
 from tranship_rabbitmq._publisher import failure
 from tranship_rabbitmq._replies import Replies
+from tranship_rabbitmq._size import SizeBound
 from tranship_rabbitmq.amqp.ends import Ended, Returned
 
 __all__ = ["RabbitSubmitter"]
@@ -61,6 +62,7 @@ class RabbitSubmitter:
         self._replies = replies
         self._ladder = Ladder(ctx)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._bound = SizeBound(ctx.out)
 
     @property
     def max_message_size(self) -> int:
@@ -178,12 +180,16 @@ class RabbitSubmitter:
         if why is None:
             call.answer(index, Receipt(envelope.id))
             return
+        if (error := self._bound.judge(message, why)) is not None:
+            call.answer(index, error)
+            return
         if isinstance(why, Returned) or is_missing(why):
             self._ctx.topology.forget(self._ctx.names.place(envelope.queue, envelope.priority)[0])
             self._ladder.forget()
         call.answer(index, failure(why, f"submitting task {envelope.id}", envelope.id))
 
     def _check_size(self, message: Message) -> None:
+        self._bound.check(message)
         if message.size > self.max_message_size:
             raise MessageTooLarge(
                 f"task {message.envelope.task!r} is {message.size:,} bytes; the limit is {self.max_message_size:,}",

@@ -108,7 +108,8 @@ def _read(table: bytes) -> Read:
     except TableError:
         # No header map at all: the core names it in its own words.
         return Read(b"\xff" + table[:64], 0)
-    count = max(_number(values.get(DELIVERIES)), _number(values.get(_COUNT)))
+    # A copy in a quorum queue has both: what the server counts begins anew with it.
+    count = _number(values.get(DELIVERIES)) + _number(values.get(_COUNT))
     values = ours(values)
     try:
         return Read(codec.dumps(_plain(values), name="headers"), count)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from tranship.errors import BrokerRefused, BrokerUnreachable
+from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError
 from tranship_rabbitmq._errors import error_of, is_down, is_missing, mismatch, retryable
 from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._names import Names, Physical
@@ -114,7 +115,9 @@ class Topology:
         try:
             await self._declare(name, arguments)
         finally:
-            await self.call(f"unlocking {name!r}", "queue.delete", 0, lock, False, False, False)
+            # An error here means that the connection has gone, and the lock with it. It must not hide a cancel.
+            with contextlib.suppress(TranshipError):
+                await self.call(f"unlocking {name!r}", "queue.delete", 0, lock, False, False, False)
 
     async def counts(self, names: Iterable[str]) -> dict[str, int]:
         """Return how many messages are ready in each queue that there is.
@@ -134,6 +137,22 @@ class Topology:
                 assert isinstance(reply, Method)
                 found[name] = reply.arguments[1]
         return found
+
+    async def has_exchange(self, name: str) -> bool:
+        """Say whether there is an exchange of that name.
+
+        Raises:
+            BrokerRefused, BrokerUnreachable, StorageFull.
+        """
+        doing = f"looking for exchange {name!r}"
+        async with self._lock:
+            try:
+                await self._call(doing, "exchange.declare", 0, name, "topic", True, True, False, False, False, {})
+            except ChannelEnded as why:
+                if not is_missing(why):
+                    raise error_of(why, doing=doing) from why
+                return False
+        return True
 
     async def call(self, doing: str, name: str, *arguments: Any) -> Reply:
         """Declare, bind or delete anything else.

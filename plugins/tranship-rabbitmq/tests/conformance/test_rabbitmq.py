@@ -35,5 +35,8 @@ class TestRabbitMQ(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite
 @pytest.mark.parametrize("name", ["black_hole_submitter", "black_hole_consumer"])
 def test_silence_is_noticed_in_time_with_the_default_options(rabbitmq_service, name: str) -> None:
     (case,) = (case for case in cases_of(LifecycleSuite) if case.id == name)
-    report = run_case(case, ServiceHarness(rabbitmq_service))
+    harness = ServiceHarness(rabbitmq_service)
+    # An unanswered command ends after ten seconds, the default.
+    harness.patience = 15.0
+    report = run_case(case, harness)
     assert report.outcome == "passed", report.reason

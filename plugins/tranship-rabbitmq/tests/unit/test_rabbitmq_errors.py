@@ -7,7 +7,7 @@ import ssl
 import pytest
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, StorageFull, SubmitUnknown
-from tranship_rabbitmq._errors import error_of, is_missing, mismatch, retryable, trouble_at
+from tranship_rabbitmq._errors import error_of, is_missing, largest, mismatch, retryable, trouble_at
 from tranship_rabbitmq._publisher import failure
 from tranship_rabbitmq.amqp.ends import ChannelEnded, Nacked, Returned, WireEnded
 
@@ -51,6 +51,13 @@ def test_what_differs_is_known():
         "none but current is the value '10' of type 'signedint'",
     )
     assert mismatch(ChannelEnded("NOT_FOUND", 404)) is None
+
+
+def test_the_servers_own_limit_is_known_from_its_refusal():
+    words = "PRECONDITION_FAILED - message size 100011 is larger than configured max size 65536"
+    assert largest(ChannelEnded(words, 406)) == 65536
+    assert largest(ChannelEnded(MISMATCH, 406)) is None
+    assert largest(ChannelEnded(words, 404)) is None
 
 
 def test_what_may_pass_is_retryable():

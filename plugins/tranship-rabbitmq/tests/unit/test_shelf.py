@@ -94,6 +94,18 @@ async def test_what_kills_travels_alone():
     assert [len(bench.shelf.take(5, ())) for _ in range(3)] == [1, 1, 1]
 
 
+async def test_no_more_is_fetched_than_asked_for_while_some_has_to_be_counted():
+    """After a restart of the server that is the whole queue: it does not fit into a worker."""
+    bench, channel = Bench("q"), Queues(q=1000)
+    uncounted: list[str] = []
+    fetcher = Fetcher(bench.shelf, lambda physical, _: uncounted.append(physical.name), lambda: bool(uncounted))
+    await fetcher.fetch(channel, 20, ())
+    assert len(uncounted) == 1, "how many there are is not known yet"
+    uncounted.clear()
+    await fetcher.fetch(channel, 20, ())
+    assert len(uncounted) == 20
+
+
 async def test_a_channel_that_ends_ends_the_fetching():
     class Gone(Queues):
         def post(self, then, *_) -> None:

@@ -156,7 +156,7 @@ def test_what_the_server_and_the_driver_added_is_counted_and_left_out():
     for _ in range(2):
         read = Tables().read(table, "id-1")
         assert json.loads(read.headers) == {"id": "id-1", "task": "t", "x-mine": 1}
-        assert read.deliveries == 3
+        assert read.deliveries == 5
 
 
 def test_headers_that_are_no_map_travel_and_are_malformed_at_the_other_end():

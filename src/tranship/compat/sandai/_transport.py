@@ -171,8 +171,12 @@ class Transport:
         Raises:
             UnsupportedError: the broker has no control channel.
         """
-        await _on(links.broker, lambda link: link.cancel(kind, [value], ttl))
-        if self._elsewhere and links.backend.can_cancel:
+        report = await _on(links.broker, lambda link: link.cancel(kind, [value], ttl))
+        if not self._elsewhere:
+            return
+        # What was removed at once is nobody's to answer for any more.
+        await _on(links.backend, lambda link: link.answer_cancelled(report.removed))
+        if links.backend.can_cancel:
             await _on(links.backend, lambda link: link.cancel(kind, [value], ttl))
 
     async def ping(self, links: Links) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from tranship.errors import InvalidOptionError
-from tranship.settings import BrokerURL
+from tranship.settings import MODES, BrokerURL
 
 __all__ = ["operator_url"]
 
@@ -46,9 +46,16 @@ def operator_url(text: str) -> BrokerURL:
     """
     url = BrokerURL.parse(text)
     url = replace(url, scheme=_SCHEMES.get(url.scheme, url.scheme))
+    if url.scheme in MODES:
+        # Several brokers as one: their URLs are its numbered options.
+        return replace(url, options={name: _member(name, value) for name, value in url.options.items()})
     if url.scheme not in _REDIS:
         return url
     return replace(url, options={**_PEER, **_translated(url)})
+
+
+def _member(name: str, value: str) -> str:
+    return operator_url(value).reveal() if name.isascii() and name.isdigit() else value
 
 
 def _translated(url: BrokerURL) -> dict[str, str]:

@@ -78,6 +78,9 @@ class Service(Protocol):
     def logs(self) -> str:
         """Everything it has written so far."""
 
+    def ended(self) -> str:
+        """How it ended by itself, with its last log lines; empty: it runs, or was ended from here, or nobody knows."""
+
     def client_count(self) -> int:
         """How many clients are connected, by the server's own account."""
 
@@ -137,5 +140,7 @@ class Recipe:
     """A service in a container (testcontainers), not started; called only where Docker answers."""
     packages: Sequence[str] = ()
     """Debian packages that bring the binary."""
+    crash: str = ""
+    """Regular expression for the first line that its log has of a crash; empty: its last lines tell enough."""
     start_timeout: float = 30.0
     stop_timeout: float = 10.0

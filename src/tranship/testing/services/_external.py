@@ -67,6 +67,10 @@ class ExternalService:
         """Raise UnsupportedError."""
         self._refuse("read the logs of")
 
+    def ended(self) -> str:
+        """Nothing: it is watched by somebody else."""
+        return ""
+
     def client_count(self) -> int:
         """Raise UnsupportedError."""
         self._refuse("count the clients of")

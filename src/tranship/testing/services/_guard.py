@@ -8,16 +8,19 @@ import sys
 
 __all__ = ["Guard"]
 
-# Blocks on standard input, which ends when our process dies; the parent's id is the second witness, for when
-# a forked child of ours has inherited the pipe and keeps it open.
+_PATIENCE = 2.0
+
+# Blocks on standard input, which ends when our process dies. The parent's id is the second witness: a forked child of
+# ours may keep the pipe open, and a test that closes one descriptor too many may end it while our process lives.
 _SCRIPT = """
 import os, select, signal, sys
 group, parent = int(sys.argv[1]), int(sys.argv[2])
+heard, patience = [0], 1.0
 while os.getppid() == parent:
-    if select.select([0], [], [], 1.0)[0]:
+    if select.select(heard, [], [], patience)[0]:
         if os.read(0, 1):
             sys.exit()
-        break
+        heard, patience = [], 0.05
 try:
     os.killpg(group, signal.SIGKILL)
 except OSError:
@@ -45,4 +48,9 @@ class Guard:
 
     def dismiss(self) -> None:
         """Tell the guard that its group is taken care of."""
-        self._process.communicate(b".")
+        try:
+            self._process.communicate(b".", timeout=_PATIENCE)
+        except (OSError, subprocess.TimeoutExpired):
+            # It hears us no more: somebody closed our end of the pipe.
+            self._process.kill()
+            self._process.wait()

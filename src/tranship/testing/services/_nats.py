@@ -19,6 +19,8 @@ __all__ = ["ask_nats", "nats_recipe"]
 _TIMEOUT: Final = 5.0
 _IMAGE: Final = "nats:2-alpine"
 _PORT: Final = 4222
+_CRASH: Final = r"^(panic: |fatal error: |runtime: |unexpected fault address |SIG[A-Z]+: )"
+"""As Go says it, before the stack of every goroutine."""
 _MONITOR: Final = "monitor.port"
 _LINE_MAX: Final = 65_536
 _GUESTS: Final = ('authorization { users: [{ user: "guest", password: "guest" }] }', 'no_auth_user: "guest"')
@@ -50,6 +52,7 @@ def nats_recipe(*lines: str, name: str = "nats", tls: ssl.SSLContext | None = No
         ready=partial(_serves, tls=tls),
         count_clients=lambda place: int(ask_nats(place, "varz")["connections"]),
         packages=("nats-server",),
+        crash=_CRASH,
     )
     # A container has no file of ours to read its configuration from.
     plain = jetstream and not lines and not tls

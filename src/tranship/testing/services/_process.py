@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,12 +15,14 @@ from typing import Self
 
 from tranship.errors import UnsupportedError
 from tranship.testing.services._contract import Launch, Place, Recipe, ServiceFailed, free_port
-from tranship.testing.services._guard import Guard
+from tranship.testing.services._group import ProcessGroup
+from tranship.testing.services._last_words import last_words
 
 __all__ = ["ProcessService"]
 
+log = logging.getLogger("tranship.testing")
+
 _PROBE_INTERVAL = 0.02
-_TAIL_LINES = 20
 _PORT_ATTEMPTS = 3
 
 
@@ -50,8 +52,7 @@ class ProcessService:
         self._log.touch()
         self._place = Place(port=0, directory=self._directory)
         self._launch: Launch | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._guard: Guard | None = None
+        self._group: ProcessGroup | None = None
 
     @property
     def name(self) -> str:
@@ -71,7 +72,7 @@ class ProcessService:
     @property
     def pid(self) -> int | None:
         """Process id of the running server; None when it does not run."""
-        return self._process.pid if self._process and self._process.poll() is None else None
+        return self._group.pid if self._group else None
 
     @property
     def controllable(self) -> bool:
@@ -88,6 +89,8 @@ class ProcessService:
             ServiceFailed: it ended, or was not ready within the recipe's ``start_timeout``.
         """
         if self.pid is None:
+            if ended := self.ended():
+                log.warning("%s", ended)
             for attempts_left in reversed(range(1 if self._launch else _PORT_ATTEMPTS)):
                 if self._attempt(final=attempts_left == 0):
                     break
@@ -95,15 +98,13 @@ class ProcessService:
 
     def stop(self) -> None:
         """Send SIGTERM and wait; SIGKILL and ServiceFailed after the recipe's ``stop_timeout``."""
-        if self._process is None:
+        if self._group is None:
             return
-        _signal_group(self._process.pid, signal.SIGTERM)
-        _signal_group(self._process.pid, signal.SIGCONT)
-        try:
-            self._process.wait(self._recipe.stop_timeout)
-        except subprocess.TimeoutExpired:
+        self._group.signal(signal.SIGTERM)
+        self._group.signal(signal.SIGCONT)
+        if not self._group.ends_within(self._recipe.stop_timeout):
             self.kill()
-            raise self._failure(f"ignored SIGTERM for {self._recipe.stop_timeout:g} s and was killed") from None
+            raise self._failure(f"ignored SIGTERM for {self._recipe.stop_timeout:g} s and was killed")
         self._reap()
 
     def kill(self) -> None:
@@ -117,18 +118,21 @@ class ProcessService:
 
     def pause(self) -> None:
         """Freeze the group. Linux: it is frozen on return; elsewhere the signal is on its way."""
-        pid = self._require_pid("pause")
-        _signal_group(pid, signal.SIGSTOP)
-        if sys.platform == "linux":
-            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        self._running("pause").freeze()
 
     def resume(self) -> None:
         """Let the group go on."""
-        _signal_group(self._require_pid("resume"), signal.SIGCONT)
+        self._running("resume").signal(signal.SIGCONT)
 
     def logs(self) -> str:
         """Standard output and error of all runs so far."""
         return self._log.read_text(errors="replace")
+
+    def ended(self) -> str:
+        """How it ended by itself, with its last log lines; empty: it runs, or was ended from here."""
+        if self._group is None or self._group.pid is not None:
+            return ""
+        return str(self._failure(f"ended by itself with status {self._group.status}"))
 
     def client_count(self) -> int:
         """Ask the server. Raises UnsupportedError where the recipe does not know how."""
@@ -161,9 +165,7 @@ class ProcessService:
         try:
             if self._wait_ready():
                 return True
-            failure = self._failure(
-                f"ended with status {self._process and self._process.returncode} before it was ready"
-            )
+            failure = self._failure(f"ended with status {self._group and self._group.status} before it was ready")
         except BaseException:
             self._reap()
             raise
@@ -175,17 +177,13 @@ class ProcessService:
 
     def _spawn(self, launch: Launch) -> None:
         self._reap()
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                list(launch.command),
-                cwd=self._directory,
-                env={**os.environ, **launch.environ},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._guard = Guard(self._process.pid, litter=self._temporary.name if self._temporary else "")
+        self._group = ProcessGroup(
+            launch.command,
+            directory=self._directory,
+            environ=launch.environ,
+            output=self._log,
+            litter=self._temporary.name if self._temporary else "",
+        )
 
     def _wait_ready(self) -> bool:
         """Wait until the probe says yes (True) or the process has ended (False); ServiceFailed when late."""
@@ -194,40 +192,23 @@ class ProcessService:
             answered = False
             with contextlib.suppress(OSError):
                 answered = self._recipe.ready(self._place)
-            if self._ended():
+            if self._group is None or self._group.ends_within(_PROBE_INTERVAL):
                 return False
             if answered:
                 return True
         raise self._failure(f"was not ready within {self._recipe.start_timeout:g} s")
 
-    def _ended(self) -> bool:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            if self._process is not None:
-                self._process.wait(_PROBE_INTERVAL)
-        return self.pid is None
-
     def _reap(self) -> None:
         """Leave nothing of the group behind."""
-        if self._process is None:
-            return
-        _signal_group(self._process.pid, signal.SIGKILL)
-        if self._guard:
-            # Before the wait: once the leader is reaped its group's number may be another's.
-            self._guard.dismiss()
-        self._process.wait()
-        self._process = self._guard = None
+        if self._group is not None:
+            self._group.kill()
+            self._group = None
 
-    def _require_pid(self, verb: str) -> int:
-        if (pid := self.pid) is None:
+    def _running(self, verb: str) -> ProcessGroup:
+        if self._group is None or self._group.pid is None:
             raise self._failure(f"does not run; start it before you {verb} it")
-        return pid
+        return self._group
 
     def _failure(self, what: str) -> ServiceFailed:
-        tail = "\n".join(self.logs().splitlines()[-_TAIL_LINES:])
-        return ServiceFailed(f"Test server {self.name!r} ({self._binary}) {what}. Its last log lines:\n{tail}")
-
-
-def _signal_group(pgid: int, number: int) -> None:
-    # macOS refuses with PermissionError when only zombies are left.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pgid, number)
+        words = last_words(self.logs(), self._recipe.crash)
+        return ServiceFailed(f"Test server {self.name!r} ({self._binary}) {what}. Its last log lines:\n{words}")

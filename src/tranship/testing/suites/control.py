@@ -10,6 +10,7 @@ from tranship.envelope import TaskState
 from tranship.ports import Backend, Capability, Command, Heartbeat, Signal, Tombstone, Verdict
 from tranship.testing.case import case
 from tranship.testing.lab import Lab
+from tranship.testing.suites.marks import Marking
 
 __all__ = ["ControlSuite", "Feed"]
 
@@ -73,6 +74,26 @@ class _Cancelling:
             feed = await Feed.open(backend, worker)
             assert feed.tombstones() == {"job-7", "id-1"}, f"{worker} was synced without knowing"
             await backend.aclose()
+
+    @case(
+        "cancel_known_after_other_work",
+        level="capability",
+        needs=_CONTROL,
+        rationale="what a backend was used for before must not keep cancels from who listens later",
+    )
+    async def test_cancel_known_after_other_work(self, lab: Lab) -> None:
+        """Cancel, submit, consume and look around first, all over the one backend that listens then."""
+        backend = await lab.open()
+        await backend.control().cancel([_tombstone("job-7")])
+        await lab.submit(backend, lab.message())
+        await lab.drain(backend.consumer(["q"]), 1)
+        await backend.inspector().queues()
+        await backend.inspector().workers()
+        await backend.control().cancel([_tombstone("id-1", kind="id")])
+        feed = await Feed.open(backend, "w-1")
+        assert feed.tombstones() == {"job-7", "id-1"}, "it was synced without knowing"
+        await (await lab.open()).control().cancel([_tombstone("job-8")])
+        await feed.until("job-8")
 
     @case(
         "cancel_survives_canceller",
@@ -168,7 +189,7 @@ class _Signalling:
         assert [beat.worker for beat in await inspector.workers()] == ["w-2"]
 
 
-class ControlSuite(_Cancelling, _Signalling):
+class ControlSuite(_Cancelling, _Signalling, Marking):
     """Everything about cancels, commands and heartbeats."""
 
 

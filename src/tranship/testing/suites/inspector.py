@@ -111,6 +111,26 @@ class _Burying:
         await lab.quiet(consumer, 0.2)
 
     @case(
+        "dead_seen_at_once",
+        level="capability",
+        needs=_DEAD,
+        rationale="a command opens the broker for one look, and closes it again",
+    )
+    async def test_dead_seen_at_once(self, lab: Lab) -> None:
+        """Each verb finds the letter although it is the first one of its backend."""
+        backend = await lab.open()
+        consumer = backend.consumer(["q"])
+        for _ in range(2):
+            await lab.submit(backend, lab.message())
+            await lab.settle(consumer, Verdict.REJECT, *await lab.receive(consumer))
+        first, second = await (await lab.open()).inspector().dead()
+        found = await (await lab.open()).inspector().dead_get([second.id])
+        assert [one.id for one in found] == [second.id]
+        assert list(await (await lab.open()).inspector().dead_replay([first.id])) == [first.id]
+        assert await (await lab.open()).inspector().dead_purge() == 1
+        assert list(await (await lab.open()).inspector().dead()) == []
+
+    @case(
         "dead_replay_forgets_result",
         level="capability",
         needs=_DEAD | {Capability.RESULTS},

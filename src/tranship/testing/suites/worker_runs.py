@@ -231,12 +231,12 @@ class LimitCases:
         """It passes while the task runs: EXPIRED, the handler is stopped, and no retry follows."""
         runs: list[str] = []
 
-        @task(name="kit.late", queue="q", deadline_in=0.5, retry=RetryPolicy(max_attempts=3))
+        @task(name="kit.late", queue="q", deadline_in=1.5, retry=RetryPolicy(max_attempts=3))
         async def late() -> None:
             runs.append("async")
             await asyncio.sleep(30)
 
-        @task(name="kit.late-thread", queue="q", deadline_in=0.5, retry=RetryPolicy(max_attempts=3))
+        @task(name="kit.late-thread", queue="q", deadline_in=1.5, retry=RetryPolicy(max_attempts=3))
         def late_thread() -> None:
             runs.append("thread")
             current().wait_cancelled(20)

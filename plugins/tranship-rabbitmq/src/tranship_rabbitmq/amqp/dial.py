@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tranship_rabbitmq.amqp.ends import WireEnded
-from tranship_rabbitmq.amqp.methods import pack
+from tranship_rabbitmq.amqp.methods import Method, pack
 from tranship_rabbitmq.amqp.wire import Wire
 
 __all__ = ["Place", "dial"]
@@ -60,7 +60,7 @@ async def dial(place: Place) -> tuple[Wire, Mapping[str, Any]]:
 
 
 async def _shake_hands(wire: Wire, place: Place) -> Mapping[str, Any]:
-    start = await wire.said("connection.start")
+    start = await _greeting(wire, place)
     server: Mapping[str, Any] = start.arguments[2]
     mechanism, response = _login(place)
     wire.method(0, pack("connection.start-ok", _client(place.name), mechanism, response, "en_US"))
@@ -74,6 +74,15 @@ async def _shake_hands(wire: Wire, place: Place) -> Mapping[str, Any]:
     await wire.said("connection.open-ok")
     wire.beat(beat)
     return server
+
+
+async def _greeting(wire: Wire, place: Place) -> Method:
+    try:
+        return await wire.said("connection.start")
+    except WireEnded as why:
+        if place.tls is not None or why.code:
+            raise
+        raise WireEnded(f"{why.text}, before a word was said; if that port speaks TLS, use amqps://") from why
 
 
 def _login(place: Place) -> tuple[str, bytes]:

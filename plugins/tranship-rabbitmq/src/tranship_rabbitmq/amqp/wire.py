@@ -76,7 +76,9 @@ class Wire(asyncio.Protocol):
         """It is gone."""
         if not self._gone.done():
             self._gone.set_result(None)
-        self.end(WireEnded(f"the connection was lost: {exc}" if exc else "the server ended the connection"))
+        why = WireEnded(f"the connection was lost: {exc}" if exc else "the server ended the connection")
+        why.__cause__ = exc
+        self.end(why)
 
     def end(self, why: WireEnded) -> None:
         """Give the connection up, and tell everybody."""
@@ -187,7 +189,7 @@ class Wire(asyncio.Protocol):
         """
         while not self._said:
             if self.ended is not None:
-                raise WireEnded(self.ended.text, self.ended.code)
+                raise WireEnded(self.ended.text, self.ended.code) from self.ended.__cause__
             self._listener = self._loop.create_future()
             await self._listener
         method = self._said.popleft()

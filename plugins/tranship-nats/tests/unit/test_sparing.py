@@ -1,0 +1,81 @@
+"""What is fetched beside a suspect, and not tried, is not counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from tranship.ports import Delivery, Verdict
+from tranship.testing.lab import Lab, ids_of
+
+pytestmark = pytest.mark.timeout(60)
+
+
+async def test_what_a_suspect_would_take_along_is_not_counted(lab: Lab) -> None:
+    backend = await lab.open()
+    ids = await lab.submit(backend, *lab.messages(5))
+    consumer = backend.consumer(["q"])
+    for _ in range(2):
+        await consumer.release(await lab.receive(consumer, 5))
+    # Any of them may be what kills: they come one by one, whoever asks for many, and each in its third delivery.
+    held: list[Delivery] = []
+    while len(held) < 5:
+        (suspect,) = (await consumer.receive(10, lab.patience)).deliveries
+        held.append(suspect)
+        # The others are there for everybody.
+        (info,) = await backend.inspector().queues()
+        assert (sum(info.ready.values()), info.in_flight) == (5 - len(held), len(held))
+    assert sorted(ids_of(held)) == sorted(ids)
+    assert [one.delivery_count for one in held] == [3] * 5
+    await lab.settle(consumer, Verdict.ACK, *held)
+
+
+async def test_copies_are_dropped_from_what_takes_their_place(lab: Lab) -> None:
+    """How often a copy was tried is not said of a dead letter that is replayed."""
+    backend = await lab.open()
+    await lab.submit(backend, *lab.messages(2))
+    consumer = backend.consumer(["q"])
+    for _ in range(2):
+        await consumer.release(await lab.receive(consumer, 2))
+    (first,) = await lab.receive(consumer)
+    await lab.settle(consumer, Verdict.ACK, first)
+    (copy,) = await lab.receive(consumer)
+    assert copy.delivery_count == 3
+    await lab.settle(consumer, Verdict.REJECT, copy, reason="test")
+    (letter,) = await backend.inspector().dead()
+    assert letter.deliveries == 3
+    await backend.inspector().dead_replay([letter.id])
+    (again,) = await lab.receive(consumer)
+    assert again.delivery_count == 1
+
+
+async def test_a_suspect_that_nobody_takes_goes_back_uncounted(lab: Lab) -> None:
+    """Its worker has no room: somebody else gets it, and it does not count that it was here."""
+    backend, other = await lab.open(lease=1.5), await lab.open(lease=1.5)
+    await lab.submit(backend, lab.message())
+    consumer, rival = backend.consumer(["q"]), other.consumer(["q"])
+    for _ in range(2):
+        await consumer.release(await lab.receive(consumer))
+    fresh = await lab.submit(backend, lab.message())
+    # The fresh one goes first, the suspect waits here; and then nobody asks.
+    assert ids_of((await consumer.receive(10, lab.patience)).deliveries) == fresh
+    (suspect,) = await lab.receive(rival)
+    assert ids_of([suspect]) != fresh
+    assert suspect.delivery_count == 3
+    await lab.settle(rival, Verdict.ACK, suspect)
+
+
+async def test_a_suspect_waits_for_a_third_of_its_lease_at_most(lab: Lab) -> None:
+    backend = await lab.open(lease=1.5)
+    first = await lab.submit(backend, lab.message())
+    consumer = backend.consumer(["q"])
+    for _ in range(2):
+        await consumer.release(await lab.receive(consumer))
+    turns: list[list[str]] = []
+    while first not in turns:
+        # However much else there is to do.
+        await lab.submit(backend, *lab.messages(3))
+        taken = (await consumer.receive(2, lab.patience)).deliveries
+        await lab.settle(consumer, Verdict.ACK, *taken)
+        turns.append(ids_of(taken))
+        assert len(turns) < 1000
+    assert taken[0].delivery_count == 3
