@@ -139,6 +139,9 @@ class NatsConsumer:
                 return Received((), heard)
             heard = await self._wait(pairs, left, heard=heard)
             self._check()
+            # All levels were asked at once: what has come is the most urgent there is, without looking again.
+            if self._ctx.link.up and (deliveries := await self._hand_out(limit, skip)):
+                return Received(deliveries)
             if not self._ctx.link.up and until <= loop.time():
                 raise self._ctx.link.down()
             if until <= loop.time() and not len(self._box):
