@@ -16,7 +16,8 @@ _CURES: Final = {
     "Login was refused": "user name or password is wrong; correct them in the URL",
     "not found": "the virtual host does not exist; create it (rabbitmqctl add_vhost), or correct the URL's path",
     "access to vhost": f"the user may not use the virtual host; {_RIGHTS}",
-    "is down": "the virtual host or the queue's node is down; it comes back with it",
+    "is down": "the virtual host or the queue's node is down; it comes back with it, "
+    "unless its server was killed in the queue's first second: then use another namespace",
     "connection limit": "the virtual host or user has too many connections; close some, or raise the limit",
 }
 _INEQUIVALENT: Final = re.compile(
