@@ -13,7 +13,7 @@ from tranship.ports import Command, Signal, SignalSink, Tombstone
 from tranship_rabbitmq._context import Context
 from tranship_rabbitmq._errors import error_of
 from tranship_rabbitmq._journal import Entry
-from tranship_rabbitmq._mailbox import Mailbox, declare_mailbox, mailbox_exchange
+from tranship_rabbitmq._mailbox import RabbitMailbox, declare_mailbox, mailbox_exchange
 from tranship_rabbitmq.amqp.channel import Arrived
 from tranship_rabbitmq.amqp.ends import ChannelEnded
 from tranship_rabbitmq.amqp.methods import Method
@@ -55,9 +55,9 @@ class Feed:
         """What came while the replay was under way; None: nothing has to wait."""
         self._live: dict[str, float] = {}
         self._unlisten: Callable[[], None] = lambda: None
-        self._mailbox: Mailbox | None = None
+        self._mailbox: RabbitMailbox | None = None
         if ctx.options.celery == "on":
-            self._mailbox = Mailbox(ctx, worker, hear=self.hear, keep=keep, known=self._known)
+            self._mailbox = RabbitMailbox(ctx, worker, hear=self.hear, keep=keep, cancelled=self._known)
 
     async def start(self) -> None:
         """Subscribe, and hand over every live tombstone.

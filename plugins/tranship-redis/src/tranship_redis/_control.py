@@ -11,12 +11,13 @@ from typing import Final
 from tranship import codec
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
 from tranship.errors import BusyError, TaskCancelled
+from tranship.mailbox import node_name
 from tranship.ports import CancelReport, Command, Heartbeat, SignalSink, Tombstone
 from tranship.protocol import encode_result
 from tranship_redis._context import Context
 from tranship_redis._feed import Feed
 from tranship_redis._keys import SEPARATOR
-from tranship_redis._mailbox import Mailbox, node_name
+from tranship_redis._mailbox import RedisMailbox
 from tranship_redis._mailbox_envelope import revoke_message
 from tranship_redis._pack import Part
 from tranship_redis._scripts import Script
@@ -56,7 +57,7 @@ class RedisControl:
         self._context.gate.node = node_name(worker)
         feed = self._feed = Feed(self._context, sink, worker)
         if self._celery:
-            feed.mailbox = Mailbox(self._context, worker, hear=feed.hear, keep=self._keep)
+            feed.mailbox = RedisMailbox(self._context, worker, hear=feed.hear, keep=self._keep)
         try:
             await feed.start()
         except BaseException:

@@ -14,7 +14,7 @@ from tranship.ports import Signal, SignalSink
 from tranship_redis._context import Context
 from tranship_redis._errors import error_of
 from tranship_redis._link import Remove
-from tranship_redis._mailbox import Mailbox
+from tranship_redis._mailbox import RedisMailbox
 from tranship_redis._pack import pack
 from tranship_redis._signals import signals_of, tombstone_of
 
@@ -44,7 +44,7 @@ class Feed:
         self._removers: list[Remove] = []
         self._early: list[Signal] | None = []
         """What came while the replay was under way; None: nothing has to wait."""
-        self.mailbox: Mailbox | None = None
+        self.mailbox: RedisMailbox | None = None
         """Set by who made us, before :meth:`start`; None: Celery's remote control is not for us."""
 
     async def start(self) -> None:

@@ -18,12 +18,12 @@ import pytest
 from redis_context import eventually, opened
 
 from tranship.errors import MalformedMessage
+from tranship.mailbox import node_name
 from tranship.ports import Signal, Tombstone
 from tranship.testing.services import Service
 from tranship_redis._context import Context
 from tranship_redis._control import RedisControl
 from tranship_redis._inspector import RedisInspector
-from tranship_redis._mailbox import node_name
 
 celery = pytest.importorskip("celery")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]

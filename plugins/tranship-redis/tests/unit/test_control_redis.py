@@ -16,13 +16,13 @@ from redis_context import eventually, opened
 
 from tranship.envelope import TaskState
 from tranship.errors import BrokerRefused, BrokerUnreachable, BusyError, ClosedError, InvalidOptionError, StorageFull
+from tranship.mailbox import node_name
 from tranship.ports import Command, Heartbeat, Signal, Tombstone
 from tranship.protocol import decode_result
 from tranship.testing.services import Service
 from tranship_redis._context import Context
 from tranship_redis._control import RedisControl
 from tranship_redis._inspector import RedisInspector
-from tranship_redis._mailbox import node_name
 
 SUCCESS = b'{"status": "SUCCESS", "result": 1, "task_id": "x"}'
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tranship.errors import MalformedMessage
-from tranship_redis._mailbox import node_name
+from tranship.mailbox import node_name
 from tranship_redis._mailbox_envelope import Broadcast, ReplyTo, broadcast_of, reply_message, revoke_message
 
 GOLDEN = Path(__file__).parent / "control_vectors"
