@@ -204,6 +204,31 @@ async def test_the_first_delays_of_a_virtual_host_survive_a_kill_at_once(rabbitm
         control("delete_vhost", "fresh")
 
 
+async def test_a_stream_whose_process_is_away_is_waited_for(rabbitmq_service, lab):
+    """A server that has just started knows a stream before it can be read."""
+    await (await lab.open()).inspector().queues()
+    control_of(rabbitmq_service)("eval", _AILING % f"{lab.namespace}:tranship.journal")
+
+    async def looked() -> bool:
+        backend = await lab.open()
+        await backend.inspector().queues()
+        await backend.aclose()
+        return True
+
+    for _ in range(30):
+        # Now and then the process dies under the reader's hands: then the server drops the connection.
+        await until(looked, BrokerUnreachable)
+
+
+_AILING = """
+{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)),
+#{name := Id} = amqqueue:get_type_state(Q),
+Kill = fun() -> case rabbit_stream_coordinator:local_pid(Id) of {ok, P} -> exit(P, kill); _ -> ok end end,
+spawn(fun() -> [begin Kill(), timer:sleep(1) end || _ <- lists:seq(1, 1000)] end).
+"""
+"""A second of dying, once per millisecond."""
+
+
 async def _has(service: Service, kind: str, name: str) -> bool:
     place = BrokerURL.parse(service.url)
     wire, _ = await dial(Place(place.host, place.port or 5672, "fresh", "guest", "guest", 10, "raw"))

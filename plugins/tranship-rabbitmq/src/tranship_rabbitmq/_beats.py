@@ -10,22 +10,18 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from tranship import codec
-from tranship.errors import MalformedMessage
 from tranship.ports import Heartbeat
-from tranship_rabbitmq._errors import error_of
 from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._publisher import Publisher
+from tranship_rabbitmq._streams import Entry, read
 from tranship_rabbitmq._topology import Topology
-from tranship_rabbitmq.amqp.channel import Arrived
 from tranship_rabbitmq.amqp.content import Properties
-from tranship_rabbitmq.amqp.ends import Ended
 
 __all__ = ["Beats"]
 
 _MEMORY: Final = 60.0
 """Seconds after which a worker without a heartbeat is forgotten."""
 _ARGUMENTS: Final = {"x-queue-type": "stream", "x-max-age": "1h", "x-stream-max-segment-size-bytes": 500_000}
-_WINDOW: Final = 1000
 
 
 class Beats:
@@ -74,40 +70,23 @@ class Beats:
         properties = Properties(content_type=codec.JSON, delivery_mode=2)
         await self._publisher.publish(properties, codec.dumps(entry, name="entry"), routing_key=self._name)
 
-    async def _entries(self, since: float) -> list[dict[str, Any]]:
+    async def _entries(self, since: float) -> list[Entry]:
         """Read from ``since`` to a mark of our own."""
-        mark, found = uuid.uuid4().hex, list[dict[str, Any]]()
+        mark, found = uuid.uuid4().hex, list[Entry]()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        channel = await self._back.channel()
 
-        def heard(arrived: Arrived) -> None:
-            channel.send("basic.ack", arrived.tag, False)
-            entry = _entry(arrived)
+        def heard(entry: Entry) -> None:
             found.append(entry)
             if entry.get("mark") == mark and not done.done():
                 done.set_result(None)
 
-        channel.consumers["beats"] = heard
-        offset = {"x-stream-offset": datetime.fromtimestamp(since, UTC)}
+        channel = await read(self._back, self._name, datetime.fromtimestamp(since, UTC), heard)
         try:
-            await self._back.call(channel, "reading heartbeats", "basic.qos", 0, _WINDOW, False)
-            consume = (0, self._name, "beats", False, False, False, False, offset)
-            await self._back.call(channel, "reading heartbeats", "basic.consume", *consume)
             await self._publish({"mark": mark})
             await self._back.bounded(done, doing="reading heartbeats")
-        except Ended as why:
-            raise error_of(why, doing="reading heartbeats") from why
         finally:
             await self._back.bounded(channel.close(), doing="reading heartbeats")
         return found
-
-
-def _entry(arrived: Arrived) -> dict[str, Any]:
-    try:
-        entry = codec.loads(arrived.body, codec.JSON)
-    except MalformedMessage:
-        return {}
-    return entry if isinstance(entry, dict) else {}
 
 
 def _beat(found: Any) -> Heartbeat | None:

@@ -18,6 +18,8 @@ _CURES: Final = {
     "access to vhost": f"the user may not use the virtual host; {_RIGHTS}",
     "is down": "the virtual host or the queue's node is down; it comes back with it, "
     "unless its server was killed in the queue's first second: then use another namespace",
+    "replica on the local node": "the server has not started the stream yet, and will; in a cluster it may need a "
+    "replica of its own (rabbitmq-streams add_replica)",
     "connection limit": "the virtual host or user has too many connections; close some, or raise the limit",
 }
 _INEQUIVALENT: Final = re.compile(
@@ -92,9 +94,14 @@ def is_missing(why: Ended) -> bool:
 
 
 def is_down(error: TranshipError) -> bool:
-    """Whether a queue is there, but its node is not at the moment."""
+    """Whether a queue is there, but its node, or what keeps it on that node, is not at the moment."""
     why = error.__cause__
-    return isinstance(why, Ended) and why.code == 404 and not is_missing(why)
+    return isinstance(why, Ended) and _is_away(why)
+
+
+def _is_away(why: Ended) -> bool:
+    # A stream is declared before the process that is read from has started.
+    return (why.code == 404 and not is_missing(why)) or (why.code == 406 and "replica on the local node" in why.text)
 
 
 def mismatch(why: Ended) -> tuple[str, str] | None:
@@ -121,8 +128,8 @@ def _meaning(why: Ended) -> tuple[type[TranshipError], str]:
         return BrokerRefused, cure or _RIGHTS
     if why.code == 530 and "is down" not in why.text:
         return BrokerRefused, cure
-    if why.code == 404 and not is_missing(why):
-        return BrokerUnreachable, _CURES["is down"]
+    if _is_away(why):
+        return BrokerUnreachable, cure or _CURES["is down"]
     if isinstance(why, WireEnded) or why.code in (0, 320, 504, 541):
         return BrokerUnreachable, cure
     return BrokerRefused, cure

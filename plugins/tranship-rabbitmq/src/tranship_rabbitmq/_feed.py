@@ -12,8 +12,8 @@ from tranship.errors import MalformedMessage, TranshipError
 from tranship.ports import Command, Signal, SignalSink, Tombstone
 from tranship_rabbitmq._context import Context
 from tranship_rabbitmq._errors import error_of
-from tranship_rabbitmq._journal import Entry
 from tranship_rabbitmq._mailbox import RabbitMailbox, declare_mailbox, mailbox_exchange
+from tranship_rabbitmq._streams import Entry
 from tranship_rabbitmq.amqp.channel import Arrived
 from tranship_rabbitmq.amqp.ends import ChannelEnded
 from tranship_rabbitmq.amqp.methods import Method

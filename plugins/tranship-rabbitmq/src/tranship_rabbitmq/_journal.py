@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from tranship import codec
-from tranship.errors import MalformedMessage, TranshipError
-from tranship_rabbitmq._errors import error_of
+from tranship.errors import TranshipError
 from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._publisher import Publisher
+from tranship_rabbitmq._streams import Entry, read
 from tranship_rabbitmq._topology import Topology
-from tranship_rabbitmq.amqp.channel import Arrived, Channel
+from tranship_rabbitmq.amqp.channel import Channel
 from tranship_rabbitmq.amqp.content import Properties
 from tranship_rabbitmq.amqp.ends import Ended
 
@@ -29,11 +29,8 @@ MAX_AGE: Final = "30D"
 """What is older may be dropped; names are entered again by whoever uses them."""
 _SEGMENT: Final = 1_000_000
 """Bytes: only whole segments are dropped."""
-_WINDOW: Final = 1000
 _PATIENCE: Final = 2.0
 """Seconds."""
-
-Entry = Mapping[str, Any]
 
 
 class Journal:
@@ -139,25 +136,12 @@ class Journal:
             self._from_the_first = False
             try:
                 await self._declare()
-                self._channel = await self._begin()
+                self._channel = await read(self._back, self._name, "first", self._heard, self._cancelled)
                 if old is not None and old.ended is None:
                     await self._leave(old)
             except BaseException:
                 self._from_the_first |= afresh
                 raise
-
-    async def _begin(self) -> Channel:
-        """Read from the first entry on."""
-        channel = await self._back.channel()
-        channel.consumers["journal"] = lambda arrived: self._heard(channel, arrived)
-        channel.on_cancelled = lambda _tag: self._cancelled(channel)
-        try:
-            await self._back.call(channel, f"reading {self._name!r}", "basic.qos", 0, _WINDOW, False)
-            consume = (0, self._name, "journal", False, False, False, False, {"x-stream-offset": "first"})
-            await self._back.call(channel, f"reading {self._name!r}", "basic.consume", *consume)
-        except Ended as why:
-            raise error_of(why, doing=f"reading {self._name!r}") from why
-        return channel
 
     async def _leave(self, channel: Channel) -> None:
         """Read no more on ``channel``: everything comes from the first on over another one."""
@@ -180,14 +164,7 @@ class Journal:
         except TranshipError as error:
             log.warning("cancels are not heard until the connection is made anew: %s", error)
 
-    def _heard(self, channel: Channel, arrived: Arrived) -> None:
-        channel.send("basic.ack", arrived.tag, False)
-        try:
-            entry = codec.loads(arrived.body, codec.JSON)
-        except MalformedMessage:
-            return
-        if not isinstance(entry, dict):
-            return
+    def _heard(self, entry: Entry) -> None:
         if isinstance(queue := entry.get("queue"), str):
             self.queues.add(queue)
         elif isinstance(mark := entry.get("mark"), str):

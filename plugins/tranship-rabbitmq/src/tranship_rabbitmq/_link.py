@@ -45,6 +45,8 @@ class Link:
     def __init__(self, places: Sequence[Place], options: RabbitOptions, purpose: str) -> None:
         self._places = list(places)
         self._options = options
+        self.command_timeout = options.command_timeout
+        """Seconds for an answer, and for a node to find its queues again."""
         self._purpose = purpose
         self.generation = 0
         self.server: Mapping[str, Any] = {}
@@ -151,7 +153,7 @@ class Link:
             BrokerUnreachable, StorageFull.
             Ended: as ``work`` raises it, where it is about a channel.
         """
-        wire, seconds = self._wire, self._options.command_timeout
+        wire, seconds = self._wire, self.command_timeout
         try:
             async with asyncio.timeout(seconds):
                 return await work

@@ -8,11 +8,12 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError
-from tranship_rabbitmq._errors import error_of, is_down, is_missing, mismatch, retryable
+from tranship.errors import BrokerRefused, TranshipError
+from tranship_rabbitmq._errors import error_of, is_missing, mismatch, retryable
 from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._names import Names, Physical
 from tranship_rabbitmq._options import RabbitOptions
+from tranship_rabbitmq._streams import when_there
 from tranship_rabbitmq.amqp.channel import Channel, Reply
 from tranship_rabbitmq.amqp.ends import ChannelEnded
 from tranship_rabbitmq.amqp.methods import Method
@@ -26,8 +27,6 @@ _DECISIVE: Final = {"x-queue-type": "queue_type", "x-max-priority": "max_priorit
 _LOCKED: Final = 405
 _LOOK: Final = 0.02
 """Seconds between two looks at a lock that somebody else has for some milliseconds."""
-_AWAY: Final = 0.1
-"""Seconds between two looks at a queue whose node is not there yet."""
 _FLAGS: Final = frozenset({"durable", "auto_delete", "exclusive"})
 
 
@@ -167,16 +166,7 @@ class Topology:
                 raise error_of(why, doing=doing) from why
 
     async def _declare(self, name: str, arguments: Mapping[str, Any]) -> None:
-        """Declare; a server that has just started gets the time to find its queues again."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self._options.command_timeout
-        while True:
-            try:
-                return await self._declare_once(name, arguments)
-            except BrokerUnreachable as error:
-                if not is_down(error) or loop.time() > until:
-                    raise
-            await asyncio.sleep(_AWAY)
+        await when_there(lambda: self._declare_once(name, arguments), seconds=self._link.command_timeout)
 
     async def _declare_once(self, name: str, arguments: Mapping[str, Any]) -> None:
         async with self._lock:

@@ -15,6 +15,7 @@ MISMATCH = (
     "PRECONDITION_FAILED - inequivalent arg 'x-max-priority' for queue 'q' in vhost '/': received none but current "
     "is the value '10' of type 'signedint'"
 )
+ABSENT = "PRECONDITION_FAILED - queue 'queue 'q' in vhost '/'' does not have a replica on the local node"
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,7 @@ MISMATCH = (
         (WireEnded("NOT_ALLOWED - vhost 'shop' is down", 530), BrokerUnreachable, "comes back"),
         (ChannelEnded("ACCESS_REFUSED - configure access to queue 'q' refused", 403), BrokerRefused, "set_perm"),
         (ChannelEnded("NOT_FOUND - home node 'a@b' of durable queue 'q' is down", 404), BrokerUnreachable, "back"),
+        (ChannelEnded(ABSENT, 406), BrokerUnreachable, "add_replica"),
         (WireEnded("CONNECTION_FORCED - broker forced connection closure", 320), BrokerUnreachable, "forced"),
         (WireEnded("the connection was lost"), BrokerUnreachable, "lost"),
         (Nacked("the server did not take the message"), StorageFull, "full"),
