@@ -89,8 +89,10 @@ def blocked(reason: str, *, doing: str) -> StorageFull:
 
 
 def is_missing(why: Ended) -> bool:
-    """Whether something is not there; not whether its node is away for a while."""
-    return why.code == 404 and "down" not in why.text
+    """Whether something is not there ("no queue 'q' in vhost '/'"). With the same code the server says that a queue is
+    there, and its node is down, or its process has crashed or is being stopped.
+    """
+    return why.code == 404 and "- no " in why.text
 
 
 def is_down(error: TranshipError) -> bool:

@@ -7,7 +7,7 @@ import ssl
 import pytest
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, StorageFull, SubmitUnknown
-from tranship_rabbitmq._errors import error_of, is_missing, largest, mismatch, retryable, trouble_at
+from tranship_rabbitmq._errors import error_of, is_down, is_missing, largest, mismatch, retryable, trouble_at
 from tranship_rabbitmq._publisher import failure
 from tranship_rabbitmq.amqp.ends import ChannelEnded, Nacked, Returned, WireEnded
 
@@ -45,6 +45,9 @@ def test_kind_words_and_cure(why, kind, words):
 def test_missing_and_away_are_different():
     assert is_missing(ChannelEnded("NOT_FOUND - no queue 'q' in vhost '/'", 404))
     assert not is_missing(ChannelEnded("NOT_FOUND - home node 'a@b' of durable queue 'q' is down", 404))
+    stopped = ChannelEnded("NOT_FOUND - queue 'q' in vhost '/' process is stopped by supervisor", 404)
+    assert not is_missing(stopped)
+    assert is_down(error_of(stopped, doing="reading 'q'"))
 
 
 def test_what_differs_is_known():
