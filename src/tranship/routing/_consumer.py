@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from tranship.checks import whole
-from tranship.errors import BusyError, ClosedError
+from tranship.errors import ClosedError
+from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement
 from tranship.routing._fleet import Fleet
 from tranship.routing._placements import Placements
@@ -49,7 +49,8 @@ class RoutedConsumer:
         self._seats = Seats(fleet, list(dict.fromkeys(queues)))
         self._taking = Taking(fleet, self._seats, placements, strict=strict)
         self._settling = RoutedSettling(fleet)
-        self._busy = self._closed = False
+        self._alone = OneReceiver()
+        self._closed = False
 
     @property
     def lease(self) -> float | None:
@@ -71,7 +72,7 @@ class RoutedConsumer:
         """
         whole("limit", limit)
         self._check()
-        with self._alone():
+        with self._alone:
             end = time.monotonic() + wait
             while True:
                 deliveries, heard = await self._taking.look(limit, skip)
@@ -130,16 +131,6 @@ class RoutedConsumer:
         self._fleet.check()
         if self._closed:
             raise ClosedError("this consumer has been closed; ask the backend for a new one")
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        if self._busy:
-            raise BusyError("another receive is under way; a consumer has one receiver")
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
 
 
 def _by_seat(deliveries: Sequence[Delivery]) -> dict[Seat, list[Held]]:

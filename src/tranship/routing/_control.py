@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tranship.errors import BrokerUnreachable, BusyError, TranshipError
+from tranship.errors import BrokerUnreachable, TranshipError
+from tranship.guards import one_listener
 from tranship.ports import Backend, CancelMarks, CancelReport, Command, Heartbeat, Signal, SignalSink, Tombstone
 from tranship.routing._fleet import Fleet
 from tranship.routing._member import Member
@@ -48,8 +49,7 @@ class RoutedControl:
             BrokerUnreachable: no broker could be listened to.
         """
         self._fleet.check()
-        if self._sink is not None:
-            raise BusyError("this backend listens already; open another one for another worker")
+        one_listener(self._sink)
         self._sink, self._worker = sink, worker
         found = await self._fleet.each(self._fleet.usable(), self._listen)
         if not self._listening:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tranship.errors import ClosedError, TranshipError
+from tranship.guards import Gate
 from tranship.ports import Capabilities, Capability, ConnectionEvent, CountKind, Level, Support
 from tranship.settings import BackendConfig
 from tranship_nats._api import Api
 from tranship_nats._client import Connection
 from tranship_nats._consumer import NatsConsumer
-from tranship_nats._context import Context, Gate
+from tranship_nats._context import Context
 from tranship_nats._control import NatsControl
 from tranship_nats._dial import Dialler
 from tranship_nats._forward import Forwarder

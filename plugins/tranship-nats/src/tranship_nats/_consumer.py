@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 from tranship.checks import whole
-from tranship.errors import BusyError, ClosedError
+from tranship.errors import ClosedError
+from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement
 from tranship_nats._box import Box
 from tranship_nats._context import Context
@@ -62,7 +63,8 @@ class NatsConsumer:
         self._pulls = Pulls(ctx.link, self._pairs, self._box.put, ctx.api)
         self._early = Early(ctx, self._queues)
         self._sweeper = Sweeper(self._pulls, self._box)
-        self._busy = self._closed = False
+        self._receiving = OneReceiver()
+        self._closed = False
         self._closing = asyncio.Event()
         self._ready = -1
         """The generation in which the consumers were there."""
@@ -211,11 +213,10 @@ class NatsConsumer:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        if self._busy:
-            raise BusyError("another receive is under way; a consumer has one receiver")
-        self._busy = self._box.watched = True
-        try:
-            yield
-        finally:
-            self._busy = self._box.watched = False
-            self._box.look_after()
+        with self._receiving:
+            self._box.watched = True
+            try:
+                yield
+            finally:
+                self._box.watched = False
+                self._box.look_after()

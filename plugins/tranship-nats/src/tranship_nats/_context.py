@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tranship.errors import ClosedError
+from tranship.guards import Gate
 from tranship_nats._api import Api
 from tranship_nats._ghosts import Ghosts
 from tranship_nats._levels import Consumers
@@ -16,26 +16,7 @@ from tranship_nats._pushed import Expectations
 from tranship_nats._recent import Recent
 from tranship_nats._streams import Streams
 
-__all__ = ["Context", "Gate"]
-
-
-class Gate:
-    """Whether the backend is open."""
-
-    __slots__ = ("closed", "url")
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.closed = False
-
-    def check(self) -> None:
-        """Raise once the backend has been closed.
-
-        Raises:
-            ClosedError: it has.
-        """
-        if self.closed:
-            raise ClosedError(f"{self.url} is closed; open a new backend")
+__all__ = ["Context"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

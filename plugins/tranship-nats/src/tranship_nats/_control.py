@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
-from tranship.errors import BusyError
+from tranship.guards import one_listener
 from tranship.ports import CancelReport, Command, Heartbeat, SignalSink, StoredResult, Tombstone
 from tranship.protocol import encode_result
 from tranship_nats._context import Context
@@ -43,8 +43,7 @@ class NatsControl:
     async def listen(self, sink: SignalSink, *, worker: str) -> None:
         """Replay live tombstones, then follow."""
         self._ctx.check()
-        if self._feed is not None:
-            raise BusyError("this backend listens already; open another one for another worker")
+        one_listener(self._feed)
         feed = self._feed = Feed(self._ctx, sink, worker)
         try:
             await feed.start()

@@ -10,11 +10,12 @@ from typing import Any
 
 from tranship import codec
 from tranship.errors import BrokerRefused, ClosedError, UnsupportedError
+from tranship.guards import Gate
 from tranship.ports import Capabilities, Capability, ConnectionEvent, CountKind, Level, Support
 from tranship.settings import BackendConfig
 from tranship_rabbitmq._beats import Beats
 from tranship_rabbitmq._consumer import RabbitConsumer
-from tranship_rabbitmq._context import Context, Gate
+from tranship_rabbitmq._context import Context
 from tranship_rabbitmq._control import RabbitControl
 from tranship_rabbitmq._inspector import RabbitInspector
 from tranship_rabbitmq._journal import Journal

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from tranship.errors import BusyError, ClosedError, TranshipError
+from tranship.errors import ClosedError, TranshipError
+from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement
 from tranship_rabbitmq._context import Context
 from tranship_rabbitmq._errors import error_of, is_missing, retryable
@@ -59,7 +60,7 @@ class RabbitConsumer:
         self._arrival = asyncio.Event()
         self._missing = False
         """Whether a queue has been deleted, and has to be declared again."""
-        self._receiving = False
+        self._alone = OneReceiver()
         self._worked = False
         self._closed = False
 
@@ -81,23 +82,20 @@ class RabbitConsumer:
             BrokerUnreachable, BrokerRefused, StorageFull, ClosedError.
         """
         self._check()
-        if self._receiving:
-            raise BusyError("another receive() is waiting on this consumer")
-        self._receiving = True
-        self._inbox.keep()
-        try:
-            received = await self._receive(limit, asyncio.get_running_loop().time() + wait, skip)
-            self._worked = True
-            return received
-        except (Ended, TranshipError) as why:
-            self._check()
-            error = why if isinstance(why, TranshipError) else self._explained(why)
-            # What worked before will work again when somebody has mended it: no reason for a worker to give up.
-            raise (retryable(error) if self._worked else error) from why
-        finally:
-            self._receiving = False
-            if len(self._inbox.shelf):
-                self._inbox.hold()
+        with self._alone:
+            self._inbox.keep()
+            try:
+                received = await self._receive(limit, asyncio.get_running_loop().time() + wait, skip)
+                self._worked = True
+                return received
+            except (Ended, TranshipError) as why:
+                self._check()
+                error = why if isinstance(why, TranshipError) else self._explained(why)
+                # What worked before will work again when somebody has mended it: no reason for a worker to give up.
+                raise (retryable(error) if self._worked else error) from why
+            finally:
+                if len(self._inbox.shelf):
+                    self._inbox.hold()
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give back, to where it was; the server marks it as delivered before."""
@@ -215,7 +213,7 @@ class RabbitConsumer:
     def _pushed(self, physical: Physical, arrived: Arrived) -> None:
         self._inbox.admit(physical, arrived)
         self._arrival.set()
-        if not self._receiving and self._inbox.channel is not None:
+        if not self._alone.busy and self._inbox.channel is not None:
             # More than there is room for: from now on only what is asked for.
             self._watch.stop(self._inbox.channel)
             self._inbox.hold()

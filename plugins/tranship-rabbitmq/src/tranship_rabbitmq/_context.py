@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tranship.errors import ClosedError
+from tranship.guards import Gate
 from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._names import Names
 from tranship_rabbitmq._options import RabbitOptions
@@ -16,26 +16,7 @@ if TYPE_CHECKING:
     from tranship_rabbitmq._publisher import Publisher
     from tranship_rabbitmq._topology import Topology
 
-__all__ = ["Context", "Gate"]
-
-
-class Gate:
-    """Whether the backend is open."""
-
-    __slots__ = ("closed", "url")
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.closed = False
-
-    def check(self) -> None:
-        """Raise once the backend has been closed.
-
-        Raises:
-            ClosedError: it has.
-        """
-        if self.closed:
-            raise ClosedError(f"{self.url} is closed; open a new backend")
+__all__ = ["Context"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tranship import codec
-from tranship.errors import BusyError, InvalidOptionError
+from tranship.errors import InvalidOptionError
+from tranship.guards import one_listener
 from tranship.ports import CancelReport, Command, Heartbeat, SignalSink, Tombstone
 from tranship_rabbitmq._beats import Beats
 from tranship_rabbitmq._context import Context
@@ -38,8 +39,7 @@ class RabbitControl:
     async def listen(self, sink: SignalSink, *, worker: str) -> None:
         """Replay live tombstones, then follow."""
         self._ctx.check()
-        if self._feed is not None:
-            raise BusyError("this backend listens already; open another one for another worker")
+        one_listener(self._feed)
         feed = self._feed = Feed(self._ctx, sink, worker, self._keep)
         try:
             await self._ctx.back.open()

@@ -15,7 +15,7 @@ from tranship.ports import Capabilities, Capability, ConnectionEvent, CountKind,
 from tranship.settings import BackendConfig
 from tranship_redis._connect import Dialler
 from tranship_redis._consumer import RedisConsumer
-from tranship_redis._context import Context, Gate
+from tranship_redis._context import Context, WorkerGate
 from tranship_redis._control import RedisControl
 from tranship_redis._inspector import RedisInspector
 from tranship_redis._keys import Keys
@@ -46,7 +46,7 @@ class RedisBackend:
     def __init__(self, config: BackendConfig) -> None:
         self._url = config.url
         self._options = config.options_as(RedisOptions)
-        self._gate = Gate(self.url)
+        self._gate = WorkerGate(self.url)
         self._is_resp3 = self._options.protocol == 3
         self._links: list[Link] = []
         self._main = self._link()

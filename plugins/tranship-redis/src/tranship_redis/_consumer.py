@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tranship.checks import invalid, whole
-from tranship.errors import BusyError, ClosedError, TranshipError
+from tranship.errors import ClosedError, TranshipError
+from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement, Verdict
 from tranship_redis._claiming import Claiming
 from tranship_redis._claims import Claims, Found
@@ -68,7 +69,8 @@ class RedisConsumer:
         self._claims = Claims(ctx)
         self._desk: _Desk | None = None
         self._turn = 0
-        self._busy = self._closed = False
+        self._alone = OneReceiver()
+        self._closed = False
         # Something may have changed since a claim found nothing.
         self._rung = False
         self._sleeper: asyncio.Future[None] | None = None
@@ -85,7 +87,7 @@ class RedisConsumer:
         """Claim what is ready, or wait for it."""
         whole("limit", limit)
         self._check()
-        with self._alone():
+        with self._alone:
             queues = tuple(queue for queue in self._queues if queue not in skip)
             until = asyncio.get_running_loop().time() + wait
             desk = self._desk or await self._sit_down()
@@ -247,16 +249,6 @@ class RedisConsumer:
         self._ctx.check()
         if self._closed:
             raise ClosedError("this consumer has been closed; ask the backend for a new one")
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        if self._busy:
-            raise BusyError("another receive is under way; a consumer has one receiver")
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
 
 
 def _name(queue: str) -> str:

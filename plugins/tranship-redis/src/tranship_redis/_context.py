@@ -5,35 +5,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from tranship.errors import ClosedError
+from tranship.guards import Gate
 from tranship_redis._keys import Keys
 from tranship_redis._levels import Levels
 from tranship_redis._link import Link
 from tranship_redis._options import RedisOptions
 from tranship_redis._subscriptions import Subscriptions
 
-__all__ = ["Context", "Gate"]
+__all__ = ["Context", "WorkerGate"]
 
 
-class Gate:
+class WorkerGate(Gate):
     """Whether the backend is open, and who works with it."""
 
-    __slots__ = ("closed", "node", "url")
+    __slots__ = ("node",)
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.closed = False
+        super().__init__(url)
         self.node = ""
         """What Celery's tools call the worker, once it listens."""
-
-    def check(self) -> None:
-        """Raise once the backend has been closed.
-
-        Raises:
-            ClosedError: it has.
-        """
-        if self.closed:
-            raise ClosedError(f"{self.url} is closed; open a new backend")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +45,7 @@ class Context:
     """The plugin's name, for errors."""
     url: str
     """Where it is connected, without secrets."""
-    gate: Gate = field(repr=False)
+    gate: WorkerGate = field(repr=False)
 
     def check(self) -> None:
         """Raise once the backend has been closed; the first line of every public method of a port.

@@ -10,7 +10,8 @@ from typing import Final
 
 from tranship import codec
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
-from tranship.errors import BusyError, TaskCancelled
+from tranship.errors import TaskCancelled
+from tranship.guards import one_listener
 from tranship.mailbox import node_name
 from tranship.ports import CancelReport, Command, Heartbeat, SignalSink, Tombstone
 from tranship.protocol import encode_result
@@ -52,8 +53,7 @@ class RedisControl:
     async def listen(self, sink: SignalSink, *, worker: str) -> None:
         """Replay live tombstones, then follow."""
         self._context.check()
-        if self._feed is not None:
-            raise BusyError("this backend listens already; open another one for another worker")
+        one_listener(self._feed)
         self._context.gate.node = node_name(worker)
         feed = self._feed = Feed(self._context, sink, worker)
         if self._celery:

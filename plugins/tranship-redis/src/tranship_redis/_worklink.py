@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from tranship_redis._context import Gate
+from tranship.guards import Gate
 from tranship_redis._link import Link
 
 __all__ = ["Background", "WorkLink"]

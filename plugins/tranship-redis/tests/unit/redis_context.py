@@ -9,7 +9,7 @@ from typing import Any
 
 from tranship.settings import BrokerURL
 from tranship_redis._connect import Dialler
-from tranship_redis._context import Context, Gate
+from tranship_redis._context import Context, WorkerGate
 from tranship_redis._keys import Keys
 from tranship_redis._levels import Levels
 from tranship_redis._link import Link
@@ -41,7 +41,7 @@ async def opened(url: str, *, before: Callable[[Link], object] | None = None, **
         subscriptions=None,
         name="redis",
         url=str(broker),
-        gate=Gate(str(broker)),
+        gate=WorkerGate(str(broker)),
     )
     try:
         yield context

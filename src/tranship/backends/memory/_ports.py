@@ -13,7 +13,8 @@ from tranship.backends.memory._loops import Bell, Outbox
 from tranship.backends.memory._queue import Entry
 from tranship.backends.memory._space import Claim, Defaults, Space
 from tranship.envelope import Receipt
-from tranship.errors import BusyError, ClosedError, InvalidOptionError, MessageTooLarge, TranshipError
+from tranship.errors import ClosedError, InvalidOptionError, MessageTooLarge, TranshipError
+from tranship.guards import OneReceiver, one_listener
 from tranship.ports import (
     CancelReport,
     Command,
@@ -114,7 +115,7 @@ class MemoryConsumer:
         self._rotation = list(dict.fromkeys(queues))
         self._held: set[Delivery] = set()
         self._bell = Bell()
-        self._busy = False
+        self._alone = OneReceiver()
         self._closed = False
         with gate.enter() as space:
             space.stock.join(self._bell, self._rotation)
@@ -126,13 +127,8 @@ class MemoryConsumer:
 
     async def receive(self, limit: int, wait: float, *, skip: Collection[str] = ()) -> Received:
         """Return up to ``limit`` deliveries, as soon as there is at least one."""
-        if self._busy:
-            raise BusyError("receive() is already waiting; one call at a time, or make another consumer")
-        self._busy = True
-        try:
+        with self._alone:
             return await self._receive(limit, wait, skip)
-        finally:
-            self._busy = False
 
     async def _receive(self, limit: int, wait: float, skip: Collection[str]) -> Received:
         loop = asyncio.get_running_loop()
@@ -282,8 +278,7 @@ class MemoryControl:
 
     async def listen(self, sink: SignalSink, *, worker: str) -> None:
         """Hand every live tombstone to ``sink``, then what comes."""
-        if self._outbox is not None:
-            raise BusyError("this backend listens already; open another one for another worker")
+        one_listener(self._outbox)
         with self._gate.enter() as space:
             self._outbox = Outbox(sink)
             replay = space.signals.listen(self._outbox, worker)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from tranship.backends.sqlite._claims import (
     CLAIM,
@@ -30,7 +29,8 @@ from tranship.backends.sqlite._settling import SETTLE, Ending
 from tranship.backends.sqlite._watch import Watch
 from tranship.checks import whole
 from tranship.envelope import Priority
-from tranship.errors import BusyError, ClosedError, InvalidOptionError, TranshipError
+from tranship.errors import ClosedError, InvalidOptionError, TranshipError
+from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement, Verdict
 
 __all__ = ["SqliteConsumer"]
@@ -57,7 +57,8 @@ class SqliteConsumer:
         self._on_close = closed
         self._turn = 0
         self._held: dict[int, Token] = {}
-        self._enrolled = self._busy = self._closed = False
+        self._alone = OneReceiver()
+        self._enrolled = self._closed = False
         # Rung, or served to the full last time: claim without looking first.
         self._likely = False
         self._sleeper: asyncio.Future[None] | None = None
@@ -71,7 +72,7 @@ class SqliteConsumer:
     async def receive(self, limit: int, wait: float, *, skip: Collection[str] = ()) -> Received:
         """Claim what is ready, or wait for it."""
         whole("limit", limit)
-        with self._alone():
+        with self._alone:
             queues = [queue for queue in self._queues if queue not in skip]
             until = asyncio.get_running_loop().time() + wait
             while True:
@@ -89,7 +90,7 @@ class SqliteConsumer:
     async def receive_early(self, limit: int) -> Received:
         """Claim what is not due yet."""
         whole("limit", limit)
-        with self._alone():
+        with self._alone:
             self._check()
             if not self._enrolled:
                 await self._enroll()
@@ -222,16 +223,6 @@ class SqliteConsumer:
         self._hub.check()
         if self._closed:
             raise ClosedError("this consumer has been closed; ask the backend for a new one")
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        if self._busy:
-            raise BusyError("another receive is under way; a consumer has one receiver")
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
 
     def _let_go(self, tokens: Sequence[Token]) -> None:
         for token in tokens:

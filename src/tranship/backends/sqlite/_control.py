@@ -10,7 +10,8 @@ from tranship.backends.sqlite._hub import Hub
 from tranship.backends.sqlite._peers import SIGNALS, Wants
 from tranship.backends.sqlite._signals import BEAT, CANCEL, COMMAND, SEND, signal
 from tranship.backends.sqlite._watch import Watch
-from tranship.errors import BrokerUnreachable, BusyError, TranshipError
+from tranship.errors import BrokerUnreachable, TranshipError
+from tranship.guards import one_listener
 from tranship.ports import CancelReport, Command, Heartbeat, Signal, SignalSink, Tombstone
 
 __all__ = ["SqliteControl"]
@@ -33,8 +34,7 @@ class SqliteControl:
     async def listen(self, sink: SignalSink, *, worker: str) -> None:
         """Replay live tombstones, then follow."""
         self._hub.check()
-        if self._sink is not None:
-            raise BusyError("this backend listens already; open another one for another worker")
+        one_listener(self._sink)
         await self._hub.enroll(Wants.SIGNALS)
         newest = self._newest()
         rows = self._since(0)
