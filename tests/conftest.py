@@ -1,9 +1,8 @@
 """What every test of this repository may use."""
 
 import logging
-import os
+import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +21,9 @@ settings.load_profile("tranship")
 
 def pytest_configure() -> None:
     """Refuse a run that requires a broker which no test here can use."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in a shell's background. What is interrupted here, and every process of ours, has to hear it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         ServiceFinder().check_required()
     except ConfigurationError as error:
@@ -34,16 +36,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from scheduling import ModulesTogether
 
     return ModulesTogether(config, log) if config.getvalue("dist") == "loadgroup" else None
-
-
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test reads the developer's settings or writes to their state directory."""
-    for name in [name for name in os.environ if name.startswith("TRANSHIP_")]:
-        if not name.startswith("TRANSHIP_TEST_"):
-            monkeypatch.delenv(name)
-    for name in ("XDG_STATE_HOME", "LOCALAPPDATA"):
-        monkeypatch.setenv(name, str(tmp_path / "state"))
 
 
 @pytest.fixture(autouse=True)

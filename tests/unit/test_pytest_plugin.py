@@ -219,6 +219,51 @@ def test_an_absent_service_is_a_skip_or_where_required_a_failure(
     result.stdout.fnmatch_lines(["*No 'absent' server for the tests: TRANSHIP_TEST_ABSENT_BIN is not set*"])
 
 
+@pytest.mark.skipif(os.name != "posix", reason="local test servers need POSIX signals")
+def test_a_variant_is_a_server_of_the_tests_own(servers: pytest.Pytester) -> None:
+    servers.makepyfile(
+        """
+        from pathlib import Path
+        from servers.echo import make_echo_recipe
+
+        def test_it(tranship_service, tranship_variant):
+            first, second = tranship_variant(make_echo_recipe()), tranship_variant(make_echo_recipe())
+            assert len({one.url for one in (first, second, tranship_service("echo"))}) == 3
+            Path("directory").write_text(str(first.place.directory))
+
+        def test_that_it_has_ended():
+            assert not Path(Path("directory").read_text()).exists()
+
+        def test_without_one(tranship_variant):
+            tranship_variant(make_echo_recipe(name="absent", binaries=["no-such-binary"]))
+
+        def test_with_somebody_elses(tranship_service, tranship_variant, monkeypatch):
+            monkeypatch.setenv("TRANSHIP_TEST_ECHO_URL", tranship_service("echo").url)
+            tranship_variant(make_echo_recipe())
+        """
+    )
+    result = run(servers, "-rs")
+    result.assert_outcomes(passed=2, skipped=2)
+    result.stdout.fnmatch_lines(["*the echo that was given by URL cannot be started in other variants*"])
+
+
+def test_the_developers_settings_can_be_hidden_from_all_tests(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSHIP_BROKER_URL", "nowhere://broker")
+    monkeypatch.setenv("TRANSHIP_TEST_REQUIRE", "memory")
+    pytester.makepyfile(
+        """
+        import os
+
+        def test_it(tmp_path):
+            assert [name for name in os.environ if name.startswith("TRANSHIP_")] == ["TRANSHIP_TEST_REQUIRE"]
+            assert os.environ["XDG_STATE_HOME"].startswith(str(tmp_path))
+        """
+    )
+    run(pytester, "-o", "usefixtures=tranship_environment").assert_outcomes(passed=1)
+
+
 def test_loading_the_plugin_loads_nothing_of_tranship() -> None:
     script = """
 import sys, pytest, tranship

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from tranship.testing.lab import Lab
 from tranship.testing.served import ServiceHarness
-from tranship.testing.services import ProcessService, Service, ServiceFinder, ServiceNotFound, nats_recipe
+from tranship.testing.services import ProcessService, Recipe, Service, nats_recipe
 
 NOTICES_SOON = {"keepalive": 1.0, "command_timeout": 3.0}
 """Options with which a silent server is noticed in seconds: the defaults are tested by themselves."""
-
-
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test reads the developer's settings or writes to their state directory."""
-    for name in [name for name in os.environ if name.startswith("TRANSHIP_")]:
-        if not name.startswith("TRANSHIP_TEST_"):
-            monkeypatch.delenv(name)
-    for name in ("XDG_STATE_HOME", "LOCALAPPDATA"):
-        monkeypatch.setenv(name, str(tmp_path / "state"))
 
 
 @pytest.fixture
@@ -54,20 +41,6 @@ async def lab(nats_harness: Callable[..., ServiceHarness], request: pytest.Fixtu
 
 
 @pytest.fixture
-def nats_variant() -> Iterator[Callable[..., Service]]:
+def nats_variant(tranship_variant: Callable[[Recipe], Service]) -> Callable[..., Service]:
     """Start a server of another kind, such as ``nats_variant("max_payload: 64KB")``; arguments as of its recipe."""
-    with contextlib.ExitStack() as stack:
-
-        def start(*lines: str, **options: object) -> Service:
-            finder = ServiceFinder([nats_recipe(*lines, **options)])
-            try:
-                service = finder.find("nats")
-            except ServiceNotFound as error:
-                (pytest.fail if "nats" in finder.required else pytest.skip)(str(error))
-            if not service.controllable:
-                pytest.skip("the NATS server that was given by URL cannot be started in other variants")
-            stack.callback(service.close)
-            service.start()
-            return service
-
-        yield start
+    return lambda *lines, **options: tranship_variant(nats_recipe(*lines, **options))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from tranship.testing.lab import Lab
 from tranship.testing.served import ServiceHarness
-from tranship.testing.services import Service, ServiceFinder, ServiceNotFound, rabbitmq_recipe
+from tranship.testing.services import Recipe, Service, rabbitmq_recipe
 
 NOTICES_SOON = {"heartbeat": 2, "command_timeout": 3.0}
 """Options with which a silent server is noticed in seconds: the defaults are tested by themselves."""
@@ -21,16 +18,6 @@ class RabbitHarness(ServiceHarness):
     """A node takes seconds to start, and its queues a moment more."""
 
     patience = 15.0
-
-
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test reads the developer's settings or writes to their state directory."""
-    for name in [name for name in os.environ if name.startswith("TRANSHIP_")]:
-        if not name.startswith("TRANSHIP_TEST_"):
-            monkeypatch.delenv(name)
-    for name in ("XDG_STATE_HOME", "LOCALAPPDATA"):
-        monkeypatch.setenv(name, str(tmp_path / "state"))
 
 
 @pytest.fixture
@@ -63,22 +50,8 @@ async def lab(rabbitmq_harness: Callable[..., ServiceHarness], request: pytest.F
 
 
 @pytest.fixture
-def rabbitmq_variant() -> Iterator[Callable[..., Service]]:
+def rabbitmq_variant(tranship_variant: Callable[[Recipe], Service]) -> Callable[..., Service]:
     """Start a node of another kind, such as ``rabbitmq_variant("consumer_timeout = 10000")``; arguments as of its
     recipe. Takes about five seconds.
     """
-    with contextlib.ExitStack() as stack:
-
-        def start(*lines: str, **options: object) -> Service:
-            finder = ServiceFinder([rabbitmq_recipe(*lines, **options)])
-            try:
-                service = finder.find("rabbitmq")
-            except ServiceNotFound as error:
-                (pytest.fail if "rabbitmq" in finder.required else pytest.skip)(str(error))
-            if not service.controllable:
-                pytest.skip("the RabbitMQ that was given by URL cannot be started in other variants")
-            stack.callback(service.close)
-            service.start()
-            return service
-
-        yield start
+    return lambda *lines, **options: tranship_variant(rabbitmq_recipe(*lines, **options))

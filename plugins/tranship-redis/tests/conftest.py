@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from redis_kit import Raw
 
 from tranship.testing.lab import Lab
 from tranship.testing.served import ServiceHarness
-from tranship.testing.services import Service, ServiceFinder, ServiceNotFound, redis_recipe
+from tranship.testing.services import Recipe, Service, redis_recipe
 
 NOTICES_SOON = {"keepalive": 1.0, "command_timeout": 3.0}
 """Options with which a silent server is noticed in seconds: the defaults are tested by themselves."""
-
-
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test reads the developer's settings or writes to their state directory."""
-    for name in [name for name in os.environ if name.startswith("TRANSHIP_")]:
-        if not name.startswith("TRANSHIP_TEST_"):
-            monkeypatch.delenv(name)
-    for name in ("XDG_STATE_HOME", "LOCALAPPDATA"):
-        monkeypatch.setenv(name, str(tmp_path / "state"))
 
 
 @pytest.fixture
@@ -71,20 +58,6 @@ async def lab(redis_harness: Callable[..., ServiceHarness], request: pytest.Fixt
 
 
 @pytest.fixture
-def redis_variant() -> Iterator[Callable[..., Service]]:
+def redis_variant(tranship_variant: Callable[[Recipe], Service]) -> Callable[..., Service]:
     """Start a Redis of another kind, such as ``redis_variant("--maxmemory", "3mb")``; arguments as of its recipe."""
-    with contextlib.ExitStack() as stack:
-
-        def start(*arguments: str, **options: object) -> Service:
-            finder = ServiceFinder([redis_recipe(*arguments, **options)])
-            try:
-                service = finder.find("redis")
-            except ServiceNotFound as error:
-                (pytest.fail if "redis" in finder.required else pytest.skip)(str(error))
-            if not service.controllable:
-                pytest.skip("the Redis that was given by URL cannot be started in other variants")
-            stack.callback(service.close)
-            service.start()
-            return service
-
-        yield start
+    return lambda *arguments, **options: tranship_variant(redis_recipe(*arguments, **options))

@@ -11,22 +11,33 @@ Importing this module costs nothing: each fixture imports what it needs when a t
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pytest
 
 if TYPE_CHECKING:
     from tranship.sync import Client
     from tranship.task import Task
-    from tranship.testing.services import Recipe, Service
+    from tranship.testing.services import Recipe, Service, ServiceFinder
     from tranship.worker import Worker
 
 _SERVICES = pytest.StashKey[dict[str, "Service"]]()
 """Where a session keeps the servers it has started."""
 
-__all__ = ["StartWorker", "tranship_client", "tranship_recipes", "tranship_service", "tranship_url", "tranship_worker"]
+__all__ = [
+    "StartWorker",
+    "tranship_client",
+    "tranship_environment",
+    "tranship_recipes",
+    "tranship_service",
+    "tranship_url",
+    "tranship_variant",
+    "tranship_worker",
+]
 
 
 class StartWorker(Protocol):
@@ -97,23 +108,58 @@ def tranship_service(
     last log lines. Where there is none the test is skipped with the reason; it fails when
     ``TRANSHIP_TEST_REQUIRE`` names it.
     """
-    from tranship.testing.services import ServiceFinder, ServiceNotFound
+    from tranship.testing.services import ServiceFinder
 
     finder = ServiceFinder(tranship_recipes)
     services = request.session.stash[_SERVICES] = dict[str, "Service"]()
 
     def service(name: str) -> Service:
         if name not in services:
-            try:
-                services[name] = finder.find(name)
-            except ServiceNotFound as error:
-                (pytest.fail if name in finder.required else pytest.skip)(str(error))
+            services[name] = _found(finder, name)
         services[name].start()
         return services[name]
 
     yield service
     for started in services.values():
         started.close()
+
+
+@pytest.fixture
+def tranship_variant() -> Iterator[Callable[[Recipe], Service]]:
+    """Start a server of the test's own, made in another way: ``tranship_variant(redis_recipe("--maxmemory", "3mb"))``.
+
+    It is ended after the test. Skipped and failed as :func:`tranship_service` says; skipped, too, where the server of
+    that name was given by URL, for then nobody here can start one.
+    """
+    import contextlib
+
+    from tranship.testing.services import ServiceFinder
+
+    with contextlib.ExitStack() as stack:
+
+        def start(recipe: Recipe) -> Service:
+            service = _found(ServiceFinder([recipe]), recipe.name)
+            if not service.controllable:
+                pytest.skip(f"the {recipe.name} that was given by URL cannot be started in other variants")
+            stack.callback(service.close)
+            service.start()
+            return service
+
+        yield start
+
+
+@pytest.fixture
+def tranship_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide the developer's settings (``TRANSHIP_*``) and state directory from a test.
+
+    For all tests: ``usefixtures = ["tranship_environment"]`` in pytest's configuration. What steers the tests
+    themselves (``TRANSHIP_TEST_*``) stays.
+    """
+    for name in os.environ:
+        if name.startswith("TRANSHIP_") and not name.startswith("TRANSHIP_TEST_"):
+            monkeypatch.delenv(name)
+    for name in ("XDG_STATE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / "state"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -125,6 +171,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             if ended := service.ended():
                 report.sections.append((f"Server {service.name}", ended))
     return report
+
+
+def _found(finder: ServiceFinder, name: str) -> Service:
+    from tranship.testing.services import ServiceNotFound
+
+    try:
+        return finder.find(name)
+    except ServiceNotFound as error:
+        give_up: Callable[[str], NoReturn] = pytest.fail if name in finder.required else pytest.skip
+        give_up(str(error))
 
 
 def _services(item: pytest.Item) -> list[Service]:
