@@ -1,345 +1,43 @@
-"""What a backend author implements, and what the core relies on.
-
-A backend is a *thin driver*: each method makes **one attempt of one thing** and never retries.
-Retry, coalescing, deadlines, poison limits, late-result refusal, tracing and emulation are the
-core's. Each docstring answers the same questions in the same order:
-
-* **Concurrency** - may two callers use it at once?
-* **Bound** - when does it return with nothing?
-* **Cancelled** - what is true after ``CancelledError``?
-* **Retry** - never; ``retryable`` on the error tells the caller.
-* **Errors** - which of ours, when; the native error is ``__cause__``.
-* **Closed** - after ``aclose`` every method but ``aclose`` raises :class:`~tranship.errors.ClosedError`.
-
-``[name]`` at the end of a rule names the conformance case that tests it (``tranship.testing``).
-
-A backend is bound to the event loop that opened it, unless a method says *any thread*.
-All durations are seconds; all points in time are epoch seconds.
-"""
+"""The ports themselves: what the core calls, and a backend answers."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from tranship import codec
-from tranship.envelope import DeadLetter, Priority, Receipt, TaskState
-from tranship.errors import TranshipError, UnsupportedError
-from tranship.protocol import Message, RawMessage
+from tranship.envelope import DeadLetter, Receipt
+from tranship.errors import TranshipError
+from tranship.ports._capabilities import Capabilities
+from tranship.ports._nouns import (
+    CancelReport,
+    Command,
+    ConnectionEvent,
+    Delivery,
+    Heartbeat,
+    QueueInfo,
+    Received,
+    Settled,
+    Settlement,
+    Signal,
+    StoredResult,
+    Tombstone,
+)
+from tranship.protocol import Message
 
 __all__ = [
     "Backend",
     "CancelMarks",
-    "CancelReport",
-    "Capabilities",
-    "Capability",
-    "Command",
-    "ConnectionEvent",
     "Consumer",
     "ControlChannel",
-    "CountKind",
     "DeadLetterTaker",
-    "Delivery",
     "EarlyConsumer",
-    "Heartbeat",
     "Inspector",
-    "Level",
     "PromptSubmitter",
-    "QueueInfo",
-    "Received",
+    "ResultSink",
     "ResultStore",
-    "Settled",
-    "Settlement",
-    "Signal",
-    "StoredResult",
+    "SignalSink",
     "Submitter",
-    "Support",
-    "Tombstone",
-    "Verdict",
 ]
-
-
-# --- capabilities ---------------------------------------------------------------------------------
-
-
-class Capability(enum.StrEnum):
-    """What brokers disagree about. The kit tests each both ways: declared means it behaves."""
-
-    DURABLE = "durable"
-    """A submitted task survives the death of every process [submit_durable_before_return]."""
-    CROSS_PROCESS = "cross-process"
-    """Several processes share the queues."""
-    PRIORITY = "priority"
-    """Strict order of the four levels [priority_four_levels_order]; property ``strict``: with ``per-broker``, of
-    several brokers that are used as one, only at each of them."""
-    AGING = "aging"
-    """Waiting raises a task's rank, by URL option [priority_no_starvation]."""
-    ORDERED = "ordered"
-    """First in, first out within a queue and level, without redelivery [fifo_within_priority]; property
-    ``redelivered``: ``back`` where what comes again may come last."""
-    DELAY = "delay"
-    """``schedule`` with a not-before time; property ``resolution`` in seconds [delay_not_early]."""
-    DELAY_CANCEL = "delay-cancel"
-    """A cancelled task that is not due yet disappears at once [delay_cancelled_before_due]."""
-    LEASE = "lease"
-    """Leases are renewed and expire; a task of any length runs once [lease_extend_keeps_owner]."""
-    DELIVERY_COUNT = "delivery-count"
-    """The broker counts deliveries; property ``kind``: exact or at-least [delivery_count_increments]."""
-    RETRY_SAFE = "retry-safe"
-    """The same message submitted again is recognised [submit_again_is_recognised]; property ``among``: with
-    ``checked``, only if it was submitted with ``check_id`` the first time, too: such a backend finds out
-    by itself what became of a message whose answer was lost."""
-    KEY_WINDOW = "key-window"
-    """A dedup key is taken for a window; property ``window``: per-task or fixed [submit_dedup_window]."""
-    RESULTS = "results"
-    """Results are stored and any process can read them [result_set_get]; property ``content_type``: how the
-    documents are to be written, JSON unless given."""
-    RESULT_PUSH = "result-push"
-    """Results come to who expects them, without polling [result_wait_pushed]; property ``with_submit``: expecting
-    the ids of a submit just before it costs no round trip, and misses nothing. Without RESULTS it is the lesser
-    thing: results come once, to the process that submitted, through :attr:`Backend.address`, and cannot be read."""
-    RESULT_TTL = "result-ttl"
-    """Results expire; property ``ttl``: per-result or per-store [result_ttl_expires]."""
-    KNOWS_IDS = "knows-ids"
-    """An unknown id is told apart from a pending one [result_unknown_id_not_pending]."""
-    FUSED_SETTLE = "fused-settle"
-    """``Consumer.settle`` stores results and settles in one step [settle_fused_is_atomic]."""
-    CONTROL = "control"
-    """Tombstones with replay, live commands and heartbeats [cancel_survives_worker_restart]."""
-    DEAD_LETTERS = "dead-letters"
-    """Dead letters can be listed, shown, replayed and purged [dead_list_show_replay_purge]."""
-    INSPECT_DEPTH = "inspect-depth"
-    INSPECT_IN_FLIGHT = "inspect-in-flight"
-    INSPECT_OLDEST = "inspect-oldest"
-
-
-class Level(enum.StrEnum):
-    """How a capability comes about."""
-
-    NATIVE = "native"
-    EMULATED = "emulated"
-    NONE = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Support:
-    """How one capability is supported, with its properties (resolution, window, ...)."""
-
-    level: Level
-    properties: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Capabilities(Mapping[Capability, Support]):
-    """What a connected backend can do; a capability that is not given is ``none``."""
-
-    __slots__ = ("_supports",)
-
-    def __init__(self, supports: Mapping[Capability, Support | Level]) -> None:
-        self._supports = {
-            capability: given if isinstance(given := supports.get(capability, Level.NONE), Support) else Support(given)
-            for capability in Capability
-        }
-
-    def __getitem__(self, capability: Capability) -> Support:
-        return self._supports[capability]
-
-    def __iter__(self) -> Iterator[Capability]:
-        return iter(self._supports)
-
-    def __len__(self) -> int:
-        return len(self._supports)
-
-    def has(self, capability: Capability) -> bool:
-        """Whether the capability is there, natively or emulated."""
-        return self._supports[capability].level is not Level.NONE
-
-    @property
-    def answers(self) -> bool:
-        """Whether who submits can get results: because they are stored, or at least pushed to him."""
-        return self.has(Capability.RESULTS) or self.has(Capability.RESULT_PUSH)
-
-    def check_keeps_results(self, name: str) -> None:
-        """Do nothing, if results are kept.
-
-        Raises:
-            UnsupportedError: ``name`` cannot be somebody's result store.
-        """
-        if not self.has(Capability.RESULTS):
-            raise UnsupportedError(
-                f"{name} keeps no results and cannot be the result store of another broker: set TRANSHIP_RESULT_URL, "
-                "or result_url, to one that does, such as redis://... or sqlite:///..."
-            )
-
-    @property
-    def result_type(self) -> str:
-        """The content type that documents for this result store are written in."""
-        kept = Capability.RESULTS if self.has(Capability.RESULTS) else Capability.RESULT_PUSH
-        return str(self._supports[kept].properties.get("content_type", codec.JSON))
-
-
-# --- what comes in and goes out -------------------------------------------------------------------
-
-
-class CountKind(enum.StrEnum):
-    """What ``Delivery.delivery_count`` means."""
-
-    EXACT = "exact"
-    AT_LEAST = "at-least"
-    """Deliveries that were released or only held may be counted too."""
-    UNKNOWN = "unknown"
-
-
-@dataclass(slots=True, eq=False)
-class Delivery:
-    """One message in our hands, until it is settled, released, or its lease ends."""
-
-    message: RawMessage
-    queue: str
-    priority: Priority
-    token: Any
-    """The driver's own; nobody else looks inside."""
-    delivery_count: int = 1
-    """How many times the message has been delivered, this one included."""
-    count_kind: CountKind = CountKind.EXACT
-    generation: int = 0
-    """The connection it came over; a delivery of an earlier generation cannot be settled any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """What ``Consumer.receive`` brought."""
-
-    deliveries: Sequence[Delivery]
-    confirmed: bool = True
-    """With no deliveries: True when the broker said *empty*, False when nothing was heard at all."""
-
-
-class Verdict(enum.Enum):
-    """What becomes of a delivery."""
-
-    ACK = "ack"
-    """Done: remove it."""
-    NACK = "nack"
-    """Redeliver now; counts as a delivery."""
-    REJECT = "reject"
-    """To the dead letters. The copy is durable before the original goes."""
-    REPLACE = "replace"
-    """Done: remove it, after ``replacement`` has been stored (a retry)."""
-
-
-class Settled(enum.Enum):
-    """What the broker said of a settlement."""
-
-    CONFIRMED = "confirmed"
-    SENT = "sent"
-    """Sent on a channel that gives no answer; a lost connection means redelivery."""
-    LOST = "lost"
-    """Not ours any more: nothing was removed and no result was written."""
-
-
-@dataclass(slots=True, eq=False)
-class Settlement:
-    """The end of one delivery, with everything that belongs to the same step."""
-
-    delivery: Delivery
-    verdict: Verdict
-    result: StoredResult | None = None
-    """Terminal result to store with it; given only where FUSED_SETTLE is declared."""
-    replacement: Message | None = None
-    """For REPLACE: the next attempt, to be delivered at its envelope's ``not_before``."""
-    reason: str = ""
-    """For REJECT: a short stable word, such as ``"delivery-limit"``."""
-    detail: str = ""
-    """For REJECT: one sentence for people."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredResult:
-    """A result document on its way to or from a store."""
-
-    id: str
-    state: TaskState
-    document: bytes = b""
-    """The encoded result (``tranship.protocol``); empty when the store knows only the state."""
-    ttl: float | None = None
-    """How long to keep it; None: the store's default. Not set on reading."""
-    reply_to: str | None = None
-    """The address from the envelope, for stores that push to it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tombstone:
-    """A cancel that outlives everybody: of one task, or of all tasks with a key, until ``expires``."""
-
-    kind: str
-    """``"id"`` or ``"key"``."""
-    value: str
-    expires: float
-    running: bool = True
-    """Whether a task that runs already is stopped, too. Only a feed brings False: for Celery's plain revoke."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """A live message to workers; nobody listening means lost."""
-
-    name: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    destination: Sequence[str] | None = None
-    """Names of the workers it is for; None: all."""
-
-
-Signal = Tombstone | Command
-"""What a control feed brings."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
-    """What a worker says of itself, every few seconds."""
-
-    worker: str
-    host: str
-    pid: int
-    queues: Sequence[str]
-    running: Sequence[str]
-    """Ids of the tasks it runs."""
-    limit: int
-    at: float
-    stopping: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelReport:
-    """What a cancel did at once; workers do the rest."""
-
-    removed: Sequence[str] = ()
-    """Ids of queued tasks that were removed, their CANCELLED results stored."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueInfo:
-    """One queue as the broker sees it; None where it cannot tell."""
-
-    name: str
-    ready: Mapping[Priority, int]
-    delayed: int | None = None
-    in_flight: int | None = None
-    oldest_age: float | None = None
-    """Seconds since the oldest ready task was submitted; 0.0 when none is ready."""
-    dead: int | None = None
-
-
-class ConnectionEvent(enum.Enum):
-    """Changes of the connection."""
-
-    LOST = "lost"
-    RESTORED = "restored"
-    """Connected again under a new generation: subscriptions must be read again."""
-
-
-# --- ports ----------------------------------------------------------------------------------------
 
 
 class Submitter(Protocol):

@@ -1,0 +1,85 @@
+"""What a backend author implements, and what the core relies on.
+
+A backend is a *thin driver*: each method makes **one attempt of one thing** and never retries.
+Retry, coalescing, deadlines, poison limits, late-result refusal, tracing and emulation are the
+core's. Each docstring answers the same questions in the same order:
+
+* **Concurrency** - may two callers use it at once?
+* **Bound** - when does it return with nothing?
+* **Cancelled** - what is true after ``CancelledError``?
+* **Retry** - never; ``retryable`` on the error tells the caller.
+* **Errors** - which of ours, when; the native error is ``__cause__``.
+* **Closed** - after ``aclose`` every method but ``aclose`` raises :class:`~tranship.errors.ClosedError`.
+
+``[name]`` at the end of a rule names the conformance case that tests it (``tranship.testing``).
+
+A backend is bound to the event loop that opened it, unless a method says *any thread*.
+All durations are seconds; all points in time are epoch seconds.
+"""
+
+from __future__ import annotations
+
+from tranship.ports._capabilities import Capabilities, Capability, Level, Support
+from tranship.ports._nouns import (
+    CancelReport,
+    Command,
+    ConnectionEvent,
+    CountKind,
+    Delivery,
+    Heartbeat,
+    QueueInfo,
+    Received,
+    Settled,
+    Settlement,
+    Signal,
+    StoredResult,
+    Tombstone,
+    Verdict,
+)
+from tranship.ports._protocols import (
+    Backend,
+    CancelMarks,
+    Consumer,
+    ControlChannel,
+    DeadLetterTaker,
+    EarlyConsumer,
+    Inspector,
+    PromptSubmitter,
+    ResultSink,
+    ResultStore,
+    SignalSink,
+    Submitter,
+)
+
+__all__ = [
+    "Backend",
+    "CancelMarks",
+    "CancelReport",
+    "Capabilities",
+    "Capability",
+    "Command",
+    "ConnectionEvent",
+    "Consumer",
+    "ControlChannel",
+    "CountKind",
+    "DeadLetterTaker",
+    "Delivery",
+    "EarlyConsumer",
+    "Heartbeat",
+    "Inspector",
+    "Level",
+    "PromptSubmitter",
+    "QueueInfo",
+    "Received",
+    "ResultSink",
+    "ResultStore",
+    "Settled",
+    "Settlement",
+    "Signal",
+    "SignalSink",
+    "StoredResult",
+    "Submitter",
+    "Support",
+    "Tombstone",
+    "Verdict",
+]

@@ -1,0 +1,185 @@
+"""What goes through the ports: deliveries and their ends, results, signals, counts."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tranship.envelope import Priority, TaskState
+from tranship.protocol import Message, RawMessage
+
+__all__ = [
+    "CancelReport",
+    "Command",
+    "ConnectionEvent",
+    "CountKind",
+    "Delivery",
+    "Heartbeat",
+    "QueueInfo",
+    "Received",
+    "Settled",
+    "Settlement",
+    "Signal",
+    "StoredResult",
+    "Tombstone",
+    "Verdict",
+]
+
+
+class CountKind(enum.StrEnum):
+    """What ``Delivery.delivery_count`` means."""
+
+    EXACT = "exact"
+    AT_LEAST = "at-least"
+    """Deliveries that were released or only held may be counted too."""
+    UNKNOWN = "unknown"
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One message in our hands, until it is settled, released, or its lease ends."""
+
+    message: RawMessage
+    queue: str
+    priority: Priority
+    token: Any
+    """The driver's own; nobody else looks inside."""
+    delivery_count: int = 1
+    """How many times the message has been delivered, this one included."""
+    count_kind: CountKind = CountKind.EXACT
+    generation: int = 0
+    """The connection it came over; a delivery of an earlier generation cannot be settled any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What ``Consumer.receive`` brought."""
+
+    deliveries: Sequence[Delivery]
+    confirmed: bool = True
+    """With no deliveries: True when the broker said *empty*, False when nothing was heard at all."""
+
+
+class Verdict(enum.Enum):
+    """What becomes of a delivery."""
+
+    ACK = "ack"
+    """Done: remove it."""
+    NACK = "nack"
+    """Redeliver now; counts as a delivery."""
+    REJECT = "reject"
+    """To the dead letters. The copy is durable before the original goes."""
+    REPLACE = "replace"
+    """Done: remove it, after ``replacement`` has been stored (a retry)."""
+
+
+class Settled(enum.Enum):
+    """What the broker said of a settlement."""
+
+    CONFIRMED = "confirmed"
+    SENT = "sent"
+    """Sent on a channel that gives no answer; a lost connection means redelivery."""
+    LOST = "lost"
+    """Not ours any more: nothing was removed and no result was written."""
+
+
+@dataclass(slots=True, eq=False)
+class Settlement:
+    """The end of one delivery, with everything that belongs to the same step."""
+
+    delivery: Delivery
+    verdict: Verdict
+    result: StoredResult | None = None
+    """Terminal result to store with it; given only where FUSED_SETTLE is declared."""
+    replacement: Message | None = None
+    """For REPLACE: the next attempt, to be delivered at its envelope's ``not_before``."""
+    reason: str = ""
+    """For REJECT: a short stable word, such as ``"delivery-limit"``."""
+    detail: str = ""
+    """For REJECT: one sentence for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResult:
+    """A result document on its way to or from a store."""
+
+    id: str
+    state: TaskState
+    document: bytes = b""
+    """The encoded result (``tranship.protocol``); empty when the store knows only the state."""
+    ttl: float | None = None
+    """How long to keep it; None: the store's default. Not set on reading."""
+    reply_to: str | None = None
+    """The address from the envelope, for stores that push to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """A cancel that outlives everybody: of one task, or of all tasks with a key, until ``expires``."""
+
+    kind: str
+    """``"id"`` or ``"key"``."""
+    value: str
+    expires: float
+    running: bool = True
+    """Whether a task that runs already is stopped, too. Only a feed brings False: for Celery's plain revoke."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A live message to workers; nobody listening means lost."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    destination: Sequence[str] | None = None
+    """Names of the workers it is for; None: all."""
+
+
+Signal = Tombstone | Command
+"""What a control feed brings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """What a worker says of itself, every few seconds."""
+
+    worker: str
+    host: str
+    pid: int
+    queues: Sequence[str]
+    running: Sequence[str]
+    """Ids of the tasks it runs."""
+    limit: int
+    at: float
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelReport:
+    """What a cancel did at once; workers do the rest."""
+
+    removed: Sequence[str] = ()
+    """Ids of queued tasks that were removed, their CANCELLED results stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueInfo:
+    """One queue as the broker sees it; None where it cannot tell."""
+
+    name: str
+    ready: Mapping[Priority, int]
+    delayed: int | None = None
+    in_flight: int | None = None
+    oldest_age: float | None = None
+    """Seconds since the oldest ready task was submitted; 0.0 when none is ready."""
+    dead: int | None = None
+
+
+class ConnectionEvent(enum.Enum):
+    """Changes of the connection."""
+
+    LOST = "lost"
+    RESTORED = "restored"
+    """Connected again under a new generation: subscriptions must be read again."""
