@@ -6,8 +6,8 @@ from typing import Final
 
 from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER: Final = ("tests/interop/", "tests/sandai/")
-"""Where the fixtures of a module start processes: elsewhere they would be started once more."""
+TOGETHER: Final = ("tests/interop/", "tests/sandai/", "plugins/tranship-rabbitmq/tests/test_rabbitmq_transports.py")
+"""Where the fixtures of a module start processes or servers: elsewhere they would be started once more."""
 
 
 class ModulesTogether(LoadScopeScheduling):

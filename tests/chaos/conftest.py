@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tranship.testing.services import Service, ServiceFinder, ServiceNotFound
+from tranship.testing.pytest_plugin import StartService
+from tranship.testing.services import Service, ServiceFinder
 
 LEASE = 2.0
 SERVERS = ("redis", "nats", "rabbitmq")
@@ -95,20 +96,11 @@ def breath(server: Service) -> tuple[float, float]:
 
 
 @pytest.fixture(params=DAILY)
-def server(request, keep_results: Callable[[str], None]) -> Iterator[Service]:
+def server(request, keep_results: Callable[[str], None], tranship_own_service: StartService) -> Service:
     """A server that this test may harm."""
     need_plugin(request.param)
     keep_results(request.param)
-    finder = ServiceFinder()
-    try:
-        service = finder.find(request.param)
-    except ServiceNotFound as error:
-        (pytest.fail if request.param in finder.required else pytest.skip)(str(error))
-    if not service.controllable:
-        pytest.skip(f"{request.param} was given by URL and is not ours to kill")
-    service.start()
-    yield service
-    service.close()
+    return tranship_own_service(request.param)
 
 
 def need_plugin(name: str) -> None:

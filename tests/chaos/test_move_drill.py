@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -32,7 +32,8 @@ from tranship.retry import RetryPolicy
 from tranship.settings import Settings
 from tranship.testing.background import BackgroundWorker
 from tranship.testing.proxy import FaultProxy
-from tranship.testing.services import Service, ServiceFinder, ServiceNotFound
+from tranship.testing.pytest_plugin import own_services
+from tranship.testing.services import Service
 
 pytestmark = [pytest.mark.slow, pytest.mark.campaign, pytest.mark.timeout(900)]
 
@@ -83,20 +84,11 @@ class Station:
 @pytest.fixture
 def stations(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Station]]:
     """The brokers of a journey, the servers among them ours to kill."""
-    with ExitStack() as stack:
+    with own_services() as start:
 
         def server(kind: str) -> Service:
             need_plugin(kind)
-            finder = ServiceFinder()
-            try:
-                service = finder.find(kind)
-            except ServiceNotFound as error:
-                (pytest.fail if kind in finder.required else pytest.skip)(str(error))
-            if not service.controllable:
-                pytest.skip(f"{kind} was given by URL and is not ours to kill")
-            stack.callback(service.close)
-            service.start()
-            return service
+            return start(kind)
 
         def station(kind: str, number: int) -> Station:
             name = f"move-{uuid.uuid4().hex[:12]}"

@@ -21,7 +21,8 @@ from chaos.test_broker_kills import PATIENCE, Outage, Submits, kill_at, warm_up
 from chaos.test_kills import remains
 from tranship import Client
 from tranship.routing import RoutingStatus, failover, round_robin
-from tranship.testing.services import Service, ServiceFinder, ServiceNotFound
+from tranship.testing.pytest_plugin import own_services
+from tranship.testing.services import Service
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -32,20 +33,10 @@ ROUTING = {"fail_back": 0.3, "unknown_patience": 0.3, "breaker_longest_pause": 0
 @contextlib.contextmanager
 def started(*names: str) -> Iterator[list[Service]]:
     """Servers of these names, the test's own to kill."""
-    with contextlib.ExitStack() as stack:
-        services = []
-        for name in names:
-            need_plugin(name)
-            try:
-                service = ServiceFinder().find(name)
-            except ServiceNotFound as error:
-                (pytest.fail if name in ServiceFinder().required else pytest.skip)(str(error))
-            if not service.controllable:
-                pytest.skip(f"{name} was given by URL and is not ours to kill")
-            service.start()
-            stack.callback(service.close)
-            services.append(service)
-        yield services
+    for name in names:
+        need_plugin(name)
+    with own_services() as start:
+        yield [start(name) for name in names]
 
 
 @pytest.fixture

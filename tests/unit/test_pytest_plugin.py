@@ -220,31 +220,31 @@ def test_an_absent_service_is_a_skip_or_where_required_a_failure(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="local test servers need POSIX signals")
-def test_a_variant_is_a_server_of_the_tests_own(servers: pytest.Pytester) -> None:
+def test_a_server_of_the_tests_own(servers: pytest.Pytester) -> None:
     servers.makepyfile(
         """
         from pathlib import Path
         from servers.echo import make_echo_recipe
 
-        def test_it(tranship_service, tranship_variant):
-            first, second = tranship_variant(make_echo_recipe()), tranship_variant(make_echo_recipe())
+        def test_it(tranship_service, tranship_own_service):
+            first, second = tranship_own_service(make_echo_recipe()), tranship_own_service(make_echo_recipe())
             assert len({one.url for one in (first, second, tranship_service("echo"))}) == 3
             Path("directory").write_text(str(first.place.directory))
 
         def test_that_it_has_ended():
             assert not Path(Path("directory").read_text()).exists()
 
-        def test_without_one(tranship_variant):
-            tranship_variant(make_echo_recipe(name="absent", binaries=["no-such-binary"]))
+        def test_without_one(tranship_own_service):
+            tranship_own_service(make_echo_recipe(name="absent", binaries=["no-such-binary"]))
 
-        def test_with_somebody_elses(tranship_service, tranship_variant, monkeypatch):
+        def test_with_somebody_elses(tranship_service, tranship_own_service, monkeypatch):
             monkeypatch.setenv("TRANSHIP_TEST_ECHO_URL", tranship_service("echo").url)
-            tranship_variant(make_echo_recipe())
+            tranship_own_service(make_echo_recipe())
         """
     )
     result = run(servers, "-rs")
     result.assert_outcomes(passed=2, skipped=2)
-    result.stdout.fnmatch_lines(["*the echo that was given by URL cannot be started in other variants*"])
+    result.stdout.fnmatch_lines(["*the echo that was given by URL is not ours to start and to harm*"])
 
 
 def test_the_developers_settings_can_be_hidden_from_all_tests(

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from tranship.testing.lab import Lab
+from tranship.testing.pytest_plugin import StartService
 from tranship.testing.served import ServiceHarness
-from tranship.testing.services import ProcessService, Recipe, Service, nats_recipe
+from tranship.testing.services import ProcessService, Service, nats_recipe
 
 NOTICES_SOON = {"keepalive": 1.0, "command_timeout": 3.0}
 """Options with which a silent server is noticed in seconds: the defaults are tested by themselves."""
@@ -41,6 +42,6 @@ async def lab(nats_harness: Callable[..., ServiceHarness], request: pytest.Fixtu
 
 
 @pytest.fixture
-def nats_variant(tranship_variant: Callable[[Recipe], Service]) -> Callable[..., Service]:
+def nats_variant(tranship_own_service: StartService) -> Callable[..., Service]:
     """Start a server of another kind, such as ``nats_variant("max_payload: 64KB")``; arguments as of its recipe."""
-    return lambda *lines, **options: tranship_variant(nats_recipe(*lines, **options))
+    return lambda *lines, **options: tranship_own_service(nats_recipe(*lines, **options))

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from tranship.testing.lab import Lab
+from tranship.testing.pytest_plugin import StartService
 from tranship.testing.served import ServiceHarness
-from tranship.testing.services import Recipe, Service, rabbitmq_recipe
+from tranship.testing.services import Service, rabbitmq_recipe
 
 NOTICES_SOON = {"heartbeat": 2, "command_timeout": 3.0}
 """Options with which a silent server is noticed in seconds: the defaults are tested by themselves."""
@@ -50,8 +51,8 @@ async def lab(rabbitmq_harness: Callable[..., ServiceHarness], request: pytest.F
 
 
 @pytest.fixture
-def rabbitmq_variant(tranship_variant: Callable[[Recipe], Service]) -> Callable[..., Service]:
+def rabbitmq_variant(tranship_own_service: StartService) -> Callable[..., Service]:
     """Start a node of another kind, such as ``rabbitmq_variant("consumer_timeout = 10000")``; arguments as of its
     recipe. Takes about five seconds.
     """
-    return lambda *lines, **options: tranship_variant(rabbitmq_recipe(*lines, **options))
+    return lambda *lines, **options: tranship_own_service(rabbitmq_recipe(*lines, **options))

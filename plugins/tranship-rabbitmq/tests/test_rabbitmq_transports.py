@@ -7,7 +7,7 @@ import shutil
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from rabbitmq_kit import Authority, control_of, opened, refusal, until, url_of, 
 
 from tranship import AsyncClient, Worker, task
 from tranship.errors import BrokerRefused, BrokerUnreachable, ConfigurationError
-from tranship.testing.services import Service, ServiceFinder, ServiceNotFound, rabbitmq_recipe
+from tranship.testing.pytest_plugin import own_services
+from tranship.testing.services import Service, rabbitmq_recipe
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -70,7 +71,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def start(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Secure]]:
     """Start a node; arguments: more lines of its configuration, and options of its recipe."""
-    with ExitStack() as stack:
+    with own_services() as begin:
 
         def start(*lines: str, **options: Any) -> Secure:
             certificate = authority.issue("server")
@@ -81,16 +82,7 @@ def start(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Ite
             recipe = rabbitmq_recipe(
                 *given, f"ssl_options.cacertfile = {authority.certificate}", *lines, tls=probe, **options
             )
-            finder = ServiceFinder([recipe])
-            try:
-                service = finder.find("rabbitmq")
-            except ServiceNotFound as error:
-                (pytest.fail if "rabbitmq" in finder.required else pytest.skip)(str(error))
-            if not service.controllable:
-                pytest.skip("the RabbitMQ that was given by URL cannot be started in other variants")
-            stack.callback(service.close)
-            service.start()
-            return Secure(service, authority, (shown[0], shown[1]))
+            return Secure(begin(recipe), authority, (shown[0], shown[1]))
 
         yield start
 

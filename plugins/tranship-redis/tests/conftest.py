@@ -9,8 +9,9 @@ import pytest
 from redis_kit import Raw
 
 from tranship.testing.lab import Lab
+from tranship.testing.pytest_plugin import StartService
 from tranship.testing.served import ServiceHarness
-from tranship.testing.services import Recipe, Service, redis_recipe
+from tranship.testing.services import Service, redis_recipe
 
 NOTICES_SOON = {"keepalive": 1.0, "command_timeout": 3.0}
 """Options with which a silent server is noticed in seconds: the defaults are tested by themselves."""
@@ -58,6 +59,6 @@ async def lab(redis_harness: Callable[..., ServiceHarness], request: pytest.Fixt
 
 
 @pytest.fixture
-def redis_variant(tranship_variant: Callable[[Recipe], Service]) -> Callable[..., Service]:
+def redis_variant(tranship_own_service: StartService) -> Callable[..., Service]:
     """Start a Redis of another kind, such as ``redis_variant("--maxmemory", "3mb")``; arguments as of its recipe."""
-    return lambda *arguments, **options: tranship_variant(redis_recipe(*arguments, **options))
+    return lambda *arguments, **options: tranship_own_service(redis_recipe(*arguments, **options))

@@ -11,6 +11,7 @@ Importing this module costs nothing: each fixture imports what it needs when a t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -29,13 +30,15 @@ _SERVICES = pytest.StashKey[dict[str, "Service"]]()
 """Where a session keeps the servers it has started."""
 
 __all__ = [
+    "StartService",
     "StartWorker",
+    "own_services",
     "tranship_client",
     "tranship_environment",
+    "tranship_own_service",
     "tranship_recipes",
     "tranship_service",
     "tranship_url",
-    "tranship_variant",
     "tranship_worker",
 ]
 
@@ -73,8 +76,6 @@ def tranship_worker(tranship_url: str) -> Iterator[StartWorker]:
     Each runs in a thread of this process, is ready when the call returns, and is stopped after the test:
     running tasks get five seconds (``shutdown_timeout``). What made a worker stop by itself is raised then.
     """
-    import contextlib
-
     from tranship.testing.background import BackgroundWorker
     from tranship.worker import Worker
 
@@ -124,23 +125,34 @@ def tranship_service(
         started.close()
 
 
+StartService = Callable[["str | Recipe"], "Service"]
+"""What :func:`tranship_own_service` gives."""
+
+
 @pytest.fixture
-def tranship_variant() -> Iterator[Callable[[Recipe], Service]]:
-    """Start a server of the test's own, made in another way: ``tranship_variant(redis_recipe("--maxmemory", "3mb"))``.
+def tranship_own_service() -> Iterator[StartService]:
+    """Start a server that nobody else uses: ``tranship_own_service("redis")``, or one made in another way:
+    ``tranship_own_service(redis_recipe("--maxmemory", "3mb"))``.
 
     It is ended after the test. Skipped and failed as :func:`tranship_service` says; skipped, too, where the server of
-    that name was given by URL, for then nobody here can start one.
+    that name was given by URL: others may use it. :func:`own_services` is for fixtures of wider scope.
     """
-    import contextlib
+    with own_services() as start:
+        yield start
 
+
+@contextlib.contextmanager
+def own_services() -> Iterator[StartService]:
+    """Inside, what is called starts servers as :func:`tranship_own_service` says; they are ended at the end."""
     from tranship.testing.services import ServiceFinder
 
     with contextlib.ExitStack() as stack:
 
-        def start(recipe: Recipe) -> Service:
-            service = _found(ServiceFinder([recipe]), recipe.name)
+        def start(what: str | Recipe) -> Service:
+            finder, name = (ServiceFinder(), what) if isinstance(what, str) else (ServiceFinder([what]), what.name)
+            service = _found(finder, name)
             if not service.controllable:
-                pytest.skip(f"the {recipe.name} that was given by URL cannot be started in other variants")
+                pytest.skip(f"the {name} that was given by URL is not ours to start and to harm")
             stack.callback(service.close)
             service.start()
             return service
