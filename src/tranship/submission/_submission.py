@@ -15,19 +15,15 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tranship.envelope import Receipt
 from tranship.errors import (
-    BrokerUnreachable,
     ClosedError,
     MessageTooLarge,
-    SubmitTimeout,
-    SubmitUnknown,
-    TranshipError,
 )
 from tranship.ports import Submitter
 from tranship.protocol import Message
-from tranship.submission._handover import HandOver, unknown
+from tranship.submission._handover import HandOver
 from tranship.submission._jobs import Answer, Flight, Job, Span, ThreadWaiter, Waiter
+from tranship.submission._sorting import Sorting
 
 __all__ = ["BATCH", "IN_FLIGHT", "Submission"]
 
@@ -37,7 +33,6 @@ IN_FLIGHT: Final = 4
 """Round trips under way at once."""
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
-_ACCEPTED: Final = {Receipt}
 
 
 class Submission:
@@ -63,7 +58,7 @@ class Submission:
         self._hand_over = HandOver(submitter, loop)
         self._loop = loop
         self._timeout = timeout
-        self._retry_safe = retry_safe
+        self._sorting = Sorting(timeout=timeout, retry_safe=retry_safe)
         self._announce = announce
         self._limit = submitter.max_message_size
         # Appended by any thread; everything else below is touched on the loop only.
@@ -178,7 +173,7 @@ class Submission:
             begun = max(self._progress, batch[0][0].posted)  # the first is the oldest
             flight = Flight(batch, begun + self._timeout, FIRST_PAUSE)
             if flight.deadline <= self._loop.time():
-                self._refuse(flight)
+                self._sorting.refuse(flight)
             else:
                 self._flights.add(flight)
                 self._attempt(flight)
@@ -211,7 +206,7 @@ class Submission:
         if flight not in self._flights:
             return
         flight.under_way = False
-        flight.batch = self._sort_out(flight.batch, answers, flight.doubtful)
+        flight.batch = self._sorting.sort_out(flight, answers)
         if not flight.batch or sum(stop - start for _, start, stop in flight.batch) < count:
             self._progress = self._loop.time()
         if not flight.batch:
@@ -249,13 +244,8 @@ class Submission:
         self._give_up(flight)
 
     def _give_up(self, flight: Flight) -> None:
-        self._refuse(flight)
+        self._sorting.refuse(flight)
         self._landed(flight)
-
-    def _refuse(self, flight: Flight) -> None:
-        for job, start, stop in flight.batch:
-            for index in range(start, stop):
-                job.answer(index, [self._final(job.messages[index], flight.doubtful)])
 
     def _landed(self, flight: Flight) -> None:
         self._flights.discard(flight)
@@ -263,60 +253,6 @@ class Submission:
             self._empty.set()
         self._launch()
 
-    def _sort_out(self, batch: list[Span], answers: Sequence[Answer], doubtful: set[str]) -> list[Span]:
-        """Answer what is final; return what is to be tried again."""
-        again: list[Span] = []
-        offset = 0
-        for job, start, stop in batch:
-            part = answers[offset : offset + stop - start]
-            offset += stop - start
-            # Never tried before: messages that are tried again travel one by one.
-            if not job.messages[start].tries and set(map(type, part)) == _ACCEPTED:
-                job.answer(start, part)
-            else:
-                again.extend(self._sort_out_one_by_one(job, start, part, doubtful))
-        return again
-
-    def _sort_out_one_by_one(self, job: Job, start: int, answers: Sequence[Answer], doubtful: set[str]) -> list[Span]:
-        again: list[Span] = []
-        for index, answer in enumerate(answers, start):
-            message = job.messages[index]
-            if self._try_again(message, answer, doubtful):
-                again.append((job, index, index + 1))
-            else:
-                job.answer(index, [_own(message, answer)])
-        return again
-
-    def _try_again(self, message: Message, answer: Answer, doubtful: set[str]) -> bool:
-        if isinstance(answer, SubmitUnknown):
-            if not self._retry_safe:
-                return False
-            doubtful.add(message.envelope.id)
-        elif not isinstance(answer, BrokerUnreachable):
-            return False
-        message.tries += 1
-        message.check_id = True
-        return True
-
-    def _final(self, message: Message, doubtful: set[str]) -> TranshipError:
-        task_id = message.envelope.id
-        if task_id in doubtful:
-            return unknown(message)
-        return SubmitTimeout(
-            f"the broker could not be reached for {self._timeout:g} s; task {task_id} was not submitted",
-            task_id=task_id,
-        )
-
 
 def _closed_error() -> ClosedError:
     return ClosedError("this client has been closed; create a new one")
-
-
-def _own(message: Message, answer: Answer) -> Answer:
-    """The retried copy of a message we submitted ourselves is no duplicate to its caller."""
-    if message.tries and isinstance(answer, Receipt) and answer.duplicate_of == message.envelope.id:
-        return Receipt(message.envelope.id)
-    if isinstance(answer, SubmitUnknown) and answer.task_id is None:
-        # Said of a whole batch: each caller is told which task it is about.
-        return unknown(message, answer)
-    return answer

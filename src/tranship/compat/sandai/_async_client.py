@@ -8,9 +8,10 @@ from typing import Any, Self, TypeVar
 
 from tranship.client import CANCEL_TTL
 from tranship.client.shared import Budget
-from tranship.compat.sandai._calls import Controls, Submitted
+from tranship.compat.sandai._calls import Submitted
 from tranship.compat.sandai._facade import Facade
 from tranship.compat.sandai._handles import AsyncTaskHandle
+from tranship.compat.sandai._preparing import Controls, patience_of
 from tranship.compat.sandai._shapes import (
     AsyncSubmittedTask,
     BatchTaskResult,
@@ -56,8 +57,8 @@ class AsyncOperatorClient(Facade):
             OperatorError: as :meth:`sync`.
         """
         if self._description is None:
-            call = self._calls.desc()
-            patience = self._calls.patience(call.budget)
+            call = self._preparing.desc()
+            patience = patience_of(call.budget)
             self._description = await self._run(lambda links: self._calls.describe(links, call), patience)
         return self._description
 
@@ -87,7 +88,7 @@ class AsyncOperatorClient(Facade):
             ClientPoolTimeoutError: no broker slot became free.
         """
         controls = Controls(priority, timeout, cancel_key, persistent_output)
-        call = self._calls.process(input_artifacts, options, controls)
+        call = self._preparing.process(input_artifacts, options, controls)
         await self._run(lambda links: self._calls.submit(links, call))
         return AsyncTaskHandle(self, call.id, call.timeout)
 
@@ -114,10 +115,10 @@ class AsyncOperatorClient(Facade):
             OperatorConnectionError, ClientPoolTimeoutError and errors of bad input: as :meth:`async_call`.
         """
         controls, task_id = Controls(priority, timeout, cancel_key, persistent_output), new_id()
-        budget = Budget(max(0.0, self._calls.timeout(timeout)))
-        with self._calls.tracing.span(task_id):
-            call = self._calls.process(input_artifacts, options, controls, budget, task_id=task_id)
-            return await self._run(lambda links: self._calls.sync(links, call), self._calls.patience(budget))
+        budget = Budget(max(0.0, self._preparing.timeout(timeout)))
+        with self._preparing.tracing.span(task_id):
+            call = self._preparing.process(input_artifacts, options, controls, budget, task_id=task_id)
+            return await self._run(lambda links: self._calls.sync(links, call), patience_of(budget))
 
     async def batch_submit(
         self,
@@ -148,7 +149,7 @@ class AsyncOperatorClient(Facade):
         Raises:
             OperatorConnectionError: the result backend cannot be reached.
         """
-        return await self._collect(submissions, Budget(max(0.0, self._calls.timeout(timeout))))
+        return await self._collect(submissions, Budget(max(0.0, self._preparing.timeout(timeout))))
 
     async def batch_sync_detailed(
         self,
@@ -161,7 +162,7 @@ class AsyncOperatorClient(Facade):
     ) -> list[BatchTaskResult]:
         """Both in one: ``timeout`` is the budget of handing over and waiting together, and every task's deadline."""
         controls = Controls(priority, timeout, cancel_key, persistent_output)
-        budget = Budget(max(0.0, self._calls.timeout(timeout)))
+        budget = Budget(max(0.0, self._preparing.timeout(timeout)))
         return await self._collect(await self._submit_batch(tasks, controls, budget), budget)
 
     async def batch_async(
@@ -211,16 +212,16 @@ class AsyncOperatorClient(Facade):
 
     async def probe(self, timeout: float = 10) -> HealthCheckResult:
         """Have the operator answer a test task, and say how each leg went, within ``timeout`` seconds."""
-        call = self._calls.probe(timeout)
+        call = self._preparing.probe(timeout)
         try:
-            return await self._run(lambda links: self._calls.check(links, call), self._calls.patience(call.budget))
+            return await self._run(lambda links: self._calls.check(links, call), patience_of(call.budget))
         except TranshipError as error:
             return HealthCheckResult(submit_ok=False, retrieval_ok=False, response_ok=False, error=str(error))
 
     async def ping(self, timeout: float = 10) -> bool:
         """Whether tasks can be submitted: one round trip on the way that they take. No task is sent."""
-        budget = Budget(max(0.0, self._calls.timeout(timeout)))
-        patience = self._calls.patience(budget)
+        budget = Budget(max(0.0, self._preparing.timeout(timeout)))
+        patience = patience_of(budget)
         try:
             return await self._run(lambda links: self._calls.ping(links, patience or 0), patience)
         except TranshipError:
@@ -241,15 +242,15 @@ class AsyncOperatorClient(Facade):
     async def _submit_batch(
         self, tasks: LegacyBatchTasks, controls: Controls, budget: Budget | None
     ) -> list[AsyncSubmittedTask]:
-        calls = self._calls.batch(tasks, controls, budget)
+        calls = self._preparing.batch(tasks, controls, budget)
         if not calls:
             return []
-        patience = None if budget is None else self._calls.patience(budget)
+        patience = None if budget is None else patience_of(budget)
         try:
             found = await self._run(lambda links: self._calls.submit_batch(links, calls), patience)
         except TranshipError as error:
             found = [(at, None, one if isinstance(one, Exception) else error) for at, one in enumerate(calls)]
-        timeout = self._calls.timeout(controls.timeout)
+        timeout = self._preparing.timeout(controls.timeout)
         return [self._submitted(one, timeout) for one in found]
 
     def _submitted(self, found: Submitted, timeout: float) -> AsyncSubmittedTask:
@@ -262,4 +263,4 @@ class AsyncOperatorClient(Facade):
         if not any(task_id for _, task_id, _ in asked):
             # Nothing to wait for, so that no connection is needed to say so.
             return self._calls.results(asked, {}, budget)
-        return await self._run(lambda links: self._calls.collect(links, asked, budget), self._calls.patience(budget))
+        return await self._run(lambda links: self._calls.collect(links, asked, budget), patience_of(budget))

@@ -8,9 +8,10 @@ from typing import Any, Self, TypeVar
 
 from tranship.client import CANCEL_TTL
 from tranship.client.shared import Budget
-from tranship.compat.sandai._calls import Controls, Submitted
+from tranship.compat.sandai._calls import Submitted
 from tranship.compat.sandai._facade import Facade
 from tranship.compat.sandai._handles import AsyncResult
+from tranship.compat.sandai._preparing import Controls, patience_of
 from tranship.compat.sandai._shapes import (
     BatchTaskResult,
     HealthCheckResult,
@@ -54,8 +55,8 @@ class OperatorClient(Facade):
             OperatorError: as :meth:`sync`.
         """
         if self._description is None:
-            call = self._calls.desc()
-            patience = self._calls.patience(call.budget)
+            call = self._preparing.desc()
+            patience = patience_of(call.budget)
             self._description = self._run(lambda links: self._calls.describe(links, call), patience)
         return self._description
 
@@ -85,7 +86,7 @@ class OperatorClient(Facade):
             ClientPoolTimeoutError: no broker slot became free.
         """
         controls = Controls(priority, timeout, cancel_key, persistent_output)
-        call = self._calls.process(input_artifacts, options, controls)
+        call = self._preparing.process(input_artifacts, options, controls)
         self._run(lambda links: self._calls.submit(links, call))
         return AsyncResult(self, call.id)
 
@@ -112,10 +113,10 @@ class OperatorClient(Facade):
             OperatorConnectionError, ClientPoolTimeoutError and errors of bad input: as :meth:`async_call`.
         """
         controls, task_id = Controls(priority, timeout, cancel_key, persistent_output), new_id()
-        budget = Budget(max(0.0, self._calls.timeout(timeout)))
-        with self._calls.tracing.span(task_id):
-            call = self._calls.process(input_artifacts, options, controls, budget, task_id=task_id)
-            return self._run(lambda links: self._calls.sync(links, call), self._calls.patience(budget))
+        budget = Budget(max(0.0, self._preparing.timeout(timeout)))
+        with self._preparing.tracing.span(task_id):
+            call = self._preparing.process(input_artifacts, options, controls, budget, task_id=task_id)
+            return self._run(lambda links: self._calls.sync(links, call), patience_of(budget))
 
     def batch_submit(
         self,
@@ -146,7 +147,7 @@ class OperatorClient(Facade):
         Raises:
             OperatorConnectionError: the result backend cannot be reached.
         """
-        return self._collect(submissions, Budget(max(0.0, self._calls.timeout(timeout))))
+        return self._collect(submissions, Budget(max(0.0, self._preparing.timeout(timeout))))
 
     def batch_sync_detailed(
         self,
@@ -159,7 +160,7 @@ class OperatorClient(Facade):
     ) -> list[BatchTaskResult]:
         """Both in one: ``timeout`` is the budget of handing over and waiting together, and every task's deadline."""
         controls = Controls(priority, timeout, cancel_key, persistent_output)
-        budget = Budget(max(0.0, self._calls.timeout(timeout)))
+        budget = Budget(max(0.0, self._preparing.timeout(timeout)))
         return self._collect(self._submit_batch(tasks, controls, budget), budget)
 
     def batch_async(
@@ -209,16 +210,16 @@ class OperatorClient(Facade):
 
     def probe(self, timeout: float = 10) -> HealthCheckResult:
         """Have the operator answer a test task, and say how each leg went, within ``timeout`` seconds."""
-        call = self._calls.probe(timeout)
+        call = self._preparing.probe(timeout)
         try:
-            return self._run(lambda links: self._calls.check(links, call), self._calls.patience(call.budget))
+            return self._run(lambda links: self._calls.check(links, call), patience_of(call.budget))
         except TranshipError as error:
             return HealthCheckResult(submit_ok=False, retrieval_ok=False, response_ok=False, error=str(error))
 
     def ping(self, timeout: float = 10) -> bool:
         """Whether tasks can be submitted: one round trip on the way that they take. No task is sent."""
-        budget = Budget(max(0.0, self._calls.timeout(timeout)))
-        patience = self._calls.patience(budget)
+        budget = Budget(max(0.0, self._preparing.timeout(timeout)))
+        patience = patience_of(budget)
         try:
             return self._run(lambda links: self._calls.ping(links, patience or 0), patience)
         except TranshipError:
@@ -237,10 +238,10 @@ class OperatorClient(Facade):
             raise translated from error
 
     def _submit_batch(self, tasks: LegacyBatchTasks, controls: Controls, budget: Budget | None) -> list[SubmittedTask]:
-        calls = self._calls.batch(tasks, controls, budget)
+        calls = self._preparing.batch(tasks, controls, budget)
         if not calls:
             return []
-        patience = None if budget is None else self._calls.patience(budget)
+        patience = None if budget is None else patience_of(budget)
         try:
             found = self._run(lambda links: self._calls.submit_batch(links, calls), patience)
         except TranshipError as error:
@@ -257,4 +258,4 @@ class OperatorClient(Facade):
         if not any(task_id for _, task_id, _ in asked):
             # Nothing to wait for, so that no connection is needed to say so.
             return self._calls.results(asked, {}, budget)
-        return self._run(lambda links: self._calls.collect(links, asked, budget), self._calls.patience(budget))
+        return self._run(lambda links: self._calls.collect(links, asked, budget), patience_of(budget))

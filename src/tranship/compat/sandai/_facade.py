@@ -9,6 +9,7 @@ from tranship.checks import positive, text
 from tranship.compat.sandai._calls import Calls
 from tranship.compat.sandai._config import VALID_PRIORITIES, Given, read_config
 from tranship.compat.sandai._debug import Debug, Where
+from tranship.compat.sandai._preparing import Preparing
 from tranship.compat.sandai._transport import Transport
 from tranship.errors import InvalidArgumentsError
 
@@ -100,6 +101,7 @@ class Facade:
         )
         self._debug = Debug(on=config.debug, detailed=config.detailed_debug)
         self._transport = Transport(config, self._debug, self._where)
+        self._preparing = Preparing(config, self._debug)
         self._calls = Calls(config, self._transport, self._debug)
         self._description: dict[str, Any] | None = None
         self._debug.say("client", "%r: queues %s", self, ", ".join(config.queue_names.values()))
