@@ -270,6 +270,8 @@ class Outcome(enum.Enum):
     """Given back untouched."""
     LOST = "lost"
     """The lease ended before we did; nothing is written."""
+    ANSWERED = "answered"
+    """It came again with its result there already, and did not run again."""
 
 
 @dataclass(frozen=True, slots=True)

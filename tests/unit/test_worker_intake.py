@@ -14,8 +14,7 @@ from tranship.settings import BrokerURL, Settings
 from tranship.task import task
 from tranship.testing.faults import Faults, FaultyRegistry
 from tranship.testing.harness import Harness
-from tranship.worker import Worker
-from tranship.worker import _session as session_module
+from tranship.worker import Worker, _suspects
 from tranship.worker._intake import Intake
 
 
@@ -113,7 +112,7 @@ async def test_a_consumer_that_does_not_close_is_left_behind(monkeypatch):
 
 
 async def test_a_suspect_that_does_no_harm_for_a_while_is_one_no_more(monkeypatch):
-    monkeypatch.setattr(session_module, "ALONE", 0.3)
+    monkeypatch.setattr(_suspects, "ALONE", 0.3)
     runs = []
     gate = asyncio.Event()
 

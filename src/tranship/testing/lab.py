@@ -117,11 +117,11 @@ class Lab:
                 await store.aclose()
         return self._capabilities
 
-    async def open_results(self) -> Backend:
-        """Open a backend of the broker that clients and workers keep results at."""
+    async def open_results(self, *, namespace: str | None = None) -> Backend:
+        """Open a backend of the broker that clients and workers keep results at, on the case's namespace."""
         if (elsewhere := self.harness.results) is None:
-            return await self.open()
-        backend = elsewhere.make_backend(elsewhere.url(self.namespace, {}))
+            return await self.open(namespace=namespace)
+        backend = elsewhere.make_backend(elsewhere.url(namespace or self.namespace, {}))
         self._backends.append(backend)
         await backend.open()
         return backend

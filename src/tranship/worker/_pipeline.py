@@ -19,6 +19,7 @@ from tranship.envelope import PROBE_TASK, Envelope, ErrorInfo, Outcome
 from tranship.errors import InvalidArgumentsError, MalformedMessage, UnknownTask
 from tranship.protocol import Decoder, canvas
 from tranship.task import Dialect, Task, TaskContext, activate, task
+from tranship.worker._answered import Answered
 from tranship.worker._cancels import Cancels
 from tranship.worker._classify import classify, describe, stopped
 from tranship.worker._record import Run, Stop
@@ -44,6 +45,7 @@ class Pipeline:
     Args:
         tasks: the handlers by task name.
         cancels: what is known to be cancelled.
+        answered: what has its result already.
         threads: where ``def`` handlers run.
         max_deliveries: a task that comes more often than this is dead-lettered.
 
@@ -53,10 +55,17 @@ class Pipeline:
     """
 
     def __init__(
-        self, tasks: Mapping[str, Task[..., Any]], cancels: Cancels, threads: HandlerThreads, *, max_deliveries: int
+        self,
+        tasks: Mapping[str, Task[..., Any]],
+        cancels: Cancels,
+        answered: Answered,
+        threads: HandlerThreads,
+        *,
+        max_deliveries: int,
     ) -> None:
         self._tasks = {PROBE_TASK: _probe, **tasks}
         self._cancels = cancels
+        self._answered = answered
         self._threads = threads
         self._max_deliveries = max_deliveries
         self._decoder = Decoder()
@@ -66,6 +75,8 @@ class Pipeline:
         """Fill in ``run`` until its outcome is decided."""
         try:
             self._decode(run)
+            if run.outcome is None:
+                await self._recall(run)
             if run.outcome is None:
                 self._admit(run)
             if run.outcome is None:
@@ -92,6 +103,11 @@ class Pipeline:
         message = f"no task named {envelope.task!r} is registered in this worker (it has: {known})"
         error = ErrorInfo(type="tranship.errors.UnknownTask", message=message, code=UnknownTask.code)
         run.bury(UnknownTask.reason, message, error)
+
+    async def _recall(self, run: Run) -> None:
+        assert run.envelope is not None
+        if await self._answered.covers(run.envelope, run.delivery.delivery_count):
+            run.end(Outcome.ANSWERED)
 
     # Admit.
 
@@ -140,14 +156,14 @@ class Pipeline:
         _set_limit(run, envelope.run_timeout or self.longest)
         # Every delivery has an asyncio task, and so a context, of its own: nothing to restore.
         activate(run.context)
-        if handler.dialect is not None and await self._answered(run, handler.dialect, run.context):
+        if handler.dialect is not None and await self._dealt_with(run, handler.dialect, run.context):
             return
         if handler.is_async:
             await self._call_async(run, lambda: handler.function(*args, **kwargs))
         else:
             await self._call_thread(run, lambda: handler.function(*args, **kwargs))
 
-    async def _answered(self, run: Run, dialect: Dialect, context: TaskContext) -> bool:
+    async def _dealt_with(self, run: Run, dialect: Dialect, context: TaskContext) -> bool:
         """Whether the task needs no handler."""
         try:
             run.value = await dialect.admit(context, partial(self._heed, run))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from typing import Any, Final
@@ -14,7 +15,9 @@ from tranship.protocol import Encoder, encode_result
 from tranship.worker._classify import describe
 from tranship.worker._record import Run
 
-__all__ = ["Reporter"]
+__all__ = ["Reporter", "log_end"]
+
+log = logging.getLogger("tranship.worker")
 
 _STATES: Final = {
     Outcome.SUCCEEDED: TaskState.SUCCESS,
@@ -46,6 +49,8 @@ class Reporter:
             case Outcome.SUCCEEDED | Outcome.FAILED | Outcome.CANCELLED | Outcome.EXPIRED:
                 # The result first: encoding it may still turn a success into a failure.
                 return Settlement(run.delivery, Verdict.ACK, result=self._result(run))
+            case Outcome.ANSWERED:
+                return Settlement(run.delivery, Verdict.ACK)
             case Outcome.DEAD:
                 result = self._result(run)
                 return Settlement(run.delivery, Verdict.REJECT, result=result, reason=run.reason, detail=run.detail)
@@ -162,3 +167,22 @@ def _plain(outcome: Outcome, envelope: Envelope) -> ErrorInfo | None:
         message = f"task {envelope.id} had not finished by its deadline"
         return ErrorInfo(type="tranship.errors.DeadlineExceeded", message=message, code="DEADLINE_EXCEEDED")
     return None
+
+
+def log_end(run: Run) -> None:
+    """One line per task: what ended well is of interest to few, the rest to somebody."""
+    if run.outcome is Outcome.SUCCEEDED:
+        if log.isEnabledFor(logging.INFO):
+            log.info("task %s (%s) succeeded", run.id, run.envelope and run.envelope.task)
+        return
+    if run.outcome is Outcome.ANSWERED:
+        log.info("task %s came again with its result there already: it does not run again", run.id)
+        return
+    if run.outcome is Outcome.RETRY and not run.started:
+        log.debug("task %s came before its time, and goes back until then", run.id)
+        return
+    name = run.envelope.task if run.envelope else "undecodable"
+    what = run.reason or (run.outcome.value if run.outcome else "undecided")
+    why = run.detail or (run.error.message if run.error else "")
+    level = logging.INFO if run.outcome in (Outcome.CANCELLED, Outcome.EXPIRED) else logging.WARNING
+    log.log(level, "task %s (%s): %s%s", run.id, name, what, f": {why}" if why else "")

@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from tranship.envelope import Outcome
 from tranship.errors import TranshipError
-from tranship.ports import Backend, Capability, Consumer, ControlChannel, Delivery, Heartbeat, Settled, Tombstone
+from tranship.ports import Backend, Capability, Consumer, ControlChannel, Delivery, Settled, Tombstone
 from tranship.settings import Settings
 from tranship.settlement import ENOUGH, Settling
 from tranship.task import Task
+from tranship.worker._answered import Answered
 from tranship.worker._cancels import Cancels, hits, marks_of
+from tranship.worker._heartbeats import Heartbeats
 from tranship.worker._intake import Intake, close
 from tranship.worker._leases import Leases
 from tranship.worker._ordered import InOrder
 from tranship.worker._pipeline import Pipeline
 from tranship.worker._record import Run, Stop
-from tranship.worker._report import Reporter
+from tranship.worker._report import Reporter, log_end
+from tranship.worker._suspects import Suspects
 from tranship.worker._threads import HandlerThreads
 
 __all__ = ["Session", "WorkerStatus"]
 
 log = logging.getLogger("tranship.worker")
 
-SUSPECT: Final = 3
-"""Delivered this often, a task may be what kills its workers: nothing is taken in beside it ..."""
-ALONE: Final = 30.0
-"""... for this many seconds: what kills does so soon, and a long task must not idle a worker."""
 WELL_BEFORE: Final = 0.95
 """Of the time after which a broker takes deliveries back: a task that has no limit of its own ends by then."""
 
@@ -82,7 +78,6 @@ class Session:
         self._name = name
         self._done = 0
         self._runs: set[Run] = set()
-        self._suspects: set[Run] = set()
         self._empty = asyncio.Event()
         self._empty.set()
         self._helpers: list[asyncio.Task[None]] = []
@@ -91,7 +86,7 @@ class Session:
         self._threads = HandlerThreads()
         self._control = _control(backend)
         self._cancels = Cancels(self._cancelled, marks_of(_control(result_backend or backend), self._control))
-        self._pipeline = Pipeline(tasks, self._cancels, self._threads, max_deliveries=settings.max_deliveries)
+        self._heartbeats = Heartbeats(self._control, name=name, queues=queues, settings=settings, running=self._running)
         stores = [backend] if result_backend is None else [backend, result_backend]
         self._reporter = Reporter(
             worker=name,
@@ -105,14 +100,20 @@ class Session:
             silence=settings.watchdog,
         )
         self.intake.retired = self._retire
-        if (hard_limit := self.intake.consumer.hard_limit) is not None:
-            self._pipeline.longest = hard_limit * WELL_BEFORE
+        self._suspects = Suspects(self.intake.room)
         self._retired: list[Consumer] = []
         fused = result_backend is None and backend.capabilities.has(Capability.FUSED_SETTLE)
         store = result_backend or backend
+        results = store.results() if store.capabilities.answers else None
+        known = results if not fused and store.capabilities.has(Capability.RESULTS) else None
+        self._pipeline = Pipeline(
+            tasks, self._cancels, Answered(known), self._threads, max_deliveries=settings.max_deliveries
+        )
+        if (hard_limit := self.intake.consumer.hard_limit) is not None:
+            self._pipeline.longest = hard_limit * WELL_BEFORE
         self._leases = Leases(self.intake.consumer.lease, fenced=fused)
         self._settling = Settling(
-            store.results() if store.capabilities.answers else None,
+            results,
             fused=fused,
             patience=max(60.0, 2 * (self.intake.consumer.lease or 0.0)),
             backlog=lambda: self.intake.backlog,
@@ -127,7 +128,7 @@ class Session:
         if self._control is not None:
             # Nothing is admitted before we know what is cancelled.
             await self._control.listen(self._cancels.heard, worker=self._name)
-        self._helpers = [asyncio.create_task(self._leases.keep()), asyncio.create_task(self._beat())]
+        self._helpers = [asyncio.create_task(self._leases.keep()), asyncio.create_task(self._heartbeats.keep())]
         await self.intake.run()
 
     async def drain(self, patience: float) -> None:
@@ -143,7 +144,7 @@ class Session:
             helper.cancel()
         await asyncio.gather(self.intake.aclose(), *map(close, self._retired))
         self._threads.stop()
-        await self._say(stopping=True)
+        await self._heartbeats.end()
 
     def hurry(self) -> None:
         """Cut the patience of :meth:`drain` short."""
@@ -180,9 +181,7 @@ class Session:
     def _take(self, delivery: Delivery, asked: float) -> None:
         run = Run(delivery, self.intake.consumer)
         self._runs.add(run)
-        if delivery.delivery_count >= SUSPECT:
-            self._suspects.add(run)
-            asyncio.get_running_loop().call_later(ALONE, self._acquit, run)
+        self._suspects.look_at(run)
         self._empty.clear()
         self._leases.hold(run, asked)
         run.job = asyncio.get_running_loop().create_task(self._one(run))
@@ -210,7 +209,7 @@ class Session:
             log.warning("task %s has ended after its lease: nothing was written, it comes again elsewhere", run.id)
             self._drop(run)
             return
-        _log(run)
+        log_end(run)
         self._settling.post(run.consumer, settlement, lambda answer: self._settled(run, answer))
 
     def _releasing(self, work: Coroutine[Any, Any, None]) -> None:
@@ -246,11 +245,6 @@ class Session:
         if not self._runs:
             self._empty.set()
 
-    def _acquit(self, run: Run) -> None:
-        """It has been put down for good (its end is stored: another's crash cannot undo it), or did no harm so far."""
-        self._suspects.discard(run)
-        self.intake.room()
-
     def _room(self) -> int:
         if self._suspects:
             return 0
@@ -278,8 +272,7 @@ class Session:
 
     def _drop(self, run: Run) -> None:
         self._leases.drop(run)
-        if run in self._suspects:
-            self._acquit(run)
+        self._suspects.acquit(run)
         self.intake.room()
         if self._retired:
             self._close_retired()
@@ -294,49 +287,6 @@ class Session:
         if self._releases:
             await asyncio.wait(set(self._releases), timeout=5.0)
 
-    async def _beat(self) -> None:
-        while True:
-            await self._say(stopping=False)
-            await asyncio.sleep(self._settings.heartbeat_interval)
-
-    async def _say(self, *, stopping: bool) -> None:
-        if self._control is None:
-            return
-        beat = Heartbeat(
-            worker=self._name,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            queues=list(self._queues),
-            running=self._running()[:1000],
-            limit=self._settings.max_concurrent_tasks,
-            at=time.time(),
-            stopping=stopping,
-        )
-        try:
-            async with asyncio.timeout(self._settings.heartbeat_interval):
-                await self._control.beat(beat)
-        except (TranshipError, TimeoutError) as error:
-            log.debug("a heartbeat was not sent: %r", error)
-        except Exception:
-            # A driver's bug: workers work without being seen.
-            log.exception("the backend's beat failed in an unexpected way")
-
 
 def _control(backend: Backend) -> ControlChannel | None:
     return backend.control() if backend.capabilities.has(Capability.CONTROL) else None
-
-
-def _log(run: Run) -> None:
-    """One line per task: what ended well is of interest to few, the rest to somebody."""
-    if run.outcome is Outcome.SUCCEEDED:
-        if log.isEnabledFor(logging.INFO):
-            log.info("task %s (%s) succeeded", run.id, run.envelope and run.envelope.task)
-        return
-    if run.outcome is Outcome.RETRY and not run.started:
-        log.debug("task %s came before its time, and goes back until then", run.id)
-        return
-    name = run.envelope.task if run.envelope else "undecodable"
-    what = run.reason or (run.outcome.value if run.outcome else "undecided")
-    why = run.detail or (run.error.message if run.error else "")
-    level = logging.INFO if run.outcome in (Outcome.CANCELLED, Outcome.EXPIRED) else logging.WARNING
-    log.log(level, "task %s (%s): %s%s", run.id, name, what, f": {why}" if why else "")

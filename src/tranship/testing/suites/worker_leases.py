@@ -139,6 +139,37 @@ class OwnershipCases:
         assert [one.value for one in found] == ["suspect", "0", "1", "2", "3"]
 
     @worker_case(
+        "redelivered_with_result_not_run",
+        level="capability",
+        needs={Capability.DELIVERY_COUNT, Capability.RESULTS},
+        rationale="who dies between storing the result and settling must not have the work done twice",
+    )
+    async def test_redelivered_with_result_not_run(self, desk: Desk) -> None:
+        """Results in another store, both delivered before: what has a result is taken away, the other one runs."""
+        runs: list[str] = []
+
+        @task(name="kit.note", queue="q")
+        async def note(value: str) -> str:
+            runs.append(value)
+            return value
+
+        apart = f"{desk.lab.namespace}-results"
+        store_url = (desk.lab.harness.results or desk.lab.harness).url(apart, {})
+        client = await desk.client(result_url=store_url)
+        backend = await desk.lab.open()
+        done, lost = await client.submit_many([note.call("again"), note.call("lost")])
+        for handle in (done, lost):
+            await _deliver_in_vain(desk, backend, handle.id, 1)
+        store = await desk.lab.open_results(namespace=apart)
+        await store.results().put([desk.lab.result(done.id, "before")])
+        worker = await desk.work(note, result_url=store_url)
+        assert [await one.result(desk.lab.patience) for one in (done, lost)] == ["before", "lost"]
+        await desk.until(lambda: worker.status().done == 2, "both are settled")
+        await desk.stop(worker)
+        assert runs == ["lost"]
+        await desk.lab.quiet(backend.consumer(["q"]), 0.2)
+
+    @worker_case(
         "worker_concurrency_bound", level="capability", needs=RESULTS, rationale="a limit is a limit, and no less"
     )
     async def test_worker_concurrency_bound(self, desk: Desk) -> None:
