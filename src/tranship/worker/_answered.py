@@ -31,13 +31,9 @@ class Answered:
     def __init__(self, store: ResultStore | None) -> None:
         self._store = store
 
-    async def covers(self, envelope: Envelope, delivery_count: int) -> bool:
-        """Whether the task was delivered before and what another run says would be refused
-        [redelivered_with_result_not_run].
-
-        A dead letter is none of them: it may have been sent again on purpose.
-        """
-        if self._store is None or delivery_count < 2 or not envelope.store_result:
+    async def covers(self, envelope: Envelope) -> bool:
+        """Whether what another run says would be refused [redelivered_with_result_not_run]."""
+        if self._store is None or not envelope.store_result:
             return False
         try:
             async with asyncio.timeout(_ASKING):
@@ -46,4 +42,5 @@ class Answered:
             # At least once is the promise.
             log.warning("whether task %s has a result is not known, it runs again: %r", envelope.id, error)
             return False
+        # A dead letter may have been sent again on purpose.
         return found.state.terminal and found.state is not TaskState.DEAD_LETTERED

@@ -75,7 +75,7 @@ class Pipeline:
         """Fill in ``run`` until its outcome is decided."""
         try:
             self._decode(run)
-            if run.outcome is None:
+            if run.outcome is None and run.delivery.delivery_count > 1:
                 await self._recall(run)
             if run.outcome is None:
                 self._admit(run)
@@ -105,8 +105,9 @@ class Pipeline:
         run.bury(UnknownTask.reason, message, error)
 
     async def _recall(self, run: Run) -> None:
+        """It was delivered before."""
         assert run.envelope is not None
-        if await self._answered.covers(run.envelope, run.delivery.delivery_count):
+        if await self._answered.covers(run.envelope):
             run.end(Outcome.ANSWERED)
 
     # Admit.
