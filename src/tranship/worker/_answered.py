@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Final
 
 from tranship.envelope import Envelope, TaskState
 from tranship.errors import TranshipError
-from tranship.ports import ResultStore
+from tranship.ports import ResultStore, StoredResult
 
 __all__ = ["Answered"]
 
@@ -31,16 +32,22 @@ class Answered:
     def __init__(self, store: ResultStore | None) -> None:
         self._store = store
 
-    async def covers(self, envelope: Envelope) -> bool:
-        """Whether what another run says would be refused [redelivered_with_result_not_run]."""
+    async def find(self, envelope: Envelope) -> StoredResult | None:
+        """Return the result that is there already, addressed to who waits: what another run says would be refused
+        [redelivered_with_result_not_run].
+
+        It has to be put once more: who stored it may have died before it told them.
+        """
         if self._store is None or not envelope.store_result:
-            return False
+            return None
         try:
             async with asyncio.timeout(_ASKING):
                 (found,) = await self._store.get_many([envelope.id])
         except (TranshipError, TimeoutError) as error:
             # At least once is the promise.
             log.warning("whether task %s has a result is not known, it runs again: %r", envelope.id, error)
-            return False
+            return None
         # A dead letter may have been sent again on purpose.
-        return found.state.terminal and found.state is not TaskState.DEAD_LETTERED
+        if not found.state.terminal or found.state is TaskState.DEAD_LETTERED:
+            return None
+        return replace(found, reply_to=envelope.reply_to, ttl=envelope.result_ttl)

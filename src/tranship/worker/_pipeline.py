@@ -107,7 +107,8 @@ class Pipeline:
     async def _recall(self, run: Run) -> None:
         """It was delivered before."""
         assert run.envelope is not None
-        if await self._answered.covers(run.envelope):
+        run.answered = await self._answered.find(run.envelope)
+        if run.answered is not None:
             run.end(Outcome.ANSWERED)
 
     # Admit.

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from tranship.envelope import Envelope, ErrorInfo, Outcome
-from tranship.ports import Consumer, Delivery
+from tranship.ports import Consumer, Delivery, StoredResult
 from tranship.task import Task, TaskContext
 
 __all__ = ["Run", "Stop"]
@@ -29,6 +29,7 @@ class Run:
     """One delivery on its way through the worker; each step fills in its part."""
 
     __slots__ = (
+        "answered",
         "consumer",
         "context",
         "delay",
@@ -70,6 +71,8 @@ class Run:
         """A thread that still runs the handler although its outcome is decided."""
         self.outcome: Outcome | None = None
         self.value: Any = None
+        self.answered: StoredResult | None = None
+        """For ANSWERED: the result that is there already."""
         self.error: ErrorInfo | None = None
         self.delay = 0.0
         """For RETRY: seconds until the next attempt."""

@@ -50,7 +50,7 @@ class Reporter:
                 # The result first: encoding it may still turn a success into a failure.
                 return Settlement(run.delivery, Verdict.ACK, result=self._result(run))
             case Outcome.ANSWERED:
-                return Settlement(run.delivery, Verdict.ACK)
+                return Settlement(run.delivery, Verdict.ACK, result=run.answered)
             case Outcome.DEAD:
                 result = self._result(run)
                 return Settlement(run.delivery, Verdict.REJECT, result=result, reason=run.reason, detail=run.detail)
