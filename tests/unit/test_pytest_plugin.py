@@ -227,7 +227,7 @@ def test_a_server_of_the_tests_own(servers: pytest.Pytester) -> None:
         from servers.echo import make_echo_recipe
 
         def test_it(tranship_service, tranship_own_service):
-            first, second = tranship_own_service(make_echo_recipe()), tranship_own_service(make_echo_recipe())
+            first, second = tranship_own_service(make_echo_recipe()), tranship_own_service("echo")
             assert len({one.url for one in (first, second, tranship_service("echo"))}) == 3
             Path("directory").write_text(str(first.place.directory))
 

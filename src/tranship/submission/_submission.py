@@ -15,10 +15,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tranship.errors import (
-    ClosedError,
-    MessageTooLarge,
-)
+from tranship.errors import ClosedError, MessageTooLarge
 from tranship.ports import Submitter
 from tranship.protocol import Message
 from tranship.submission._handover import HandOver

@@ -130,26 +130,31 @@ StartService = Callable[["str | Recipe"], "Service"]
 
 
 @pytest.fixture
-def tranship_own_service() -> Iterator[StartService]:
+def tranship_own_service(tranship_recipes: Sequence[Recipe]) -> Iterator[StartService]:
     """Start a server that nobody else uses: ``tranship_own_service("redis")``, or one made in another way:
     ``tranship_own_service(redis_recipe("--maxmemory", "3mb"))``.
 
     It is ended after the test. Skipped and failed as :func:`tranship_service` says; skipped, too, where the server of
     that name was given by URL: others may use it. :func:`own_services` is for fixtures of wider scope.
     """
-    with own_services() as start:
+    with own_services(tranship_recipes) as start:
         yield start
 
 
 @contextlib.contextmanager
-def own_services() -> Iterator[StartService]:
-    """Inside, what is called starts servers as :func:`tranship_own_service` says; they are ended at the end."""
-    from tranship.testing.services import ServiceFinder
+def own_services(recipes: Sequence[Recipe] | None = None) -> Iterator[StartService]:
+    """Inside, what is called starts servers as :func:`tranship_own_service` says; they are ended at the end.
 
+    Args:
+        recipes: of what is asked for by name; None: those that the kit has.
+    """
+    from tranship.testing.services import RECIPES, ServiceFinder
+
+    by_name = ServiceFinder(RECIPES if recipes is None else recipes)
     with contextlib.ExitStack() as stack:
 
         def start(what: str | Recipe) -> Service:
-            finder, name = (ServiceFinder(), what) if isinstance(what, str) else (ServiceFinder([what]), what.name)
+            finder, name = (by_name, what) if isinstance(what, str) else (ServiceFinder([what]), what.name)
             service = _found(finder, name)
             if not service.controllable:
                 pytest.skip(f"the {name} that was given by URL is not ours to start and to harm")

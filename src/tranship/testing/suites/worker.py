@@ -8,9 +8,12 @@ from tranship.testing.suites.worker_faults import WorkerFaultCases
 from tranship.testing.suites.worker_leases import WorkerLeaseCases
 from tranship.testing.suites.worker_messages import MessageCases
 from tranship.testing.suites.worker_runs import RunCases
+from tranship.testing.suites.worker_stops import WorkerStopCases
 
 __all__ = ["WorkerSuite"]
 
 
-class WorkerSuite(RunCases, CancelCases, WorkerLeaseCases, MessageCases, WorkerFaultCases, WorkerOutageCases):
+class WorkerSuite(
+    RunCases, CancelCases, WorkerLeaseCases, WorkerStopCases, MessageCases, WorkerFaultCases, WorkerOutageCases
+):
     """``Worker``: running, retrying, cancelling, stopping, bad messages, outages."""
