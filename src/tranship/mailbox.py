@@ -96,6 +96,8 @@ class Mailbox(abc.ABC):
             self._warn(f"ignoring what is no broadcast of Celery's remote control ({size} bytes): {error}")
             return
         self._clock = max(self._clock, asked.clock) + 1
+        if asked.refusal is not None:
+            self._warn(f"ignoring Celery's control command {asked.method[:80]!r}: {asked.refusal}")
         if asked.ours or not asked.is_for(self.node):
             return
         method = self._methods.get(asked.method)

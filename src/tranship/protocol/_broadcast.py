@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Any, Final
 
 from tranship import codec
 from tranship.errors import MalformedMessage
+from tranship.protocol import _glob
 
 __all__ = ["Broadcast", "ReplyTo", "read_broadcast", "revoke_broadcast", "revoked_ids"]
 
@@ -58,12 +58,27 @@ class Broadcast:
     """Broadcast by tranship, beside a signal on our own channel."""
 
     def is_for(self, node: str) -> bool:
-        """Whether ``node`` is meant; by Celery's rules, in Celery's order."""
+        """Whether ``node`` is meant; by Celery's rules, in Celery's order. A pattern of globs is matched, no other."""
         if self.destination:
             return node in self.destination
         if self.pattern and self.matcher:
-            return _matches(node, self.pattern, self.matcher)
+            return self.refusal is None and _glob.matches(node, self.pattern)
         return True
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nobody is meant although a pattern was given, for a warning; None: it is one that is looked at.
+
+        Celery also matches regular expressions. One can take for ever (``(((.+)+)+)+!``), and whoever reaches the
+        broker may broadcast: no worker runs what a stranger wrote.
+        """
+        if self.destination or not self.pattern or not self.matcher:
+            return None
+        if self.matcher != "glob":
+            return f"its pattern is for the matcher {self.matcher[:80]!r}; only 'glob' is matched, or name destinations"
+        if len(self.pattern) > _glob.LONGEST:
+            return f"its pattern has {len(self.pattern)} characters; expected at most {_glob.LONGEST}"
+        return None
 
 
 def read_broadcast(headers: Mapping[str, Any], body: bytes, content_type: str | None, encoding: Any) -> Broadcast:
@@ -129,17 +144,6 @@ def _reply_to(body: Mapping[str, Any]) -> ReplyTo | None:
         return None
     # Whoever may broadcast must not have us write to a place of his choice.
     return ReplyTo(exchange, routing_key, _text(body.get("ticket"))) if _REPLIES.fullmatch(exchange) else None
-
-
-def _matches(node: str, pattern: str, matcher: str) -> bool:
-    if matcher == "glob":
-        return fnmatch(node, pattern)
-    if matcher != "pcre":
-        return False
-    try:
-        return re.match(pattern, node) is not None
-    except (re.error, RecursionError):
-        return False
 
 
 def _names(found: Any) -> Sequence[str]:

@@ -579,6 +579,18 @@ async def test_revokes_for_others_are_not_heard(context: Context) -> None:
     assert sink.values() == {"yes-1", "yes-2"}
 
 
+async def test_no_pattern_of_a_stranger_stops_the_mailbox(context: Context, caplog: pytest.LogCaptureFixture) -> None:
+    """With Python's own regular expressions the first of these never ends, and the last is not heard."""
+    _, sink = await listening(context)
+    for pattern, matcher in (("(((.+)+)+)+!", "pcre"), ("(((.+)+)+)+!", "pcre"), ("*a" * 1_000_000, "glob")):
+        await say(context, asked("revoke", {"task_id": "no"}, pattern=pattern, matcher=matcher))
+    await say(context, asked("revoke", {"task_id": "yes"}))
+    await eventually(lambda: "yes" in sink.values(), "the mailbox goes on")
+    assert sink.values() == {"yes"}
+    (told,) = [one.getMessage() for one in caplog.records if one.name == "tranship.mailbox"]
+    assert "its pattern is for the matcher 'pcre'" in told
+
+
 async def test_a_ping_is_answered_where_somebody_waits(either: Context) -> None:
     await listening(either)
     key = await wait_as(either, "o-1")
