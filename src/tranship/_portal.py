@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from tranship.errors import BusyError, ClosedError
+from tranship.guards import ServiceThread, check_may_block
 
 __all__ = ["Portal"]
 
@@ -18,14 +19,15 @@ T = TypeVar("T")
 class Portal:
     """A daemon thread that runs one event loop until :meth:`stop`.
 
-    :meth:`call` and :meth:`run` may be used from any thread but its own, where waiting would be for ever.
+    :meth:`call` and :meth:`run` may be used from any thread, but waiting is refused where it would be for ever.
     """
 
     def __init__(self, name: str = "tranship-io") -> None:
         self.loop = asyncio.new_event_loop()
         self._stopping = False
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        # Reentrant: a signal's handler may use a client while its thread is in call().
+        self._lock = threading.RLock()
+        self._thread = ServiceThread(target=self._serve, name=name)
         self._thread.start()
 
     def _serve(self) -> None:
@@ -62,12 +64,14 @@ class Portal:
         An interrupt (Ctrl-C) while waiting cancels the coroutine.
 
         Raises:
-            BusyError: called on the portal's own thread.
+            BusyError: called on a thread that others wait for, such as the portal's own.
             ClosedError: the portal has been stopped, before or meanwhile.
         """
-        if threading.current_thread() is self._thread:
+        try:
+            check_may_block()
+        except BusyError:
             coroutine.close()
-            raise BusyError("a blocking call on the I/O loop's own thread would wait for ever; use the async client")
+            raise
         future = self.call(coroutine)
         try:
             return future.result()

@@ -384,7 +384,7 @@ class ClosedError(TranshipError):
 
 
 class BusyError(TranshipError):
-    """A second caller entered a method that one caller at a time may use."""
+    """A second caller entered a method that one caller at a time may use, or a thread would wait for itself."""
 
     code = "BUSY"
 

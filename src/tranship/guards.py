@@ -1,12 +1,17 @@
-"""Guards of a backend's ports: against use after the close, and against a second caller where one is allowed."""
+"""Guards: against use after the close, against a second caller where one is allowed, and against waiting on a
+thread that does the work which is waited for.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterable
 from types import TracebackType
+from typing import Any
 
 from tranship.errors import BusyError, ClosedError
 
-__all__ = ["Gate", "OneReceiver", "one_listener"]
+__all__ = ["Gate", "OneReceiver", "ServiceThread", "check_may_block", "one_listener"]
 
 
 class Gate:
@@ -66,3 +71,27 @@ def one_listener(listening: object | None) -> None:
     """
     if listening is not None:
         raise BusyError("this backend listens already; open another one for another worker")
+
+
+class ServiceThread(threading.Thread):
+    """A daemon thread of ours that others wait for: an I/O loop, a writer. Nothing may block on it."""
+
+    def __init__(self, *, target: Callable[..., object], name: str, args: Iterable[Any] = ()) -> None:
+        super().__init__(target=target, name=name, args=args, daemon=True)
+
+
+def check_may_block() -> None:
+    """Return if the current thread may wait for an answer of tranship's.
+
+    Users' code gets onto our threads without knowing it: the garbage collector runs ``__del__`` anywhere.
+
+    Raises:
+        BusyError: it is a :class:`ServiceThread`, which would wait for itself.
+    """
+    thread = threading.current_thread()
+    if isinstance(thread, ServiceThread):
+        raise BusyError(
+            f"a blocking call on tranship's own thread {thread.name!r} would wait for ever, and everybody with it; "
+            "code that the garbage collector may call there (__del__, weakref callbacks) must leave such calls to "
+            "another thread, for example through a queue; coroutines use AsyncClient"
+        )

@@ -14,7 +14,8 @@ from tranship.backends.sqlite._outcomes import PUT, NewResult
 from tranship.backends.sqlite._sidelock import SideLock
 from tranship.backends.sqlite._transaction import Kind, Transaction, chunks, each
 from tranship.envelope import Receipt, TaskState
-from tranship.errors import BrokerUnreachable, ClosedError, EncodeError, TranshipError
+from tranship.errors import BrokerUnreachable, BusyError, ClosedError, EncodeError, TranshipError
+from tranship.guards import check_may_block
 from tranship.ports import Settled, Settlement, Tombstone, Verdict
 
 
@@ -211,3 +212,17 @@ def test_chunks_are_powers_of_two(count):
     parts = list(chunks(range(count)))
     assert [value for part in parts for value in part] == list(range(count))
     assert {len(part) for part in parts} <= {1, 2, 4, 8, 16, 32, 64, 128}
+
+
+async def test_a_blocking_submit_on_the_writers_thread_is_refused(tmp_path):
+    async with opened(tmp_path / "a.db") as backend:
+        refused: list[BaseException] = []
+
+        def submit(_tx: Transaction, _: None) -> None:
+            try:  # as __del__ does, wherever the garbage collector runs
+                check_may_block()
+            except BusyError as error:
+                refused.append(error)
+
+        await backend._hub.writer.call(Kind("collect garbage", each(submit)), None)
+        assert "tranship-sqlite-writer" in str(refused[0])

@@ -258,3 +258,21 @@ async def test_a_driver_that_fails_to_post_leaves_nobody_waiting(caplog):
     assert isinstance(answer, SubmitUnknown)
     assert "post failed" in caplog.text
     await submission.aclose()
+
+
+async def test_an_interrupt_in_the_middle_of_a_wake_up_leaves_nobody_waiting(monkeypatch):
+    async with Buffer() as buffer:
+        submission, loop = buffer.submission, asyncio.get_running_loop()
+
+        def interrupted(*_):
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            submission.post([message()], concurrent.futures.Future())
+        waiter: concurrent.futures.Future = concurrent.futures.Future()
+        submission.post([message()], waiter)
+        (answer,) = await asyncio.wait_for(asyncio.wrap_future(waiter), 5)
+        assert isinstance(answer, Receipt)
+        assert await buffer.queued() == 2, "what was posted before the interrupt goes along"

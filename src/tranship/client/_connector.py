@@ -53,7 +53,8 @@ class Connector:
         self._table = process_table()
         self._leases: dict[asyncio.AbstractEventLoop | None, Lease[ClientLink]] = {}
         self._links: dict[asyncio.AbstractEventLoop | None, ClientLink] = {}
-        self._lock = threading.Lock()
+        # Reentrant: a signal's handler may submit while its thread is just opening the client.
+        self._lock = threading.RLock()
 
     def opened(self, loop: asyncio.AbstractEventLoop | None) -> ClientLink | None:
         """The link for callers on ``loop`` if it is open, without waiting: the hot path."""
@@ -123,24 +124,24 @@ class Connector:
             if self.closed:
                 raise ClosedError("this client has been closed; create a new one")
             self._forget_closed_loops()
-            lease = self._leases.get(loop)
-            if lease is None:
-                lease = self._leases[loop] = self._claim(loop)
-            return lease
+            if loop not in self._leases:
+                self._claim(loop)
+            return self._leases[loop]
 
-    def _claim(self, loop: asyncio.AbstractEventLoop | None) -> Lease[ClientLink]:
+    def _claim(self, loop: asyncio.AbstractEventLoop | None) -> None:
         from tranship.client._link import ClientLink, LinkKey
 
         table = self._table
         key = replace(LinkKey.of(self.settings), share=self._share, queued_elsewhere=self._queued_elsewhere)
         say_default(table, self.settings)
         registry = self._registry or default_registry(table)
-        return table.lease(key, lambda: ClientLink.open(key, registry, table), loop)
+        if loop not in self._leases:  # a signal's handler may have been here meanwhile
+            self._leases[loop] = table.lease(key, lambda: ClientLink.open(key, registry, table), loop)
 
     def _forget_parent(self) -> None:
         """A forked child leaves its parent's links alone; the lock may be held by a thread that is not here."""
         if self._table is not process_table():
-            self._lock = threading.Lock()
+            self._lock = threading.RLock()
             self._table = process_table()
             self._leases, self._links = {}, {}
 

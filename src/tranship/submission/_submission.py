@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import concurrent.futures
-import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from tranship.errors import ClosedError, MessageTooLarge
+from tranship.guards import check_may_block
 from tranship.ports import Submitter
 from tranship.protocol import Message
 from tranship.submission._handover import HandOver
@@ -62,6 +63,9 @@ class Submission:
         self._jobs: collections.deque[Job] = collections.deque()
         self._spans: collections.deque[Span] = collections.deque()
         self._woken = False
+        self._posting: set[int] = set()
+        """Threads in :meth:`post`: one that comes in again from a signal's handler or ``__del__`` must wake the loop
+        itself, since the call that it interrupted may be just about to."""
         self._flights: set[Flight] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._progress = 0.0
@@ -85,7 +89,7 @@ class Submission:
             )
 
     def post(self, messages: Sequence[Message], waiter: Waiter) -> None:
-        """Queue ``messages``; ``waiter`` gets their answers in order. Any thread; does not wait."""
+        """Queue ``messages``; ``waiter`` gets their answers in order. Any thread; reentrant; does not wait."""
         if self._closed:
             waiter.set_result([_closed_error() for _ in messages])
             return
@@ -93,11 +97,26 @@ class Submission:
         self._jobs.append(job)
         if self._taken_back(job):
             return
-        if not self._woken:
+        thread = threading.get_ident()
+        interrupted = thread in self._posting
+        self._posting.add(thread)
+        try:
+            if interrupted or not self._woken:
+                self._wake()
+        finally:
+            if not interrupted:
+                self._posting.discard(thread)
+
+    def _wake(self) -> None:
+        try:
             self._woken = True
-            # A loop that is closed has seen aclose() first, and that has taken the job along.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._collect)
+            self._loop.call_soon_threadsafe(self._collect)
+        except RuntimeError:
+            pass  # a loop that is closed has seen aclose() first, and that has taken the job along
+        except BaseException:
+            # A signal's handler raised half way: nobody else may rely on this call.
+            self._woken = False
+            raise
 
     def _taken_back(self, job: Job) -> bool:
         """Closed between the look and the append: nobody collects any more, unless aclose() just did."""
@@ -132,7 +151,12 @@ class Submission:
             self._loop.call_soon(self._collect)
 
     def submit_blocking(self, messages: Sequence[Message]) -> list[Answer]:
-        """The same for a caller in a thread without a loop, which is blocked meanwhile."""
+        """The same for a caller in a thread without a loop, which is blocked meanwhile.
+
+        Raises:
+            BusyError: the thread is one that others wait for.
+        """
+        check_may_block()
         waiter = ThreadWaiter()
         self.post(messages, waiter)
         return waiter.wait()

@@ -19,6 +19,7 @@ from tranship.backends.sqlite._jobs import Job, answer, refuse
 from tranship.backends.sqlite._store import Store
 from tranship.backends.sqlite._transaction import Kind, Mode
 from tranship.errors import ClosedError, TranshipError
+from tranship.guards import ServiceThread
 
 __all__ = ["Writer"]
 
@@ -43,7 +44,7 @@ class Writer:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread: ServiceThread | None = None
         self._ended: asyncio.Future[None] | None = None
         self._failure: TranshipError | None = None
         self._stopping = False
@@ -59,9 +60,7 @@ class Writer:
         opened, self._ended = loop.create_future(), loop.create_future()
         # Somebody else's business once the caller has been cancelled.
         opened.add_done_callback(lambda found: found.cancelled() or found.exception())
-        self._thread = threading.Thread(
-            target=self._main, args=(opened, self._ended), name="tranship-sqlite-writer", daemon=True
-        )
+        self._thread = ServiceThread(target=self._main, args=(opened, self._ended), name="tranship-sqlite-writer")
         self._thread.start()
         await asyncio.shield(opened)
 

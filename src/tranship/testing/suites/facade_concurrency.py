@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
-from tranship.errors import ClosedError, SubmitUnknown, TranshipError
+from tranship.connections import process_table
+from tranship.errors import BusyError, ClosedError, SubmitUnknown, TranshipError
 from tranship.ports import Capability
 from tranship.testing.desk import Desk, facade_case
 from tranship.testing.facades import FacadeClient, FacadeHandle, in_thread, raised
@@ -91,6 +95,36 @@ class ConcurrentSubmitCases:
         found = await asyncio.gather(*(_submit_and_wait(client, number, desk.lab.patience) for number in range(100)))
         assert found == list(range(100))
 
+    @facade_case(
+        "submit_interrupted_by_submit",
+        level="core",
+        rationale="a signal's handler and __del__ submit in the middle of a submit",
+        kinds=["blocking"],
+    )
+    async def test_submit_interrupted_by_submit(self, desk: Desk) -> None:
+        """Each call and return within a submit is interrupted, once, by a submit in the same thread: all arrive."""
+        client = desk.make_client()
+        ids = await in_thread(_interrupt_everywhere, lambda: client.native.submit(echo, 0).id)
+        assert len(ids) > 20, f"only {len(ids)} submits: nothing was interrupted"
+        await _all_arrive_once(desk, ids, len(ids))
+
+    @facade_case(
+        "submit_on_own_thread_refused",
+        level="core",
+        rationale="the garbage collector runs __del__ on any thread",
+        kinds=["blocking"],
+    )
+    async def test_submit_on_own_thread_refused(self, desk: Desk) -> None:
+        """On the I/O loop's own thread a blocking submit is a BusyError, and nobody waits for it."""
+        client = await desk.client()
+        portal = process_table().portal()
+
+        async def submit() -> str:
+            return str(client.native.submit(echo, 1).id)
+
+        await raised(asyncio.wrap_future(portal.call(submit())), BusyError)
+        assert (await client.submit(echo, 2)).id
+
     @facade_case("submit_after_close", level="core", rationale="a closed client must say so")
     async def test_submit_after_close(self, desk: Desk) -> None:
         """ClosedError from every verb; also for one that was never opened."""
@@ -122,6 +156,29 @@ class ConcurrentSubmitCases:
         got: set[str] = set()
         while not set(ids) <= got:
             got |= {task_id(one) for one in await desk.lab.receive(consumer)}
+
+
+def _interrupt_everywhere(submit: Callable[[], str]) -> list[str]:
+    """Submit again and again: each time the next call or return within it is interrupted by another submit."""
+    ids: list[str] = []
+    for number in range(10_000):
+        left = number
+
+        def interrupt(_frame: FrameType, _event: str, _argument: object) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                sys.setprofile(None)
+                ids.append(submit())
+
+        sys.setprofile(interrupt)
+        try:
+            ids.append(submit())
+        finally:
+            sys.setprofile(None)
+        if left >= 0:
+            break
+    return ids
 
 
 async def _until_closed(client: FacadeClient) -> list[str]:
