@@ -219,6 +219,93 @@ def test_an_absent_service_is_a_skip_or_where_required_a_failure(
     result.stdout.fnmatch_lines(["*No 'absent' server for the tests: TRANSHIP_TEST_ABSENT_BIN is not set*"])
 
 
+def test_a_service_that_nobody_knows_is_an_error_that_names_the_known_ones(servers: pytest.Pytester) -> None:
+    servers.makepyfile("def test_it(tranship_service): tranship_service('ehco')")
+    result = run(servers)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*No recipe for a test server is called 'ehco'; known are absent, echo.*"])
+
+
+BARE = """
+import os, platform
+from pathlib import Path
+from tranship.testing.services import _apt
+
+os.geteuid = lambda: 0
+platform.freedesktop_os_release = lambda: {"ID": "debian"}
+_apt._MEMORY = Path(__file__).with_name("memory")
+"""
+
+
+@pytest.fixture
+def bare(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A Debian where we are root, that has none of the servers; its apt-get installs a program that does nothing."""
+    pytester.makeconftest(BARE)
+    folder = pytester.mkdir("bin")
+    script = f"cd {folder}; echo $5 >> calls; test $5 = update || ln -s {sys.executable} redis-server"
+    for name, text in {"apt-get": script, "dpkg-query": "exit 1"}.items():
+        (folder / name).write_text(f"#!/bin/sh\nPATH={os.environ['PATH']}\n{text}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    # Each process starts quicker without what other distributions bring.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makeini("[pytest]\naddopts = -p xdist -p tranship.testing.pytest_plugin\n")
+    for name in os.environ:
+        if name.startswith("TRANSHIP_TEST_"):
+            monkeypatch.delenv(name)
+    return pytester
+
+
+LOOKS = """
+import shutil
+import pytest
+
+@pytest.mark.parametrize("number", range(2))
+def test_it(number):
+    assert bool(shutil.which("redis-server")) is {there}
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="installs as POSIX does")
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_servers_are_installed_once_before_tests_are_handed_out(bare: pytest.Pytester, processes: str) -> None:
+    bare.makepyfile(LOOKS.format(there=True))
+    result = bare.runpytest_subprocess("-n", processes, "-o", "tranship_services=redis")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["Installing redis-server for the tests."])
+    assert (bare.path / "bin" / "calls").read_text().split() == ["update", "install"]
+    # And what is there is not installed again.
+    bare.runpytest_subprocess("-n", processes, "-o", "tranship_services=redis").assert_outcomes(passed=2)
+    assert (bare.path / "bin" / "calls").read_text().split() == ["update", "install"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="installs as POSIX does")
+@pytest.mark.parametrize("required", [True, False])
+def test_a_server_that_cannot_be_installed_is_told_once(
+    bare: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, required: bool
+) -> None:
+    (bare.path / "bin" / "apt-get").write_text("#!/bin/sh\necho E: no network\nexit 100\n")
+    monkeypatch.setenv("TRANSHIP_TEST_REQUIRE", "redis" if required else "")
+    bare.makepyfile(LOOKS.format(there=False))
+    result = bare.runpytest_subprocess("-n", "2", "-o", "tranship_services=redis")
+    shown = str(result.stdout) + str(result.stderr)
+    assert shown.count("No 'redis' server for the tests: ") == 1
+    assert "redis-server` failed: E: no network" in shown
+    if required:
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+    else:
+        result.assert_outcomes(passed=2)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="installs as POSIX does")
+def test_a_project_that_asks_for_no_server_gets_none(bare: pytest.Pytester) -> None:
+    bare.makepyfile(LOOKS.format(there=False))
+    bare.runpytest_subprocess("-n", "2").assert_outcomes(passed=2)
+    bare.runpytest_subprocess("--collect-only", "-o", "tranship_services=redis")
+    assert not (bare.path / "bin" / "calls").exists()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="local test servers need POSIX signals")
 def test_a_server_of_the_tests_own(servers: pytest.Pytester) -> None:
     servers.makepyfile(

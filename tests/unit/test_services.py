@@ -29,6 +29,7 @@ from tranship.testing.services import (
     find_service,
     free_port,
 )
+from tranship.testing.services._apt import apt_install
 from tranship.testing.services._last_words import last_words
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="local test servers need POSIX signals")
@@ -342,8 +343,12 @@ def test_not_found_gives_every_providers_reason() -> None:
 
 
 def test_an_unknown_service_names_the_known_ones() -> None:
-    with pytest.raises(ServiceNotFound, match=r"no recipe of that name \(known: echo\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"is called 'ehco'; known are echo.* set TRANSHIP_TEST_EHCO_URL"
+    ) as caught:
         find_service("ehco", recipes=[make_echo_recipe()], environ={})
+    # What nobody knows is not looked for: no test may take it for a server that this machine lacks.
+    assert not isinstance(caught.value, ServiceNotFound)
 
 
 class Docker(socketserver.StreamRequestHandler):
@@ -381,12 +386,14 @@ def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine that is Debian, where we are root, and whose apt-get is a script that writes down its calls."""
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"ID": "mint", "ID_LIKE": "ubuntu debian"})
+    monkeypatch.setattr("tranship.testing.services._apt._MEMORY", tmp_path / "memory")
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    write_script(tmp_path / "dpkg-query", "test -e installed && echo installed", called="")
     return tmp_path / "apt-get"
 
 
-def write_script(path: Path, *lines: str) -> None:
-    path.write_text("\n".join(["#!/bin/sh", 'cd "$(dirname "$0")"', 'echo "$*" >> calls', *lines]))
+def write_script(path: Path, *lines: str, called: str = 'echo "$5 $6 $7 $8 $9" >> calls') -> None:
+    path.write_text("\n".join(["#!/bin/sh", 'cd "$(dirname "$0")"', called, *lines]))
     path.chmod(0o755)
 
 
@@ -394,20 +401,96 @@ def installing(tmp_path: Path) -> dict[str, str]:
     return {**NOTHING, "PATH": str(tmp_path), "TRANSHIP_TEST_INSTALL": "1"}
 
 
+def calls(tmp_path: Path) -> list[str]:
+    return [line.strip() for line in (tmp_path / "calls").read_text().splitlines()]
+
+
+INSTALLS = f'case "$5" in update) touch lists;; *) test -e lists || exit 100; ln -s {sys.executable} $8; touch installed;; esac'
+"""What apt-get does: one package, whose program has its name."""
+
+
 def test_root_on_debian_installs_the_package(apt: Path, tmp_path: Path) -> None:
-    install = f"ln -s {sys.executable} echo-server"
-    write_script(apt, f'case "$1" in update) touch lists;; *) test -e lists || exit 100; {install};; esac')
-    recipe = make_echo_recipe(binaries=["echo-server"], packages=["echo-server-package"])
+    write_script(apt, INSTALLS)
+    recipe = make_echo_recipe(binaries=["echo-server"], packages=["echo-server"])
     with contextlib.closing(found(recipe, installing(tmp_path))) as service:
         assert isinstance(service, ProcessService)
-    wanted = "install --yes --no-install-recommends echo-server-package"
-    assert (tmp_path / "calls").read_text().splitlines() == [wanted, "update", wanted]
+    assert calls(tmp_path) == ["update", "install --yes --no-install-recommends echo-server"]
 
 
 def test_an_installation_that_fails_is_a_reason(apt: Path, tmp_path: Path) -> None:
     write_script(apt, "echo 'E: no network' >&2; exit 100")
-    with pytest.raises(ServiceNotFound, match="`apt-get update` failed: E: no network"):
+    with pytest.raises(
+        ServiceNotFound, match=r"`apt-get .* install .*` failed: E: no network; before it .* update` failed"
+    ):
         found(make_echo_recipe(binaries=["echo-server"], packages=["p"]), installing(tmp_path))
+
+
+def test_a_broken_repository_that_has_nothing_for_us_does_no_harm(apt: Path, tmp_path: Path) -> None:
+    write_script(apt, f"{INSTALLS}; test $5 = install || exit 100")
+    found(make_echo_recipe(binaries=["echo-server"], packages=["echo-server"]), installing(tmp_path)).close()
+
+
+RACER = """
+import sys
+from pathlib import Path
+from tranship.testing.services import _apt
+_apt._MEMORY = Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+print(_apt.apt_install(["echo-server"]))
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_processes_that_want_a_package_at_once_install_it_once(apt: Path, tmp_path: Path, fails: bool) -> None:
+    # As apt itself: whoever comes second is refused.
+    write_script(
+        apt, "mkdir lock || exit 100", "echo no network" if fails else INSTALLS, "rmdir lock", f"exit {int(fails)}"
+    )
+    command = [sys.executable, "-c", RACER, str(tmp_path / "memory")]
+    racers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    said = {racer.communicate(timeout=30)[0].strip() for racer in racers}
+    assert calls(tmp_path) == ["update", "install --yes --no-install-recommends echo-server"]
+    assert len(said) == 1
+    assert said.pop().partition("failed: ")[2].startswith("no network") is fails
+
+
+def test_a_failure_is_not_believed_for_ever_nor_of_other_packages(
+    apt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_script(apt, "exit 100")
+    for packages in (["a", "b"], ["a"], ["c"]):
+        assert "install" in apt_install(packages)
+    assert len(calls(tmp_path)) == 4
+    assert apt_install(["c"], again=True)
+    assert len(calls(tmp_path)) == 6
+    monkeypatch.setattr("tranship.testing.services._apt._BELIEVED", 0.0)
+    assert apt_install(["c"])
+    assert len(calls(tmp_path)) == 8
+
+
+def test_all_that_is_lacking_is_installed_in_one_call(apt: Path, tmp_path: Path) -> None:
+    write_script(apt, f"test $5 = update || for one in $8 $9; do ln -s {sys.executable} $one; done")
+    (tmp_path / "at-hand").symlink_to(sys.executable)
+    names = ("at-hand", "one", "two", "given", "nowhere", "other")
+    recipes = [make_echo_recipe(name=name, binaries=[name], packages=[name]) for name in names]
+    recipes[4] = make_echo_recipe(name="nowhere", binaries=["nowhere"])
+    finder = ServiceFinder(recipes, environ={**installing(tmp_path), "TRANSHIP_TEST_GIVEN_URL": "x://h:1"})
+    told: list[str] = []
+    lacking = finder.provide(names[:5], tell=told.append)
+    assert list(lacking) == ["nowhere"]
+    assert "no system package is known for it" in lacking["nowhere"]
+    assert calls(tmp_path) == ["update", "install --yes --no-install-recommends one two"]
+    assert told == ["Installing one, two for the tests."]
+    assert finder.provide(names[:4]) == {}
+    assert len(calls(tmp_path)) == 2
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,35 @@ __all__ = [
 ]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a project say which servers its tests need."""
+    parser.addini("tranship_services", "servers to have before the tests begin, such as: redis nats", "args", [])
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Install what the project's servers need, once, before there are processes that all would want to.
+
+    Only those of the ini option ``tranship_services``. One that cannot be had and that ``TRANSHIP_TEST_REQUIRE`` names
+    ends the run here; the others are told once, and the tests that ask for them are skipped.
+    """
+    config = session.config
+    names = config.getini("tranship_services")
+    if not names or hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    from tranship.errors import ConfigurationError
+    from tranship.testing.services import ServiceFinder
+
+    finder, say = ServiceFinder(), config.get_terminal_writer().line
+    try:
+        lacking = finder.provide(names, tell=say)
+    except ConfigurationError as error:
+        raise pytest.UsageError(f"tranship_services: {error}") from error
+    if missing := [problem for name, problem in lacking.items() if name in finder.required]:
+        raise pytest.UsageError("\n".join(missing))
+    for problem in lacking.values():
+        say(problem)
+
+
 class StartWorker(Protocol):
     """What :func:`tranship_worker` gives."""
 

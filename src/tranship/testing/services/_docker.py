@@ -4,19 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from tranship.errors import UnsupportedError
 from tranship.testing.services._contract import LOCALHOST, Place, Recipe, ServiceFailed, ServiceNotFound, free_port
 
-__all__ = ["DockerService"]
+__all__ = ["DockerService", "docker_answers"]
 
 _PROBE_INTERVAL: Final = 0.05
 _TAIL_LINES: Final = 20
+_PING: Final = b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n"
+
+
+def docker_answers(environ: Mapping[str, str]) -> bool:
+    """Say whether a Docker daemon answers at ``DOCKER_HOST`` (a socket's path or plain TCP)."""
+    address = environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    with contextlib.suppress(OSError, ValueError), _connect(address) as link:
+        link.sendall(_PING)
+        return link.recv(64).startswith(b"HTTP/1.1 200")
+    return False
+
+
+def _connect(address: str) -> socket.socket:
+    scheme, _, rest = address.partition("://")
+    if scheme == "tcp":
+        host, _, port = rest.rpartition(":")
+        return socket.create_connection((host, int(port)), timeout=2.0)
+    link = socket.socket(socket.AF_UNIX)
+    link.settimeout(2.0)
+    try:
+        link.connect(rest)
+    except OSError:
+        link.close()
+        raise
+    return link
 
 
 class DockerService:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tranship.errors import ConfigurationError
+from tranship.testing.services._apt import apt_install, apt_refusal
 from tranship.testing.services._contract import Recipe, Service, ServiceNotFound
+from tranship.testing.services._docker import docker_answers
 from tranship.testing.services._external import ExternalService
 from tranship.testing.services._nats import nats_recipe
-from tranship.testing.services._packages import apt_install, apt_refusal, docker_answers
 from tranship.testing.services._process import ProcessService
 from tranship.testing.services._rabbitmq import rabbitmq_recipe
 from tranship.testing.services._redis import redis_recipe
 
 __all__ = ["EMBEDDED", "RECIPES", "ServiceFinder", "find_service"]
+
+log = logging.getLogger("tranship.testing")
 
 EMBEDDED = frozenset({"memory", "sqlite"})
 """Brokers that need no server: always there."""
@@ -51,6 +55,25 @@ class ServiceFinder:
                 f"known are {', '.join(sorted(known))}."
             )
 
+    def provide(self, names: Collection[str], *, tell: Callable[[str], None] = log.info) -> Mapping[str, str]:
+        """Install the system's packages of all that is not at hand, in one call; return who is lacking still, and why.
+
+        For one process, before tests that need the servers are handed out to others.
+
+        Args:
+            names: of the servers.
+            tell: is told, before an installation of a minute or so begins, what is installed.
+
+        Raises:
+            ConfigurationError: a name is unknown.
+        """
+        recipes = [self._recipe(name) for name in names if not self._given(name)]
+        packages = sorted({package for recipe in recipes for package in self._lacking(recipe)})
+        if packages and not apt_refusal(self._environ):
+            tell(f"Installing {', '.join(packages)} for the tests.")
+            apt_install(packages, again=True)
+        return {recipe.name: problem for recipe in recipes if (problem := self._problem(recipe.name))}
+
     def find(self, name: str) -> Service:
         """Return the service from the first provider that has it.
 
@@ -59,8 +82,9 @@ class ServiceFinder:
 
         Raises:
             ServiceNotFound: none has it; the message gives each one's reason.
+            ConfigurationError: there is no recipe of that name, and no URL.
         """
-        if url := self._environ.get(self._variable(name, "URL")):
+        if url := self._given(name):
             return ExternalService(name, url)
         recipe = self._recipe(name)
         reasons = []
@@ -71,13 +95,31 @@ class ServiceFinder:
             reasons.append(found)
         raise ServiceNotFound(f"No {name!r} server for the tests: {'; '.join(reasons)}.")
 
+    def _given(self, name: str) -> str:
+        return self._environ.get(self._variable(name, "URL"), "")
+
+    def _lacking(self, recipe: Recipe) -> Sequence[str]:
+        """The packages of a server that is not at hand."""
+        for provide in (self._from_binary, self._from_container):
+            if not isinstance(found := provide(recipe), str):
+                found.close()
+                return ()
+        return recipe.packages
+
+    def _problem(self, name: str) -> str:
+        try:
+            self.find(name).close()
+        except ServiceNotFound as error:
+            return str(error)
+        return ""
+
     def _recipe(self, name: str) -> Recipe:
         if recipe := self._recipes.get(name):
             return recipe
-        known = ", ".join(sorted(self._recipes)) or "none yet"
-        raise ServiceNotFound(
-            f"No {name!r} server for the tests: {self._variable(name, 'URL')} is not set and "
-            f"there is no recipe of that name (known: {known})."
+        known = ", ".join(sorted(self._recipes)) or "none"
+        raise ConfigurationError(
+            f"No recipe for a test server is called {name!r}; known are {known}. "
+            f"Correct the name, bring a recipe of your own, or set {self._variable(name, 'URL')} to one that runs."
         )
 
     def _from_binary(self, recipe: Recipe) -> Service | str:
