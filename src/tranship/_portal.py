@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from tranship._running import LEAVING
 from tranship.errors import BusyError, ClosedError
 from tranship.guards import ServiceThread, check_may_block
 
 __all__ = ["Portal"]
+
+log = logging.getLogger("tranship")
 
 T = TypeVar("T")
 
@@ -33,11 +37,19 @@ class Portal:
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            while not self._stopping:
+                self._run()
         finally:
             self._cancel_leftovers()
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
+
+    def _run(self) -> None:
+        try:
+            self.loop.run_forever()
+        except LEAVING as error:
+            # Who waits for something here would wait for ever.
+            log.exception("code on the I/O loop raised %s; it goes on", type(error).__name__)
 
     def _cancel_leftovers(self) -> None:
         tasks = asyncio.all_tasks(self.loop)

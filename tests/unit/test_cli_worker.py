@@ -25,6 +25,31 @@ BROKEN = {
 }
 
 
+FORKING = """
+import multiprocessing, os, select, signal, time
+from tranship import task
+
+def sleep(writer):
+    os.close(2)
+    os.write(writer, b"up")
+    time.sleep(60)
+
+@task
+def child(how: str) -> int:
+    reader, writer = os.pipe()
+    child = multiprocessing.get_context("fork").Process(target=sleep, args=(writer,))
+    child.start()
+    if how != "at once":
+        os.read(reader, 2)
+    os.kill(child.pid, signal.SIGINT if how == "interrupted" else signal.SIGTERM)
+    child.join(10)
+    code = child.exitcode
+    child.kill()
+    return code
+"""
+"""Starts a child by fork, sends it a signal, and returns its exit code."""
+
+
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "app.py").write_text(APP)
@@ -83,6 +108,19 @@ class TestSignals:
             until(lambda: slow.state() is TaskState.STARTED)
             worker.terminate()
             assert finish(worker, 30)[0] == 0
+
+    def test_a_signal_for_a_forked_child_is_the_childs(self, client: Client, directory: Path) -> None:
+        (directory / "forking.py").write_text(FORKING)
+        with started(["worker", "forking"], directory) as worker:
+            handles = [client.submit("forking.child", how) for how in ("at once", "later", "interrupted")]
+            assert [handle.result(20) for handle in handles] == [-15, -15, 1]
+            # It has not heard of it.
+            assert client.submit("forking.child", "at once").result(20) == -15
+            assert worker.poll() is None
+            worker.terminate()
+            code, _, err = finish(worker)
+            assert code == 0, err
+            assert err.count("stopping") == 1, err
 
 
 class TestRunning:

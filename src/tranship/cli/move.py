@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tranship._signals import heard
 from tranship.cli._errors import ExitCode, exit_code, one_line
 from tranship.cli._invocation import Invocation, command
 
 if TYPE_CHECKING:
-    from tranship.operations import Move, MoveOptions, MoveReport, Refusal
+    from tranship.operations import MoveOptions, MoveReport, Refusal
 
 REFUSED = ("leave", "dead-letter")
 SHOWN = 5
@@ -110,27 +107,9 @@ def _move(call: Invocation, source: str, target: str, options: MoveOptions) -> M
     with watching(call.output, quiet=call.quiet or call.json or options.dry_run) as watcher:
         # What is moved into this very process would end with it.
         move = Move(first, second, options, needs=[Capability.CROSS_PROCESS], watcher=watcher)
-        with _stopped_by_signals(move):
+        # Ctrl-C and SIGTERM end it in order; the second one at once.
+        with heard(move.stop, once=True):
             return move.run_blocking()
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(move: Move) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end it in order; the second one at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, _frame: Any) -> None:
-        signal.signal(number, before[signal.Signals(number)])
-        move.stop()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _as_data(report: MoveReport) -> dict[str, Any]:

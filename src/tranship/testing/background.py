@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from types import TracebackType
 from typing import Self
 
+from tranship._running import run
 from tranship.errors import BusyError, ConfigurationError
 from tranship.worker import Worker
 
@@ -32,7 +32,6 @@ class BackgroundWorker:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"tranship-worker-{worker.name}", daemon=True)
 
@@ -60,9 +59,8 @@ class BackgroundWorker:
             BusyError: it did not stop; its thread is left behind.
             Whatever made the worker stop by itself.
         """
-        if self._loop is not None and self._thread.is_alive():
-            # On its loop, where serve() has begun by then: a stop that comes before it would be lost.
-            self._loop.call_soon_threadsafe(self.worker.stop)
+        if self._thread.is_alive():
+            self.worker.stop()
         self._thread.join(self.worker.settings.shutdown_timeout + _STOP_GRACE)
         if self._thread.is_alive():
             raise BusyError(f"{self.worker!r} did not stop; does a task ignore its cancellation?")
@@ -80,8 +78,6 @@ class BackgroundWorker:
 
     def _run(self) -> None:
         try:
-            with asyncio.Runner() as runner:
-                self._loop = runner.get_loop()
-                runner.run(self.worker.serve())
+            run(self.worker.serve())
         except BaseException as error:  # noqa: BLE001 - raised again by stop(), in the thread that asks
             self._error = error

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from tranship._signals import may_be_ctrl_c
 from tranship.envelope import PROBE_TASK, Envelope, ErrorInfo, Outcome
 from tranship.errors import InvalidArgumentsError, MalformedMessage, UnknownTask
 from tranship.protocol import Decoder, canvas
@@ -153,6 +154,9 @@ class Pipeline:
         except InvalidArgumentsError as error:
             run.end(Outcome.FAILED, _final(error))
             return
+        except BaseException as error:  # noqa: BLE001 - a model's own code may raise anything
+            classify(run, error)
+            return
         run.context = TaskContext(envelope, delivery_count=run.delivery.delivery_count)
         run.started = True
         _set_limit(run, envelope.run_timeout or self.longest)
@@ -169,7 +173,9 @@ class Pipeline:
         """Whether the task needs no handler."""
         try:
             run.value = await dialect.admit(context, partial(self._heed, run))
-        except Exception as error:  # noqa: BLE001 - as what a handler raises
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as what a handler raises
             classify(run, error)
             return True
         if run.value is None:
@@ -190,9 +196,12 @@ class Pipeline:
             else:
                 async with asyncio.timeout(run.limit) as scope:
                     run.value = await call()
-        except (asyncio.CancelledError, KeyboardInterrupt):
+        except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome, sys.exit() too
+        except BaseException as error:
+            # Whatever a handler raises is its outcome, sys.exit() too.
+            if isinstance(error, KeyboardInterrupt) and may_be_ctrl_c():
+                raise
             if isinstance(error, TimeoutError) and scope is not None and scope.expired():
                 stopped(run, run.limit_means)
             else:

@@ -80,7 +80,7 @@ class Reporter:
             return None
         try:
             state, document = self._document(run, envelope)
-        except Exception as error:  # noqa: BLE001 - the value's own code may raise anything
+        except BaseException as error:  # noqa: BLE001 - the value's own code may raise anything
             run.end(Outcome.FAILED, _not_written(envelope, error))
             state, document = self._document(run, envelope)
         return StoredResult(
@@ -140,7 +140,7 @@ def _ending(run: Run, envelope: Envelope) -> tuple[TaskState, Any, ErrorInfo | N
     return _STATES[run.outcome], None, error
 
 
-def _not_written(envelope: Envelope, error: Exception) -> ErrorInfo:
+def _not_written(envelope: Envelope, error: BaseException) -> ErrorInfo:
     """A result that cannot be stored: a failure that running again would only repeat."""
     info = describe(error)
     message = info.message

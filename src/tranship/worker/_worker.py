@@ -7,13 +7,14 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tranship._defaults import default_registry, say_default
+from tranship._running import run
+from tranship._signals import heard
 from tranship.checks import one_of
 from tranship.connections import process_table
 from tranship.errors import BusyError, ConfigurationError, InvalidOptionError, UnsupportedError
@@ -99,7 +100,8 @@ class Worker:
         Raises:
             BrokerUnreachable, BrokerRefused, UnsupportedError, ...: it could not start, or can work no longer.
         """
-        asyncio.run(self._serve_with_signals())
+        with heard(self.signalled):
+            run(self.serve())
 
     async def serve(self) -> None:
         """Work until :meth:`stop`, on the running loop. Cancelling it stops the hard way.
@@ -107,14 +109,14 @@ class Worker:
         Raises:
             As :meth:`run`; BusyError: it is at work already.
         """
-        await self._work(self._until_stopped)
+        await self._work(self._for_ever)
 
     def run_until_idle(self, timeout: float = 60.0) -> int:
         """Work until everything that is queued or scheduled is done, and return how many deliveries that took.
 
-        For tests and scripts. Raises TimeoutError after ``timeout`` seconds.
+        For tests and scripts. Ends sooner when it is stopped. Raises TimeoutError after ``timeout`` seconds.
         """
-        return asyncio.run(self.serve_until_idle(timeout))
+        return run(self.serve_until_idle(timeout))
 
     async def serve_until_idle(self, timeout: float = 60.0) -> int:
         """The same, on the running loop."""
@@ -144,10 +146,16 @@ class Worker:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._heed)
 
+    def signalled(self) -> None:
+        """Stop; asked once more, hurry. To be called when a signal comes: it takes no lock and writes no log."""
+        self.stop(hurry=self._asked)
+
     def _heed(self) -> None:
-        if self._asked:
+        if self._asked and not self._stop.is_set():
+            log.info("stopping: finishing what runs (a second signal hurries)")
             self._stop.set()
-        if self._asked_to_hurry:
+        if self._asked_to_hurry and not self._hurry.is_set():
+            log.warning("stopping at once; tasks that run are given back")
             self._hurry.set()
 
     def status(self) -> WorkerStatus:
@@ -174,18 +182,6 @@ class Worker:
 
     # Steps.
 
-    async def _serve_with_signals(self) -> None:
-        with _signals(asyncio.get_running_loop(), self._signalled):
-            await self.serve()
-
-    def _signalled(self) -> None:
-        if self._stop.is_set():
-            log.warning("stopping at once; tasks that run are given back")
-            self._hurry.set()
-        else:
-            log.info("stopping: finishing what runs (signal again to hurry)")
-            self._stop.set()
-
     async def _work(self, until: Callable[[Session], Any]) -> None:
         if not self._serving.acquire(blocking=False):
             raise BusyError(f"worker {self.name} is at work already")
@@ -206,12 +202,14 @@ class Worker:
     async def _session_until(self, session: Session, until: Callable[[Session], Any]) -> None:
         working = asyncio.create_task(session.run())
         waiting = asyncio.create_task(until(session))
+        stopping = asyncio.create_task(self._stop.wait())
         try:
-            await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             self._hurry.set()
             raise
         finally:
+            stopping.cancel()
             # Also when we are cancelled: nothing that is held may be left to its lease.
             await asyncio.shield(self._wind_down(session, working, waiting))
         if not waiting.cancelled():
@@ -236,8 +234,8 @@ class Worker:
         if draining.done() and not draining.cancelled() and (error := draining.exception()):
             log.error("worker %s did not stop in good order", self.name, exc_info=error)
 
-    async def _until_stopped(self, _session: Session) -> None:
-        await self._stop.wait()
+    async def _for_ever(self, _session: Session) -> None:
+        await asyncio.Event().wait()
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> tuple[Backend, Backend | None]:
         table = process_table()
@@ -317,18 +315,3 @@ def _check_limits(hard_limit: float | None, tasks: Iterable[Task[..., Any]], nam
                 f"task {one.name!r} may run {timeout:g} s, but {name} takes a delivery back after {hard_limit:g} s; "
                 "give it a run_timeout below that, or raise the broker's limit"
             )
-
-
-@contextlib.contextmanager
-def _signals(loop: asyncio.AbstractEventLoop, handler: Callable[[], None]) -> Iterator[None]:
-    """Have SIGTERM and SIGINT call ``handler``; where a loop cannot (Windows, other threads) nothing changes."""
-    installed = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, handler)
-            installed.append(number)
-    try:
-        yield
-    finally:
-        for number in installed:
-            loop.remove_signal_handler(number)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tranship.envelope import DeadLetter, TaskState
@@ -189,6 +191,44 @@ class RetryCases:
         assert (letter.task_id, letter.reason, len(runs)) == (handle.id, "wrong-customer", 1)
 
 
+class LeavingCases:
+    """Part of the worker's suite: handlers that want to end the process."""
+
+    @worker_case(
+        "leaving_is_an_outcome",
+        level="capability",
+        needs=RESULTS,
+        rationale="a task may not end the worker that others rely on, by whatever it raises",
+    )
+    async def test_leaving_is_an_outcome(self, desk: Desk) -> None:
+        """KeyboardInterrupt and sys.exit, in a handler, a part, a callback, a thread, a value: each task fails or
+        goes on, and the worker does.
+        """
+
+        @task(name="kit.leave", queue="q")
+        async def leave(how: str) -> Any:
+            return await _LEAVING[how]()
+
+        @task(name="kit.leave-thread", queue="q")
+        def leave_thread() -> None:
+            raise KeyboardInterrupt
+
+        client = await desk.client()
+        worker = await desk.work_in_thread(leave, leave_thread)
+        handles = [await client.submit(leave, how) for how in _LEAVING]
+        errors = [await ended(handle, desk, TaskFailed) for handle in handles]
+        assert [error.type for error in errors] == [
+            "builtins.KeyboardInterrupt",
+            "builtins.SystemExit",
+            "builtins.SystemExit",
+            "builtins.LookupError",
+            "builtins.SystemExit",
+        ]
+        assert (await ended(await client.submit(leave_thread), desk, TaskFailed)).type == "builtins.KeyboardInterrupt"
+        await desk.until(lambda: worker.status().done == len(handles) + 1, "all are settled")
+        assert worker.status().ready
+
+
 class LimitCases:
     """Part of the worker's suite: limits of time and size."""
 
@@ -304,9 +344,49 @@ class LimitCases:
         assert sorted(runs) == ["loop", "thread"]
 
 
-class RunCases(RetryCases, LimitCases):
+class RunCases(RetryCases, LeavingCases, LimitCases):
     """Part of the worker's suite."""
 
+
+class _Parting:
+    """A value that ends the process when it is written."""
+
+    def __iter__(self) -> Any:
+        sys.exit(2)
+
+    def model_dump(self, **_options: Any) -> Any:
+        sys.exit(2)
+
+
+async def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+async def _exit() -> None:
+    sys.exit(2)
+
+
+async def _exit_in_a_part() -> None:
+    await asyncio.gather(_exit(), asyncio.sleep(0))
+
+
+async def _exit_in_a_callback() -> None:
+    asyncio.get_running_loop().call_soon(sys.exit, 2)
+    await asyncio.sleep(0.01)
+    raise LookupError("it went on")
+
+
+async def _exit_in_a_value() -> Any:
+    return _Parting()
+
+
+_LEAVING: dict[str, Callable[[], Awaitable[Any]]] = {
+    "interrupt": _interrupt,
+    "exit": _exit,
+    "exit in a part": _exit_in_a_part,
+    "exit in a callback": _exit_in_a_callback,
+    "exit in a value": _exit_in_a_value,
+}
 
 _BACKOFFS: dict[str, tuple[Any, list[float]]] = {
     "fixed": (FixedBackoff(0.2), [0.2, 0.2]),

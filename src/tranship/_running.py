@@ -1,0 +1,36 @@
+"""Running an event loop on which code of users runs, and which such code cannot end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+__all__ = ["LEAVING", "run"]
+
+log = logging.getLogger("tranship")
+
+T = TypeVar("T")
+
+LEAVING: Final = (SystemExit, KeyboardInterrupt)
+"""What asyncio lets out of a loop, whichever of its tasks and callbacks raised it."""
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run ``main`` as :func:`asyncio.run` does, until ``main`` itself ends.
+
+    What code on the loop raises to leave the interpreter (``sys.exit()`` in a task that a handler has made, or in a
+    callback) reaches whoever waits for that code, as any other error does, and is logged. A user's Ctrl-C is to be
+    heard by a handler of its signal: here it would be taken for such code.
+    """
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(main)
+        while True:
+            try:
+                return loop.run_until_complete(task)
+            except LEAVING as error:
+                if task.done():
+                    raise
+                log.exception("code on the event loop raised %s; it goes on", type(error).__name__)
