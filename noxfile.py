@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import nox
@@ -16,7 +18,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 PLUGINS = sorted(str(path.parent) for path in Path("plugins").glob("*/pyproject.toml"))
 SOURCES = ["src", *(f"{plugin}/src" for plugin in PLUGINS)]
-TYPED = [*SOURCES, "noxfile.py"]
+TYPED = [*SOURCES, "noxfile.py", "conftest.py"]
 BARE = {"PYTHONPATH": os.pathsep.join(SOURCES)}
 COMPILED = {"PYTHONDONTWRITEBYTECODE": None}
 """Tests start hundreds of processes: without compiled modules each of them would compile all of tranship once more."""
@@ -49,16 +51,31 @@ def all_pythons(session: nox.Session) -> None:
 
 
 def run_tests(session: nox.Session) -> None:
-    """Install what tests need and run pytest; arguments after `--` go to pytest."""
+    """Install what tests need and run pytest; arguments after `--` go to pytest.
+
+    A few tests that fail run once more, alone, and are named: a suite of thousands on a busy machine is believed
+    again, and nothing is forgotten. conftest.py says what is never repeated.
+    """
     install_groups(session, "tests", "sandai")
+    outcome = Path(session.create_tmp()).resolve() / "outcome.json"
+    outcome.unlink(missing_ok=True)
     # Three at a time on each core: most of the time a test waits for a broker.
-    run_parallel(session, 3 * (os.cpu_count() or 2), *session.posargs)
+    processes, codes = 3 * (os.cpu_count() or 2), (0, 1)
+    run_parallel(session, processes, "--outcome", str(outcome), *session.posargs, success_codes=codes)
+    verdict = json.loads(outcome.read_text(encoding="utf-8"))
+    if verdict["refused"]:
+        session.error(verdict["refused"])
+    if verdict["again"]:
+        alone = ("--numprocesses=0", "-m", "", "--second-run", str(outcome))
+        session.run("pytest", *alone, *verdict["again"], env=COMPILED)
 
 
-def run_parallel(session: nox.Session, workers: int, *arguments: str, **environ: str) -> None:
+def run_parallel(
+    session: nox.Session, workers: int, *arguments: str, success_codes: Iterable[int] = (0,), **environ: str
+) -> None:
     """Run pytest in so many processes; what is grouped stays in one of them."""
     parallel = ("--numprocesses", str(workers), "--dist=loadgroup")
-    session.run("pytest", *parallel, *arguments, env={**COMPILED, **environ})
+    session.run("pytest", *parallel, *arguments, env={**COMPILED, **environ}, success_codes=success_codes)
 
 
 @nox.session
