@@ -11,6 +11,7 @@ Known limits, all of the format:
 * a dict with exactly the keys ``__type__`` and ``__value__`` is taken for an extended type;
 * JSON turns keys that are numbers, booleans or None into text, and msgpack refuses them, because
   the reader would;
+* one message or document holds at most a million values and keys (2**20), counted before they are built;
 * NaN and the infinities are written bare in JSON, as kombu does: Python reads them, others may not.
 
 Nothing is ever unpickled or imported on reading.
@@ -22,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tranship.codec import _json
-from tranship.codec._compression import DEFAULT_LIMIT, compress, decompress
+from tranship.codec._compression import DEFAULT_LIMIT, UnpacksToMore, compress, decompress
 from tranship.codec._text import text_of
 from tranship.errors import InvalidOptionError, MalformedMessage
 
@@ -30,6 +31,8 @@ __all__ = [
     "DEFAULT_LIMIT",
     "JSON",
     "MSGPACK",
+    "PROMPT",
+    "UnpacksToMore",
     "compress",
     "content_encoding_of",
     "content_type_of",
@@ -42,6 +45,9 @@ __all__ = [
 
 JSON = "application/json"
 MSGPACK = "application/x-msgpack"
+
+PROMPT = _json.FAST
+"""Bytes that are read in a millisecond or two: more of them are no work for an event loop."""
 
 
 def dumps(value: Any, content_type: str = JSON, *, name: str = "value") -> bytes:

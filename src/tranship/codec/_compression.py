@@ -11,10 +11,15 @@ from typing import Any, Final, Protocol
 
 from tranship.errors import InvalidOptionError, MalformedMessage
 
-DEFAULT_LIMIT: Final = 64 * 1024 * 1024
-"""The largest size, in bytes, that a body may unpack to."""
+DEFAULT_LIMIT: Final = 16 * 1024 * 1024
+"""The largest size, in bytes, that a body may unpack to where nobody says ``max_message_size``; the same as that."""
 
-_MEMORY: Final = 256 * 1024 * 1024
+_MEMORY: Final = 128 * 1024 * 1024
+"""What unpacking may use besides, such as for a dictionary: xz -9 needs 65 MB, zstd's largest window is 128."""
+
+
+class UnpacksToMore(MalformedMessage):
+    """It unpacks to more than the limit."""
 
 
 class _Unpacker(Protocol):
@@ -49,7 +54,7 @@ def decompress(data: bytes, mime: str, *, limit: int = DEFAULT_LIMIT) -> bytes:
         limit: the largest result in bytes.
 
     Raises:
-        MalformedMessage: an unknown mime type, damaged data, or more than ``limit`` bytes.
+        MalformedMessage: an unknown mime type, damaged data, or (UnpacksToMore) more than ``limit`` bytes.
     """
     unpack = _UNPACKERS.get(mime)
     if unpack is None:
@@ -141,8 +146,8 @@ def _library(name: str) -> Any:
     return importlib.import_module(name)
 
 
-def _too_large(mime: str, limit: int) -> MalformedMessage:
-    return MalformedMessage(f"the {mime} data unpacks to more than {limit} bytes")
+def _too_large(mime: str, limit: int) -> UnpacksToMore:
+    return UnpacksToMore(f"the {mime} data unpacks to more than {limit} bytes (max_message_size)")
 
 
 def _damaged(mime: str, why: object) -> MalformedMessage:

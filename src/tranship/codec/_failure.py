@@ -29,6 +29,11 @@ def refusal(value: Any, name: str, content_type: str, write: Callable[[Any], obj
     return EncodeError(f"{name} is nested too deeply, or contains itself; {content_type} cannot carry it")
 
 
+def too_many(name: str, error: Exception) -> EncodeError:
+    """Return the error for a value that is more than a reader builds."""
+    return EncodeError(f"{name} has {error}, the most that one message may hold; pass a reference (a path, a URL)")
+
+
 def is_deep(value: Any) -> bool:
     """Whether ``value``, which contains no cycle, has more than :data:`MAX_DEPTH` levels."""
     level = [value]

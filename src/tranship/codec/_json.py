@@ -11,7 +11,8 @@ from uuid import UUID
 
 import orjson
 
-from tranship.codec._failure import MAX_DEPTH, REFUSALS, is_deep, refusal
+from tranship.codec._bounds import MOST_VALUES, TooManyValues, check_json
+from tranship.codec._failure import MAX_DEPTH, REFUSALS, is_deep, refusal, too_many
 from tranship.codec._tagged import TAG, plain, revive
 from tranship.errors import MalformedMessage
 
@@ -22,8 +23,10 @@ _MARK: Final = TAG.encode()
 # Every digit becomes 0: a long number is then found by one search.
 _DIGITS: Final = bytes(ord("0") if chr(code).isdigit() and code < 128 else code for code in range(256))
 _LONG: Final = b"0" * 19
-_FAST: Final = 1 << 20
-"""Bytes; for more than that the fast way is no faster."""
+FAST: Final = 1 << 18
+"""Bytes; for more than that the fast way is no faster, and reading takes a millisecond and more."""
+_AROUND: Final = 1000
+"""Values that come around one that is written by itself: the rest of a body, or of a result document."""
 
 
 def dumps(value: Any, name: str) -> bytes:
@@ -35,13 +38,14 @@ def dumps(value: Any, name: str) -> bytes:
     try:
         text = orjson.dumps(value, plain, _OPTIONS)
         if not (_is_suspicious(text) and _loses(value)):
-            return text
+            return text if len(text) <= MOST_VALUES else _bounded(text, name)
     except REFUSALS:
         pass  # large integers, lone surrogates, keys that are no text: the standard library's own
     try:
-        return _dumps(value)
+        text = _dumps(value)
     except REFUSALS as error:
         raise refusal(value, name, "application/json", _dumps) from error
+    return text if len(text) <= MOST_VALUES else _bounded(text, name)
 
 
 def fast_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes | None:
@@ -51,14 +55,15 @@ def fast_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes | None:
     if kwargs and not _SAFE.issuperset(map(type, kwargs.values())):
         return None
     try:
-        return orjson.dumps((args, kwargs))
+        text = orjson.dumps((args, kwargs))
     except REFUSALS:
         return None
+    return text if len(text) <= MOST_VALUES or len(args) + len(kwargs) < MOST_VALUES // 2 else None
 
 
 def fast(data: bytes) -> Any:
     """Return what ``data`` holds, or None when only :func:`loads` can say."""
-    if len(data) > _FAST or _is_unusual(data):
+    if len(data) > FAST or _is_unusual(data):
         return None
     try:
         return orjson.loads(data)
@@ -70,8 +75,10 @@ def loads(data: bytes | str) -> Any:
     """Return what ``data`` (UTF-8, or text) holds.
 
     Raises:
-        MalformedMessage: it is not JSON, or too deeply nested.
+        MalformedMessage: it is not JSON, too deeply nested, or more values than one message may hold.
     """
+    if len(data) > MOST_VALUES:
+        _check(data)
     if isinstance(data, bytes) and not _is_unusual(data):
         try:
             return orjson.loads(data)
@@ -87,6 +94,22 @@ def loads(data: bytes | str) -> Any:
     except RecursionError as error:
         raise MalformedMessage("the data is nested too deeply to be read") from error
     except (ValueError, OverflowError) as error:
+        raise MalformedMessage(f"the data holds {error}") from error
+
+
+def _bounded(text: bytes, name: str) -> bytes:
+    """Return ``text``, which was written, if it will be read."""
+    try:
+        check_json(text, MOST_VALUES - _AROUND)
+    except TooManyValues as error:
+        raise too_many(name, error) from error
+    return text
+
+
+def _check(data: bytes | str) -> None:
+    try:
+        check_json(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
+    except TooManyValues as error:
         raise MalformedMessage(f"the data holds {error}") from error
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from tranship.protocol._broadcast import Broadcast, ReplyTo, read_broadcast, revoke_broadcast, revoked_ids
 from tranship.protocol._carried import CARRIED, canvas, user_headers
-from tranship.protocol._decode import decode
+from tranship.protocol._decode import TakesLong, decode
 from tranship.protocol._decoder import Decoder
 from tranship.protocol._encode import Encoder
 from tranship.protocol._message import Message, RawMessage
@@ -29,6 +29,7 @@ __all__ = [
     "Message",
     "RawMessage",
     "ReplyTo",
+    "TakesLong",
     "canvas",
     "decode",
     "decode_result",

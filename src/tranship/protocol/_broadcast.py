@@ -21,8 +21,9 @@ _REPLIES: Final = re.compile(r"reply\..+\.pidbox")
 _OURS: Final = "tranship-signal"
 """Header of what we broadcast beside a signal of our own, which our listeners have heard already."""
 _LARGEST_CLOCK: Final = 2**53
-_LIMIT: Final = 16 * 1024 * 1024
-"""Bytes of a broadcast's body; fifty thousand revoked ids, all that Celery remembers, are two million."""
+_LIMIT: Final = 4 * 1024 * 1024
+"""Bytes of a broadcast's body, packed or unpacked; fifty thousand revoked ids, all that Celery remembers, are two
+million. It is read on the worker's loop, which that keeps busy for a tenth of a second at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tranship import codec
 from tranship.envelope import NO_HEADERS, Envelope, Priority
@@ -13,7 +14,20 @@ from tranship.protocol._fields import Fields, has_text_keys, kind_of
 from tranship.protocol._message import RawMessage
 from tranship.protocol._protocol1 import is_protocol1, protocol2
 
-__all__ = ["body_of", "decode", "parts_of"]
+__all__ = ["Limits", "TakesLong", "body_of", "decode", "decode_within", "parts_of"]
+
+
+class TakesLong(Exception):
+    """Decoding this message would keep an event loop busy; it is decoded by :func:`decode` in a thread."""
+
+
+class Limits(NamedTuple):
+    """How many bytes a body may have, packed or unpacked."""
+
+    largest: int = codec.DEFAULT_LIMIT
+    """More are refused."""
+    prompt: int = sys.maxsize
+    """More are left to a thread."""
 
 
 def decode(raw: RawMessage, *, queue: str, priority: Priority, max_size: int = codec.DEFAULT_LIMIT) -> Envelope:
@@ -29,13 +43,23 @@ def decode(raw: RawMessage, *, queue: str, priority: Priority, max_size: int = c
         MalformedMessage: it cannot be decoded; ``task_id`` is set if the id could be. Nothing else,
             whatever the message.
     """
+    return decode_within(raw, Limits(max_size), queue=queue, priority=priority)
+
+
+def decode_within(raw: RawMessage, limits: Limits, *, queue: str, priority: Priority) -> Envelope:
+    """As :func:`decode`.
+
+    Raises:
+        MalformedMessage: as there.
+        TakesLong: it is larger than is decoded at once.
+    """
     headers = _header_map(raw)
     if headers.get("task") is None:
-        headers, body = _without_task(raw, headers, max_size)
+        headers, body = _without_task(raw, headers, limits)
         fields = _identified("message", headers)
     else:
         fields = _identified("message header", headers)
-        body = body_of(raw, fields, max_size)
+        body = body_of(raw, fields, limits)
     return envelope_of(fields, parts_of(body, fields), raw=raw, queue=queue, priority=priority)
 
 
@@ -60,10 +84,10 @@ def _header_map(raw: RawMessage) -> Mapping[str, Any]:
     return headers
 
 
-def _without_task(raw: RawMessage, headers: Mapping[str, Any], max_size: int) -> tuple[Mapping[str, Any], list[Any]]:
+def _without_task(raw: RawMessage, headers: Mapping[str, Any], limits: Limits) -> tuple[Mapping[str, Any], list[Any]]:
     """Read a message that has no ``task`` header: of protocol 1, or none at all."""
     try:
-        body = body_of(raw, Fields("message header", headers), max_size)
+        body = body_of(raw, Fields("message header", headers), limits)
     except MalformedMessage as error:
         raise MalformedMessage(f"message header 'task' is missing, and {error}") from error
     if not is_protocol1(body):
@@ -71,24 +95,36 @@ def _without_task(raw: RawMessage, headers: Mapping[str, Any], max_size: int) ->
     return protocol2(headers, body)
 
 
-def body_of(raw: RawMessage, fields: Fields, max_size: int) -> Any:
+def body_of(raw: RawMessage, fields: Fields, limits: Limits) -> Any:
     """Return what the body holds.
 
     Raises:
         MalformedMessage: it cannot be unpacked or read.
+        TakesLong: it is larger than is decoded at once.
     """
     try:
         content_type = codec.content_type_of(raw.content_type)
-        return codec.loads(_unpacked(raw, fields, max_size), content_type, raw.content_encoding)
+        return codec.loads(_unpacked(raw, fields, limits), content_type, raw.content_encoding)
     except MalformedMessage as error:
         raise MalformedMessage(f"message body: {error}", task_id=fields.task_id) from error
 
 
-def _unpacked(raw: RawMessage, fields: Fields, max_size: int) -> bytes:
-    if len(raw.body) > max_size:
-        raise MalformedMessage(f"it has {len(raw.body)} bytes; expected at most {max_size}")
+def _unpacked(raw: RawMessage, fields: Fields, limits: Limits) -> bytes:
+    size = len(raw.body)
+    if size > limits.largest:
+        raise MalformedMessage(f"it has {size} bytes; expected at most {limits.largest} (max_message_size)")
+    if size > limits.prompt:
+        raise TakesLong
     compression = fields.text("compression")
-    return codec.decompress(raw.body, compression, limit=max_size) if compression else raw.body
+    if not compression:
+        return raw.body
+    if limits.prompt >= limits.largest:
+        return codec.decompress(raw.body, compression, limit=limits.largest)
+    try:
+        return codec.decompress(raw.body, compression, limit=limits.prompt)
+    except codec.UnpacksToMore:
+        # A few bytes can hold megabytes, and bzip2 unpacks 30 of them a second.
+        raise TakesLong from None
 
 
 def parts_of(body: Any, fields: Fields) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:

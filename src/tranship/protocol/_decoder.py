@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tranship import codec
 from tranship.envelope import NO_HEADERS, Draft, Envelope, Priority
-from tranship.protocol._decode import body_of, decode, parts_of
+from tranship.protocol._decode import Limits, body_of, decode, decode_within, parts_of
 from tranship.protocol._fields import Fields
 from tranship.protocol._message import RawMessage
 
@@ -29,7 +29,8 @@ class Decoder:
     :func:`decode` has read and found to hold nothing else that is about this one task.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_size: int = codec.DEFAULT_LIMIT) -> None:
+        self._limits = Limits(max_size, codec.PROMPT)
         self._known: dict[_Key, Envelope] = {}
 
     def decode(self, raw: RawMessage, *, queue: str, priority: Priority) -> Envelope:
@@ -37,27 +38,39 @@ class Decoder:
 
         Raises:
             MalformedMessage: it cannot be decoded; as :func:`decode`.
+            TakesLong: it is large, packed or unpacked: :meth:`decode_large` does it, in a thread.
         """
         headers = raw.headers
         if type(headers) is not bytes:
-            return decode(raw, queue=queue, priority=priority)
+            return self._slowly(raw, queue, priority)
         place = headers.find(_ID) + len(_ID)
         found = _TEXT.match(headers, place)
         if found is None:
-            return decode(raw, queue=queue, priority=priority)
+            return self._slowly(raw, queue, priority)
         task_id = found[0]
         again = headers.find(task_id, place + _LENGTH)
         rest = headers.replace(task_id, b"")
         if again < 0 or len(headers) - len(rest) != 2 * _LENGTH:
-            return decode(raw, queue=queue, priority=priority)
+            return self._slowly(raw, queue, priority)
         key = (rest, place, again, queue, priority, raw.content_type, raw.content_encoding)
         known = self._known.get(key)
         if known is None:
             return self._learn(key, task_id.decode(), raw)
-        return _like(known, task_id.decode(), raw)
+        return _like(known, task_id.decode(), raw, self._limits)
+
+    def decode_large(self, raw: RawMessage, *, queue: str, priority: Priority) -> Envelope:
+        """Do the same for a message of any size; from any thread.
+
+        Raises:
+            MalformedMessage: it cannot be decoded; as :func:`decode`.
+        """
+        return decode(raw, queue=queue, priority=priority, max_size=self._limits.largest)
+
+    def _slowly(self, raw: RawMessage, queue: str, priority: Priority) -> Envelope:
+        return decode_within(raw, self._limits, queue=queue, priority=priority)
 
     def _learn(self, key: _Key, task_id: str, raw: RawMessage) -> Envelope:
-        envelope = decode(raw, queue=key[3], priority=key[4])
+        envelope = self._slowly(raw, key[3], key[4])
         if _is_plain(envelope, task_id) and b'"compression"' not in key[0]:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
@@ -87,14 +100,14 @@ def _is_plain(envelope: Envelope, task_id: str) -> bool:
     )
 
 
-def _like(known: Envelope, task_id: str, raw: RawMessage) -> Envelope:
+def _like(known: Envelope, task_id: str, raw: RawMessage, limits: Limits) -> Envelope:
     parts: Any = codec.fast_json(raw.body) if raw.content_type == codec.JSON else None
     if not _are_parts(parts):
         fields = Fields("message header", NO_HEADERS, task_id)
-        parts = parts_of(body_of(raw, fields, codec.DEFAULT_LIMIT), fields)
+        parts = parts_of(body_of(raw, fields, limits), fields)
     args, kwargs, embed = parts
     if any(embed.values()):
-        return decode(raw, queue=known.queue, priority=known.priority)
+        return decode_within(raw, limits, queue=known.queue, priority=known.priority)
     reply_to = raw.properties.get("reply_to") if raw.properties else None
     draft: Any = Draft()
     draft.id, draft.args, draft.kwargs = task_id, args, kwargs

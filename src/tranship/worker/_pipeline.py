@@ -18,7 +18,7 @@ from typing import Any, Final
 from tranship._signals import may_be_ctrl_c
 from tranship.envelope import PROBE_TASK, Envelope, ErrorInfo, Outcome
 from tranship.errors import InvalidArgumentsError, MalformedMessage, UnknownTask
-from tranship.protocol import Decoder, canvas
+from tranship.protocol import Decoder, TakesLong, canvas
 from tranship.task import Dialect, Task, TaskContext, activate, task
 from tranship.worker._answered import Answered
 from tranship.worker._cancels import Cancels
@@ -49,6 +49,7 @@ class Pipeline:
         answered: what has its result already.
         threads: where ``def`` handlers run.
         max_deliveries: a task that comes more often than this is dead-lettered.
+        max_size: the largest body in bytes, compressed or not; a larger one is dead-lettered.
 
     Attributes:
         longest: seconds that an attempt of a task without a limit of its own may run, because the broker would take
@@ -63,19 +64,23 @@ class Pipeline:
         threads: HandlerThreads,
         *,
         max_deliveries: int,
+        max_size: int,
     ) -> None:
         self._tasks = {PROBE_TASK: _probe, **tasks}
         self._cancels = cancels
         self._answered = answered
         self._threads = threads
         self._max_deliveries = max_deliveries
-        self._decoder = Decoder()
+        self._decoder = Decoder(max_size)
         self.longest: float | None = None
 
     async def process(self, run: Run) -> None:
         """Fill in ``run`` until its outcome is decided."""
         try:
-            self._decode(run)
+            try:
+                self._decode(run, self._decoder.decode)
+            except TakesLong:
+                await asyncio.to_thread(self._decode, run, self._decoder.decode_large)
             if run.outcome is None and run.delivery.delivery_count > 1:
                 await self._recall(run)
             if run.outcome is None:
@@ -87,10 +92,10 @@ class Pipeline:
 
     # Decode.
 
-    def _decode(self, run: Run) -> None:
+    def _decode(self, run: Run, decode: Callable[..., Envelope]) -> None:
         delivery = run.delivery
         try:
-            run.envelope = self._decoder.decode(delivery.message, queue=delivery.queue, priority=delivery.priority)
+            run.envelope = decode(delivery.message, queue=delivery.queue, priority=delivery.priority)
         except MalformedMessage as error:
             run.unreadable = error.task_id
             run.bury(error.reason, str(error), _final(error))

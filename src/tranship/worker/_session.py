@@ -107,7 +107,12 @@ class Session:
         results = store.results() if store.capabilities.answers else None
         known = results if not fused and store.capabilities.has(Capability.RESULTS) else None
         self._pipeline = Pipeline(
-            tasks, self._cancels, Answered(known), self._threads, max_deliveries=settings.max_deliveries
+            tasks,
+            self._cancels,
+            Answered(known),
+            self._threads,
+            max_deliveries=settings.max_deliveries,
+            max_size=backend.submitter().max_message_size,
         )
         if (hard_limit := self.intake.consumer.hard_limit) is not None:
             self._pipeline.longest = hard_limit * WELL_BEFORE
