@@ -13,17 +13,8 @@ from pathlib import Path
 
 import machine
 import report
+from catalogues import CATALOGUES
 from harness import HERE, Bench, Outcome, Row, measure
-
-CATALOGUES = {
-    "sqlite": "on_sqlite",
-    "redis": "on_redis",
-    "rabbitmq": "on_rabbitmq",
-    "nats": "on_nats",
-    "sandai": "on_sandai",
-    "stages": "on_stages",
-}
-"""The rows of each broker: loaded when chosen, so that nobody needs the peers of the others."""
 
 
 def options(catalogue) -> argparse.ArgumentParser:

@@ -40,14 +40,22 @@ def cpu(wanted: int) -> int | None:
     return allowed[min(wanted, len(allowed) - 1)]
 
 
+@dataclass(frozen=True)
+class Side:
+    """Whose code is measured: an interpreter that has it installed, and the bench directory that goes with it."""
+
+    python: str = sys.executable
+    here: Path = HERE
+
+
 class Child:
     """One measured process (see ``child.py``)."""
 
-    def __init__(self, target: str, where: Path, *, on: int, **arguments: object) -> None:
+    def __init__(self, target: str, where: Path, *, on: int, side: Side, **arguments: object) -> None:
         self.target = target
         self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "child.py"), target, json.dumps({"cpu": cpu(on), **arguments})],
+            [side.python, str(side.here / "child.py"), target, json.dumps({"cpu": cpu(on), **arguments})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -125,6 +133,7 @@ class Bench:
     quick: bool
     argument: int
     """Length of the text that each task carries."""
+    side: Side = field(default_factory=Side)
 
     def amount(self, full: int, quick: int) -> int:
         return quick if self.quick else full
@@ -145,7 +154,7 @@ class Bench:
 
     @contextmanager
     def child(self, target: str, where: Path, *, on: int, **arguments: object) -> Iterator[Child]:
-        child = Child(target, where, on=on, **arguments)
+        child = Child(target, where, on=on, side=self.side, **arguments)
         try:
             yield child
         finally:

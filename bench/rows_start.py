@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 from harness import HERE, Bench, BenchError, Candidate, Metrics, Round, Row, Target, environment
@@ -33,14 +32,14 @@ def start(name: str):
     def measure(bench: Bench) -> Metrics:
         with bench.place() as where:
             if name == OPENED:
-                launch(f"{OPEN}; c.close()", where)
-            return launch(CODE[name], where)
+                launch(bench, f"{OPEN}; c.close()", where)
+            return launch(bench, CODE[name], where)
 
     return measure
 
 
-def launch(code: str, where: Path) -> Metrics:
-    command = [sys.executable, "-S", "-E", str(HERE / "launch.py"), code]
+def launch(bench: Bench, code: str, where: Path) -> Metrics:
+    command = [bench.side.python, "-S", "-E", str(HERE / "launch.py"), code]
     done = subprocess.run(
         command, cwd=where, env=environment(), capture_output=True, text=True, timeout=60, check=False
     )
