@@ -71,6 +71,16 @@ def broken_inside(whole: dict[str, Any]) -> bytes:
     return text.replace('"headers":{}', '"headers":{oops').encode()
 
 
+def digits(*path: str) -> Change:
+    """A number that ``int()`` refuses to read, and that readers without that guard take seconds for."""
+
+    def change(whole: dict[str, Any]) -> bytes:
+        set_in(*path, 123454321)(whole)
+        return json.dumps(whole).encode().replace(b"123454321", b"9" * 5000)
+
+    return change
+
+
 INFO = ("properties", "delivery_info")
 INCOMPLETE = [
     Bad("no-json", raw=b"hello"),
@@ -100,6 +110,11 @@ INCOMPLETE = [
     Bad("no-routing-key", without(*INFO, "routing_key")),
     Bad("routing-key-a-number", set_in(*INFO, "routing_key", 7)),
     Bad("broken-inside", broken_inside),
+    Bad("retries-of-5000-digits", digits("headers", "retries")),
+    Bad("timelimit-of-5000-digits", digits("headers", "timelimit")),
+    Bad("priority-of-5000-digits", digits("properties", "priority")),
+    Bad("timestamp-of-5000-digits", digits("properties", "timestamp")),
+    Bad("a-tag-of-5000-digits", digits("properties", "delivery_tag")),
 ]
 """A Celery worker dies of these, or loses them, or takes them again for ever: they may not get into ``unacked``."""
 
@@ -121,6 +136,8 @@ UNREADABLE = [
     Bad("no-id", without("headers", "id")),
     Bad("id-a-number", set_in("headers", "id", 5)),
     Bad("eta-a-number", set_in("headers", "eta", 17)),
+    Bad("retries-infinite", set_in("headers", "retries", float("inf"))),
+    Bad("timelimit-no-number", set_in("headers", "timelimit", [float("nan"), None])),
     Bad("eta-no-date", set_in("headers", "eta", "soon")),
     Bad("expires-no-date", set_in("headers", "expires", "later")),
     Bad("compression-unknown", set_in("headers", "compression", "application/x-nothing")),

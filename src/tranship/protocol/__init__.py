@@ -16,6 +16,7 @@ from tranship.protocol._decode import TakesLong, decode
 from tranship.protocol._decoder import Decoder
 from tranship.protocol._encode import Encoder
 from tranship.protocol._message import Message, RawMessage
+from tranship.protocol._numbers import epoch_of, number_of, whole_of
 from tranship.protocol._passing import pass_on
 from tranship.protocol._peek import result_state
 from tranship.protocol._restart import restarted
@@ -34,6 +35,8 @@ __all__ = [
     "decode",
     "decode_result",
     "encode_result",
+    "epoch_of",
+    "number_of",
     "pass_on",
     "read_broadcast",
     "restarted",
@@ -41,4 +44,5 @@ __all__ = [
     "revoke_broadcast",
     "revoked_ids",
     "user_headers",
+    "whole_of",
 ]

@@ -53,6 +53,8 @@ def decode_within(raw: RawMessage, limits: Limits, *, queue: str, priority: Prio
         MalformedMessage: as there.
         TakesLong: it is larger than is decoded at once.
     """
+    if raw.problem is not None:
+        raise MalformedMessage(raw.problem, task_id=_id_in(raw))
     headers = _header_map(raw)
     if headers.get("task") is None:
         headers, body = _without_task(raw, headers, limits)
@@ -68,6 +70,14 @@ def _identified(part: str, headers: Mapping[str, Any]) -> Fields:
     fields.task_id = fields.name("id")
     fields.name("task")
     return fields
+
+
+def _id_in(raw: RawMessage) -> str | None:
+    """Return whose message it is, where that can be read: who waits is told."""
+    try:
+        return Fields("message header", _header_map(raw)).name("id")
+    except MalformedMessage:
+        return None
 
 
 def _header_map(raw: RawMessage) -> Mapping[str, Any]:

@@ -41,7 +41,7 @@ class Decoder:
             TakesLong: it is large, packed or unpacked: :meth:`decode_large` does it, in a thread.
         """
         headers = raw.headers
-        if type(headers) is not bytes:
+        if type(headers) is not bytes or raw.problem is not None:
             return self._slowly(raw, queue, priority)
         place = headers.find(_ID) + len(_ID)
         found = _TEXT.match(headers, place)

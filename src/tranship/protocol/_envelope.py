@@ -10,9 +10,10 @@ from tranship import codec
 from tranship.envelope import NO_HEADERS, Envelope, Priority
 from tranship.errors import InvalidOptionError
 from tranship.protocol._carried import CARRIED
-from tranship.protocol._fields import Fields, is_duration
+from tranship.protocol._fields import Fields
 from tranship.protocol._headers import CELERY, KEPT, OWN, OWN_PREFIX, TRANSIENT
 from tranship.protocol._message import RawMessage
+from tranship.protocol._numbers import is_duration
 from tranship.retry import RetryPolicy
 
 __all__ = ["envelope_of"]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from math import isfinite
 from typing import Any, Final
 
 from tranship.errors import MalformedMessage
 from tranship.protocol._headers import MAX_NAME
+from tranship.protocol._numbers import FIRST, LAST, is_duration, is_epoch, whole_of
 
-__all__ = ["Fields", "has_text_keys", "is_duration", "is_epoch", "kind_of", "moment"]
+__all__ = ["Fields", "has_text_keys", "kind_of", "moment"]
 
 _MAX_RETRIES: Final = 2**31 - 1
-_FIRST: Final = datetime(1, 1, 1, tzinfo=UTC).timestamp()
-_LAST: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 _TEXT: Final = frozenset({str})
 _EXAMPLE: Final = "an ISO 8601 date such as '2031-02-03T04:05:06+00:00', or null"
 
@@ -74,9 +72,10 @@ class Fields:
         value = self.values.get(name)
         if value is None:
             return 0
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_RETRIES:
+        count = None if isinstance(value, str | bytes) else whole_of(value, most=_MAX_RETRIES)
+        if count is None:
             raise self.wrong(name, f"a whole number of 0 to {_MAX_RETRIES}, or null")
-        return value
+        return count
 
     def seconds(self, name: str) -> float | None:
         """Return a duration."""
@@ -112,22 +111,12 @@ def moment(value: Any) -> float | None:
         epoch = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
-    return epoch if _FIRST <= epoch <= _LAST else None
+    return epoch if FIRST <= epoch <= LAST else None
 
 
 def has_text_keys(values: Mapping[Any, Any]) -> bool:
     """Whether every key is a text."""
     return set(map(type, values)) <= _TEXT
-
-
-def is_epoch(value: Any) -> bool:
-    """Whether ``value`` is a number that can be written as a date."""
-    return _is_number(value) and _FIRST <= value <= _LAST
-
-
-def is_duration(value: Any) -> bool:
-    """Whether ``value`` is a finite number of at least 0."""
-    return _is_number(value) and value >= 0
 
 
 def kind_of(value: Any) -> str:
@@ -143,12 +132,3 @@ def kind_of(value: Any) -> str:
     if isinstance(value, int | float):
         return "a number"
     return "null" if value is None else f"of type {type(value).__name__}"
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return isfinite(value)
-    except OverflowError:
-        return False

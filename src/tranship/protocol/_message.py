@@ -58,3 +58,5 @@ class RawMessage:
     content_encoding: str | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
     """``reply_to`` is the only one that is read."""
+    problem: str | None = None
+    """What a driver could not read of it, and what it expected, in one line: the message goes to the dead letters."""

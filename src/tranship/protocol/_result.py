@@ -15,8 +15,9 @@ from tranship import codec
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
 from tranship.errors import MalformedMessage
 from tranship.protocol._failure import own_error, read_foreign, read_own, revoked_word, written
-from tranship.protocol._fields import Fields, is_epoch, kind_of, moment
+from tranship.protocol._fields import Fields, kind_of, moment
 from tranship.protocol._headers import iso
+from tranship.protocol._numbers import is_epoch, whole_of
 
 __all__ = ["decode_result", "encode_result"]
 
@@ -217,7 +218,7 @@ def _error(state: TaskState, found: Any, extra: dict[str, Any] | None, traceback
 
 def _attempt(values: Mapping[str, Any], extra: dict[str, Any] | None) -> int:
     attempt = values.get("retries") if extra is None else extra.get("attempt")
-    return attempt if isinstance(attempt, int) and not isinstance(attempt, bool) and attempt >= 0 else 0
+    return whole_of(attempt) or 0
 
 
 def _finished_at(values: Mapping[str, Any], extra: dict[str, Any] | None) -> float | None:

@@ -10,7 +10,7 @@ import orjson
 from tranship import codec
 from tranship.envelope import DeadLetter
 from tranship.errors import InvalidOptionError
-from tranship.protocol import Message, RawMessage, restarted
+from tranship.protocol import Message, RawMessage, epoch_of, restarted, whole_of
 from tranship_nats._api import Stored
 from tranship_nats._asks import Ask
 from tranship_nats._context import Context
@@ -136,7 +136,6 @@ class DeadLetters:
         values = _values(raw)
         queue, level = self._ctx.names.place_of(found.subject)
         headers = found.headers
-        count = headers.get(DEAD_COUNT, b"")
         return DeadLetter(
             id=str(found.seq),
             task_id=_text(values.get("id")),
@@ -145,7 +144,7 @@ class DeadLetters:
             priority=level,
             reason=unescaped(headers.get(DEAD_REASON, b"")) or _UNKNOWN,
             detail=unescaped(headers.get(DEAD_DETAIL, b"")),
-            deliveries=int(count) if count.isdigit() else 0,
+            deliveries=whole_of(headers.get(DEAD_COUNT)) or 0,
             died_at=_died_at(found),
             headers=values,
             body=raw.body,
@@ -154,7 +153,7 @@ class DeadLetters:
 
 
 def _is_id(given: str) -> bool:
-    return given.isascii() and given.isdigit() and 0 < int(given) < 2**63 and len(given) < 20
+    return whole_of(given, least=1) is not None
 
 
 def _task_id(found: Stored) -> str:
@@ -163,10 +162,8 @@ def _task_id(found: Stored) -> str:
 
 def _died_at(found: Stored) -> float:
     """When it died: where it came from elsewhere it says so itself."""
-    try:
-        return float(found.headers[_DIED_AT])
-    except (KeyError, ValueError):
-        return found.time
+    died_at = epoch_of(found.headers.get(_DIED_AT))
+    return found.time if died_at is None else died_at
 
 
 def _bytes(raw: RawMessage) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tranship.ports import CountKind, Delivery
+from tranship.protocol import whole_of
 from tranship_nats._api import Stored
 from tranship_nats._context import Context
 from tranship_nats._held import Held
@@ -64,5 +65,4 @@ class Early:
 
 
 def _due(subject: str) -> int:
-    due = subject.rsplit(".", 1)[1]
-    return int(due) if due.isdigit() else 0
+    return whole_of(subject.rsplit(".", 1)[1]) or 0

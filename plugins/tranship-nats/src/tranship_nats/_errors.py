@@ -15,6 +15,7 @@ from tranship.errors import (
     TranshipError,
     UnsupportedError,
 )
+from tranship.protocol import whole_of
 from tranship_nats._frames import status_of
 
 __all__ = ["ApiError", "Lost", "NoAnswer", "again", "api_error", "error_in", "gone", "no_responders"]
@@ -107,8 +108,9 @@ def error_in(data: bytes) -> ApiError | None:
         return ApiError(500, 0, "an answer that cannot be read")
     if not isinstance(error, dict):
         return None
-    status, number = error.get("code", 500), error.get("err_code", 0)
-    return ApiError(int(status), int(number), str(error.get("description", "")))
+    return ApiError(
+        whole_of(error.get("code")) or 500, whole_of(error.get("err_code")) or 0, str(error.get("description", ""))
+    )
 
 
 def gone(place: str, stream: str) -> BrokerUnreachable:

@@ -13,7 +13,9 @@ from typing import Final
 
 import orjson
 
+from tranship.envelope import Priority
 from tranship.errors import TranshipError
+from tranship.protocol import epoch_of
 from tranship_nats._asks import Answer, Round
 from tranship_nats._context import Context
 from tranship_nats._errors import error_in, no_responders
@@ -33,6 +35,9 @@ LEASE: Final = 5.0
 BATCH: Final = 500
 WAIT: Final = 5.0
 LATE: Final = 1.0
+FARTHEST: Final = 86_400.0
+"""Seconds for which a task is given back at most: the server's clock of nanoseconds ends after 292 years."""
+_LEVELS: Final = frozenset(b"%d" % level.value for level in Priority)
 AGAIN: Final = 1.0
 """Seconds until a task is tried again that could not be forwarded."""
 
@@ -141,14 +146,20 @@ class Forwarder:
         if rest > 0:
             self._give_back(reply, rest)
             return
-        _, seq = acknowledgement(reply)
+        told = acknowledgement(reply)
+        if told is None:
+            return  # from no stream
+        _, seq = told
         headers = copied(block, msg_id=b"%%:due:%d" % seq)
         round_ = Round(1, lambda answers: self._forwarded(reply, answers[0]))
         self._ctx.link.ask(round_, 0, (self._target(subject), headers, data))
 
     def _target(self, subject: bytes) -> bytes:
         root = self._ctx.names.root
-        queue, level = subject[len(root) + 3 :].split(b".")[:2]
+        queue, _, rest = subject[len(root) + 3 :].partition(b".")
+        level = rest.partition(b".")[0]
+        if level not in _LEVELS:  # from somebody who does not know our subjects
+            level = b"%d" % Priority.NORMAL.value
         return b"%b.t.%b.%b" % (root.encode(), queue, level)
 
     def _forwarded(self, reply: bytes, answer: Answer) -> None:
@@ -161,12 +172,10 @@ class Forwarder:
             self._ctx.link.post(frame(reply, b"", b"", ACK))
 
     def _give_back(self, reply: bytes, seconds: float) -> None:
-        delay = b'%b {"delay": %d}' % (NAK, max(1_000_000, round(seconds * 1e9)))
+        delay = b'%b {"delay": %d}' % (NAK, max(1_000_000, round(min(seconds, FARTHEST) * 1e9)))
         self._ctx.link.post(frame(reply, b"", b"", delay))
 
 
 def _due(block: bytes | None) -> float:
-    try:
-        return float(headers_of(block).get(NOT_BEFORE, b"0"))
-    except ValueError:
-        return 0.0
+    """Return when a task is due; at once where that cannot be read: the core decides again on receipt."""
+    return epoch_of(headers_of(block).get(NOT_BEFORE)) or 0.0

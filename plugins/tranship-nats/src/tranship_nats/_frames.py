@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
 
+from tranship.protocol import whole_of
+
 __all__ = ["NO_HEADERS", "block", "escaped", "frame", "headers_of", "status_of", "unescaped"]
 
 NO_HEADERS: Final = b""
@@ -44,8 +46,7 @@ def status_of(found: bytes | None) -> int:
     """Return the status in a block, such as 404 or 503; 0: it has none."""
     if not found or found[8:9] != b" ":
         return 0
-    code = found[9:12]
-    return int(code) if code.isdigit() else 0
+    return whole_of(found[9:12]) or 0
 
 
 def escaped(value: str) -> bytes:

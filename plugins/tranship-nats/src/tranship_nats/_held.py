@@ -7,6 +7,7 @@ from typing import Final
 
 from tranship.envelope import Priority
 from tranship.ports import CountKind, Delivery, Settlement
+from tranship.protocol import whole_of
 from tranship_nats._message import raw_of, tried
 
 __all__ = ["ACK", "NAK", "PROGRESS", "Held", "Pair", "Taken", "acknowledgement", "consumer_of", "mark_of"]
@@ -59,18 +60,29 @@ class Held:
 
 
 class Taken:
-    """A message that has come and is not handed out yet."""
+    """A message that has come and is not handed out yet.
+
+    Args:
+        pair: where it was asked for.
+        ack: where its end is told.
+        told: what :func:`acknowledgement` read there.
+        block: its headers as they came.
+        data: its payload.
+        at: when it came, on the loop's clock.
+    """
 
     __slots__ = ("ack", "at", "block", "count", "data", "pair", "seq")
 
-    def __init__(self, pair: Pair, ack: bytes, block: bytes | None, data: bytes, at: float) -> None:
+    def __init__(
+        self, pair: Pair, ack: bytes, told: tuple[int, int], block: bytes | None, data: bytes, *, at: float
+    ) -> None:
         self.pair = pair
         self.ack = ack
         self.block = block
         self.data = data
         self.at = at
         """When it came, or was renewed, on the loop's clock."""
-        delivered, self.seq = acknowledgement(ack)
+        delivered, self.seq = told
         self.count = delivered + tried(block)
         """How often it was delivered, its copies included, without those that were not tried."""
 
@@ -96,11 +108,17 @@ class Taken:
         )
 
 
-def acknowledgement(subject: bytes) -> tuple[int, int]:
-    """Return the number of deliveries and the stream's sequence that an acknowledgement's subject tells."""
+def acknowledgement(subject: bytes) -> tuple[int, int] | None:
+    """Return the number of deliveries and the stream's sequence that an acknowledgement's subject tells.
+
+    None: it is no such subject, and what came with it is from no stream.
+    """
     tokens = subject.split(b".")
     at = _at(tokens)
-    return int(tokens[at]), int(tokens[at + 1])
+    if len(tokens) < at + 4:
+        return None
+    delivered, seq = whole_of(tokens[at]), whole_of(tokens[at + 1])
+    return None if delivered is None or seq is None else (delivered, seq)
 
 
 def mark_of(subject: bytes) -> bytes:

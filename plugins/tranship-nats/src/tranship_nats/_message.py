@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from tranship.errors import MessageTooLarge
-from tranship.protocol import Message, RawMessage
+from tranship.protocol import Message, RawMessage, whole_of
 from tranship_nats._frames import block, escaped, headers_of, unescaped
 
 __all__ = ["RESERVE", "TRIED", "block_again", "block_of", "check_size", "copied", "id_in", "raw_of", "said", "tried"]
@@ -19,6 +19,8 @@ _DETAIL: Final = 500
 """Characters of a dead letter's reason and of its detail."""
 _INLINE: Final = 32 * 1024
 """Bytes of a header map that is sent as a header; the server takes 64 KiB of headers in all."""
+
+_MOST_TRIED: Final = 2**31 - 1
 
 MSG_ID: Final = b"Nats-Msg-Id"
 NOT_BEFORE: Final = b"Not-Before"
@@ -80,22 +82,34 @@ def raw_of(found: bytes | None, data: bytes) -> RawMessage:
     properties: dict[str, Any] = {}
     if _REPLY_TO in headers:
         properties["reply_to"] = unescaped(headers[_REPLY_TO])
-    return RawMessage(values, body, _text(headers.get(_TYPE)), _text(headers.get(_ENCODING)), properties)
+    raw = RawMessage(values, body, _text(headers.get(_TYPE)), _text(headers.get(_ENCODING)), properties)
+    if TRIED in headers or _SIZE in headers:
+        raw.problem = _problem(headers, data)
+    return raw
 
 
 def tried(found: bytes | None) -> int:
-    """Return how often a message's task was tried before it was sent."""
+    """Return how often a message's task was tried before it was sent; 0 where that cannot be read."""
     if found is None or TRIED not in found:
         return 0
-    count = headers_of(found).get(TRIED, b"")
-    return int(count) if count.isdigit() else 0
+    return whole_of(headers_of(found).get(TRIED), most=_MOST_TRIED) or 0
 
 
 def _split(headers: dict[bytes, bytes], data: bytes) -> tuple[bytes, bytes]:
-    if _SIZE in headers and headers[_SIZE].isdigit():
-        size = int(headers[_SIZE])
+    size = whole_of(headers[_SIZE], most=len(data)) if _SIZE in headers else None
+    if size is not None:
         return data[:size], data[size:]
     return headers.get(_MAP, b"{}"), data
+
+
+def _problem(headers: dict[bytes, bytes], data: bytes) -> str | None:
+    """Return which number of ours somebody else has written into a message, and how it should have been."""
+    for name, most in ((TRIED, _MOST_TRIED), (_SIZE, len(data))):
+        value = headers.get(name)
+        if value is not None and whole_of(value, most=most) is None:
+            shown = value[:20].decode("ascii", "backslashreplace") + ("..." if len(value) > 20 else "")
+            return f"message header {name.decode()!r} is {shown!r}; expected a whole number of 0 to {most}"
+    return None
 
 
 def _text(value: bytes | None) -> str | None:

@@ -19,6 +19,7 @@ _LONGEST: Final = 1000
 """Bytes of a name: a subject has to fit into a line of 4096."""
 _CONSUMER: Final = 200
 """Characters of a token that may be a part of a consumer's name; it is the name of a directory, too."""
+_LEVELS: Final = {str(level.value): level for level in Priority}
 
 
 def token(name: str, option: str = "name") -> str:
@@ -109,9 +110,9 @@ class Names:
         return f"{name}-{priority.value}"
 
     def place_of(self, subject: str) -> tuple[str, Priority]:
-        """Return queue and level of a subject that one of the above made."""
-        queue, level = subject[len(self.root) + 3 :].split(".")[:2]
-        return untoken(queue), Priority(int(level))
+        """Return queue and level of a subject; of one that none of the above made, level NORMAL."""
+        queue, _, rest = subject[len(self.root) + 3 :].partition(".")
+        return untoken(queue), _LEVELS.get(rest.partition(".")[0], Priority.NORMAL)
 
 
 def id_token(task_id: str) -> str:

@@ -17,7 +17,7 @@ from tranship.ports import ConnectionEvent
 from tranship_nats._api import Api
 from tranship_nats._asks import Round
 from tranship_nats._frames import frame, status_of
-from tranship_nats._held import Pair, Taken
+from tranship_nats._held import Pair, Taken, acknowledgement
 from tranship_nats._link import Link
 from tranship_nats._tidy import asks_about
 
@@ -186,8 +186,10 @@ class Pulls:
 
     def _take(self, subject: bytes, reply: bytes, data: bytes, block: bytes | None) -> Pair | None:
         pair = self._by_subject.get(subject)
-        if pair is not None:
-            self._keep(Taken(pair, reply, block, data, asyncio.get_running_loop().time()))
+        told = acknowledgement(reply)
+        if pair is None or told is None:
+            return None
+        self._keep(Taken(pair, reply, told, block, data, at=asyncio.get_running_loop().time()))
         return pair
 
     def _note(self, status: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from tranship import codec
 from tranship.errors import InvalidOptionError, MalformedMessage
 from tranship.ports import Command, Heartbeat, Tombstone
+from tranship.protocol import number_of
 from tranship_nats._names import token
 
 __all__ = ["beat_bytes", "beat_of", "command_bytes", "command_of", "key_of", "tombstone_bytes", "tombstone_of"]
@@ -39,10 +40,10 @@ def tombstone_bytes(tombstone: Tombstone) -> bytes:
 def tombstone_of(data: bytes) -> Tombstone | None:
     """Return the tombstone in ``data``; None: it is none."""
     values = _values(data)
-    kind, value, expires = values.get("kind"), values.get("value"), values.get("expires")
-    if kind not in _KINDS or not isinstance(value, str) or not isinstance(expires, int | float):
+    kind, value, expires = values.get("kind"), values.get("value"), number_of(values.get("expires"))
+    if kind not in _KINDS or not isinstance(value, str) or expires is None:
         return None
-    return Tombstone(kind=kind, value=value, expires=float(expires), running=values.get("running") is not False)
+    return Tombstone(kind=kind, value=value, expires=expires, running=values.get("running") is not False)
 
 
 def command_bytes(command: Command) -> bytes:

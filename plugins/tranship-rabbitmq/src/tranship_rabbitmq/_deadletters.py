@@ -13,7 +13,7 @@ from tranship import codec
 from tranship.envelope import DeadLetter, Priority
 from tranship.errors import EncodeError, InvalidOptionError, MalformedMessage
 from tranship.ports import Delivery
-from tranship.protocol import Message, RawMessage, decode, restarted
+from tranship.protocol import Message, RawMessage, decode, epoch_of, restarted, whole_of
 from tranship_rabbitmq._context import Context
 from tranship_rabbitmq._errors import error_of, is_missing
 from tranship_rabbitmq._intake import token_of
@@ -240,7 +240,6 @@ def _letter(
 ) -> DeadLetter:
     task_id, task = headers.get("id"), headers.get("task")
     mark = hashlib.sha256((properties.table or NO_TABLE) + arrived.body).hexdigest()[:16]
-    died_at, deliveries = record.get("died_at"), record.get("deliveries")
     return DeadLetter(
         id=properties.message_id or f"{0:016d}-{mark}",
         task_id=task_id if isinstance(task_id, str) else None,
@@ -249,8 +248,8 @@ def _letter(
         priority=_priority(record.get("priority")),
         reason=str(record.get("reason", "")),
         detail=str(record.get("detail", "")),
-        deliveries=deliveries if isinstance(deliveries, int) else 0,
-        died_at=float(died_at) if isinstance(died_at, int | float) else 0.0,
+        deliveries=whole_of(record.get("deliveries")) or 0,
+        died_at=epoch_of(record.get("died_at")) or 0.0,
         headers=headers,
         body=arrived.body,
         content_type=properties.content_type or codec.JSON,

@@ -7,6 +7,7 @@ import ssl
 from typing import Final
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, StorageFull, TranshipError
+from tranship.protocol import whole_of
 from tranship_rabbitmq.amqp.ends import Ended, Nacked, WireEnded
 
 __all__ = ["blocked", "error_of", "is_down", "is_missing", "largest", "mismatch", "retryable", "trouble_at"]
@@ -115,7 +116,7 @@ def mismatch(why: Ended) -> tuple[str, str] | None:
 def largest(why: Ended) -> int | None:
     """Return how many bytes a body may have at most, where the server ended a channel over a larger one."""
     found = _TOO_LARGE.search(why.text) if why.code == 406 else None
-    return int(found[1]) if found else None
+    return whole_of(found[1]) if found else None
 
 
 def _tls_cure(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from tranship import codec
 from tranship.errors import MalformedMessage, TranshipError
 from tranship.ports import Command, Signal, SignalSink, Tombstone
+from tranship.protocol import number_of
 from tranship_rabbitmq._context import Context
 from tranship_rabbitmq._errors import error_of
 from tranship_rabbitmq._mailbox import RabbitMailbox, declare_mailbox, mailbox_exchange
@@ -162,7 +163,7 @@ def _tombstones(found: Any) -> list[Tombstone]:
     now = time.time()
     try:
         tombstones = [
-            Tombstone(kind=str(kind), value=str(value), expires=float(expires), running=bool(running))
+            Tombstone(kind=str(kind), value=str(value), expires=number_of(expires) or 0.0, running=bool(running))
             for kind, value, expires, running in found or ()
         ]
     except (TypeError, ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tranship.ports import CountKind, Delivery
@@ -11,8 +11,8 @@ from tranship.protocol import RawMessage
 from tranship_rabbitmq._names import Names, Physical
 from tranship_rabbitmq._tables import DELIVERIES, Tables, ours
 from tranship_rabbitmq.amqp.channel import Arrived, Channel
-from tranship_rabbitmq.amqp.content import Properties, properties_of
-from tranship_rabbitmq.amqp.table import TableError
+from tranship_rabbitmq.amqp.content import NO_TABLE, Properties, properties_of
+from tranship_rabbitmq.amqp.table import TableError, extended
 
 __all__ = ["Token", "delivery_of", "recounted", "token_of", "uncounted"]
 
@@ -65,20 +65,12 @@ def token_of(delivery: Delivery) -> Token:
 
 
 def recounted(delivery: Delivery) -> Properties:
-    """Return the message's properties with this delivery on its record, for a copy of it.
-
-    Raises:
-        TableError: its headers cannot be written again.
-    """
+    """Return the message's properties with this delivery on its record, for a copy of it."""
     return _with_count(token_of(delivery).properties, delivery.delivery_count)
 
 
 def uncounted(delivery: Delivery) -> Properties:
-    """Return the message's properties as if it had not been delivered this time, for a copy of it.
-
-    Raises:
-        TableError: its headers cannot be written again.
-    """
+    """Return the message's properties as if it had not been delivered this time, for a copy of it."""
     return _with_count(token_of(delivery).properties, delivery.delivery_count - 1)
 
 
@@ -87,7 +79,12 @@ def _with_count(properties: Properties, deliveries: int) -> Properties:
         headers = ours(properties.headers())
     except TableError:
         headers = {}
-    return properties.with_headers({**headers, DELIVERIES: deliveries} if deliveries else headers)
+    count = {DELIVERIES: deliveries} if deliveries else {}
+    try:
+        return properties.with_headers({**headers, **count})
+    except TableError:
+        # It can be read and not be written, as 64 bits without a sign: as it came, with the count behind it.
+        return replace(properties, table=extended(properties.table or NO_TABLE, count))
 
 
 def _rest(properties: Properties) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tranship import codec
 from tranship.errors import EncodeError
+from tranship.protocol import whole_of
 from tranship_rabbitmq.amqp.table import TableError, decode_table, encode_table
 
 __all__ = ["DELIVERIES", "Read", "Tables", "ours"]
@@ -19,6 +20,8 @@ DELIVERIES: Final = "tranship-deliveries"
 _UNREADABLE: Final = "tranship-unreadable"
 _COUNT: Final = "x-delivery-count"
 """Header of the server's: how often a quorum queue has had the message back."""
+_MOST: Final = 2**31 - 1
+"""No message was delivered more often; a larger number is somebody's joke, and one more would not fit into a table."""
 _KEPT: Final = 512
 _ID: Final = re.compile(r"[0-9A-Za-z_.:-]{36}")
 """Ids that are recognised: those of tranship and of Celery, with nothing in them that JSON would escape."""
@@ -109,7 +112,7 @@ def _read(table: bytes) -> Read:
         # No header map at all: the core names it in its own words.
         return Read(b"\xff" + table[:64], 0)
     # A copy in a quorum queue has both: what the server counts begins anew with it.
-    count = _number(values.get(DELIVERIES)) + _number(values.get(_COUNT))
+    count = sum(whole_of(values.get(name), most=_MOST) or 0 for name in (DELIVERIES, _COUNT))
     values = ours(values)
     try:
         return Read(codec.dumps(_plain(values), name="headers"), count)
@@ -124,10 +127,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list) else value
-
-
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _keep(known: dict[bytes, Any], key: bytes, value: Any) -> None:

@@ -25,7 +25,11 @@ from tranship_rabbitmq.amqp.table import TableError, decode_table, encode_table
 
 VECTORS = sorted((Path(__file__).parent / "vectors").glob("*.frames.bin"))
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(min_size=1, max_size=20), inner, max_size=4),
     max_leaves=12,
 )

@@ -13,6 +13,7 @@ import secrets
 from typing import Any, Final
 
 from tranship.errors import BrokerRefused, TranshipError
+from tranship.protocol import number_of
 from tranship_redis._keys import Keys
 from tranship_redis._levels import STEPS
 from tranship_redis._link import Link
@@ -123,8 +124,10 @@ def _mark(message: dict[str, Any]) -> None:
 def _step(message: dict[str, Any]) -> int:
     """The list a message goes back to, by kombu's rule."""
     properties = message.get("properties")
-    try:
-        priority = max(min(int(properties["priority"]), 9), 0)  # type: ignore[index]  # whatever it is, it raises
-    except (TypeError, ValueError, KeyError):
-        priority = 0
+    priority = _priority(properties.get("priority") if isinstance(properties, dict) else None)
     return next(step for step in reversed(STEPS) if step <= priority)
+
+
+def _priority(value: object) -> int:
+    number = number_of(value)
+    return 0 if number is None else max(min(int(number), 9), 0)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from tranship import codec
 from tranship.envelope import DeadLetter
 from tranship.errors import MalformedMessage
-from tranship.protocol import RawMessage
+from tranship.protocol import RawMessage, epoch_of, whole_of
 from tranship_redis._element import read
 from tranship_redis._levels import STEPS, Levels
 
@@ -46,7 +46,7 @@ def entry_of(reply: Sequence[Any]) -> Entry:
     """Return an entry from what XRANGE answers for it."""
     entry_id, parts = reply
     values: Mapping[bytes, bytes] = dict(zip(parts[::2], parts[1::2], strict=True))
-    step = _number(values.get(b"step"))
+    step = whole_of(values.get(b"step")) or 0
     return Entry(
         id=_text(entry_id),
         queue=_text(values.get(b"queue")),
@@ -55,10 +55,10 @@ def entry_of(reply: Sequence[Any]) -> Entry:
         reason=_text(values.get(b"reason")),
         detail=_text(values.get(b"detail")),
         task_id=_text(values.get(b"task_id")),
-        deliveries=_number(values.get(b"deliveries")),
+        deliveries=whole_of(values.get(b"deliveries")) or 0,
         element=values.get(b"element", b""),
-        omitted=_number(values.get(b"omitted")),
-        died=_seconds(values.get(b"died")),
+        omitted=whole_of(values.get(b"omitted")) or 0,
+        died=epoch_of(values.get(b"died")),
     )
 
 
@@ -107,14 +107,3 @@ def _headers(raw: RawMessage) -> Mapping[str, Any]:
 
 def _text(value: bytes | None) -> str:
     return (value or b"").decode(errors="replace")
-
-
-def _number(value: bytes | None) -> int:
-    return int(value) if value is not None and value.isdigit() else 0
-
-
-def _seconds(value: bytes | None) -> float | None:
-    try:
-        return None if value is None else float(value)
-    except ValueError:
-        return None

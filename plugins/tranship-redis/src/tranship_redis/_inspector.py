@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tranship.envelope import DeadLetter, Priority
 from tranship.ports import Heartbeat, QueueInfo
-from tranship.protocol import Message
+from tranship.protocol import Message, number_of
 from tranship_redis._context import Context
 from tranship_redis._control import WORKER_MEMORY
 from tranship_redis._deadcount import DeadCounts
@@ -123,7 +123,7 @@ class RedisInspector:
 def _age(now: float, stamps: Sequence[bytes]) -> float | None:
     """Return the age of the oldest; None: what is ready was sent by somebody who does not say when."""
     heads = [stamp for stamp in stamps if stamp]
-    known = [float(stamp) for stamp in heads if stamp != b"?"]
+    known = [number for stamp in heads if (number := number_of(stamp)) is not None]
     if not heads:
         return 0.0
     return max(0.0, now - min(known)) if known else None

@@ -30,6 +30,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
+from tranship.protocol import whole_of
 from tranship_redis._batches import Batch, Exceptions, exceptions_of
 from tranship_redis._errors import Lost, again, error_of
 from tranship_redis._keys import Keys
@@ -185,7 +186,7 @@ class Marker:
         self._epoch += 1
         reply = await self._link.run(_RESUME, [self._key], [self._epoch, millis(TTL)])
         found = _MARKER.fullmatch(reply) if isinstance(reply, bytes) else None
-        last = int(found[1]) if found else 0
+        last = (whole_of(found[1]) or 0) if found else 0
         exceptions = exceptions_of(found[2]) if found and found[2] else {}
         self._answered = max(self._answered, last)
         self._doubt = None

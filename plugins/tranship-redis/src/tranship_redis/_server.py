@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, UnsupportedError
+from tranship.protocol import whole_of
 from tranship_redis._errors import NotReady
 
 __all__ = ["MINIMUM", "ServerInfo", "warnings_of"]
@@ -105,4 +106,4 @@ def _flag(value: str | None) -> bool | None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdigit() else 0 for part in version.split(".")[:2])
+    return tuple(whole_of(part) or 0 for part in version.split(".")[:2])

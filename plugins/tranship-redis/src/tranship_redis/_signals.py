@@ -10,6 +10,7 @@ from typing import Any, Final
 from tranship import codec
 from tranship.errors import InvalidOptionError, MalformedMessage
 from tranship.ports import Command, Heartbeat, Signal, Tombstone
+from tranship.protocol import number_of
 
 __all__ = [
     "beat_of",
@@ -103,15 +104,16 @@ def beat_of(stored: bytes, *, since: float) -> Heartbeat | None:
     """Return a stored heartbeat; None: heard before ``since`` (by the server's clock), or not one of ours."""
     heard, _, text = stored.partition(b" ")
     try:
-        return Heartbeat(**codec.loads(text, codec.JSON)) if float(heard) > since else None
+        return Heartbeat(**codec.loads(text, codec.JSON)) if (number_of(heard) or 0.0) > since else None
     except (ValueError, TypeError, MalformedMessage):
         return None
 
 
 def _tombstone(kind: Any, value: Any, expires: Any, running: Any) -> Tombstone:
-    if kind not in ("id", "key") or not isinstance(value, str):
+    expires = number_of(expires)
+    if kind not in ("id", "key") or not isinstance(value, str) or expires is None:
         raise TypeError
-    return Tombstone(kind=kind, value=value, expires=float(expires), running=bool(running))
+    return Tombstone(kind=kind, value=value, expires=expires, running=bool(running))
 
 
 def _is_for(command: Command, worker: str) -> bool:

@@ -10,7 +10,7 @@ import msgpack
 import orjson
 
 from tranship.envelope import Envelope, Receipt, TaskState, new_id
-from tranship.errors import MalformedMessage, TaskDeadLettered, TaskFailed
+from tranship.errors import EncodeError, MalformedMessage, TaskDeadLettered, TaskFailed
 from tranship.ports import Backend, Capability
 from tranship.protocol import Message
 from tranship.task import task
@@ -185,7 +185,7 @@ async def _sent(backend: Backend, bad: Bad) -> bool:
     """Submit it; False: its headers are none, and cannot even be sent where the broker knows what headers are."""
     message = _message(bad)
     (answer,) = await backend.submitter().submit([message])
-    if bad.raw_headers is not None and isinstance(answer, MalformedMessage):
+    if bad.raw_headers is not None and isinstance(answer, MalformedMessage | EncodeError):
         return False
     assert answer == Receipt(message.envelope.id), f"{bad.name}: {answer!r}"
     return True
@@ -207,10 +207,17 @@ async def _dead(desk: Desk, backend: Backend, count: int) -> list[Any]:
 
 _PROTOCOL_1: Final = {"task": "kit.add", "id": ..., "args": [2, 3], "kwargs": {}, "retries": 0, "utc": True}
 
+
+def _numbered(field: bytes) -> bytes:
+    """Return a header map with a field that JSON's writers would not write."""
+    return b'{"task":"kit.add","id":"%b",%b}' % (new_id().encode(), field)
+
+
 WELL_FORMED: Final = (
     Bad(name="minimal"),
     Bad(name="nulls", headers=dict.fromkeys(("eta", "expires", "retries", "timelimit", "group", "shadow", "lang"))),
     Bad(name="empty timelimit", headers={"timelimit": []}),
+    Bad(name="numbers with a fraction", headers={"retries": 0.0, "timelimit": [60.5, 30.0]}),
     Bad(name="null embed", body=[[2, 3], {}, None]),
     Bad(name="a date without a zone", headers={"expires": "2099-01-02T03:04:05"}),
     Bad(name="unknown headers", headers={"x-trace": {"a": [1]}, "tranship-of-tomorrow": True}),
@@ -244,6 +251,14 @@ MALFORMED: Final = (
     Bad(name="expires is no date", headers={"expires": "2031-13-45"}),
     Bad(name="retries is a text", headers={"retries": "2"}),
     Bad(name="retries is negative", headers={"retries": -1}),
+    Bad(name="retries is beyond 64 bits", raw_headers=_numbered(b'"retries":%b' % (b"9" * 400))),
+    Bad(name="retries has 5,000 digits", raw_headers=_numbered(b'"retries":%b' % (b"9" * 5000))),
+    Bad(name="timelimit is beyond every float", raw_headers=_numbered(b'"timelimit":[%b,null]' % (b"9" * 400))),
+    Bad(name="timelimit has 5,000 digits", raw_headers=_numbered(b'"timelimit":[%b,null]' % (b"9" * 5000))),
+    Bad(name="our deadline is no number", raw_headers=_numbered(b'"tranship-deadline":NaN')),
+    Bad(name="our deadline is infinite", raw_headers=_numbered(b'"tranship-deadline":1e999')),
+    Bad(name="our deadline is in no year", headers={"tranship-deadline": 1e300}),
+    Bad(name="eta is in no year", headers={"eta": "9" * 5000}),
     Bad(name="timelimit is a text", headers={"timelimit": "60"}),
     Bad(name="timelimit holds a text", headers={"timelimit": ["60", None]}),
     Bad(name="group is a number", headers={"group": 1}),

@@ -9,9 +9,10 @@ import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Final
 
-__all__ = ["MAX_NAME", "TableError", "decode_table", "encode_table", "short_text"]
+__all__ = ["MAX_NAME", "TableError", "decode_table", "encode_table", "extended", "short_text"]
 
 MAX_NAME: Final = 128
 """The longest name of a field, in characters: AMQP's limit."""
@@ -43,6 +44,16 @@ def encode_table(values: Mapping[str, Any], depth: int = 0) -> bytes:
         parts += [short_text(name), _value(value, depth)]
     data = b"".join(parts)
     return _SIZE.pack(len(data)) + data
+
+
+def extended(table: bytes, values: Mapping[str, Any]) -> bytes:
+    """Return ``table`` as it is, with more fields behind its own: the last one of a name counts.
+
+    Raises:
+        TableError: a name is too long, or a value is none that a table can carry.
+    """
+    fields = table[_SIZE.size :] + encode_table(values)[_SIZE.size :]
+    return _SIZE.pack(len(fields)) + fields
 
 
 def short_text(text: str) -> bytes:
@@ -78,6 +89,13 @@ def _integer(value: int, _depth: int) -> bytes:
         raise TableError(f"the number {str(value)[:60]} has more than 64 bits") from None
 
 
+def _fraction(value: float, _depth: int) -> bytes:
+    if not isfinite(value):
+        # The server would end the connection over it.
+        raise TableError(f"the number {value} cannot travel in a header")
+    return _DOUBLE.pack(b"d", value)
+
+
 def _text(value: str, _depth: int) -> bytes:
     try:
         data = value.encode()
@@ -104,7 +122,7 @@ _ENCODERS: Final[Mapping[type, Callable[[Any, int], bytes]]] = {
     type(None): lambda _value, _depth: b"V",
     bool: lambda value, _depth: b"t\1" if value else b"t\0",
     int: _integer,
-    float: lambda value, _depth: _DOUBLE.pack(b"d", value),
+    float: _fraction,
     dict: lambda value, depth: b"F" + encode_table(value, depth + 1),
     list: _list,
     tuple: _list,

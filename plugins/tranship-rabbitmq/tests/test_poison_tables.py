@@ -1,0 +1,113 @@
+"""Numbers in tables and properties that somebody else wrote: a dead letter at worst, and the next task runs."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tranship import AsyncClient, Worker, task
+from tranship.errors import EncodeError, MalformedMessage
+from tranship.ports import Verdict
+from tranship.testing.lab import Lab, task_id
+from tranship_rabbitmq._feed import _tombstones
+from tranship_rabbitmq._tables import DELIVERIES, Tables
+from tranship_rabbitmq.amqp.content import Properties, properties_of
+from tranship_rabbitmq.amqp.table import TableError, encode_table
+
+pytestmark = pytest.mark.timeout(120)
+
+ODD: dict[str, Any] = {
+    "negative": -(2**63),
+    "huge": 2**63 - 1,
+    "fraction": 0.5,
+    "text": "9" * 5000,
+    "list": [1],
+}
+NUMBERS = ("retries", "timelimit", "tranship-deadline", "x-delivery-count", DELIVERIES)
+
+
+@task(name="kit.echo", queue="q")
+def echo(value: object = None) -> object:
+    return value
+
+
+async def test_no_number_in_a_table_is_left_unsettled(lab: Lab) -> None:
+    """Each of ours, of Celery's and of the server's in every odd form; each ends, and the tasks behind them run."""
+    url, backend = lab.url(), await lab.open()
+    await backend.ensure(["q"])
+    publisher = backend._ports.context.publisher  # type: ignore[attr-defined]
+    place = backend._ports.context.names.plain("q")  # type: ignore[attr-defined]
+    ids = [(f"{name} {kind}", {name: value}) for name in NUMBERS for kind, value in ODD.items()]
+    async with AsyncClient(url) as client:
+        for task_id, odd in ids:
+            headers = encode_table({"task": "kit.echo", "id": task_id, **odd})
+            properties = Properties(content_type="application/json", table=headers, delivery_mode=2)
+            await publisher.publish(properties, b"[[1], {}, null]", routing_key=place)
+        good = await client.submit(echo, "good")
+        worker = Worker(url, tasks=[echo])
+        serving = lab.start(worker.serve())
+        assert await good.result(lab.patience) == "good"
+        letters = await lab.eventually(backend.inspector().dead, "the bad ones are dead letters")
+        assert {letter.reason for letter in letters} <= {"malformed", "delivery-limit"}
+        worker.stop()
+        await serving
+    (queue,) = [one for one in await backend.inspector().queues() if one.name == "q"]
+    assert sum(queue.ready.values()) == 0, "something came back when its worker had left"
+
+
+async def test_what_can_be_read_and_not_written_comes_again_as_it_was(lab: Lab) -> None:
+    """A number of 64 bits without a sign: given back it is copied byte for byte, with its count."""
+    backend = await lab.open()
+    await backend.ensure(["q"])
+    publisher = backend._ports.context.publisher  # type: ignore[attr-defined]
+    place = backend._ports.context.names.plain("q")  # type: ignore[attr-defined]
+    fields = encode_table({"task": "kit.echo", "id": "odd"})[4:] + b"\x01xL" + b"\xff" * 8
+    properties = Properties(content_type="application/json", table=struct.pack(">I", len(fields)) + fields)
+    await publisher.publish(properties, b"[[1], {}, null]", routing_key=place)
+    consumer = backend.consumer(["q"])
+    for count in (1, 2, 3):
+        (delivery,) = await lab.receive(consumer)
+        assert (task_id(delivery), delivery.delivery_count) == ("odd", count)
+        await lab.settle(consumer, Verdict.NACK if count < 3 else Verdict.REJECT, delivery)
+    (letter,) = await backend.inspector().dead()
+    assert letter.body == b"[[1], {}, null]"
+
+
+@pytest.mark.parametrize("expires", [10**400, float("inf"), float("nan"), "soon", None])
+def test_a_tombstone_with_an_odd_end_is_none(expires: Any) -> None:
+    assert _tombstones([["id", "x", expires, True]]) == []
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+async def test_what_the_server_ends_its_connections_over_is_refused_here(lab: Lab, number: float) -> None:
+    """An infinity in a header, sent as it is, takes the connection of everybody with it."""
+    backend = await lab.open()
+    generation = backend._ports.context.publisher._link.generation  # type: ignore[attr-defined]
+    message = lab.message()
+    message.headers = message.headers[:-1] + b',"x":%b}' % str(number).replace("inf", "Infinity").encode()
+    message.headers = message.headers.replace(b"nan", b"NaN")
+    (answer,) = await backend.submitter().submit([message])
+    assert isinstance(answer, EncodeError | MalformedMessage), answer
+    await lab.submit(backend, lab.message())
+    assert backend._ports.context.publisher._link.generation == generation  # type: ignore[attr-defined]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(NUMBERS),
+        st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=5),
+    )
+)
+def test_no_table_raises(values: dict[str, Any]) -> None:
+    read = Tables().read(encode_table(values), None)
+    assert read.deliveries >= 0
+
+
+def test_a_time_stamp_beyond_the_calendar_costs_its_message_only() -> None:
+    header = struct.pack(">HHQH", 60, 0, 0, 1 << 6) + struct.pack(">Q", 2**64 - 1)
+    with pytest.raises(TableError):
+        properties_of(header)
