@@ -17,6 +17,8 @@ _SHA: Final = re.compile(r"(?:script: |f_)([0-9a-f]{40})")
 _LINE: Final = re.compile(r"@user_script: ?(\d+)")
 _INCLUDE: Final = re.compile(rb"^-- include: (\w+)\n", re.MULTILINE)
 """Stands for the text of a file in ``lua/parts``: what several scripts have in common."""
+_UNREAD: Final = re.compile(rb"^[ \t]*(?:--[^\n]*)?", re.MULTILINE)
+"""What the server does not need to read: comments and indentation."""
 _COMMAND: Final = re.compile(r"""["']([A-Z]{3,})["']""")
 
 
@@ -34,7 +36,13 @@ class Script:
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
-        self.source: Final = _INCLUDE.sub(_part, (_FOLDER / f"{name}.lua").read_bytes())
+        whole = _INCLUDE.sub(_part, (_FOLDER / f"{name}.lua").read_bytes())
+        self.source: Final = _UNREAD.sub(b"", whole)
+        """As the server gets it, with the lines of the file.
+
+        A server that wants a password, which we do not know before it answers, cuts whoever sends a string of more than
+        16 KiB before it, instead of saying so.
+        """
         self.sha: Final = sha1(self.source, usedforsecurity=False).hexdigest().encode()
         """What EVALSHA takes."""
 

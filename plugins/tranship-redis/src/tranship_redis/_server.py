@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,7 +43,7 @@ class ServerInfo:
         return cls(
             is_resp3=is_resp3,
             version=facts.get("redis_version"),
-            mode=facts.get("redis_mode"),
+            mode=_mode(facts),
             role=facts.get("role"),
             read_only=_flag(facts.get("slave_read_only")) if facts.get("role") == "slave" else False,
             loading=_flag(facts.get("loading")),
@@ -99,6 +100,13 @@ def warnings_of(server: ServerInfo, fsync: str | None) -> list[str]:
     if not server.is_resp3:
         found.append("it speaks RESP2 only: workers poll for tasks, and results need a connection of their own")
     return found
+
+
+def _mode(facts: Mapping[str, str]) -> str | None:
+    if facts.get("cluster_enabled") == "1":
+        return "cluster"
+    # The second is Valkey's name for it.
+    return facts.get("redis_mode") or facts.get("server_mode")
 
 
 def _flag(value: str | None) -> bool | None:

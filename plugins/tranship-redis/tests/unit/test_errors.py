@@ -7,7 +7,7 @@ import pytest
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, StorageFull, TranshipError
 from tranship_redis._errors import Lost, NotReady, again, error_of, reply_error
-from tranship_redis._scripts import ALL, command_at
+from tranship_redis._scripts import ALL, Script, command_at
 
 REPLIES = [
     ("NOAUTH Authentication required.", BrokerRefused),
@@ -106,3 +106,9 @@ def test_one_error_for_each_of_several_callers() -> None:
     assert type(second) is Lost
     assert (str(second), second.__cause__) == ("gone", first.__cause__)
     assert (second.code, second.retryable) == ("BROKER_UNREACHABLE", True)
+
+
+@pytest.mark.parametrize("script", ALL, ids=repr)
+def test_a_script_fits_where_a_password_is_wanted_first(script: Script) -> None:
+    """Redis cuts whoever sends a longer string before AUTH, and we say who we are and load scripts in one write."""
+    assert len(script.source) < 16384

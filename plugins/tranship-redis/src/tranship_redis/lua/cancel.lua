@@ -14,11 +14,8 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.3f', now))
 
 -- include: is_terminal
 
-local function headers_of(element)
-  local ok, message = pcall(cjson.decode, element)
-  local headers = ok and type(message) == 'table' and message.headers
-  return type(headers) == 'table' and headers or {}
-end
+-- include: ending_of
+-- include: message_of
 
 -- The document was written before anybody knew which attempt was waiting.
 local function with_attempt(document, retries)
@@ -48,7 +45,7 @@ for i = 8, #ARGV, 5 do
     local messages = prefix .. 'tranship:delayed-messages:' .. queue
     local element = redis.call('HGET', messages, id)
     if redis.call('ZREM', prefix .. 'tranship:delayed:' .. queue, id) == 1 then
-      store(id, ARGV[i + 3], headers_of(element and string.sub(element, 2) or ''))
+      store(id, ARGV[i + 3], headers_of(element and message_of(string.sub(element, 2))))
       removed[#removed + 1] = id
     end
     redis.call('HDEL', messages, id)

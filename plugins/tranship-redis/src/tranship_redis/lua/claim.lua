@@ -12,7 +12,8 @@
 --          1 when the lists are empty now, and the server has been made to tell when that ends
 local unacked, index, leases, deliveries, dead, dead_ids = unpack(KEYS, 1, 6)
 local limit, claim, queues = math.min(tonumber(ARGV[1]), 500), ARGV[3], tonumber(ARGV[5])
-local PIECE, ENOUGH, PROMOTED = tonumber(ARGV[4]), 4194304, 200
+-- Bytes of elements, and those of them that had to be decoded, after which a claim takes no more: all others wait for it.
+local PIECE, ENOUGH, DECODED, PROMOTED = tonumber(ARGV[4]), 4194304, 262144, 500
 local lists = 7 + 2 * queues
 local call, try, find, sub = redis.call, redis.pcall, string.find, string.sub
 local clock = call('TIME')
@@ -48,7 +49,7 @@ end
 
 -- 1. What is due joins its list at the end, as if it were submitted now.
 
-local promoted, due = 0, nil
+local promoted, moved, due = 0, 0, nil
 local places = existing and existing(8, lists, math.huge)
 for turn = 1, places and #places or queues do
   local number = places and math.floor(places[turn] / 2) - 3 or turn
@@ -59,6 +60,7 @@ for turn = 1, places and #places or queues do
   if head.err then trouble[#trouble + 1], trouble[#trouble + 2] = delayed, named(head, 'ZRANGE', delayed).err end
   local first = tonumber(head[2])
   if first and first <= tonumber(now) then
+-- include: list_of
     -- Returns whether there can be a next one.
     local function promote(id)
       local found = try('HGET', messages, id)
@@ -69,8 +71,7 @@ for turn = 1, places and #places or queues do
       -- First: a server that is out of memory refuses no step behind one that frees some.
       call('ZREM', delayed, id)
       if found then
-        local list, step = ARGV[9 + 3 * number], sub(found, 1, 1)
-        if step ~= '0' then list = list .. '\6\022' .. step end
+        local list = list_of(ARGV[9 + 3 * number], found)
         local pushed = try('LPUSH', list, sub(found, 2))
         if type(pushed) == 'table' then
           trouble[#trouble + 1], trouble[#trouble + 2] = list, named(pushed, 'LPUSH', list).err
@@ -78,17 +79,19 @@ for turn = 1, places and #places or queues do
           return true
         end
         call('HDEL', messages, id)
+        moved = moved + #found
       end
       -- It only says where a delayed task is: one that is queued by now is none.
       try('HDEL', KEYS[7], id)
       promoted = promoted + 1
       return true
     end
-    local usable = true
-    for _, id in ipairs(call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, PROMOTED)) do
-      usable = promote(id)
+    local usable, most = true, math.max(0, PROMOTED - promoted)
+    for _, id in ipairs(most > 0 and call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, most) or {}) do
+      usable = moved < ENOUGH and promote(id)
       if not usable then break end
     end
+    usable = usable or moved >= ENOUGH
     first = now + 5
     if usable then first = tonumber(call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]) end
   end
@@ -99,25 +102,37 @@ local wait = due and math.max(0, math.ceil((due - now) * 1000)) or -1
 -- 2. Look at the lists and choose.
 
 local raws, tags, from, counts, endings, ids, peers, known = {}, {}, {}, {}, {}, {}, {}, {}
-local bad, taken, total, size, finished, counted = {}, {}, 0, 0, false, false
+local bad, taken, total, size, decoded, finished, counted = {}, {}, 0, 0, 0, false, false
 local counting = try('HLEN', deliveries)
 if type(counting) == 'table' then return named(counting, 'HLEN', deliveries) end
 
--- Returns what stands behind the element in the value that Celery restores from, its tag, headers and delivery info;
--- nil when it would kill a Celery worker that finds it in unacked.
-local function read(raw)
-  local ok, message = pcall(cjson.decode, raw)
-  local properties = ok and type(message) == 'table' and message.properties
-  if type(properties) ~= 'table' then return nil end
-  local tag, info, headers = properties.delivery_tag, properties.delivery_info, message.headers
-  -- An integer as Celery writes it; the decoder keeps no more than 53 bits of one.
-  if type(tag) == 'number' then tag = string.match(raw, '.*"delivery_tag"%s*:%s*(%-?%d+)%s*[,}]') end
-  if type(tag) ~= 'string' or type(info) ~= 'table' or type(info.routing_key) ~= 'string'
-      or type(info.exchange) ~= 'string' or find(raw, '\0', 1, true) then return nil end
-  local place = info.exchange .. '\0' .. info.routing_key
-  known[place] = known[place]
-    or ', ' .. cjson.encode(info.exchange) .. ', ' .. cjson.encode(info.routing_key) .. ']'
-  return known[place], tag, type(headers) == 'table' and headers or {}, info
+-- Made when the first element has to be decoded.
+local read
+local function reader()
+-- include: ending_of
+-- include: message_of
+
+  -- Returns the id of the task; what stands behind the element in the value that Celery restores from, nil when it would
+  -- kill a Celery worker that finds it in unacked; its tag, headers and delivery info.
+  return function(raw)
+    local message, text = message_of(raw)
+    local headers, properties = headers_of(message), message and message.properties
+    local id = type(headers.id) == 'string' and headers.id or ''
+    decoded = decoded + #text
+    if type(properties) ~= 'table' then return id end
+    local tag, info = properties.delivery_tag, properties.delivery_info
+    if type(tag) == 'number' then
+      -- An integer as Celery writes it; the decoder keeps no more than 53 bits of one.
+      local digits = string.match(text, '^.*"delivery_tag"%s*:%s*(%-?%d+)%s*[,}]')
+      tag = tonumber(digits) == tag and digits
+    end
+    if type(tag) ~= 'string' or type(info) ~= 'table' or type(info.routing_key) ~= 'string'
+        or type(info.exchange) ~= 'string' or find(raw, '\0', 1, true) then return id end
+    local place = info.exchange .. '\0' .. info.routing_key
+    known[place] = known[place]
+      or ', ' .. cjson.encode(info.exchange) .. ', ' .. cjson.encode(info.routing_key) .. ']'
+    return id, known[place], tag, headers, info
+  end
 end
 
 -- Where no Celery worker serves the queue, the elements we write are known by how they end, at a tenth of the cost;
@@ -144,7 +159,7 @@ for turn = 1, places and #places or 4 * queues do
       peers[number] = said == '1' or said ~= '0' and call('EXISTS', said) == 1
     end
     for i = #piece, 1, -1 do
-      local raw, text, tag, headers, info = piece[i], nil, nil, NOTHING, NOTHING
+      local raw, id, text, tag, headers, info = piece[i], nil, nil, nil, NOTHING, NOTHING
       if not peers[number] then
         local _, before = find(raw, BEFORE_KEY, -400, true)
         local _, after = find(raw, AFTER_KEY, (before or #raw) + 1)
@@ -155,7 +170,10 @@ for turn = 1, places and #places or 4 * queues do
           text = known[text]
         end
       end
-      if not text then text, tag, headers, info = read(raw) end
+      if not text then
+        read = read or reader()
+        id, text, tag, headers, info = read(raw)
+      end
       if text then
         local count = counting > 0 and tonumber(call('HGET', deliveries, tag) or 0) or 0
         if count == 0 and (info.redelivered == true or headers.redelivered == true) then count = 1 end
@@ -167,10 +185,10 @@ for turn = 1, places and #places or 4 * queues do
         counted = counted or count > 0
         ids[place] = peers[number] and headers.ignore_result ~= true and type(headers.id) == 'string' and headers.id
       else
-        bad[#bad + 1] = {list, raw, 'malformed', 'not a complete message of Celery\'s protocol'}
+        bad[#bad + 1] = {list, raw, 'malformed', 'not a complete message of Celery\'s protocol', id}
       end
       here, total, size = here + 1, total + 1, size + #raw
-      finished = finished or total >= limit or size > ENOUGH
+      finished = finished or total >= limit or size > ENOUGH or decoded > DECODED
       if finished then break end
     end
   until finished or #piece < want
@@ -237,10 +255,12 @@ if #tags > 0 and not refused then write('HSET', unacked, unpack(values)) end
 
 if #bad > 0 then
   local function bury(number)
-    local list, raw, reason, detail = unpack(bad[number])
-    local ok, message = pcall(cjson.decode, raw)
-    local headers = ok and type(message) == 'table' and message.headers
-    local id = type(headers) == 'table' and type(headers.id) == 'string' and headers.id or ''
+    local list, raw, reason, detail, id = unpack(bad[number])
+    if not id and decoded <= DECODED then
+      read = read or reader()
+      id = read(raw)
+    end
+    id = id or ''
     local queue, step = ARGV[8 + 3 * ((list - 1) % queues + 1)], 3 * math.floor((list - 1) / queues)
     bad[number][5] = id
     letters[number] = write('XADD', dead, '*', 'queue', queue, 'step', step, 'tag', '', 'reason', reason,

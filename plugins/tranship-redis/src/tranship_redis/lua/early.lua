@@ -4,11 +4,13 @@
 -- Returns: how many
 local delayed, messages, queues = unpack(KEYS)
 local count = 0
+
+-- include: list_of
+
 for _, id in ipairs(redis.call('ZRANGE', delayed, 0, ARGV[1] - 1)) do
   local found = redis.call('HGET', messages, id)
   if found then
-    local list, step = ARGV[2], string.sub(found, 1, 1)
-    if step ~= '0' then list = list .. '\6\022' .. step end
+    local list = list_of(ARGV[2], found)
     -- First what may be refused: then nothing has changed.
     redis.call('LPUSH', list, string.sub(found, 2))
     redis.call('HDEL', messages, id)

@@ -11,14 +11,13 @@ local function size(command, key)
   return type(count) == 'number' and count or 0
 end
 
+-- include: ending_of
+
 local function stamp(list)
   local raw = redis.pcall('LINDEX', list, -1)
   if type(raw) ~= 'string' then return '' end
-  if #raw > 65536 then
-    -- Too long to decode for one number; the properties stand at the end.
-    return string.match(string.sub(raw, -2048), '.*"properties":.-"timestamp": ?([%d.]+)') or '?'
-  end
-  local ok, message = pcall(cjson.decode, raw)
+  -- Decoding all of it would take too long for one number.
+  local ok, message = pcall(cjson.decode, ending_of(raw))
   local properties = ok and type(message) == 'table' and message.properties
   local found = type(properties) == 'table' and properties.timestamp
   return type(found) == 'number' and string.format('%.6f', found) or '?'

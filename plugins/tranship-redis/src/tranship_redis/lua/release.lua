@@ -15,13 +15,15 @@ local function push(list, raw)
   return false
 end
 
+-- include: element_in
+
 local function give_back(token)
   local list, tag = string.match(token, '^([^%z]*)%z(.*)%z[^%z]*$')
   local score = redis.call('ZSCORE', leases, token)
   -- First: a server that is out of memory refuses no step behind one that frees some.
   if not score or redis.call('ZREM', leases, token) == 0 then return end
   local value = redis.call('HGET', unacked, tag)
-  local raw = value and string.match(value, '^%[(.*), ".*", ".*"%]$')
+  local raw = value and element_in(value)
   if raw and push(list, raw) then
     redis.call('ZREM', index, tag)
     redis.call('HDEL', unacked, tag)

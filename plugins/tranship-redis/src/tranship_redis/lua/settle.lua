@@ -114,8 +114,9 @@ end
 -- 3. The verdict. Each returns the error that keeps the delivery ours, or nothing.
 
 local function element_of(item)
+-- include: element_in
   local value = redis.call('HGET', unacked, ARGV[5 * item + 1])
-  local raw = value and string.match(value, '^%[(.*), ".*", ".*"%]$')
+  local raw = value and element_in(value)
   return raw, not raw and 'ERR what Celery\'s unacked holds of it is no message' or nil
 end
 
@@ -135,10 +136,17 @@ local function nack(item)
   redis.pcall('EXPIRE', deliveries, 604800)
 end
 
+-- Bytes that have been decoded: a batch of long ones must not keep everybody waiting.
+local decoded = 0
+
 local function bury(queue, step, tag, reason, detail, seen, raw)
-  local ok, message = pcall(cjson.decode, raw)
-  local headers = ok and type(message) == 'table' and message.headers
-  local id = type(headers) == 'table' and type(headers.id) == 'string' and headers.id or ''
+-- include: ending_of
+-- include: message_of
+  local message, text = nil, ''
+  if decoded <= 1048576 then message, text = message_of(raw) end
+  decoded = decoded + #text
+  local id = headers_of(message).id
+  if type(id) ~= 'string' then id = '' end
   local letter, refused = try('XADD', dead, '*', 'queue', queue, 'step', step, 'tag', tag, 'reason', reason,
     'detail', detail, 'task_id', id, 'deliveries', seen, 'element', raw)
   if refused or id == '' then return refused end

@@ -30,8 +30,9 @@ if epoch > mine or (before ~= answered and last ~= before) then return 0 end
 
 -- Exceptions stay with the marker until their answer has arrived, because it would get lost with the connection.
 local kept = {}
-for seq, note in pairs(notes ~= '' and cjson.decode(notes) or {}) do
-  if tonumber(seq) > answered then kept[seq] = note end
+local readable, before_these = pcall(cjson.decode, notes)
+for seq, note in pairs(readable and type(before_these) == 'table' and before_these or {}) do
+  if (tonumber(seq) or 0) > answered then kept[seq] = note end
 end
 
 local function mark()

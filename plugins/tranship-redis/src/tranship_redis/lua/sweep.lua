@@ -24,10 +24,12 @@ local function is_anothers(token, tag)
   return taken ~= nil and taken > tonumber(redis.call('ZSCORE', leases, token))
 end
 
+-- include: element_in
+
 local function restore(token)
   local list, tag = string.match(token, '^([^%z]*)%z(.*)%z[^%z]*$')
   local value = tag and redis.call('HGET', unacked, tag)
-  local raw = value and not is_anothers(token, tag) and string.match(value, '^%[(.*), ".*", ".*"%]$')
+  local raw = value and not is_anothers(token, tag) and element_in(value)
   -- First: a server that is out of memory refuses no step behind one that frees some.
   redis.call('ZREM', leases, token)
   if not raw then return end
