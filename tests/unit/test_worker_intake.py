@@ -170,3 +170,38 @@ async def test_a_retired_consumer_is_closed_when_what_it_brought_has_ended():
         await until(lambda: not session._retired)
         worker.stop()
         await asyncio.wait_for(serving, 5)
+
+
+async def test_no_pause_is_slept_out_when_the_connection_is_back_or_it_is_told_to_stop(monkeypatch):
+    from tranship.worker import _intake
+
+    monkeypatch.setattr(_intake, "FIRST_PAUSE", 60.0)
+    consumer = Mute([BrokerUnreachable("gone"), BrokerUnreachable("gone"), Received(()), BrokerUnreachable("gone")])
+    one = intake(lambda: consumer, silence=30)
+    running = asyncio.ensure_future(one.run())
+    for left in (3, 2):
+        await until(lambda left=left: len(consumer.script) == left)
+        one.hurry()
+    await until(lambda: not consumer.script)
+    one.stop()
+    await asyncio.wait_for(running, 2)
+
+
+async def test_what_comes_back_while_a_receive_fails_counts(monkeypatch):
+    from tranship.worker import _intake
+
+    monkeypatch.setattr(_intake, "FIRST_PAUSE", 60.0)
+
+    class Late(Mute):
+        async def receive(self, limit, wait, *, skip=()):
+            if self.script:
+                one.hurry()
+            return await super().receive(limit, wait, skip=skip)
+
+    consumer = Late([BrokerUnreachable("gone"), Received(())])
+    one = intake(lambda: consumer, silence=30)
+    running = asyncio.ensure_future(one.run())
+    await until(lambda: not consumer.script)
+    await until(lambda: one.ready)
+    one.stop()
+    await asyncio.wait_for(running, 2)

@@ -69,7 +69,14 @@ def test_queues_are_those_of_the_tasks_unless_given():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"max_concurrent_tasks": 0}, {"max_deliveries": -1}, {"shutdown_timeout": "soon"}, {"url": "memory"}]
+    "wrong",
+    [
+        {"wait_for_broker": -1},
+        {"max_concurrent_tasks": 0},
+        {"max_deliveries": -1},
+        {"shutdown_timeout": "soon"},
+        {"url": "memory"},
+    ],
 )
 def test_wrong_values_are_refused(wrong):
     with pytest.raises((InvalidOptionError, ValueError)):
@@ -102,8 +109,76 @@ async def test_what_keeps_it_from_starting_is_raised_and_everything_is_closed(er
     for verb in ("open", "ensure", "listen"):
         faults.fail(verb, error)
         with pytest.raises(error):
-            await asyncio.wait_for(make(faults=faults).serve(), 5)
+            await asyncio.wait_for(make(faults=faults, wait_for_broker=0).serve(), 5)
     assert await make(faults=faults).serve_until_idle(5) == 0
+
+
+async def test_a_broker_that_cannot_be_reached_is_waited_for_and_the_log_says_so_once(caplog):
+    caplog.set_level(logging.INFO, "tranship.worker")
+    faults = Faults()
+    for verb in ("open", "ensure", "listen"):
+        faults.fail(verb, BrokerUnreachable)
+    worker = make(faults=faults)
+    serving = asyncio.ensure_future(worker.serve())
+    await until(lambda: worker.status().problem.startswith("waiting for the broker: open fails"))
+    assert not worker.status().ready
+    await until(lambda: worker.status().ready)
+    assert faults.calls["open"] == 4
+    worker.stop()
+    await asyncio.wait_for(serving, 5)
+    waits = [one.message for one in caplog.records if "waiting for the broker" in one.message]
+    assert len(waits) == 1
+    assert "as long as it takes" in waits[0]
+    assert any("the broker is there after" in one.message for one in caplog.records)
+
+
+async def test_it_is_waited_for_as_long_as_the_setting_says_and_permanent_errors_are_not():
+    faults = Faults()
+    faults.fail("open", BrokerUnreachable, times=-1)
+    with pytest.raises(BrokerUnreachable):
+        await asyncio.wait_for(make(faults=faults, wait_for_broker=0.25).serve(), 5)
+    assert faults.calls["open"] == 3, "at once, after 0.1 s, and when the time is up"
+    with pytest.raises(BrokerUnreachable):
+        await asyncio.wait_for(make(faults=faults).serve_until_idle(5), 2)
+    assert faults.calls["open"] == 4, "until idle: not without a limit of its own"
+    faults.clear("open")
+    faults.fail("open", BrokerUnreachable)
+    faults.fail("open", BrokerRefused)
+    with pytest.raises(BrokerRefused):
+        await asyncio.wait_for(make(faults=faults).serve(), 5)
+
+
+@pytest.mark.parametrize("what", ["a pause", "an attempt that hangs"])
+async def test_a_stop_ends_the_waiting_for_a_broker(what, monkeypatch):
+    from tranship.worker import _opening
+
+    monkeypatch.setattr(_opening, "FIRST_PAUSE", 60.0)
+    faults = Faults()
+    if what == "a pause":
+        faults.fail("open", BrokerUnreachable)
+    else:
+        faults.stall("open")
+    worker = make(faults=faults)
+    serving = asyncio.ensure_future(worker.serve())
+    await until(lambda: faults.hit["open"])
+    worker.stop()
+    await asyncio.wait_for(serving, 2)
+    assert await worker.serve_until_idle(5) == 0
+
+
+async def test_cancelled_while_it_waits_for_a_broker_it_closes_everything(monkeypatch):
+    from tranship.worker import _opening
+
+    monkeypatch.setattr(_opening, "FIRST_PAUSE", 60.0)
+    faults = Faults()
+    faults.fail("ensure", BrokerUnreachable)
+    worker = make(faults=faults)
+    serving = asyncio.ensure_future(worker.serve())
+    await until(lambda: faults.hit["ensure"])
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(serving, 2)
+    assert await worker.serve_until_idle(5) == 0
 
 
 async def test_a_permanent_error_ends_it_and_a_passing_one_does_not():

@@ -36,6 +36,14 @@ MaxDeliveries = Annotated[
 ShutdownTimeout = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="What running tasks get when the worker stops.")
 ]
+WaitForBroker = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="How long to wait at the start for a broker that cannot be reached; otherwise as long as it takes "
+        "(with --burst: not at all).",
+    ),
+]
 
 
 @command(json=False, log=False)
@@ -49,6 +57,7 @@ def run(
     name: Name = None,
     max_deliveries: MaxDeliveries = None,
     shutdown_timeout: ShutdownTimeout = None,
+    wait_for_broker: WaitForBroker = None,
 ) -> None:
     """Run tasks until SIGTERM or Ctrl-C, then finish what runs; a second signal hurries.
 
@@ -60,6 +69,7 @@ def run(
         "max_concurrent_tasks": concurrency,
         "max_deliveries": max_deliveries,
         "shutdown_timeout": shutdown_timeout,
+        "wait_for_broker": wait_for_broker,
     }
     worker = _worker(call, targets, queues=_split(queues), name=name, **options)
     call.log(logging.INFO)

@@ -128,7 +128,9 @@ class Consumer(Protocol):
     async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[bool]:
         """Renew leases by one full :attr:`lease` from now; say of each whether it is still ours.
 
-        Backends that cannot tell answer True; the core's clock decides then.
+        Backends that cannot tell answer True; the core's clock decides then. Where the lease is the connection there is
+        nothing to renew: the core asks once a second, and at each event of the connection
+        [lost_delivery_stops_handler].
 
         Concurrency: yes. Bound: one round trip. Cancelled: renewed or not. Retry: never.
         Errors: BrokerUnreachable [lease_extend_keeps_owner]. Closed: ClosedError.

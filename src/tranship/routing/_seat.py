@@ -131,11 +131,14 @@ class Seat:
 
     async def extend(self, held: Sequence[Held]) -> Sequence[bool]:
         """Renew leases. Where the broker does not answer, the clock does."""
-        if self.lease is None:
-            return [True] * len(held)
         asked = time.monotonic()
         try:
             answers: Sequence[bool] = await self._bounded(self.consumer.extend([one.delivery for one in held]))
+        except ClosedError:
+            if self._replaced:
+                # As for settling: nothing of it can be.
+                return [False] * len(held)
+            raise
         except TranshipError as error:
             log.warning("renewing %d leases at %s failed: %s", len(held), self.member.url, error)
             return [self._may_be_ours(one) for one in held]
@@ -159,9 +162,13 @@ class Seat:
         try:
             return await self.consumer.settle(settlements)
         except ClosedError:
-            if self._closed or self.member.backend is self.backend:
-                raise
-            return [Settled.LOST] * len(settlements)
+            if self._replaced:
+                return [Settled.LOST] * len(settlements)
+            raise
+
+    @property
+    def _replaced(self) -> bool:
+        return not self._closed and self.member.backend is not self.backend
 
     async def settle_later(
         self, settlements: Sequence[Settlement], call: asyncio.Task[Sequence[Settled]], error: TranshipError

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar, get_type_hints
 
-from tranship.checks import positive, whole
+from tranship.checks import not_negative, positive, whole
 from tranship.errors import ConfigurationError, InvalidOptionError
 from tranship.settings._default import default_broker_url
 from tranship.settings._environment import production_signs
@@ -56,6 +56,9 @@ class Settings:
     heartbeat_interval: float = 5.0
     shutdown_timeout: float = 30.0
     """How long a worker that stops waits for what is running."""
+    wait_for_broker: float | None = None
+    """How long a worker that starts waits for a broker that cannot be reached; None: as long as it takes, as later
+    (``run_until_idle`` and ``--burst``: not at all)."""
     watchdog: float = 30.0
     """How long a worker may hear nothing from the broker before it rebuilds its consumer."""
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -67,6 +70,8 @@ class Settings:
             positive(name, getattr(self, name))
         if self.result_timeout is not None:
             positive("result_timeout", self.result_timeout)
+        if self.wait_for_broker is not None:
+            not_negative("wait_for_broker", self.wait_for_broker)
         whole("max_concurrent_tasks", self.max_concurrent_tasks)
         whole("max_deliveries", self.max_deliveries)
 

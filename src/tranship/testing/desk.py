@@ -111,10 +111,15 @@ class Desk:
     async def work(self, *tasks: Task[..., Any], **options: Any) -> Worker:
         """Return a worker that is at work on the case's loop; options as for :meth:`make_worker`."""
         worker = self.make_worker(*tasks, **options)
-        serving = self.lab.start(worker.serve())
-        self._workers.append((worker, serving))
+        serving = self.serve(worker)
         await self.lab.eventually(lambda: _ready(worker, serving), "the worker is ready")
         return worker
+
+    def serve(self, worker: Worker) -> asyncio.Task[None]:
+        """Let a worker of :meth:`make_worker` work on the case's loop, ready or not."""
+        serving = self.lab.start(worker.serve())
+        self._workers.append((worker, serving))
+        return serving
 
     async def stop(self, worker: Worker, *, hurry: bool = False) -> None:
         """Stop a worker of :meth:`work` and return when it has ended."""

@@ -63,6 +63,8 @@ class Intake:
         self._wait = min(WAIT, silence / 6, _third(self.consumer.lease))
         self._overdue = silence / 2
         self._room = asyncio.Event()
+        self._again = asyncio.Event()
+        """Set: no pause is to be slept out."""
         self._full = False
         self._stopping = False
         self._receiver: asyncio.Task[Any] | None = None
@@ -79,6 +81,10 @@ class Intake:
         """A slot has become free."""
         self._room.set()
 
+    def hurry(self) -> None:
+        """The connection is back: receive again at once."""
+        self._again.set()
+
     async def run(self) -> None:
         """Receive until :meth:`stop`.
 
@@ -87,6 +93,8 @@ class Intake:
         """
         pause = FIRST_PAUSE
         while not self._stopping:
+            # Before the step: what comes back while it fails counts.
+            self._again.clear()
             try:
                 await self._step()
             except ClosedError:
@@ -96,8 +104,7 @@ class Intake:
                     raise
                 self.failed = error
                 log.warning("receiving failed, trying again in %.1f s: %s", pause, error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pause = FIRST_PAUSE if await self._hurried(pause) else min(pause * 2, LONGEST_PAUSE)
                 if isinstance(error, _Silent):
                     self._rebuild()
             else:
@@ -107,6 +114,7 @@ class Intake:
         """Receive no more. What was received in the very last moment is given back by the consumer."""
         self._stopping = True
         self._room.set()
+        self._again.set()
         if self._receiver is not None:
             self._receiver.cancel()
 
@@ -131,6 +139,14 @@ class Intake:
         self.backlog = len(received.deliveries) == free > 1
         for delivery in received.deliveries:
             self._take(delivery, asked)
+
+    async def _hurried(self, pause: float) -> bool:
+        """Wait for ``pause`` seconds, or until the connection is back or it is over: whether that came first."""
+        try:
+            async with asyncio.timeout(pause):
+                return await self._again.wait()
+        except TimeoutError:
+            return False
 
     async def _until_room(self) -> None:
         self._full = True

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
+from typing import Final
 
 from tranship.errors import TranshipError
 from tranship.ports import Consumer, Delivery
@@ -13,6 +15,9 @@ from tranship.worker._record import Run, Stop
 __all__ = ["Leases"]
 
 log = logging.getLogger("tranship.worker")
+
+ASKING: Final = 1.0
+"""Seconds after which a backend whose leases are its connections is asked whether they still hold."""
 
 
 class Leases:
@@ -25,6 +30,8 @@ class Leases:
     def __init__(self, lease: float | None, *, fenced: bool) -> None:
         self._lease = lease
         self._fenced = fenced
+        self._interval = ASKING if lease is None else lease / 3
+        self._due = asyncio.Event()
         self._held: dict[Delivery, Run] = {}
         self._renewed: dict[Delivery, float] = {}
 
@@ -55,21 +62,36 @@ class Leases:
         # A tenth of the lease is left for the settlement's own way to the broker.
         return renewed is not None and time.monotonic() < renewed + lease * 0.9
 
-    async def keep(self) -> None:
-        """Renew everything held three times per lease; runs until cancelled."""
+    def look(self) -> None:
+        """The connection has changed: see at once what is still ours, where that is what leases depend on."""
         if self._lease is None:
-            return
+            self._due.set()
+
+    async def keep(self) -> None:
+        """Renew everything held three times per lease; where the lease is the connection, ask whether it holds. Runs
+        until cancelled.
+        """
         while True:
-            await asyncio.sleep(self._lease / 3)
+            await self._until_due()
             consumers = {run.consumer for run in self._held.values()}
             await asyncio.gather(*map(self._renew, consumers))
+
+    @property
+    def _why_lost(self) -> str:
+        return "its connection was lost" if self._lease is None else "its lease ended before it was renewed"
+
+    async def _until_due(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._interval):
+                await self._due.wait()
+        self._due.clear()
 
     async def _renew(self, consumer: Consumer) -> None:
         deliveries = [delivery for delivery, run in self._held.items() if run.consumer is consumer]
         asked = time.monotonic()
         try:
             # A consumer that does not answer must not keep the others' leases from being renewed.
-            async with asyncio.timeout(None if self._lease is None else self._lease / 3):
+            async with asyncio.timeout(self._interval):
                 answers = await consumer.extend(deliveries)
         except (TranshipError, TimeoutError) as error:
             log.warning("renewing %d leases failed, trying again: %s", len(deliveries), error or "no answer in time")
@@ -84,6 +106,6 @@ class Leases:
                 continue
             if ours:
                 self._renewed[delivery] = asked
-            else:
-                log.warning("task %s is not ours any more: its lease ended before it was renewed", run.id)
+            elif run.outcome is None and run.stopped is None:
+                log.warning("task %s is not ours any more: %s", run.id, self._why_lost)
                 run.stop(Stop.LOST)

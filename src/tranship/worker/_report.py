@@ -15,7 +15,7 @@ from tranship.protocol import Encoder, encode_result
 from tranship.worker._classify import describe
 from tranship.worker._record import Run
 
-__all__ = ["Reporter", "log_end"]
+__all__ = ["Reporter", "log_end", "log_too_late"]
 
 log = logging.getLogger("tranship.worker")
 
@@ -167,6 +167,21 @@ def _plain(outcome: Outcome, envelope: Envelope) -> ErrorInfo | None:
         message = f"task {envelope.id} had not finished by its deadline"
         return ErrorInfo(type="tranship.errors.DeadlineExceeded", message=message, code="DEADLINE_EXCEEDED")
     return None
+
+
+def log_too_late(run: Run, *, fused: bool) -> None:
+    """Say what was written of a task whose delivery was lost before it was settled; ``fused``: all in one step."""
+    if fused:
+        written = "nothing was written"
+    elif run.outcome is Outcome.RETRY:
+        written = "its next attempt may have been sent before that"
+    elif run.outcome is Outcome.DEAD:
+        written = "its dead letter may have been written before that"
+    elif run.envelope is not None and run.envelope.store_result:
+        written = "its result was sent to the store before that, where the first one counts"
+    else:
+        written = "there was nothing else to write"
+    log.warning("task %s was settled too late: its delivery was lost, and it comes again; %s", run.id, written)
 
 
 def log_end(run: Run) -> None:

@@ -10,7 +10,16 @@ from typing import Any, Final
 
 from tranship.envelope import Outcome
 from tranship.errors import TranshipError
-from tranship.ports import Backend, Capability, Consumer, ControlChannel, Delivery, Settled, Tombstone
+from tranship.ports import (
+    Backend,
+    Capability,
+    ConnectionEvent,
+    Consumer,
+    ControlChannel,
+    Delivery,
+    Settled,
+    Tombstone,
+)
 from tranship.settings import Settings
 from tranship.settlement import ENOUGH, Settling
 from tranship.task import Task
@@ -22,7 +31,7 @@ from tranship.worker._leases import Leases
 from tranship.worker._ordered import InOrder
 from tranship.worker._pipeline import Pipeline
 from tranship.worker._record import Run, Stop
-from tranship.worker._report import Reporter, log_end
+from tranship.worker._report import Reporter, log_end, log_too_late
 from tranship.worker._suspects import Suspects
 from tranship.worker._threads import HandlerThreads
 
@@ -102,7 +111,7 @@ class Session:
         self.intake.retired = self._retire
         self._suspects = Suspects(self.intake.room)
         self._retired: list[Consumer] = []
-        fused = result_backend is None and backend.capabilities.has(Capability.FUSED_SETTLE)
+        self._fused = fused = result_backend is None and backend.capabilities.has(Capability.FUSED_SETTLE)
         store = result_backend or backend
         results = store.results() if store.capabilities.answers else None
         known = results if not fused and store.capabilities.has(Capability.RESULTS) else None
@@ -124,15 +133,28 @@ class Session:
             backlog=lambda: self.intake.backlog,
         )
 
+        backend.on_event(self._connection)
+
+    @property
+    def url(self) -> str:
+        """Where it consumes from, without secrets."""
+        return self._backend.url
+
+    async def listen(self) -> None:
+        """Hear what is cancelled. To be done before :meth:`run`: nothing is admitted before we know.
+
+        Raises:
+            BrokerError.
+        """
+        if self._control is not None:
+            await self._control.listen(self._cancels.heard, worker=self._name)
+
     async def run(self) -> None:
         """Work until cancelled or :meth:`drain`; returns when intake has ended.
 
         Raises:
             BrokerError: a permanent one.
         """
-        if self._control is not None:
-            # Nothing is admitted before we know what is cancelled.
-            await self._control.listen(self._cancels.heard, worker=self._name)
         self._helpers = [asyncio.create_task(self._leases.keep()), asyncio.create_task(self._heartbeats.keep())]
         await self.intake.run()
 
@@ -211,7 +233,7 @@ class Session:
             return
         settlement = self._reporter.settlement(run)
         if settlement is None or run.stopped is Stop.LOST or not self._leases.ours(run):
-            log.warning("task %s has ended after its lease: nothing was written, it comes again elsewhere", run.id)
+            log.warning("task %s is given up, its delivery was lost: nothing was written, and it comes again", run.id)
             self._drop(run)
             return
         log_end(run)
@@ -234,7 +256,7 @@ class Session:
         self._drop(run)
         self._done += 1
         if answer is Settled.LOST:
-            log.warning("task %s was settled too late: its lease had ended; nothing was written", run.id)
+            log_too_late(run, fused=self._fused)
         elif isinstance(answer, TranshipError):
             log.error("task %s could not be settled and will come again: %s", run.id, answer)
 
@@ -259,6 +281,11 @@ class Session:
         return min(limit - len(self._runs), 2 * limit + ENOUGH - len(self._leases))
 
     # Around it.
+
+    def _connection(self, event: ConnectionEvent, _generation: int) -> None:
+        if event is ConnectionEvent.RESTORED:
+            self.intake.hurry()
+        self._leases.look()
 
     def _cancelled(self, tombstone: Tombstone) -> None:
         for run in self._runs:

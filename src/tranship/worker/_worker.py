@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import secrets
 import socket
@@ -17,11 +18,12 @@ from tranship._running import run
 from tranship._signals import heard
 from tranship.checks import one_of
 from tranship.connections import process_table
-from tranship.errors import BusyError, ConfigurationError, InvalidOptionError, UnsupportedError
+from tranship.errors import BrokerError, BusyError, ConfigurationError, InvalidOptionError, UnsupportedError
 from tranship.ports import Backend
 from tranship.registry import Registry
 from tranship.settings import Settings
 from tranship.task import Task
+from tranship.worker._opening import begin
 from tranship.worker._session import Session, WorkerStatus
 
 __all__ = ["Worker"]
@@ -31,6 +33,7 @@ log = logging.getLogger("tranship.worker")
 IDLE_LOOK = 0.02
 """Seconds between two looks of :meth:`Worker.run_until_idle` whether everything is done."""
 
+NOT_AT_WORK = "not at work"
 WINDING = 30.0
 """Seconds that giving back and settling may take in a hurry."""
 LAST_CALL = 6.0
@@ -48,6 +51,8 @@ class Worker:
         max_concurrent_tasks: how many run at once.
         max_deliveries: a task delivered more often than this without an end is dead-lettered.
         shutdown_timeout: seconds that running tasks get when the worker stops.
+        wait_for_broker: seconds that a worker which starts waits for a broker that cannot be reached; None: as long as
+            it takes, as one that is at work does.
         result_url: where results are kept; None: at the broker.
         namespace: prefixes every name on the broker.
         name: unique among workers; None: host, process id and something random.
@@ -67,6 +72,7 @@ class Worker:
         max_concurrent_tasks: int | None = None,
         max_deliveries: int | None = None,
         shutdown_timeout: float | None = None,
+        wait_for_broker: float | None = None,
         result_url: str | None = None,
         namespace: str | None = None,
         name: str | None = None,
@@ -80,6 +86,7 @@ class Worker:
             "max_concurrent_tasks": max_concurrent_tasks,
             "max_deliveries": max_deliveries,
             "shutdown_timeout": shutdown_timeout,
+            "wait_for_broker": wait_for_broker,
         }
         self.settings = settings.replace(**given) if settings else Settings.load(**given)
         self.tasks = _by_name(tasks)
@@ -88,6 +95,7 @@ class Worker:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._registry = registry
         self._session: Session | None = None
+        self._problem = NOT_AT_WORK
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked = self._asked_to_hurry = False
         self._stop = asyncio.Event()
@@ -97,8 +105,11 @@ class Worker:
     def run(self) -> None:
         """Work until SIGTERM or SIGINT, then finish what runs; a second signal hurries.
 
+        A broker that cannot be reached is waited for, at the start as later; the log says so.
+
         Raises:
-            BrokerUnreachable, BrokerRefused, UnsupportedError, ...: it could not start, or can work no longer.
+            BrokerRefused, UnsupportedError, ...: it could not start, or can work no longer.
+            BrokerUnreachable: not for the whole of ``wait_for_broker`` could it start.
         """
         with heard(self.signalled):
             run(self.serve())
@@ -109,12 +120,14 @@ class Worker:
         Raises:
             As :meth:`run`; BusyError: it is at work already.
         """
-        await self._work(self._for_ever)
+        patience = self.settings.wait_for_broker
+        await self._work(self._for_ever, math.inf if patience is None else patience)
 
     def run_until_idle(self, timeout: float = 60.0) -> int:
         """Work until everything that is queued or scheduled is done, and return how many deliveries that took.
 
-        For tests and scripts. Ends sooner when it is stopped. Raises TimeoutError after ``timeout`` seconds.
+        For tests and scripts. Ends sooner when it is stopped. Raises TimeoutError after ``timeout`` seconds. A broker that
+        cannot be reached at the start is waited for only where ``wait_for_broker`` says how long.
         """
         return run(self.serve_until_idle(timeout))
 
@@ -130,7 +143,7 @@ class Worker:
                     await asyncio.sleep(IDLE_LOOK)
             done = session.status().done
 
-        await self._work(until_idle)
+        await self._work(until_idle, self.settings.wait_for_broker or 0.0)
         return done
 
     def stop(self, *, hurry: bool = False) -> None:
@@ -162,7 +175,7 @@ class Worker:
         """What a health check wants to know; any thread."""
         session = self._session
         if session is None:
-            return WorkerStatus(ready=False, running=[], done=0, problem="not at work")
+            return WorkerStatus(ready=False, running=[], done=0, problem=self._problem)
         return session.status()
 
     def replace(self, *, queues: Sequence[str] | None = None, name: str | None = None, **settings: Any) -> Worker:
@@ -182,7 +195,7 @@ class Worker:
 
     # Steps.
 
-    async def _work(self, until: Callable[[Session], Any]) -> None:
+    async def _work(self, until: Callable[[Session], Any], patience: float) -> None:
         if not self._serving.acquire(blocking=False):
             raise BusyError(f"worker {self.name} is at work already")
         try:
@@ -190,12 +203,16 @@ class Worker:
             self._loop, self._stop, self._hurry = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
             self._heed()
             async with contextlib.AsyncExitStack() as stack:
-                backend, result_backend = await self._open(stack)
-                session = self._session = self._make_session(backend, result_backend)
-                log.info("worker %s consumes %s from %s", self.name, ", ".join(self.queues), backend.url)
-                await self._session_until(session, until)
+                session = await begin(
+                    self._begin, stack, patience=patience, stop=self._stop, failed=self._waits_for_broker
+                )
+                if session is not None:
+                    self._session = session
+                    log.info("worker %s consumes %s from %s", self.name, ", ".join(self.queues), session.url)
+                    await self._session_until(session, until)
         finally:
             self._session = self._loop = None
+            self._problem = NOT_AT_WORK
             self._asked = self._asked_to_hurry = False
             self._serving.release()
 
@@ -236,6 +253,14 @@ class Worker:
 
     async def _for_ever(self, _session: Session) -> None:
         await asyncio.Event().wait()
+
+    def _waits_for_broker(self, error: BrokerError) -> None:
+        self._problem = f"waiting for the broker: {error}"
+
+    async def _begin(self, stack: contextlib.AsyncExitStack) -> Session:
+        session = self._make_session(*await self._open(stack))
+        await session.listen()
+        return session
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> tuple[Backend, Backend | None]:
         table = process_table()

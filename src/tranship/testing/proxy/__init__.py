@@ -211,6 +211,7 @@ class FaultProxy:
 
     async def _set_refuse(self, on: bool) -> None:
         if on and self._closed_door is None:
+            await _accept_no_more(self._server)
             self._server.close()
             # Bound but not listening: the kernel refuses, and nobody else can take the port.
             self._closed_door = _bind(self._listen_port)
@@ -244,6 +245,15 @@ class FaultProxy:
         finally:
             link.abort()
             self._links.discard(link)
+
+
+async def _accept_no_more(server: asyncio.Server) -> None:
+    """Take in nothing new, and let what has just been accepted find the server open: asyncio would leave it behind."""
+    loop = asyncio.get_running_loop()
+    for listening in server.sockets:
+        loop.remove_reader(listening.fileno())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 def _bind(port: int) -> socket.socket:

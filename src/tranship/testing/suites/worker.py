@@ -7,6 +7,7 @@ from tranship.testing.suites.worker_cancels import CancelCases
 from tranship.testing.suites.worker_faults import WorkerFaultCases
 from tranship.testing.suites.worker_leases import WorkerLeaseCases
 from tranship.testing.suites.worker_messages import MessageCases
+from tranship.testing.suites.worker_outages import WorkerAwayCases
 from tranship.testing.suites.worker_runs import RunCases
 from tranship.testing.suites.worker_stops import WorkerStopCases
 
@@ -14,6 +15,13 @@ __all__ = ["WorkerSuite"]
 
 
 class WorkerSuite(
-    RunCases, CancelCases, WorkerLeaseCases, WorkerStopCases, MessageCases, WorkerFaultCases, WorkerOutageCases
+    RunCases,
+    CancelCases,
+    WorkerLeaseCases,
+    WorkerStopCases,
+    MessageCases,
+    WorkerFaultCases,
+    WorkerOutageCases,
+    WorkerAwayCases,
 ):
     """``Worker``: running, retrying, cancelling, stopping, bad messages, outages."""
