@@ -126,8 +126,8 @@ class Worker:
     def run_until_idle(self, timeout: float = 60.0) -> int:
         """Work until everything that is queued or scheduled is done, and return how many deliveries that took.
 
-        For tests and scripts. Ends sooner when it is stopped. Raises TimeoutError after ``timeout`` seconds. A broker that
-        cannot be reached at the start is waited for only where ``wait_for_broker`` says how long.
+        For tests and scripts. Ends sooner when it is stopped. Raises TimeoutError after ``timeout`` seconds. A broker
+        that cannot be reached at the start is waited for only where ``wait_for_broker`` says how long.
         """
         return run(self.serve_until_idle(timeout))
 
