@@ -137,6 +137,15 @@ class TestSecrets:
             "redis:user:hunter2@host",
             "user:hunter2@host",
             "redis://h:port?password=hunter2",
+            "redis://app:hunter2",
+            "redis://app:hunter2/0",
+            "redis://:hunter2",
+            "redis://a:6379,app:hunter2/0",
+            "redis://[::1]:hunter2",
+            "redis://app:12hunter2,b",
+            "redis//app:hunter2",
+            "app:hunter2",
+            "redis://app:hunter2?a=1&a=2",
             "redis://h:port/?a=1&api_key=hunter2",
             "redis://h x?secret=hunter2",
             "failover://?one=redis://u:hunter2@h&one=x",
@@ -177,6 +186,28 @@ class TestSecrets:
 
     def test_redact_keeps_what_is_not_secret(self):
         assert redact("redis://h/0?a=1&password=x&b=2") == "redis://h/0?a=1&password=***&b=2"
+        for text in (
+            "redis://h:6379/0",
+            "amqp://a:5672,b:5673//",
+            "redis://[::1]:6379/0",
+            "'redis://h:6379',",
+            "sqlite:///C:/a.db",
+            "memory://a",
+        ):
+            assert redact(text) == text
+
+
+def test_options_of_a_plugin_hide_secrets_by_themselves():
+    @dataclass(frozen=True, kw_only=True)
+    class Options(CommonOptions):
+        api_token: str | None = None
+        other: str = "shown"
+
+    shown = repr(Options(api_token="hunter2"))
+    assert "hunter2" not in shown
+    assert "api_token=***" in shown
+    assert "other='shown'" in shown
+    assert "api_token=None" in repr(Options())
 
 
 @dataclass(frozen=True, kw_only=True)

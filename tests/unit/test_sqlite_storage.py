@@ -336,3 +336,65 @@ def test_network_file_system_is_refused():
     with pytest.raises(BrokerRefused, match=r"nfs4.*allow_network_fs"):
         refuse_network(Path("/mnt/team/a.db"), TABLE)
     refuse_network(Path("/mnt/team/fast/a.db"), TABLE)
+
+
+async def test_files_are_for_their_owner_only(tmp_path):
+    path = tmp_path / "a.db"
+    before = os.umask(0)
+    try:
+        async with opened(path) as backend:
+            await backend.submitter().submit([message()])
+            found = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert found == dict.fromkeys(("a.db", "a.db-wal", "a.db-shm", "a.db.lock"), 0o600)
+
+
+async def test_a_file_that_is_shared_on_purpose_stays_shared(tmp_path):
+    path = tmp_path / "a.db"
+    path.touch()
+    path.chmod(0o660)
+    async with opened(path) as backend:
+        await backend.submitter().submit([message()])
+        found = {one.stat().st_mode & 0o777 for one in tmp_path.iterdir()}
+    assert found == {0o660}
+
+
+async def test_the_default_files_directory_is_private(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    backend = make("")
+    await backend.open()
+    await backend.aclose()
+    assert (tmp_path / "state" / "tranship").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("what", ["link", "dangling link", "hard link", "directory", "pipe"])
+async def test_a_lock_that_is_no_file_of_its_own_is_refused(tmp_path, what):
+    lock, victim = tmp_path / "a.db.lock", tmp_path / "victim"
+    if what != "dangling link":
+        victim.write_text("precious")
+    if what in ("link", "dangling link"):
+        lock.symlink_to(victim)
+    elif what == "hard link":
+        lock.hardlink_to(victim)
+    elif what == "directory":
+        lock.mkdir()
+    else:
+        os.mkfifo(lock)
+    with pytest.raises(BrokerRefused, match=r"a\.db\.lock"):
+        await make(tmp_path / "a.db").open()
+    assert what == "dangling link" or victim.read_text() == "precious"
+    assert victim.exists() == (what != "dangling link")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+async def test_a_lock_of_another_user_is_refused(tmp_path):
+    lock = tmp_path / "a.db.lock"
+    lock.touch()
+    os.chown(lock, 12345, 12345)
+    with pytest.raises(BrokerRefused, match="another user"):
+        await make(tmp_path / "a.db").open()
+    # Unless the database is that user's, too.
+    os.chown(tmp_path / "a.db", 12345, 12345)
+    async with opened(tmp_path / "a.db") as backend:
+        await backend.ping()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Protocol, TypeVar
 
 from tranship.checks import positive, whole
+from tranship.settings._redact import REDACTED, is_secret
 from tranship.settings._url import BrokerURL
 
 __all__ = ["BackendConfig", "CommonOptions", "SharedState"]
@@ -20,7 +21,8 @@ _MEBIBYTE: Final = 1024 * 1024
 class CommonOptions:
     """URL options that every backend understands; a backend adds its own in a subclass.
 
-    Times are seconds. A subclass with a ``__post_init__`` of its own calls this one first.
+    Times are seconds. A subclass with a ``__post_init__`` of its own calls this one first. ``repr()`` shows no value
+    of an option whose name says that it is secret, in subclasses either.
 
     Raises:
         InvalidOptionError: a value outside what is allowed.
@@ -36,6 +38,20 @@ class CommonOptions:
     """How long a dedup key stays taken."""
     max_message_size: int = 16 * _MEBIBYTE
     """Bytes of body and headers together."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "__repr__" not in cls.__dict__:
+            # Set before the dataclass decorator looks: it would write one that shows every value.
+            cls.__repr__ = CommonOptions.__repr__  # type: ignore[method-assign]  # a class is made here
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{part.name}={REDACTED if is_secret(part.name) and value is not None else repr(value)}"
+            for part in fields(self)
+            for value in [getattr(self, part.name)]
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __post_init__(self) -> None:
         for name in ("lease", "result_ttl", "dedup_window"):

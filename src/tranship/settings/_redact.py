@@ -14,6 +14,10 @@ _SECRET_NAME = re.compile(
 )
 # Greedy up to the last "@": where a password holds a raw "@" or "/", too much is hidden rather than too little.
 _USERINFO = re.compile(r"^([^:@]*:/{0,2})?.*@", re.DOTALL)
+# ``redis://user:SECRET`` without an "@" is a host with a bad port. What follows a good one may end a sentence.
+_NO_PORT = re.compile(
+    r"""((?:^|//|,)(?:\[[^\]/?]*\]|[^/:,@?\[\]\s]*)):(?!//|\d{1,5}(?:[/?,\s]|['"`)>.,:;]*$))[^/?,]+"""
+)
 _OPTION = re.compile(r"([?&]([^=&\s]+)=)[^&\s]*")
 
 
@@ -23,9 +27,13 @@ def is_secret(name: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """Return ``text`` without what stands before its last ``@`` and without the values of secret options.
+    """Return ``text`` without what may be a password.
+
+    That is what stands before its last ``@``, what stands in a port's place and is none, and secret options' values.
 
     For texts that could not be read as a URL, and for URLs inside of options.
     """
     hidden = _USERINFO.sub(lambda found: f"{found[1] or ''}{REDACTED}@", text)
-    return _OPTION.sub(lambda found: found[1] + REDACTED if is_secret(found[2]) else found[0], hidden)
+    place, mark, options = hidden.partition("?")
+    place = _NO_PORT.sub(lambda found: f"{found[1]}:{REDACTED}", place)
+    return _OPTION.sub(lambda found: found[1] + REDACTED if is_secret(found[2]) else found[0], place + mark + options)

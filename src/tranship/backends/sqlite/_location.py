@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tranship.backends.sqlite._mounts import NETWORK, file_system, mount_table
 from tranship.errors import BrokerGone, BrokerRefused, InvalidURLError
 from tranship.settings import BrokerURL, state_file
 
 __all__ = ["Identity", "Location", "locate"]
+
+PRIVATE: Final = 0o600
 
 Identity = tuple[int, int]
 """Device and inode."""
@@ -33,6 +37,14 @@ class Location:
     def wal_path(self) -> Path:
         """SQLite's write-ahead log."""
         return self.path.with_name(self.path.name + "-wal")
+
+    def create(self) -> None:
+        """Make the file, for its owner's eyes only, if it is not there: what tasks carry is nobody else's business.
+
+        SQLite gives its log and its index the same rights. A file that is there keeps those it has.
+        """
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), PRIVATE))
 
     def settle(self) -> Identity:
         """Remember what the file is now. ``stat`` is safe: opening and closing it would drop SQLite's locks."""

@@ -6,19 +6,29 @@ it keeps a checkpoint from running beside a commit that resets the log (a bug of
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import stat
 import sys
 import time
 from pathlib import Path
 from typing import Final
 
-from tranship.errors import BrokerUnreachable
+from tranship.errors import BrokerRefused, BrokerUnreachable
 
 if sys.platform != "win32":
     import fcntl
 
 __all__ = ["SideLock"]
+
+_NO_FILE: Final = {
+    errno.ELOOP: "is a symbolic link",
+    errno.EMLINK: "is a symbolic link",
+    errno.EISDIR: "is a directory",
+    errno.ENXIO: "is no plain file",
+}
+"""What opening something else than a file says."""
 
 _FIRST_PAUSE: Final = 0.00005
 _LONGEST_PAUSE: Final = 0.001
@@ -38,9 +48,27 @@ class SideLock:
         # Not the module's own state, which is the application's to seed.
         self._random = random.Random()
 
-    def open(self) -> None:
-        """Open the lock file, creating it if need be; it is never deleted."""
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    def open(self, beside: Path | None = None) -> None:
+        """Open the lock file, creating it if need be; it is never deleted.
+
+        Args:
+            beside: the file it stands beside, whose rights a new one gets; None: for its owner only.
+
+        Raises:
+            BrokerRefused: what is there is a link, no file, or somebody else's.
+        """
+        if sys.platform == "win32":
+            return
+        try:
+            self._descriptor = _open(self._path, beside)
+            _check(self._path, self._descriptor, beside)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            raise _refused(self._path, _NO_FILE[error.errno]) from error
+        except BrokerRefused:
+            self.close()
+            raise
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free."""
@@ -83,3 +111,33 @@ class SideLock:
         except BlockingIOError:
             return False
         return True
+
+
+if sys.platform != "win32":
+
+    def _open(path: Path, beside: Path | None) -> int:
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            # Not O_CREAT on what may be there: the kernel refuses that for another user's file in a shared directory.
+            return os.open(path, flags)
+        except FileNotFoundError:
+            pass
+        try:
+            made = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return os.open(path, flags)
+        if beside is not None:
+            os.fchmod(made, stat.S_IMODE(beside.stat().st_mode) & 0o666)
+        return made
+
+    def _check(path: Path, descriptor: int, beside: Path | None) -> None:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            raise _refused(path, "is no plain file of its own")
+        ours = {0, os.geteuid()} | ({beside.stat().st_uid} if beside is not None else set())
+        if status.st_uid not in ours:
+            raise _refused(path, f"belongs to another user ({status.st_uid})")
+
+
+def _refused(path: Path, what: str) -> BrokerRefused:
+    return BrokerRefused(f"the lock file {path} {what}; expected a file of the database's owner: look at it, remove it")

@@ -66,7 +66,8 @@ class Store:
 
     def open(self) -> None:
         """Open the file and make its tables. Raises what goes wrong, as it comes."""
-        self._sidelock.open()
+        self.location.create()
+        self._sidelock.open(self.location.path)
         with self._alone(), self.gate.lock:
             self.connection = open_writer(self.location.path, busy_timeout=self._options.busy_timeout)
             self.location.settle()
