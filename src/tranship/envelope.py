@@ -133,8 +133,9 @@ class Envelope:
 
     id: str
     task: str
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    # Not shown: in the form that is sent, secrets among them are readable.
+    args: Sequence[Any] = field(default=(), repr=False)
+    kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
     queue: str = "default"
     priority: Priority = Priority.NORMAL
     deadline: float | None = None
@@ -318,7 +319,7 @@ class DeadLetter:
     died_at: float
     """Epoch seconds."""
     headers: Mapping[str, Any]
-    body: bytes
+    body: bytes = field(repr=False)
     content_type: str
 
 

@@ -3,7 +3,7 @@
 * ``application/json``: compact JSON in UTF-8, with kombu's extended types: ``datetime``, ``date``,
   ``time``, ``Decimal``, ``UUID`` and ``bytes`` travel as ``{"__type__": ..., "__value__": ...}`` and come
   back as what they were. Named tuples and tuples become lists, enums their value, dataclasses and
-  pydantic models objects.
+  pydantic models objects with their fields' names as keys, pydantic's secrets what they hold.
 * ``application/x-msgpack``: the same, with bytes as they are.
 
 Known limits, all of the format:
@@ -24,6 +24,7 @@ from typing import Any
 
 from tranship.codec import _json
 from tranship.codec._compression import DEFAULT_LIMIT, UnpacksToMore, compress, decompress
+from tranship.codec._models import data_of
 from tranship.codec._text import text_of
 from tranship.errors import InvalidOptionError, MalformedMessage
 
@@ -36,6 +37,7 @@ __all__ = [
     "compress",
     "content_encoding_of",
     "content_type_of",
+    "data_of",
     "decompress",
     "dumps",
     "fast_call",

@@ -12,6 +12,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from uuid import UUID
 
+from tranship.codec._models import is_model, is_secret, model_data
+
 TAG: Final = "__type__"
 VALUE: Final = "__value__"
 _KEYS: Final = {TAG, VALUE}
@@ -65,11 +67,12 @@ def plain(value: Any) -> Any:
             return write(value)
     if isinstance(value, type):
         raise TypeError("a class")
+    if is_model(value):
+        return model_data(value)
     if is_dataclass(value):
         return {part.name: getattr(value, part.name) for part in fields(value)}
-    dump = getattr(value, "model_dump", None)  # a pydantic model, without importing pydantic
-    if callable(dump):
-        return dump(mode="json")
+    if is_secret(value):
+        return value.get_secret_value()
     raise TypeError(type(value).__qualname__)
 
 

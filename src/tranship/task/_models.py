@@ -1,12 +1,14 @@
 """Typed arguments: JSON-like data into the pydantic models and dataclasses that a handler is annotated with.
 
-pydantic is imported on the first call of a task that needs it, never before.
+pydantic is imported on the first call of a task that needs it, never before. Who submits a model has it already: what
+is written of the model is read back then, before anything is sent.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -14,15 +16,18 @@ from importlib.util import find_spec
 from inspect import BoundArguments, Parameter, Signature
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
+from tranship import codec
 from tranship.errors import ConfigurationError, InvalidArgumentsError
+from tranship.task._readback import difference
+from tranship.task._readers import Read, reader
 
 __all__ = ["Models"]
 
 log = logging.getLogger("tranship.task")
 
 _RETURN: Final = "return"
-
-Read = Callable[[Any], Any]
+_UNKNOWN: Final = object()
+_SIMPLE: Final = frozenset({str, int, float, bool, type(None)})
 
 
 class Models:
@@ -37,8 +42,12 @@ class Models:
         self._signature = signature
         self._namespace = getattr(function, "__globals__", {})
         self._annotations = _annotations(signature)
+        self.is_needed = False
+        """Whether a parameter may be a model; one whose annotation is not known yet may."""
         for parameter in self._annotations:
-            if parameter != _RETURN and self._model(parameter) is not None and find_spec("pydantic") is None:
+            model = None if parameter == _RETURN else self._model(parameter)
+            self.is_needed |= model is not None
+            if model not in (None, _UNKNOWN) and find_spec("pydantic") is None:
                 raise ConfigurationError(
                     f"parameter {parameter!r} of task {name} is annotated with "
                     f"{_shown(self._annotations[parameter])}, which pydantic makes from data: "
@@ -60,6 +69,19 @@ class Models:
         for name in self._readers.keys() & bound.arguments.keys():
             bound.arguments[name] = self._read_parameter(name, bound)
         return bound.args, bound.kwargs
+
+    def written(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Return the arguments with data in place of models: data that the worker's reader makes the same models of.
+
+        Raises:
+            InvalidArgumentsError: a model that its own reader would refuse, or change; nothing has been sent.
+        """
+        if "pydantic" not in sys.modules or _SIMPLE.issuperset(map(type, (*args, *kwargs.values()))):
+            return args, kwargs  # there is no model
+        return (
+            tuple(self._write(self._parameter_at(index), value) for index, value in enumerate(args)),
+            {name: self._write(self._parameter_named(name), value) for name, value in kwargs.items()},
+        )
 
     def coerce_result(self, value: Any) -> Any:
         """Return ``value`` as what the function is annotated to return.
@@ -85,7 +107,7 @@ class Models:
         return self._reader("the result", model)
 
     def _model(self, parameter: str, *, last: bool = False) -> Any:
-        """Return the parameter's annotation if models are in it."""
+        """Return the parameter's annotation if models are in it; None: there are none; a mark: it is not known yet."""
         annotation = self._annotations.get(parameter)
         holder = types.SimpleNamespace(__annotations__={parameter: annotation})
         try:
@@ -94,25 +116,52 @@ class Models:
             # Perhaps declared later in the module: looked at again when it is needed. Then it has to be known.
             if last:
                 log.warning("task %s: annotation %r of %s is not known: %s", self._name, annotation, parameter, error)
-            return None
+                return None
+            return _UNKNOWN
         return hint if _mentions_model(hint) else None
 
     def _reader(self, what: str, model: Any) -> Read:
-        what = f"{what} of task {self._name}"
-        try:
-            from pydantic import TypeAdapter
+        return reader(f"{what} of task {self._name}", model)
 
-            adapter = TypeAdapter(model)
-        except Exception as error:
-            raise InvalidArgumentsError(f"{what} cannot be made of data by pydantic: {error}") from error
-
-        def read(value: Any) -> Any:
+    def _write(self, parameter: str | None, value: Any) -> Any:
+        read = self._readers.get(parameter) if parameter is not None else None
+        if read is None or type(value) in _SIMPLE:
+            return value
+        problems = []
+        for by_alias in (False, True):
             try:
-                return adapter.validate_python(value)
-            except Exception as error:  # a validator of the user's own may raise anything
-                raise InvalidArgumentsError(f"{what}: {_reasons(error)}") from error
+                data = codec.data_of(value, by_alias=by_alias)
+            except Exception:  # noqa: BLE001 - a serializer of the user's own may raise anything
+                return value  # the codec meets it as well, and says which part it is
+            if data is value:
+                return value  # no model: the caller's own data
+            problem = _problem(read, value, data)
+            if problem is None:
+                return data
+            problems.append(problem)
+        raise InvalidArgumentsError(f"{problems[0]}; nothing was sent. {_ADVICE}")
 
-        return read
+    def _parameter_at(self, index: int) -> str | None:
+        return self._positional[index] if index < len(self._positional) else self._rest
+
+    def _parameter_named(self, name: str) -> str | None:
+        parameter = self._signature.parameters.get(name)
+        return name if parameter is not None and parameter.kind in _BY_NAME else self._extras
+
+    @cached_property
+    def _positional(self) -> list[str]:
+        return [one.name for one in self._signature.parameters.values() if one.kind in _BY_POSITION]
+
+    @cached_property
+    def _rest(self) -> str | None:
+        return self._only(Parameter.VAR_POSITIONAL)
+
+    @cached_property
+    def _extras(self) -> str | None:
+        return self._only(Parameter.VAR_KEYWORD)
+
+    def _only(self, kind: Any) -> str | None:
+        return next((one.name for one in self._signature.parameters.values() if one.kind is kind), None)
 
     def _read_parameter(self, name: str, bound: BoundArguments) -> Any:
         read, value = self._readers[name], bound.arguments[name]
@@ -122,6 +171,23 @@ class Models:
         if kind is Parameter.VAR_KEYWORD:
             return {key: read(item) for key, item in value.items()}
         return read(value)
+
+
+_BY_POSITION: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_BY_NAME: Final = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+_ADVICE: Final = (
+    "Give the model a serializer and a validator that fit each other, or send plain data (model.model_dump(...))"
+)
+
+
+def _problem(read: Read, value: Any, data: Any) -> str | None:
+    """Return why ``data``, written of ``value``, cannot be sent in its place, or None."""
+    try:
+        back = read(data)
+    except InvalidArgumentsError as error:
+        return f"{error}: so says its reader of what is written of a {type(value).__name__}"
+    where = difference(value, back)
+    return None if where is None else f"{read.what}: {where}"
 
 
 def _annotations(signature: Signature) -> dict[str, Any]:
@@ -138,18 +204,9 @@ def _mentions_model(hint: Any) -> bool:
 
 def _is_model(hint: Any) -> bool:
     # A pydantic model is recognised by what pydantic writes into it, without importing pydantic.
-    return isinstance(hint, type) and (dataclasses.is_dataclass(hint) or hasattr(hint, "__pydantic_core_schema__"))
+    marks = ("__pydantic_core_schema__", "get_secret_value")
+    return isinstance(hint, type) and (dataclasses.is_dataclass(hint) or any(hasattr(hint, mark) for mark in marks))
 
 
 def _shown(annotation: Any) -> str:
     return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-
-
-def _reasons(error: Exception) -> str:
-    """The field and the reason of each error, without the values: they may be secret."""
-    from pydantic import ValidationError
-
-    if not isinstance(error, ValidationError):
-        return f"{type(error).__name__}: {error}"
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(": ".join(filter(None, (".".join(map(str, one["loc"])), one["msg"]))) for one in found)

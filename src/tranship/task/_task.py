@@ -134,7 +134,7 @@ class Task(Generic[P, R_co]):
         parent: TaskContext | None = None,
         fresh_id: str | None = None,
     ) -> Envelope:
-        """Return the envelope of one call. The arguments are not checked here.
+        """Return the envelope of one call. That the arguments fit the signature is not checked here.
 
         Args:
             args, kwargs: the task's own arguments.
@@ -143,8 +143,13 @@ class Task(Generic[P, R_co]):
             reply_to: the backend's address for results.
             parent: the task that submits this one; its deadline and its root are handed down.
             fresh_id: the id, unless the options name one; None: a new one.
+
+        Raises:
+            InvalidArgumentsError: a model that a worker would not read as it is written.
         """
         plan = self._plan if options is None else Plan(self.name, options)
+        if self._models is not None and self._models.is_needed:
+            args, kwargs = self._models.written(args, kwargs)
         return plan.envelope(args, kwargs, now, reply_to, parent, fresh_id=fresh_id)
 
     @property
