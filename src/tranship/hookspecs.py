@@ -56,8 +56,8 @@ class BackendSpec:
     """``"package.module:Class"``, imported when a URL of its schemes is opened; called with a BackendConfig."""
     summary: str = ""
     """One line for ``tranship plugins``."""
-    extra: str = ""
-    """What ``pip install`` needs to be told when the factory's imports fail, such as ``"tranship[redis]"``."""
+    requirement: str = ""
+    """What ``pip install`` needs to be told when the factory's imports fail, such as ``"redis>=6"``."""
     api_version: tuple[int, int] = (1, 0)
     """The :data:`API_VERSION` it was written for."""
 

@@ -106,7 +106,7 @@ def server(request, keep_results: Callable[[str], None], tranship_own_service: S
 def need_plugin(name: str) -> None:
     """Skip the test, or fail it where the broker is required, if its plugin is not installed."""
     if find_spec(f"tranship_{name}") is None:
-        (pytest.fail if name in ServiceFinder().required else pytest.skip)(f"tranship[{name}] is not installed")
+        (pytest.fail if name in ServiceFinder().required else pytest.skip)(f"tranship-{name} is not installed")
 
 
 def own_part(url: str) -> str:

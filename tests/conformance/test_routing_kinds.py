@@ -30,7 +30,7 @@ def server(request: pytest.FixtureRequest) -> Callable[[str], Service]:
 
     def server(kind: str) -> Service:
         if find_spec(f"tranship_{kind}") is None:
-            (pytest.fail if kind in ServiceFinder().required else pytest.skip)(f"tranship[{kind}] is not installed")
+            (pytest.fail if kind in ServiceFinder().required else pytest.skip)(f"tranship-{kind} is not installed")
         found: Service = request.getfixturevalue("tranship_service")(kind)
         return found
 

@@ -105,7 +105,7 @@ def place(tmp_path: Path, tranship_service: Callable[[str], Service]) -> Callabl
         if name == "sqlite":
             return f"sqlite:///{tmp_path / 'tasks.db'}"
         if find_spec(f"tranship_{name}") is None:
-            (pytest.fail if name in ServiceFinder().required else pytest.skip)(f"tranship[{name}] is not installed")
+            (pytest.fail if name in ServiceFinder().required else pytest.skip)(f"tranship-{name} is not installed")
         return f"{tranship_service(name).url}?namespace=page-{uuid.uuid4().hex[:8]}"
 
     return url

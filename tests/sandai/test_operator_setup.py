@@ -391,7 +391,7 @@ def test_without_pydantic_plain_maps_will_do(monkeypatch):
     made = operator()
     made.process(pair)
     assert made.describe()["options_schema"] == {"type": "object"}
-    with pytest.raises(ConfigurationError, match=r"pip install 'tranship\[pydantic\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install pydantic"):
         operator().process(typed)
 
 

@@ -37,7 +37,11 @@ class TestMistakes:
             (["quues"], 2, "Did you mean 'queues'"),
             (["queues", "--nope"], 2, "--nope"),
             (["queues", "-u", "nosuch://h"], 2, "no plugin serves the scheme 'nosuch'"),
-            (["queues", "-u", "sqs://h"], 2, "pip install 'tranship[kombu]'"),
+            (
+                ["queues", "-u", "sqs://h"],
+                2,
+                "Install a plugin that serves it, or write one: docs/how-to/write-a-backend.md",
+            ),
             (["queues", "-u", "nonsense"], 2, "'nonsense' cannot be read"),
             (["queues", "-u", "sqlite:////no/such/directory/x.db"], 1, "does not exist"),
             (["queues", "-u", "sqlite:////tmp/x.db?lease=-1"], 2, "lease is -1.0"),

@@ -56,7 +56,7 @@ def place(tmp_path: Path, tranship_service: Callable[[str], Service]) -> Callabl
         name = uuid.uuid4().hex[:12]
         if kind in SERVERS:
             if find_spec(f"tranship_{kind}") is None:
-                pytest.skip(f"tranship[{kind}] is not installed")
+                pytest.skip(f"tranship-{kind} is not installed")
             # Where the lease is the connection there is none to choose.
             lease = "" if kind == "rabbitmq" else f"&lease={LEASE:g}"
             return f"{tranship_service(kind).url}?namespace=move-{name}{lease}"

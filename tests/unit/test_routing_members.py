@@ -21,7 +21,7 @@ from tranship.testing.services import Service
 @pytest.mark.parametrize("kind", ["redis", "nats", "rabbitmq"])
 async def test_a_server_beside_memory(kind: str, tranship_service: Callable[[str], Service]) -> None:
     if find_spec(f"tranship_{kind}") is None:
-        pytest.skip(f"tranship[{kind}] is not installed")
+        pytest.skip(f"tranship-{kind} is not installed")
     name = uuid.uuid4().hex[:12]
     url = round_robin(f"memory://{name}", tranship_service(kind).url, namespace=f"routed-{name}")
     backend = Registry().create(url)
@@ -44,7 +44,7 @@ async def test_a_server_beside_memory(kind: str, tranship_service: Callable[[str
 def rabbits(tranship_service: Callable[[str], Service]) -> tuple[str, str]:
     """Two brokers that keep no results, and push them to who submitted."""
     if find_spec("tranship_rabbitmq") is None:
-        pytest.skip("tranship[rabbitmq] is not installed")
+        pytest.skip("tranship-rabbitmq is not installed")
     url, name = tranship_service("rabbitmq").url, uuid.uuid4().hex[:12]
     return f"{url}?namespace=routed-{name}-1", f"{url}?namespace=routed-{name}-2"
 

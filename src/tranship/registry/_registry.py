@@ -50,7 +50,9 @@ class Registry:
         for plugin, load in _installed() if entry_points else ():
             self._consider(plugin, load)
         for name in self._selection.missing(self._plugins):
-            reason = PluginError(f"TRANSHIP_LOAD_PLUGINS names {name!r}, which is not installed; pip install it")
+            reason = PluginError(
+                f"TRANSHIP_LOAD_PLUGINS names {name!r}, which is not installed: install it, or take the name out"
+            )
             self._plugins.append(PluginStatus(name=name, state=PluginState.MISSING, error=reason))
 
     def register(self, plugin: object, *, name: str | None = None) -> None:
@@ -170,7 +172,7 @@ def _load(claim: Claim) -> Callable[[BackendConfig], Backend]:
         for name in path.split("."):
             found = getattr(found, name)
     except (ImportError, AttributeError) as error:
-        cure = f"; pip install '{claim.spec.extra}'" if claim.spec.extra else ""
+        cure = f"; pip install '{claim.spec.requirement}'" if claim.spec.requirement else ""
         raise PluginError(
             f"backend {claim.spec.name} of plugin {claim.plugin.label} cannot be imported: {error}{cure}"
         ) from error

@@ -14,12 +14,12 @@ from tranship.registry._version import api_problem
 
 __all__ = ["Claim", "SchemeTable"]
 
-_EXTRAS: Final = {
+_OURS: Final = {
     "redis": ("redis", "rediss", "unix", "valkey", "valkeys"),
     "rabbitmq": ("amqp", "amqps"),
     "nats": ("nats", "tls"),
 }
-"""Extra of tranship: the schemes it brings."""
+"""The plugins in tranship's own repository, by their short names: the schemes that each serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +90,21 @@ def _collision(scheme: str, claims: list[Claim]) -> PluginError:
 def _unknown(
     scheme: str, known: Collection[str], plugins: Collection[PluginStatus]
 ) -> UnknownSchemeError | PluginError:
-    extra = next((extra for extra, schemes in _EXTRAS.items() if scheme in schemes), "kombu")
+    ours = next((name for name, schemes in _OURS.items() if scheme in schemes), "")
     for plugin in plugins:
         # A plugin that could not be loaded has not said its schemes: by convention it is named after them.
-        if plugin.error and plugin.is_called(frozenset({scheme, extra, f"tranship-{extra}"})):
+        if plugin.error and plugin.is_called(frozenset({scheme, ours, f"tranship-{ours}"})):
             return _unloaded(scheme, plugin)
     return UnknownSchemeError(
         f"no plugin serves the scheme {scheme!r}; {_guess(scheme, known)}known are: {', '.join(known)}. "
-        f"To add it: pip install 'tranship[{extra}]'{_failures(plugins)}"
+        f"{_cure(ours)}{_failures(plugins)}"
     )
+
+
+def _cure(ours: str) -> str:
+    if ours:
+        return f"To add it, in a clone of tranship: pip install ./plugins/tranship-{ours}"
+    return "Install a plugin that serves it, or write one: docs/how-to/write-a-backend.md"
 
 
 def _unloaded(scheme: str, plugin: PluginStatus) -> PluginError:
@@ -108,7 +114,7 @@ def _unloaded(scheme: str, plugin: PluginStatus) -> PluginError:
 
 
 def _guess(scheme: str, known: Collection[str]) -> str:
-    candidates = {*known, *(scheme for schemes in _EXTRAS.values() for scheme in schemes)}
+    candidates = {*known, *(scheme for schemes in _OURS.values() for scheme in schemes)}
     # A scheme that only lacks its plugin is not misspelt.
     close = [] if scheme in candidates else difflib.get_close_matches(scheme, sorted(candidates), n=1)
     return f"did you mean {close[0]!r}? " if close else ""

@@ -51,7 +51,7 @@ class Models:
                 raise ConfigurationError(
                     f"parameter {parameter!r} of task {name} is annotated with "
                     f"{_shown(self._annotations[parameter])}, which pydantic makes from data: "
-                    "pip install 'tranship[pydantic]', or annotate it with dict"
+                    "pip install pydantic, or annotate it with dict"
                 )
 
     def coerce(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:

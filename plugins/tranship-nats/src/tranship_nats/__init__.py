@@ -19,7 +19,7 @@ def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
             schemes=("nats", "tls"),
             factory="tranship_nats._backend:NatsBackend",
             summary="NATS JetStream, one server or a cluster",
-            extra="tranship[nats]",
+            requirement="nats-py[nkeys]>=2.10,<3",
             api_version=(1, 0),
         )
     )

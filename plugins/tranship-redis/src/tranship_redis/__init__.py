@@ -19,7 +19,7 @@ def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
             schemes=("redis", "rediss", "unix", "valkey", "valkeys"),
             factory="tranship_redis._backend:RedisBackend",
             summary="Redis or Valkey; Celery workers and clients on the same queues are peers",
-            extra="tranship[redis]",
+            requirement="redis[hiredis]>=6",
             api_version=(1, 0),
         )
     )

@@ -42,7 +42,7 @@ class Shape:
             if find_spec("pydantic") is None:
                 raise ConfigurationError(
                     f"the {what} of an operator are annotated with {annotation!r}, which pydantic makes of data: "
-                    "pip install 'tranship[pydantic]', or annotate them with dict"
+                    "pip install pydantic, or annotate them with dict"
                 )
             _ = self._adapter
 
