@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from math import isfinite
 from typing import Any
 
 from tranship.errors import InvalidOptionError
 
-__all__ = ["invalid", "mapping", "not_negative", "one_of", "positive", "text", "whole"]
+__all__ = [
+    "Duration",
+    "duration",
+    "invalid",
+    "mapping",
+    "not_negative",
+    "one_of",
+    "positive",
+    "positive_duration",
+    "text",
+    "whole",
+]
+
+Duration = float | timedelta
+"""A length of time as callers may give it; a number is seconds."""
 
 
 def invalid(option: str, value: object, expected: str) -> InvalidOptionError:
@@ -36,6 +51,28 @@ def not_negative(option: str, value: Any) -> float:
     if not _is_number(value) or value < 0:
         raise invalid(option, value, "a number of at least 0")
     return float(value)
+
+
+def positive_duration(option: str, value: Any) -> float:
+    """Return the seconds of ``value``, a length of time above zero.
+
+    Raises:
+        InvalidOptionError: it is neither seconds nor a timedelta, or not above zero.
+    """
+    if _seconds(value) <= 0:
+        raise invalid(option, value, "seconds, or a timedelta, above 0")
+    return _seconds(value)
+
+
+def duration(option: str, value: Any) -> float:
+    """Return the seconds of ``value``, a length of time of at least zero.
+
+    Raises:
+        InvalidOptionError: it is neither seconds nor a timedelta, or below zero.
+    """
+    if _seconds(value) < 0:
+        raise invalid(option, value, "seconds, or a timedelta, of at least 0")
+    return _seconds(value)
 
 
 def whole(option: str, value: Any, *, minimum: int = 1) -> int:
@@ -81,6 +118,13 @@ def mapping(option: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise invalid(option, value, "a mapping with text keys")
     return value
+
+
+def _seconds(value: Any) -> float:
+    """The seconds of a length of time; less than none for what is no such thing."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return float(value) if _is_number(value) else -1.0
 
 
 def _is_number(value: object) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
-from tranship.checks import not_negative, positive
+from tranship.checks import Duration, duration, positive_duration
 from tranship.client import CANCEL_TTL, Probe
 from tranship.client.shared import (
     AnyTask,
@@ -80,11 +80,12 @@ class TaskHandle(Generic[R]):
         self.final: TaskResult | None = None
         self._client = client
 
-    def result(self, timeout: float | None = None) -> R:
+    def result(self, timeout: Duration | None = None) -> R:
         """Wait until the task has ended and return its value.
 
         Args:
-            timeout: seconds this caller waits; None: as long as it takes. The task is not affected.
+            timeout: seconds, or a timedelta, that this caller waits; None: as long as it takes. The task itself
+                is not affected.
 
         Raises:
             ResultTimeout: ``timeout`` passed first.
@@ -97,7 +98,7 @@ class TaskHandle(Generic[R]):
         result: R = value if self._task is None else self._task.coerce_result(value)
         return result
 
-    def wait(self, timeout: float | None = None) -> TaskResult:
+    def wait(self, timeout: Duration | None = None) -> TaskResult:
         """Wait until the task has ended and return how, without raising for a failed task.
 
         Raises:
@@ -157,7 +158,7 @@ class Client:
             else the embedded default.
         result_url: where results are kept; None: at the broker.
         namespace: prefixes every name on the broker; two namespaces never see each other.
-        submit_timeout: seconds until a submit that the broker does not take is given up.
+        submit_timeout: seconds, or a timedelta, until a submit that the broker does not take is given up.
         settings: all of the above, already loaded.
         registry: the plugins to choose from; None: those installed.
 
@@ -172,7 +173,7 @@ class Client:
         *,
         result_url: str | None = None,
         namespace: str | None = None,
-        submit_timeout: float | None = None,
+        submit_timeout: Duration | None = None,
         settings: Settings | None = None,
         registry: Registry | None = None,
     ) -> None:
@@ -264,13 +265,13 @@ class Client:
         """A handle for a task that was submitted elsewhere, or earlier."""
         return TaskHandle(self, task_id)
 
-    def collect(self, handles: Iterable[TaskHandle[Any]], timeout: float | None = None) -> list[TaskResult]:
+    def collect(self, handles: Iterable[TaskHandle[Any]], timeout: Duration | None = None) -> list[TaskResult]:
         """Wait for many tasks within one budget and return their results in the order of ``handles``.
 
         A task that has not ended in time is reported as such: its ``unwrap()`` raises ResultTimeout.
 
         Args:
-            timeout: seconds for all of them together; None: as long as it takes.
+            timeout: seconds, or a timedelta, for all of them together; None: as long as it takes.
         """
         arrivals = Arrivals(handles)
         try:
@@ -278,13 +279,15 @@ class Client:
                 pass
         except ResultTimeout:
             pass  # said in each unfinished result
-        return arrivals.results(timeout)
+        return arrivals.results(self._seconds(timeout))
 
-    def as_completed(self, handles: Iterable[TaskHandle[R]], timeout: float | None = None) -> Iterator[TaskHandle[R]]:
+    def as_completed(
+        self, handles: Iterable[TaskHandle[R]], timeout: Duration | None = None
+    ) -> Iterator[TaskHandle[R]]:
         """Yield each handle as its task ends; its ``result()`` then returns at once.
 
         Args:
-            timeout: seconds for all of them together; None: as long as it takes.
+            timeout: seconds, or a timedelta, for all of them together; None: as long as it takes.
 
         Raises:
             ResultTimeout: some had not ended by then.
@@ -298,7 +301,7 @@ class Client:
 
     # Control and health.
 
-    def cancel(self, key: str | None = None, /, *, task_id: str | None = None, ttl: float = CANCEL_TTL) -> list[str]:
+    def cancel(self, key: str | None = None, /, *, task_id: str | None = None, ttl: Duration = CANCEL_TTL) -> list[str]:
         """Cancel every task with the cancel key ``key``, or the one task ``task_id``.
 
         Queued tasks are not run, running ones are told to stop; both end as CANCELLED. The cancel is
@@ -311,8 +314,8 @@ class Client:
             UnsupportedError: the broker has no control channel.
         """
         kind, value = cancel_target(key, task_id)
-        positive("ttl", ttl)
-        return list(self._on_link(lambda link: link.cancel(kind, [value], ttl)).removed)
+        seconds = positive_duration("ttl", ttl)
+        return list(self._on_link(lambda link: link.cancel(kind, [value], seconds)).removed)
 
     def ping(self) -> float:
         """Make one round trip to the broker, no task involved; return its seconds.
@@ -322,10 +325,10 @@ class Client:
         """
         return self._on_link(lambda link: link.ping())
 
-    def probe(self, queue: str = "default", timeout: float = 10.0) -> Probe:
+    def probe(self, queue: str = "default", timeout: Duration = 10.0) -> Probe:
         """Send a task that every worker answers by itself through ``queue``, and say how each leg went."""
-        positive("timeout", timeout)
-        return self._on_link(lambda link: run_probe(link, queue, timeout))
+        seconds = positive_duration("timeout", timeout)
+        return self._on_link(lambda link: run_probe(link, queue, seconds))
 
     # Steps.
 
@@ -344,18 +347,18 @@ class Client:
             return TaskHandle(self, answer.id, task, stored=stored)
         return TaskHandle(self, answer.duplicate_of, task, stored=stored, duplicate=True)
 
-    def _wait(self, handle: TaskHandle[Any], timeout: float | None) -> TaskResult:
+    def _wait(self, handle: TaskHandle[Any], timeout: Duration | None) -> TaskResult:
         check_stored(handle.id, stored=handle.stored)
         seconds = self._seconds(timeout)
         return self._on_link(lambda link: wait_for_end(link, handle.id, seconds))
 
-    def _seconds(self, timeout: float | None) -> float | None:
-        return self.settings.result_timeout if timeout is None else not_negative("timeout", timeout)
+    def _seconds(self, timeout: Duration | None) -> float | None:
+        return self.settings.result_timeout if timeout is None else duration("timeout", timeout)
 
     def _states(self, ids: Sequence[str]) -> list[TaskResult]:
         return self._on_link(lambda link: link.waiting.states(ids))
 
-    def _completed(self, arrivals: Arrivals[TaskHandle[R]], timeout: float | None) -> Iterator[TaskHandle[R]]:
+    def _completed(self, arrivals: Arrivals[TaskHandle[R]], timeout: Duration | None) -> Iterator[TaskHandle[R]]:
         yield from arrivals.finished
         if not arrivals:
             return

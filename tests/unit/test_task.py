@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Literal, get_type_hints
 
@@ -121,6 +121,8 @@ class TestDecorator:
             (resize, "it is one already"),
             (staticmethod(add.function), "put @task below @staticmethod"),
             (inspect.unwrap(Callable.__call__), "is a method"),
+            (Callable().__call__, "it is a method, bound to an object that other processes do not have"),
+            ([].append, "it is a method, bound to an object"),
         ],
     )
     def test_what_cannot_be_a_task_is_refused(self, thing, why):
@@ -223,14 +225,14 @@ class TestOptions:
             ({"queue": None}, "queue is None"),
             ({"priority": "urgent"}, "priority 'urgent' is unknown; use one of high, normal, low, very_low"),
             ({"priority": 3}, "priority 3 is unknown"),
-            ({"deadline_in": 0}, "deadline_in is 0; expected a number above 0"),
+            ({"deadline_in": 0}, "deadline_in is 0; expected seconds, or a timedelta, above 0"),
             ({"deadline_in": "5"}, "deadline_in is '5'"),
             ({"deadline": float("nan")}, "deadline is nan"),
             ({"deadline": datetime(2030, 1, 1)}, "expected a datetime with a time zone"),  # noqa: DTZ001
             ({"run_timeout": -1}, "run_timeout is -1"),
             ({"cancel_key": ""}, "cancel_key is ''"),
             ({"persistent_output": 1}, "persistent_output is 1"),
-            ({"delay": -0.1}, "delay is -0.1; expected a number of at least 0"),
+            ({"delay": -0.1}, "delay is -0.1; expected seconds, or a timedelta, of at least 0"),
             ({"dedup_window": 0}, "dedup_window is 0"),
             ({"retry": 3}, r"retry is 3; expected a RetryPolicy, such as RetryPolicy\(max_attempts=3\)"),
             ({"store_result": None}, "store_result is None"),
@@ -240,6 +242,10 @@ class TestOptions:
             ({"task_id": 7}, "task_id is 7"),
             ({"serializer": "pickle"}, "serializer is 'pickle'; expected one of 'json', 'msgpack'"),
             ({"deadline": NOW, "deadline_in": 3}, "deadline and deadline_in say the same thing"),
+            ({"run_timeout": timedelta(0)}, r"run_timeout is .*; expected seconds, or a timedelta, above 0"),
+            ({"delay": timedelta(-1)}, "delay is"),
+            ({"deadline": timedelta(1)}, "expected a moment; for a length of time there is deadline_in"),
+            ({"not_before": timedelta(1)}, "expected a moment; for a length of time there is delay"),
             ({"not_before": NOW, "delay": 3}, "not_before and delay say the same thing"),
         ],
     )
@@ -247,6 +253,12 @@ class TestOptions:
         for make in (TaskOptions, TaskOptions().merged, resize.options, partial(named, "x"), task):
             with pytest.raises(InvalidOptionError, match=message):
                 make(**options)
+
+    @pytest.mark.parametrize("option", ["deadline_in", "run_timeout", "delay", "dedup_window", "result_ttl"])
+    def test_a_length_of_time_may_be_a_timedelta(self, option):
+        given = TaskOptions(**{option: timedelta(minutes=1, milliseconds=5)})
+        assert given == TaskOptions(**{option: 60.005})
+        assert type(getattr(given, option)) is float
 
     def test_an_unknown_option_is_named(self):
         with pytest.raises(InvalidOptionError, match=r"'priorty' is unknown; did you mean priority\? known are: queue"):

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
 
-from tranship.checks import not_negative, positive
+from tranship.checks import Duration, duration, positive_duration
 from tranship.client._connector import Connector
 from tranship.client._gather import Arrivals, Budget, check_stored, wait_for_end
 from tranship.client._handle import AsyncTaskHandle
@@ -59,7 +59,7 @@ class AsyncClient:
             else the embedded default.
         result_url: where results are kept; None: at the broker.
         namespace: prefixes every name on the broker; two namespaces never see each other.
-        submit_timeout: seconds until a submit that the broker does not take is given up.
+        submit_timeout: seconds, or a timedelta, until a submit that the broker does not take is given up.
         settings: all of the above, already loaded.
         registry: the plugins to choose from; None: those installed.
 
@@ -74,7 +74,7 @@ class AsyncClient:
         *,
         result_url: str | None = None,
         namespace: str | None = None,
-        submit_timeout: float | None = None,
+        submit_timeout: Duration | None = None,
         settings: Settings | None = None,
         registry: Registry | None = None,
     ) -> None:
@@ -166,27 +166,29 @@ class AsyncClient:
         """A handle for a task that was submitted elsewhere, or earlier."""
         return AsyncTaskHandle(self, task_id)
 
-    async def collect(self, handles: Iterable[AsyncTaskHandle[Any]], timeout: float | None = None) -> list[TaskResult]:
+    async def collect(
+        self, handles: Iterable[AsyncTaskHandle[Any]], timeout: Duration | None = None
+    ) -> list[TaskResult]:
         """Wait for many tasks within one budget and return their results in the order of ``handles``.
 
         A task that has not ended in time is reported as such: its ``unwrap()`` raises ResultTimeout.
 
         Args:
-            timeout: seconds for all of them together; None: as long as it takes.
+            timeout: seconds, or a timedelta, for all of them together; None: as long as it takes.
         """
         arrivals = Arrivals(handles)
         with contextlib.suppress(ResultTimeout):
             async for _ in self._completed(arrivals, timeout):
                 pass
-        return arrivals.results(timeout)
+        return arrivals.results(self._seconds(timeout))
 
     async def as_completed(
-        self, handles: Iterable[AsyncTaskHandle[R]], timeout: float | None = None
+        self, handles: Iterable[AsyncTaskHandle[R]], timeout: Duration | None = None
     ) -> AsyncIterator[AsyncTaskHandle[R]]:
         """Yield each handle as its task ends; awaiting its ``result()`` then returns at once.
 
         Args:
-            timeout: seconds for all of them together; None: as long as it takes.
+            timeout: seconds, or a timedelta, for all of them together; None: as long as it takes.
 
         Raises:
             ResultTimeout: some had not ended by then.
@@ -202,7 +204,7 @@ class AsyncClient:
     # Control and health.
 
     async def cancel(
-        self, key: str | None = None, /, *, task_id: str | None = None, ttl: float = CANCEL_TTL
+        self, key: str | None = None, /, *, task_id: str | None = None, ttl: Duration = CANCEL_TTL
     ) -> list[str]:
         """Cancel every task with the cancel key ``key``, or the one task ``task_id``.
 
@@ -216,8 +218,8 @@ class AsyncClient:
             UnsupportedError: the broker has no control channel.
         """
         kind, value = cancel_target(key, task_id)
-        positive("ttl", ttl)
-        report = await self._on_link(lambda link: link.cancel(kind, [value], ttl))
+        seconds = positive_duration("ttl", ttl)
+        report = await self._on_link(lambda link: link.cancel(kind, [value], seconds))
         return list(report.removed)
 
     async def ping(self) -> float:
@@ -228,10 +230,10 @@ class AsyncClient:
         """
         return await self._on_link(lambda link: link.ping())
 
-    async def probe(self, queue: str = "default", timeout: float = 10.0) -> Probe:
+    async def probe(self, queue: str = "default", timeout: Duration = 10.0) -> Probe:
         """Send a task that every worker answers by itself through ``queue``, and say how each leg went."""
-        positive("timeout", timeout)
-        return await self._on_link(lambda link: run_probe(link, queue, timeout))
+        seconds = positive_duration("timeout", timeout)
+        return await self._on_link(lambda link: run_probe(link, queue, seconds))
 
     # Steps.
 
@@ -256,19 +258,19 @@ class AsyncClient:
             return AsyncTaskHandle(self, answer.id, task, stored=stored)
         return AsyncTaskHandle(self, answer.duplicate_of, task, stored=stored, duplicate=True)
 
-    async def _wait(self, handle: AsyncTaskHandle[Any], timeout: float | None) -> TaskResult:
+    async def _wait(self, handle: AsyncTaskHandle[Any], timeout: Duration | None) -> TaskResult:
         check_stored(handle.id, stored=handle.stored)
         seconds = self._seconds(timeout)
         return await self._on_link(lambda link: wait_for_end(link, handle.id, seconds))
 
-    def _seconds(self, timeout: float | None) -> float | None:
-        return self.settings.result_timeout if timeout is None else not_negative("timeout", timeout)
+    def _seconds(self, timeout: Duration | None) -> float | None:
+        return self.settings.result_timeout if timeout is None else duration("timeout", timeout)
 
     async def _states(self, ids: Sequence[str]) -> list[TaskResult]:
         return await self._on_link(lambda link: link.waiting.states(ids))
 
     async def _completed(
-        self, arrivals: Arrivals[AsyncTaskHandle[R]], timeout: float | None
+        self, arrivals: Arrivals[AsyncTaskHandle[R]], timeout: Duration | None
     ) -> AsyncIterator[AsyncTaskHandle[R]]:
         for handle in arrivals.finished:
             yield handle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from tranship.checks import Duration
 from tranship.envelope import TaskResult, TaskState
 from tranship.task import Task
 
@@ -44,11 +45,12 @@ class AsyncTaskHandle(Generic[R]):
         self.stored = stored
         self.final: TaskResult | None = None
 
-    async def result(self, timeout: float | None = None) -> R:
+    async def result(self, timeout: Duration | None = None) -> R:
         """Wait until the task has ended and return its value.
 
         Args:
-            timeout: seconds this caller waits; None: as long as it takes. The task is not affected.
+            timeout: seconds, or a timedelta, that this caller waits; None: as long as it takes. The task itself
+                is not affected.
 
         Raises:
             ResultTimeout: ``timeout`` passed first.
@@ -61,7 +63,7 @@ class AsyncTaskHandle(Generic[R]):
         result: R = value if self._task is None else self._task.coerce_result(value)
         return result
 
-    async def wait(self, timeout: float | None = None) -> TaskResult:
+    async def wait(self, timeout: Duration | None = None) -> TaskResult:
         """Wait until the task has ended and return how, without raising for a failed task.
 
         Raises:

@@ -7,6 +7,7 @@ import json
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
+from datetime import timedelta
 from math import isfinite
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -120,6 +121,8 @@ def _integer(value: Any) -> int:
 
 
 def _number(value: Any) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, bool) or not isfinite(number := float(value)):
         raise ValueError
     return number

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar, get_type_hints
 
-from tranship.checks import not_negative, positive, whole
+from tranship.checks import duration, positive_duration, whole
 from tranship.errors import ConfigurationError, InvalidOptionError
 from tranship.settings._default import default_broker_url
 from tranship.settings._environment import production_signs
@@ -35,7 +35,7 @@ class SettingRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a client and a worker need to know. Made by :meth:`load`; times are seconds.
+    """What a client and a worker need to know. Made by :meth:`load`; times are seconds (given as a timedelta or not).
 
     Raises:
         InvalidOptionError: a value outside what is allowed.
@@ -67,13 +67,16 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("submit_timeout", "heartbeat_interval", "shutdown_timeout", "watchdog"):
-            positive(name, getattr(self, name))
+            self._keep(name, positive_duration(name, getattr(self, name)))
         if self.result_timeout is not None:
-            positive("result_timeout", self.result_timeout)
+            self._keep("result_timeout", positive_duration("result_timeout", self.result_timeout))
         if self.wait_for_broker is not None:
-            not_negative("wait_for_broker", self.wait_for_broker)
+            self._keep("wait_for_broker", duration("wait_for_broker", self.wait_for_broker))
         whole("max_concurrent_tasks", self.max_concurrent_tasks)
         whole("max_deliveries", self.max_deliveries)
+
+    def _keep(self, name: str, seconds: float) -> None:
+        object.__setattr__(self, name, seconds)
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, *, directory: Path | None = None, **arguments: Any) -> Self:

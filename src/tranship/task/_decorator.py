@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
+from types import ModuleType
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from tranship.errors import ConfigurationError
@@ -89,4 +90,11 @@ def _problem(decorated: Any) -> str | None:
     called = (decorated, type(decorated).__call__)
     if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in called):
         return "it is a generator, and a task has one result; return a list"
+    return _method_problem(decorated)
+
+
+def _method_problem(decorated: Any) -> str | None:
+    is_builtin_method = inspect.isbuiltin(decorated) and not isinstance(decorated.__self__, ModuleType | None)
+    if inspect.ismethod(decorated) or is_builtin_method:
+        return "it is a method, bound to an object that other processes do not have; decorate a function that finds it"
     return None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypedDict, Unpack
 
-from tranship.checks import invalid, mapping, not_negative, one_of, positive, text
+from tranship.checks import Duration, duration, invalid, mapping, one_of, positive, positive_duration, text
 from tranship.envelope import NO_HEADERS, Priority
 from tranship.errors import InvalidOptionError
 from tranship.retry import RetryPolicy
@@ -20,6 +20,8 @@ Moment = float | datetime
 
 _RIVALS: Final = (("deadline", "deadline_in"), ("not_before", "delay"))
 """Two ways to say one thing; the one that is said later takes the other's place."""
+_MOMENTS: Final = dict(_RIVALS)
+"""A moment, and the same as a length of time."""
 
 
 class OptionArguments(TypedDict, total=False):
@@ -27,18 +29,18 @@ class OptionArguments(TypedDict, total=False):
 
     queue: str
     priority: PriorityLike
-    deadline_in: float | None
+    deadline_in: Duration | None
     deadline: Moment | None
-    run_timeout: float | None
+    run_timeout: Duration | None
     cancel_key: str | None
     persistent_output: bool
-    delay: float | None
+    delay: Duration | None
     not_before: Moment | None
     dedup_key: str | None
-    dedup_window: float | None
+    dedup_window: Duration | None
     retry: RetryPolicy | None
     store_result: bool
-    result_ttl: float | None
+    result_ttl: Duration | None
     headers: Mapping[str, Any]
     task_id: str | None
     serializer: Literal["json", "msgpack"]
@@ -46,7 +48,8 @@ class OptionArguments(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
-    """How a task is submitted. Durations are seconds; moments are epoch seconds or datetimes with a time zone.
+    """How a task is submitted. Durations are seconds, or a timedelta; moments are epoch seconds, or a datetime with a
+    time zone.
 
     Raises:
         InvalidOptionError: a value outside what is allowed, or two that contradict each other.
@@ -55,28 +58,28 @@ class TaskOptions:
     queue: str = "default"
     priority: PriorityLike = Priority.NORMAL
     """One of four levels, or its name: ``"high"``, ``"normal"``, ``"low"``, ``"very_low"``."""
-    deadline_in: float | None = None
+    deadline_in: Duration | None = None
     """The task must have finished this long after it was submitted, wherever it is."""
     deadline: Moment | None = None
     """The task must have finished by then, wherever it is."""
-    run_timeout: float | None = None
+    run_timeout: Duration | None = None
     """How long one attempt may run."""
     cancel_key: str | None = None
     """Many tasks may share one; cancelling the key cancels them all."""
     persistent_output: bool = False
     """Whatever the task leaves behind (files, objects) is to be kept."""
-    delay: float | None = None
+    delay: Duration | None = None
     """It starts no sooner than this long after it was submitted."""
     not_before: Moment | None = None
     """It starts no sooner than then."""
     dedup_key: str | None = None
     """While the key is taken, another submit with it is answered with the first one's id and not queued."""
-    dedup_window: float | None = None
+    dedup_window: Duration | None = None
     """How long the key stays taken; None: the backend's default."""
     retry: RetryPolicy | None = None
     """None: one attempt."""
     store_result: bool = True
-    result_ttl: float | None = None
+    result_ttl: Duration | None = None
     """How long the result is kept; None: the backend's default."""
     headers: Mapping[str, Any] = field(default_factory=lambda: NO_HEADERS)
     """The caller's own, handed to the handler's context."""
@@ -91,6 +94,12 @@ class TaskOptions:
     def level(self) -> Priority:
         """The priority, never as a name."""
         return Priority.parse(self.priority)
+
+    @property
+    def run_seconds(self) -> float | None:
+        """``run_timeout`` in seconds, never as a timedelta."""
+        seconds: Any = self.run_timeout  # checked and converted when the options were made
+        return None if seconds is None else float(seconds)
 
     @property
     def content_type(self) -> str:
@@ -135,6 +144,8 @@ def _value(name: str, value: Any) -> Any:
 
 def _moment(option: str, value: Any) -> float:
     if not isinstance(value, datetime):
+        if isinstance(value, timedelta):
+            raise invalid(option, value, f"a moment; for a length of time there is {_MOMENTS[option]}")
         return positive(option, value)
     if value.tzinfo is None:
         raise invalid(option, value, "a datetime with a time zone, such as datetime.now(timezone.utc)")
@@ -157,18 +168,18 @@ _CONTENT_TYPES: Final = {"json": "application/json", "msgpack": "application/x-m
 _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "queue": text,
     "priority": lambda _, value: Priority.parse(value),
-    "deadline_in": positive,
+    "deadline_in": positive_duration,
     "deadline": _moment,
-    "run_timeout": positive,
+    "run_timeout": positive_duration,
     "cancel_key": text,
     "persistent_output": _truth,
-    "delay": not_negative,
+    "delay": duration,
     "not_before": _moment,
     "dedup_key": text,
-    "dedup_window": positive,
+    "dedup_window": positive_duration,
     "retry": _policy,
     "store_result": _truth,
-    "result_ttl": positive,
+    "result_ttl": positive_duration,
     "headers": mapping,
     "task_id": text,
     "serializer": lambda option, value: one_of(option, value, tuple(_CONTENT_TYPES)),

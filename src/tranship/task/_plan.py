@@ -20,9 +20,9 @@ class Plan:
     def __init__(self, name: str, options: TaskOptions) -> None:
         self._task_id = options.task_id
         self._deadline: Any = options.deadline
-        self._deadline_in = options.deadline_in
+        self._deadline_in: Any = options.deadline_in
         self._not_before: Any = options.not_before
-        self._delay = options.delay
+        self._delay: Any = options.delay
         own = (options.task_id, options.cancel_key, options.dedup_key, options.dedup_window)
         moments = (options.deadline, options.deadline_in, options.not_before, options.delay)
         # A mapping of the caller's, though empty now, may have headers in it later.

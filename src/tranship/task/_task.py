@@ -77,7 +77,7 @@ class Task(Generic[P, R_co]):
         self._stub = make_stub(self._signature)
         self._models = Models(self.name, function, self._signature)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function here and now; no broker is involved.
 
         Raises:
@@ -99,7 +99,7 @@ class Task(Generic[P, R_co]):
         other._plan = Plan(self.name, other.options_set)
         return other
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R_co]:
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R_co]:
         """Return the task with its arguments, for ``submit`` and ``submit_many``.
 
         Raises:
@@ -185,7 +185,7 @@ class AsyncTask(Task[P, R]):
 
     is_async = True
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Call the function here and now; no broker is involved."""
         coroutine: Coroutine[Any, Any, R] = self.function(*args, **kwargs)
         return coroutine
@@ -194,7 +194,7 @@ class AsyncTask(Task[P, R]):
 class SyncTask(Task[P, R]):
     """A task made of a ``def``: it runs in a thread of the worker."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now; no broker is involved."""
         result: R = self.function(*args, **kwargs)
         return result

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Self, TypeVar
 
+from tranship.checks import Duration
 from tranship.client import AsyncClient
 from tranship.client._link import ClientLink
 from tranship.envelope import TaskResult, TaskState
@@ -29,7 +30,7 @@ async def raised(call: Awaitable[object], kind: type[E]) -> E:
     raise AssertionError(f"expected {kind.__name__}, got {found!r}")
 
 
-async def in_thread(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+async def in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     """Run ``call`` in a thread of its own, however many there are, and return what it gives.
 
     Cancelling the caller does not reach the thread.
@@ -72,11 +73,11 @@ class FacadeHandle:
         """Whether the task was there already."""
         return bool(self.native.duplicate)
 
-    async def result(self, timeout: float | None = None) -> Any:
+    async def result(self, timeout: Duration | None = None) -> Any:
         """As the handle's."""
         return await self._call(self.native.result, timeout)
 
-    async def wait(self, timeout: float | None = None) -> TaskResult:
+    async def wait(self, timeout: Duration | None = None) -> TaskResult:
         """As the handle's."""
         result: TaskResult = await self._call(self.native.wait, timeout)
         return result
@@ -132,13 +133,13 @@ class FacadeClient:
         """As the client's."""
         return self._wrap(self.native.handle(task_id))
 
-    async def collect(self, handles: Iterable[FacadeHandle], timeout: float | None = None) -> list[TaskResult]:
+    async def collect(self, handles: Iterable[FacadeHandle], timeout: Duration | None = None) -> list[TaskResult]:
         """As the client's."""
         found: list[TaskResult] = await self.call(self.native.collect, [one.native for one in handles], timeout)
         return found
 
     async def as_completed(
-        self, handles: Iterable[FacadeHandle], timeout: float | None = None
+        self, handles: Iterable[FacadeHandle], timeout: Duration | None = None
     ) -> AsyncIterator[FacadeHandle]:
         """As the client's."""
         natives = [one.native for one in handles]

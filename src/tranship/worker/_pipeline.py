@@ -151,9 +151,9 @@ class Pipeline:
         envelope, handler = run.envelope, run.task
         assert envelope is not None
         assert handler is not None
-        if envelope.run_timeout is None and handler.options_set.run_timeout is not None:
+        if envelope.run_timeout is None and handler.options_set.run_seconds is not None:
             # A message that sets no limit, as most of Celery's: the handler's own.
-            envelope = run.envelope = replace(envelope, run_timeout=handler.options_set.run_timeout)
+            envelope = run.envelope = replace(envelope, run_timeout=handler.options_set.run_seconds)
         try:
             args, kwargs = handler.coerce(envelope.args, envelope.kwargs)
         except InvalidArgumentsError as error:

@@ -333,7 +333,7 @@ def _check(backend: Backend, result_backend: Backend | None, tasks: Iterable[Tas
 
 def _check_limits(hard_limit: float | None, tasks: Iterable[Task[..., Any]], name: str) -> None:
     for one in tasks:
-        timeout = one.options_set.run_timeout
+        timeout = one.options_set.run_seconds
         # One without a limit of its own is ended in time by the session.
         if hard_limit is not None and timeout is not None and timeout > hard_limit:
             raise ConfigurationError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 from tranship.envelope import TaskState, new_id
 from tranship.errors import (
@@ -30,6 +31,12 @@ __all__ = ["SubmitCases", "add", "echo"]
 async def add(left: int, right: int) -> int:
     """Add."""
     return left + right
+
+
+@task(name="kit.fields", queue="q")
+async def fields(**named: object) -> dict[str, object]:
+    """Return the keyword arguments."""
+    return named
 
 
 @task(name="kit.echo", queue="q")
@@ -62,6 +69,48 @@ class SubmitCases:
         assert [one.value for one in found] == [[number, "é", None] for number in range(20)]
         assert await client.ping() >= 0
         assert (await client.probe("q", desk.lab.patience)).ok
+
+    @facade_case(
+        "argument_names_are_the_tasks_own",
+        level="capability",
+        needs={Capability.RESULTS},
+        rationale="what a task calls its arguments is its own business: self, task and timeout are names like others",
+    )
+    async def test_argument_names_are_the_tasks_own(self, desk: Desk) -> None:
+        """Keyword arguments called as our own parameters are arrive, by task, options, call and name."""
+        client = await desk.client()
+        await desk.work(fields)
+        names = ("self", "task", "args", "kwargs", "call", "function", "name", "timeout", "options", "client", "cls")
+        given = {name: number for number, name in enumerate(names)}
+        handles = [
+            await client.submit(fields, **given),
+            await client.submit(fields.options(priority="high"), **given),
+            await client.submit(fields.options(run_timeout=30).call(**given)),
+            await client.submit(named("kit.fields", queue="q"), **given),
+        ]
+        assert [await handle.result(desk.lab.patience) for handle in handles] == [given] * 4
+        assert await fields(**given) == given
+        assert Task.__call__(fields, **given).close() is None
+
+    @facade_case(
+        "durations_may_be_timedeltas",
+        level="capability",
+        needs={Capability.RESULTS},
+        rationale="a length of time has a type in Python, and it says its unit",
+    )
+    async def test_durations_may_be_timedeltas(self, desk: Desk) -> None:
+        """A timedelta is as good as seconds, in every option and every wait; one that is negative is refused."""
+        client = await desk.client(submit_timeout=timedelta(seconds=10))
+        await desk.work(echo)
+        minute, patience = timedelta(minutes=1), timedelta(seconds=desk.lab.patience)
+        quick = echo.options(deadline_in=minute, run_timeout=minute, result_ttl=minute, delay=timedelta(0))
+        handle = await client.submit(quick, 1)
+        assert await handle.result(patience) == 1
+        assert [one.value for one in await client.collect([handle], patience)] == [1]
+        for name in ("deadline_in", "run_timeout", "delay", "dedup_window", "result_ttl"):
+            await raised(_with_options(client, {name: timedelta(-1)}), InvalidOptionError)
+        await raised(client.handle(handle.id).wait(timedelta(-1)), InvalidOptionError)
+        await raised(_with_options(client, {"deadline": minute}), InvalidOptionError)
 
     @facade_case("submit_checks_first", level="core", rationale="a mistake must be told to who makes it, not to a log")
     async def test_submit_checks_first(self, desk: Desk) -> None:
