@@ -35,6 +35,8 @@ def _bar(output: Output) -> Iterator[Watcher]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.text import Text
 
+    from tranship.display import visible
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=output.err) as bar:
         shown = bar.add_task("moving", total=None)
@@ -45,7 +47,7 @@ def _bar(output: Output) -> Iterator[Watcher]:
             refused = f", {told.refused} refused" if told.refused else ""
             bar.update(shown, completed=told.done, total=told.total, description=f"moving{refused}")
             if told.note and told.note != said:
-                bar.console.print(Text(told.note, "yellow"), soft_wrap=True)
+                bar.console.print(Text(visible(told.note), "yellow"), soft_wrap=True)
             said = told.note
 
         yield watcher

@@ -14,14 +14,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Output", "age", "complain", "milliseconds", "moment", "plain"]
+from tranship.display import visible, visible_lines
+
+__all__ = ["Output", "age", "complain", "literal", "milliseconds", "moment", "plain"]
 
 _UNLIMITED: Final = 10_000
 """Columns where nobody looks: programs want one line per row, whatever its length."""
+_LEVELS: Final = 100
+"""Levels of what is nested too deeply for JSON with indents; readers of messages manage a thousand."""
 
 
 class Output:
-    """The two streams of one command.
+    """The two streams of one command. Whatever is printed may be a stranger's: see :mod:`tranship.display`.
 
     Args:
         quiet: no notes.
@@ -33,17 +37,22 @@ class Output:
         self._quiet = quiet
 
     def line(self, text: str, style: str = "") -> None:
-        """Print what was asked for."""
-        self.out.print(Text(text, style), soft_wrap=True)
+        """Print what was asked for, in one line."""
+        self.out.print(Text(visible(text), style), soft_wrap=True)
+
+    def lines(self, text: str, indent: str = "") -> None:
+        """Print a text that may have several lines, such as a value or a traceback."""
+        for one in visible_lines(text).split("\n"):
+            self.out.print(Text(indent + one), soft_wrap=True)
 
     def note(self, text: str, style: str = "dim") -> None:
         """Say something beside it, on stderr; not when quiet."""
         if not self._quiet:
-            self.err.print(Text(text, style), soft_wrap=True)
+            self.err.print(Text(visible(text), style), soft_wrap=True)
 
     def json(self, data: Any) -> None:
         """Print ``data`` for a program."""
-        print(json.dumps(data, indent=2, ensure_ascii=False, default=plain))
+        print(_json(data))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
         """Print rows; a column that starts with ``#`` is of numbers. Cells are texts, Text or None."""
@@ -53,18 +62,18 @@ class Output:
             justify: Any = "right" if column.startswith("#") else "left"
             table.add_column(column.removeprefix("#"), justify=justify, overflow="fold")
         for row in rows:
-            table.add_row(*[cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row])
+            table.add_row(*[cell if isinstance(cell, Text) else Text(visible(_cell(cell))) for cell in row])
         self.out.print(table)
 
 
 def complain(text: str, *, hint: str = "", detail: str = "") -> None:
     """Print an error: one red line on stderr, then details and a hint, where there are any."""
     console = _console(stderr=True)
-    console.print(Text(f"error: {text}", "bold red"), soft_wrap=True)
+    console.print(Text(f"error: {visible(text)}", "bold red"), soft_wrap=True)
     if detail:
-        console.print(Text(detail.rstrip()), soft_wrap=True)
+        console.print(Text(visible_lines(detail.rstrip())), soft_wrap=True)
     if hint:
-        console.print(Text(f"hint: {hint}", "dim"), soft_wrap=True)
+        console.print(Text(f"hint: {visible(hint)}", "dim"), soft_wrap=True)
 
 
 def plain(value: Any) -> Any:
@@ -78,6 +87,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return str(value)
+
+
+def literal(value: Any) -> str:
+    """Return ``repr(value)``, however deeply it is nested."""
+    try:
+        return repr(value)
+    except RecursionError:
+        return repr(_cut(value))
 
 
 def age(seconds: float | None) -> str:
@@ -102,6 +119,33 @@ def moment(epoch: float) -> str:
     from datetime import datetime
 
     return datetime.fromtimestamp(epoch).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def _json(data: Any) -> str:
+    """Return ``data`` as JSON that every terminal and every encoding takes: what cannot be printed is escaped."""
+    try:
+        text = json.dumps(data, indent=2, ensure_ascii=False, default=plain)
+    except RecursionError:
+        text = json.dumps(_cut(data), indent=2, ensure_ascii=False, default=plain)
+    if not all(map(str.isprintable, text.split("\n"))):
+        # Only texts hold such characters, where \\u and four digits mean the same.
+        text = "".join(one if _is_shown(one) else json.dumps(one)[1:-1] for one in text)
+    return text
+
+
+def _cut(data: Any, levels: int = _LEVELS) -> Any:
+    """Return ``data`` with what is nested more deeply left out."""
+    if isinstance(data, Mapping | list | tuple) and not levels:
+        return "..."
+    if isinstance(data, Mapping):
+        return {name: _cut(value, levels - 1) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_cut(value, levels - 1) for value in data]
+    return data
+
+
+def _is_shown(character: str) -> bool:
+    return character == "\n" or character.isprintable()
 
 
 def _cell(value: Any) -> str:

@@ -151,7 +151,7 @@ def _report_data(report: DeadLetterReport) -> dict[str, Any]:
 
 
 def _show(call: Invocation, report: DeadLetterReport) -> None:
-    from tranship.cli._output import moment
+    from tranship.cli._output import literal, moment
 
     letter, envelope = report.letter, report.envelope
     facts = [
@@ -165,12 +165,13 @@ def _show(call: Invocation, report: DeadLetterReport) -> None:
         ("deliveries", letter.deliveries),
     ]
     if envelope is not None:
-        facts += [("attempts", envelope.attempt + 1), ("args", repr(list(envelope.args)))]
-        facts += [("kwargs", repr(dict(envelope.kwargs))), ("cancel key", envelope.cancel_key)]
+        facts += [("attempts", envelope.attempt + 1), ("args", literal(list(envelope.args)))]
+        facts += [("kwargs", literal(dict(envelope.kwargs))), ("cancel key", envelope.cancel_key)]
     else:
         facts += [("unreadable", report.problem), ("body", repr(letter.body[:500]))]
     for name, value in facts:
         if value is not None:
             call.output.line(f"{name:<11} {value}")
     if report.result is not None and report.result.error is not None and report.result.error.traceback:
-        call.output.line(f"\n{report.result.error.traceback.rstrip()}")
+        call.output.line("")
+        call.output.lines(report.result.error.traceback.rstrip(), indent="  ")

@@ -113,7 +113,7 @@ def _print_value(call: Invocation, value: Any) -> None:
     from tranship.cli._output import plain
 
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=plain)
-    call.output.line(text)
+    call.output.lines(text)
 
 
 def _explain(call: Invocation, result: TaskResult) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any, TypeVar
 
+from tranship.display import guard_loggers
 from tranship.errors import PluginError
 from tranship.hookspecs import API_VERSION, PROJECT, BackendSpec
 from tranship.ports import Backend
@@ -93,6 +94,7 @@ class Registry:
         """
         parsed = url if isinstance(url, BrokerURL) else BrokerURL.parse(url)
         factory = _load(self._table.resolve(parsed.scheme, self._plugins))
+        guard_loggers()
         state = shared or self._shared
         return factory(BackendConfig(parsed, state, lambda member: self.create(member, shared=state)))
 

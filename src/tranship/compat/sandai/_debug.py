@@ -8,7 +8,9 @@ connections). What ``SANDAI_OPERATOR_CLIENT_DETAILED_DEBUG`` adds goes through :
 from __future__ import annotations
 
 import logging
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
+
+from tranship.display import guard_loggers
 
 __all__ = ["Debug", "Where"]
 
@@ -28,6 +30,10 @@ class Debug:
     def __init__(self, *, on: bool, detailed: bool) -> None:
         self._on = on
         self._detailed = on and detailed
+        if on:
+            for where in get_args(Where):
+                logging.getLogger(_ROOT + where)
+            guard_loggers()
 
     def say(self, where: Where, text: str, *values: Any) -> None:
         """Log what a client does."""
