@@ -18,6 +18,7 @@ from tranship_redis._keys import Keys
 from tranship_redis._link import Link
 from tranship_redis._pack import Part
 from tranship_redis._scripts import Script
+from tranship_redis._selection import Pick
 from tranship_redis._wire import Reply
 
 __all__ = ["Claiming"]
@@ -33,25 +34,28 @@ class Claiming:
         link: where to claim.
         claims: makes the commands and reads the answers.
         holding: holds what comes.
-        empty: called when the server says that nothing is left, in the order of its pushes.
+        heard: called with each answer, in the order of the server's pushes.
     """
 
-    def __init__(self, keys: Keys, link: Link, claims: Claims, holding: Holding, empty: Callable[[], None]) -> None:
+    def __init__(
+        self, keys: Keys, link: Link, claims: Claims, holding: Holding, heard: Callable[[Claim, Found], None]
+    ) -> None:
         self._keys = [keys.unacked, keys.unacked_index, keys.leases, keys.dead, keys.dead_ids]
         self._link = link
         self._claims = claims
         self._holding = holding
-        self._empty = empty
+        self._heard = heard
 
-    async def __call__(self, queues: tuple[str, ...], limit: int) -> Found:
-        """Claim up to ``limit`` messages.
+    async def __call__(self, where: tuple[str, ...] | Pick, limit: int) -> Found:
+        """Claim up to ``limit`` messages from all lists of some queues, or from those that were picked.
 
         Cancelled: what comes all the same is given back.
 
         Raises:
             BrokerUnreachable, BrokerRefused, StorageFull, ClosedError.
         """
-        claim = self._claims.claim(queues, limit)
+        claims = self._claims
+        claim = claims.select(where, limit) if isinstance(where, Pick) else claims.claim(where, limit)
         waiter: asyncio.Future[Found | TranshipError] = asyncio.get_running_loop().create_future()
 
         def answered(reply: Reply) -> None:
@@ -79,8 +83,7 @@ class Claiming:
             return self._arrived(self._error(reply), waiter)
         found = self._claims.read(claim, reply)
         self._holding.add(found.deliveries)
-        if found.emptied:
-            self._empty()
+        self._heard(claim, found)
         if found.odd:
             return self._quarantine(found, waiter)
         return self._arrived(found, waiter)

@@ -23,14 +23,24 @@ from tranship_redis._incomplete import read_quarantined
 from tranship_redis._levels import STEPS
 from tranship_redis._pack import bulk
 from tranship_redis._scripts import Script
+from tranship_redis._selection import Pick, Report, peers_of
 from tranship_redis._writer import millis
 
 __all__ = ["CLAIM", "Claim", "Claims", "Found"]
 
 CLAIM: Final = Script("claim")
 _ORDERS: Final = 256
-_QUEUES: Final = 16_384
-"""Queues in all orders that are remembered: some hundred bytes for each, and as many orders as queues."""
+"""Remembered orders: each has a few queues, and there are as many as queues, for each set of them that is asked for."""
+_FIXED: Final = (
+    "unacked",
+    "unacked_index",
+    "leases",
+    "deliveries",
+    "dead",
+    "dead_ids",
+    "delayed_queues",
+)
+"""The keys that every claim has, in this order."""
 _PIECE: Final = 50
 _PIECE_BYTES: Final = 1 << 20
 
@@ -45,6 +55,8 @@ class Claim:
     """The lists by number, from 1."""
     suffix: bytes
     """The end of the claim tokens."""
+    pick: Pick | None = None
+    """What it looks at, where that is not everything."""
 
 
 @dataclass(slots=True)
@@ -62,6 +74,8 @@ class Found:
     """Keys that could not be used, each followed by the error."""
     emptied: bool
     """Nothing is left in the lists, and the server says when that changes, if it does so at all."""
+    report: Report | None
+    """What is left in which lists, where not all were looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +99,47 @@ class Claims:
         self._piece = 8
         self._lease = bulk(b"%d" % microseconds(ctx.options.lease))
         self._orders: dict[tuple[str, ...], _Order] = {}
+        self._fixed = (
+            b"".join(bulk(getattr(ctx.keys, name)) for name in _FIXED),
+            b"".join(map(bulk, _started(ctx))),
+        )
 
     def claim(self, queues: tuple[str, ...], limit: int) -> Claim:
         """Return the claim of up to ``limit`` messages from ``queues``, in this order inside each level."""
         order = self._orders.get(queues) or self._remember(queues)
         name = b"%b-%x" % (self.id.encode(), next(self._claims))
-        asked = (bulk(b"%d" % min(limit, MOST)), self._lease, bulk(name), bulk(b"%d" % self._piece))
-        return Claim(b"".join((order.head, *asked, order.tail)), order.places, b"\0" + name)
+        return Claim(b"".join((order.head, *self._asked(limit, name), order.tail)), order.places, b"\0" + name)
+
+    def select(self, pick: Pick, limit: int) -> Claim:
+        """Return the claim of up to ``limit`` messages from what was picked, in its order."""
+        queues = {queue: number for number, queue in enumerate(pick.schedules)}
+        for spot in pick.spots:
+            queues.setdefault(spot.queue, len(queues))
+        fixed, started = self._fixed
+        name = b"%b-%x" % (self.id.encode(), next(self._claims))
+        seats = b"".join(queues[spot.queue].to_bytes(2, "big") + b"%d" % spot.place.step for spot in pick.spots)
+        keys = len(_FIXED) + 2 * len(pick.schedules) + len(pick.spots)
+        parts = [
+            b"*%d\r\n" % (3 + keys + 12 + 3 * len(queues)),
+            bulk(b"EVALSHA") + bulk(CLAIM.sha) + bulk(b"%d" % keys),
+            fixed,
+            *(queue.schedule for queue in pick.schedules),
+            *(spot.part for spot in pick.spots),
+            *self._asked(limit, name),
+            bulk(b"%d" % len(queues)),
+            started,
+            bulk(seats or b"-"),
+            bulk(b"%d" % len(pick.schedules)),
+            *(queue.arguments for queue in queues),
+        ]
+        return Claim(b"".join(parts), [spot.place for spot in pick.spots], b"\0" + name, pick)
+
+    def _asked(self, limit: int, name: bytes) -> tuple[bytes, ...]:
+        return (bulk(b"%d" % min(limit, MOST)), self._lease, bulk(name), bulk(b"%d" % self._piece))
 
     def read(self, claim: Claim, reply: Sequence[Any]) -> Found:
         """Return what the script answered."""
-        wait, promoted, raws, tags, numbers, counts, quarantined, trouble, emptied = reply
+        wait, promoted, raws, tags, numbers, counts, quarantined, trouble, rest, waits, filled = reply
         places, suffix, next_number = claim.places, claim.suffix, self._numbers.__next__
         deliveries, odd = [], []
         for raw, tag, number, count in zip(raws, tags, numbers, counts or itertools.repeat(0), strict=False):
@@ -110,7 +154,10 @@ class Claims:
             # So that the server does not read many megabytes to give us four.
             self._piece = max(1, min(_PIECE, _PIECE_BYTES * len(raws) // sum(map(len, raws))))
         due = float("inf") if wait < 0 else wait / 1000
-        return Found(deliveries, odd, bool(promoted), due, trouble, bool(emptied))
+        report = None
+        if claim.pick is not None:
+            report = Report(frozenset(rest), frozenset((*numbers, *quarantined[::3])), waits, filled)
+        return Found(deliveries, odd, bool(promoted), due, trouble, not rest, report)
 
     def _letters(self, places: Sequence[Place], quarantined: Sequence[Any]) -> list[Delivery]:
         found = []
@@ -121,27 +168,22 @@ class Claims:
         return found
 
     def _remember(self, queues: tuple[str, ...]) -> _Order:
-        if len(self._orders) >= min(_ORDERS, _QUEUES // len(queues)):
+        if len(self._orders) >= _ORDERS:
             self._orders.clear()
         ctx = self._ctx
         keys, levels = ctx.keys, ctx.levels
         steps = [step for step in STEPS for _ in queues]
         lists = zip(levels.lists(queues), steps, strict=True)
         places = [Place(key, queue, step, priority) for (key, queue, priority), step in lists]
-        names = [keys.unacked, keys.unacked_index, keys.leases, keys.deliveries, keys.dead, keys.dead_ids]
-        names.append(keys.delayed_queues)
+        names = [getattr(keys, name) for name in _FIXED]
         names += [name for queue in queues for name in (keys.delayed(queue), keys.delayed_messages(queue))]
         names += [place.key for place in places]
-        arguments = [b"%d" % len(queues), *_started(ctx)]
-        arguments += [part for queue in queues for part in (queue.encode(), keys.list(queue, 0), self._peers(queue))]
+        arguments = [b"%d" % len(queues), *_started(ctx), b"", b"%d" % len(queues)]
+        arguments += [part for queue in queues for part in (queue.encode(), keys.list(queue, 0), peers_of(ctx, queue))]
         parts = [b"EVALSHA", CLAIM.sha, b"%d" % len(names), *names]
         head = b"*%d\r\n" % (len(parts) + 4 + len(arguments)) + b"".join(map(bulk, parts))
         order = self._orders[queues] = _Order(head, b"".join(map(bulk, arguments)), places)
         return order
-
-    def _peers(self, queue: str) -> bytes:
-        peers = self._ctx.options.celery_queues.of(queue)
-        return self._ctx.keys.binding(queue) if peers is None else b"1" if peers else b"0"
 
 
 def _started(ctx: Context) -> list[bytes]:

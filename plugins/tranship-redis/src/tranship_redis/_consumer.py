@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,13 +14,14 @@ from tranship.errors import ClosedError, TranshipError
 from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement, Verdict
 from tranship_redis._claiming import Claiming
-from tranship_redis._claims import Claims, Found
+from tranship_redis._claims import Claim, Claims, Found
 from tranship_redis._complaints import Complaints
 from tranship_redis._context import Context
 from tranship_redis._holding import Holding
 from tranship_redis._link import Link, Remove
 from tranship_redis._pack import pack
 from tranship_redis._scripts import Script
+from tranship_redis._selection import MANY, Selection
 from tranship_redis._settling import Settling
 from tranship_redis._wake import Wake, wake_of
 from tranship_redis._wire import Reply
@@ -67,6 +68,7 @@ class RedisConsumer:
         self._queues = tuple(dict.fromkeys(map(_name, queues)))
         self._on_close = on_close
         self._claims = Claims(ctx)
+        self._selection = Selection(ctx, self._queues) if len(self._queues) > MANY else None
         self._desk: _Desk | None = None
         self._turn = 0
         self._alone = OneReceiver()
@@ -88,12 +90,15 @@ class RedisConsumer:
         whole("limit", limit)
         self._check()
         with self._alone:
-            queues = tuple(queue for queue in self._queues if queue not in skip)
+            queues = tuple(queue for queue in self._queues if queue not in skip) if skip else self._queues
             until = asyncio.get_running_loop().time() + wait
             desk = self._desk or await self._sit_down()
+            look = self._look if self._selection is None else self._look_at_some
             looks, known = 0, wait > 0 and self._would_know(desk, queues)
+            if wait == 0 and self._selection is not None:
+                self._selection.mark_queues(queues)
             while True:
-                deliveries = [] if known or not queues else await self._look(desk, queues, limit)
+                deliveries = [] if known or not queues else await look(desk, queues, limit)
                 if deliveries:
                     return Received(deliveries)
                 now = asyncio.get_running_loop().time()
@@ -137,9 +142,9 @@ class RedisConsumer:
         try:
             return await self._desk.settling.settle(self._desk.link, settlements)
         finally:
-            if any(one.verdict in (Verdict.NACK, Verdict.REPLACE) for one in settlements):
+            if back := {queue for one in settlements for queue in _pushed_to(one)}:
                 # The server tells everybody but ourselves.
-                self._desk.wake.ring()
+                self._desk.wake.ring(frozenset(self._keys(back)))
 
     async def aclose(self) -> None:
         """Give back what has not been settled, not counted. Idempotent."""
@@ -161,9 +166,9 @@ class RedisConsumer:
         self._check()
         wake = wake_of(link, wanted=self._ctx.options.tracking == "auto")
         holding = Holding(self._ctx, link, self._claims.id, wake.ring)
-        claim = Claiming(self._ctx.keys, link, self._claims, holding, self._found_nothing)
+        claim = Claiming(self._ctx.keys, link, self._claims, holding, self._heard)
         settling = Settling(self._ctx, self._claims.id, holding.drop)
-        wake.hang(self._bell, frozenset(self._keys()))
+        wake.hang(self._bell, frozenset(self._keys(self._queues)))
         remove = link.on_up(self._on_up)
 
         def leave() -> None:
@@ -174,10 +179,10 @@ class RedisConsumer:
         self._make_known(link)
         return self._desk
 
-    def _keys(self) -> Iterator[bytes]:
-        for key, _, _ in self._ctx.levels.lists(self._queues):
-            yield key
-        for queue in self._queues:
+    def _keys(self, queues: Iterable[str]) -> Iterator[bytes]:
+        for queue in queues:
+            for key, _, _ in self._ctx.levels.lists([queue]):
+                yield key
             yield self._ctx.keys.delayed(queue)
 
     async def _on_up(self) -> None:
@@ -194,7 +199,9 @@ class RedisConsumer:
 
     def _would_know(self, desk: _Desk, queues: tuple[str, ...]) -> bool:
         """Whether the last claim took all there was in these queues, and the bell would have rung since."""
-        return desk.wake.tracking and not self._rung and self._emptied == frozenset(queues)
+        if not desk.wake.tracking or self._rung:
+            return False
+        return self._emptied == frozenset(queues) if self._selection is None else not self._selection.open
 
     async def _look(self, desk: _Desk, queues: tuple[str, ...], limit: int) -> Sequence[Delivery]:
         start = self._turn % len(queues)
@@ -212,17 +219,45 @@ class RedisConsumer:
             self._complain(found, queues)
         return found.deliveries
 
+    async def _look_at_some(self, desk: _Desk, queues: tuple[str, ...], limit: int) -> Sequence[Delivery]:
+        """The same with many queues: claim from those that may hold something, until something comes."""
+        selection, loop = self._selection, asyncio.get_running_loop()
+        assert selection is not None
+        wanted = frozenset(queues)
+        skip = () if len(queues) == len(self._queues) else frozenset(self._queues) - wanted
+        selection.refresh(loop.time(), desk.wake.lifetime)
+        while (pick := selection.pick(limit, skip, loop.time())) is not None:
+            found = await desk.claim(pick, limit)
+            self._check()
+            if found.promoted:
+                desk.wake.ring(frozenset(self._keys(queue.name for queue in pick.schedules)))
+            if found.trouble:
+                self._complain(found, queues)
+            if found.deliveries:
+                return found.deliveries
+        self._due = selection.due
+        self._rung = False
+        return ()
+
     def _complain(self, found: Found, queues: tuple[str, ...]) -> None:
         """Raise when a list of every queue cannot be used; else warn of the keys now and then, and serve the rest."""
         queue_of = {key: queue for key, queue, _ in self._ctx.levels.lists(queues)}
-        useless = {queue_of.get(key) for key in found.trouble[::2]}.issuperset(queues)
+        troubled = {queue_of[key] for key in found.trouble[::2] if key in queue_of}
+        if self._selection is not None:
+            troubled |= self._selection.troubled
+            self._selection.troubled |= troubled
+        useless = troubled.issuperset(queues)
         for key, error in self._complaints.errors(found.trouble):
             if useless and not found.deliveries:
                 raise error
             self._complaints.warn(key, error)
 
-    def _found_nothing(self) -> None:
-        self._rung = False
+    def _heard(self, claim: Claim, found: Found) -> None:
+        """Take in what a claim says of its lists, before anything that the server says next."""
+        if self._selection is None:
+            self._rung = self._rung and not found.emptied
+        elif claim.pick is not None and found.report is not None:
+            self._selection.learn(claim.pick, found.report, asyncio.get_running_loop().time())
 
     async def _sleep(self, seconds: float) -> bool:
         """Sleep until the bell rings; whether it did."""
@@ -238,8 +273,10 @@ class RedisConsumer:
             timer.cancel()
         return self._rung
 
-    def _bell(self) -> None:
+    def _bell(self, keys: Collection[bytes] | None = None) -> None:
         self._rung = True
+        if self._selection is not None:
+            self._selection.mark(keys)
         if self._sleeper is not None:
             _wake(self._sleeper)
 
@@ -264,6 +301,14 @@ def _name(queue: str) -> str:
 def _wake(sleeper: asyncio.Future[None]) -> None:
     if not sleeper.done():
         sleeper.set_result(None)
+
+
+def _pushed_to(settlement: Settlement) -> Iterator[str]:
+    """Return the queues that a settlement gives something to."""
+    if settlement.verdict in (Verdict.NACK, Verdict.REPLACE):
+        yield settlement.delivery.queue
+    if settlement.replacement is not None:
+        yield settlement.replacement.envelope.queue
 
 
 def _ignore(_reply: Reply) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -41,10 +41,10 @@ class Holding:
         ctx: the backend's.
         link: where they came from.
         name: begins the consumer's claim ids.
-        returned: called when something has been given back, of which the server does not tell us.
+        returned: called with the lists that something has been given back to, of which the server does not tell us.
     """
 
-    def __init__(self, ctx: Context, link: Link, name: str, returned: Callable[[], None]) -> None:
+    def __init__(self, ctx: Context, link: Link, name: str, returned: Callable[[Collection[bytes]], None]) -> None:
         keys = ctx.keys
         self._keys = keys
         self._release_keys = [keys.unacked, keys.unacked_index, keys.leases, keys.dead, keys.dead_ids]
@@ -108,15 +108,15 @@ class Holding:
         Raises:
             BrokerUnreachable, BrokerRefused, StorageFull: they come back later.
         """
-        answers = [self._later(data) for data in self._releases(deliveries)]
+        answers = [self._later(data, lists) for data, lists in self._releases(deliveries)]
         for answer in await asyncio.gather(*answers):
             if isinstance(answer, TranshipError):
                 raise answer
 
     def give_back(self, deliveries: Iterable[Held]) -> None:
         """The same without waiting; what fails is logged."""
-        for data in self._releases(deliveries):
-            self._later(data).add_done_callback(_log_failure)
+        for data, lists in self._releases(deliveries):
+            self._later(data, lists).add_done_callback(_log_failure)
 
     async def recover(self) -> None:
         """Connected again: give back what was claimed by a command whose answer was lost."""
@@ -127,6 +127,7 @@ class Holding:
             for start in reversed(range(0, len(tokens), MOST)):
                 part = tokens[start : start + MOST]
                 await self._link.run(_RELEASE, self._release_keys, [len(part), *part])
+                self._returned({token.partition(b"\0")[0] for token in part})
         except TranshipError as error:
             log.warning("looking for claims whose answer was lost failed, they come back after their lease: %s", error)
         except Exception:
@@ -150,22 +151,26 @@ class Holding:
         said = await self._link.run(_EXTEND, keys, [self._lease, len(deliveries), *tokens, *tags])
         return [one for one, answer in zip(deliveries, said, strict=True) if answer == ord("1")]
 
-    def _releases(self, deliveries: Iterable[Held]) -> Iterator[bytes]:
-        """Return commands, to be posted in this order: each goes to the front, so what was taken last goes first."""
+    def _releases(self, deliveries: Iterable[Held]) -> Iterator[tuple[bytes, frozenset[bytes]]]:
+        """Return commands and the lists they push to, to be posted in this order.
+
+        Each goes to the front, so what was taken last goes first.
+        """
         ordered = sorted(deliveries, key=attrgetter("number"))
         self.drop(ordered)
         for start in reversed(range(0, len(ordered), MOST)):
             part = ordered[start : start + MOST]
             tokens = [one.token for one in part if not one.letter]
             letters = [value for one in part if one.letter for value in (one.place.key, one.token)]
-            yield _RELEASE.pack(self._release_keys, [len(tokens), *tokens, *letters])
+            lists = frozenset(one.place.key for one in part)
+            yield _RELEASE.pack(self._release_keys, [len(tokens), *tokens, *letters]), lists
 
-    def _later(self, data: bytes) -> asyncio.Future[TranshipError | None]:
+    def _later(self, data: bytes, lists: Collection[bytes]) -> asyncio.Future[TranshipError | None]:
         """Post a release; the future is resolved with what went wrong."""
         outcome: asyncio.Future[TranshipError | None] = asyncio.get_running_loop().create_future()
 
         def answered(reply: Reply) -> None:
-            self._returned()
+            self._returned(lists)
             if not outcome.done():
                 outcome.set_result(self._failure(reply))
 

@@ -32,7 +32,8 @@ FIRST_POLL: Final = 0.005
 LONGEST_POLL: Final = 0.05
 _TRACK: Final = pack(b"CLIENT", b"TRACKING", b"ON", b"NOLOOP")
 
-Bell = Callable[[], None]
+Bell = Callable[[Collection[bytes] | None], None]
+"""Called with keys that may have changed; None: any."""
 
 
 class Wake:
@@ -62,10 +63,15 @@ class Wake:
         """No more."""
         self._bells.pop(bell, None)
 
-    def ring(self) -> None:
-        """Something was put back over this very connection, of which the server does not tell us."""
+    def ring(self, keys: Collection[bytes] | None = None) -> None:
+        """Something was put into ``keys`` over this very connection, of which the server does not tell us."""
         for bell in tuple(self._bells):
-            bell()
+            bell(keys)
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds for which it is believed that an empty list has stayed empty unless the server says something."""
+        return SAFETY if self.tracking else 0.0
 
     def patience(self, looks: int) -> float:
         """Seconds to wait after so many looks in a row that found nothing."""
@@ -79,7 +85,7 @@ class Wake:
             return self.ring()
         for bell, wanted in tuple(self._bells.items()):
             if any(key in wanted for key in keys):
-                bell()
+                bell(keys)
         return None
 
     async def _on_up(self) -> None:

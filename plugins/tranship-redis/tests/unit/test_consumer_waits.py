@@ -303,7 +303,70 @@ async def test_many_queues_are_served_like_few(lab: Lab, desk: Desk, monkeypatch
             (held,) = (await waiting).deliveries
         assert ids_of([held]) == [f"a-{number}"]
         await settle(consumer, Verdict.ACK, held)
+    waiting = lab.start(consumer.receive(1, 60.0))
+    await asyncio.wait({waiting}, timeout=0.05)
+    desk.push(desk.kombu("Celery's"), queue=queues[31], priority=Priority.LOW)
+    async with asyncio.timeout(5):
+        (held,) = (await waiting).deliveries
+    assert ids_of([held]) == ["Celery's"]
+    await settle(consumer, Verdict.ACK, held)
     desk.nothing_held()
+
+
+async def test_with_many_queues_the_levels_are_strict(lab: Lab) -> None:
+    """All of one level, in whatever queues, before anything of the next; also what comes when work is under way."""
+    backend, other = await lab.open(lease=60), await lab.open()
+    queues = [f"q-{number}" for number in range(100)]
+    levels = [Priority.VERY_LOW, Priority.LOW, Priority.NORMAL]
+    await lab.submit(other, *[lab.message(queue=queue, priority=level) for level in levels for queue in queues])
+    consumer = backend.consumer(queues)
+    got = await take(consumer, 130)
+    await lab.submit(other, lab.message(id="late", queue=queues[90], priority=Priority.HIGH))
+    (late,) = (await consumer.receive(1, 0)).deliveries
+    assert ids_of([late]) == ["late"]
+    got += await take(consumer, 170)
+    assert [one.priority for one in got] == [level for level in reversed(levels) for _ in queues]
+
+
+async def test_with_many_queues_a_full_one_does_not_starve_the_others(lab: Lab) -> None:
+    backend, other = await lab.open(lease=60), await lab.open()
+    queues = [f"q-{number}" for number in range(40)]
+    await lab.submit(other, *lab.messages(200, queue=queues[20]))
+    await lab.submit(other, *[lab.message(id=queue, queue=queue) for queue in queues])
+    consumer = backend.consumer(queues)
+    got = [one for _ in range(42) for one in await take(consumer, 1)]
+    assert {one.queue for one in got} == set(queues)
+    await settle(consumer, Verdict.ACK, *got)
+
+
+async def test_a_queue_that_is_skipped_is_looked_at_later(lab: Lab) -> None:
+    backend, other = await lab.open(lease=60), await lab.open()
+    queues = [f"q-{number}" for number in range(20)]
+    consumer = backend.consumer(queues)
+    await lab.submit(other, *[lab.message(id=queue, queue=queue) for queue in queues[:2]])
+    assert ids_of((await consumer.receive(5, 5, skip={queues[0]})).deliveries) == [queues[1]]
+    assert ids_of((await consumer.receive(5, 5)).deliveries) == [queues[0]]
+
+
+async def test_a_thousand_queues_are_not_passed_with_every_claim(lab: Lab, desk: Desk) -> None:
+    """What the server has to read of claims grows with what there is to do, and not with the queues of the worker."""
+    backend, other = await lab.open(lease=60), await lab.open()
+    queues = [f"q-{number}" for number in range(1000)]
+    consumer = backend.consumer(queues)
+    assert (await consumer.receive(10, 0)).deliveries == ()
+    await lab.submit(other, *[lab.message(queue=queue) for queue in queues[:300]])
+    before, got = read_bytes(desk), []
+    while len(got) < 300:
+        taken = await take(consumer, 10)
+        await settle(consumer, Verdict.ACK, *taken)
+        got += taken
+    assert read_bytes(desk) - before < 1_500_000
+
+
+def read_bytes(desk: Desk) -> int:
+    """How many bytes of commands the server has read."""
+    found = desk.raw("INFO", "stats").decode().splitlines()
+    return next(int(line.partition(":")[2]) for line in found if line.startswith("total_net_input_bytes:"))
 
 
 async def test_more_lists_than_the_limit_are_taken_in_turn(lab: Lab, desk: Desk) -> None:
@@ -334,7 +397,8 @@ def reads(desk: Desk) -> int:
     return sum(int(counts_.get(name, "0").partition(",")[0]) for name in ("exists", "zrange", "lrange", "llen", "hlen"))
 
 
-async def test_no_bell_is_missed(lab: Lab, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("queues", [1, 30])
+async def test_no_bell_is_missed(lab: Lab, monkeypatch: pytest.MonkeyPatch, queues: int) -> None:
     """Four consumers on two backends, of which some nack and give back: without the safety look nobody sleeps over a
     message.
     """
@@ -361,12 +425,14 @@ async def test_no_bell_is_missed(lab: Lab, desk: Desk, monkeypatch: pytest.Monke
                 continue
             sent.update(dict.fromkeys(ids_of(held), time.monotonic()))
 
-    working = [lab.start(work(backend.consumer(["q"]))) for backend in backends * 2]
+    names = ["q", *[f"q-{number}" for number in range(1, queues)]]
+    working = [lab.start(work(backend.consumer(names))) for backend in backends * 2]
     for number in range(total):
         task = f"a-{number}"
         sent[task] = time.monotonic()
         later = time.time() + 0.01 if number % 5 == 0 else None
-        await lab.submit(random.choice([*backends, producer]), lab.message(id=task, not_before=later))
+        message = lab.message(id=task, not_before=later, queue=random.choice(names))
+        await lab.submit(random.choice([*backends, producer]), message)
         await asyncio.sleep(random.choice([0, 0, 0.001, 0.01]))
     await eventually(lambda: len(done) == total, "every message is taken")
     for call in working:

@@ -2,19 +2,25 @@
 -- Everything is recorded before it leaves its list, so that nothing is lost whatever the server refuses.
 -- What is rare is a function made where it is needed: making one costs as much as a small command.
 -- KEYS: unacked, unacked_index, leases, deliveries, dead, dead-ids, delayed-queues,
---       per queue: delayed, delayed-messages; then the lists: steps 0, 3, 6, 9 outside, queues inside
+--       per schedule: delayed, delayed-messages; then the lists, in the order to look at them
 -- ARGV: limit, lease in microseconds, claim id, how many elements to look at in one go, how many queues,
 --       result prefix, TTL of STARTED in ms, its document before and after the task id, "json" or "msgpack",
+--       per list three bytes, its queue from 0 in the first two and the digit of its step ("-": no lists; "": all of
+--       them, steps 0, 3, 6, 9 outside, queues inside), how many schedules, those of the first queues,
 --       per queue: name, its list of step 0, Celery peers: "1", "0", or the key that exists where there are some
 -- Returns: ms until the next delayed message is due (-1: none), how many became due,
 --          elements, their delivery tags, the numbers of their lists, earlier deliveries (empty: none of any),
 --          quarantined {list number, dead letter, element, ...}, trouble {key, error, ...},
---          1 when the lists are empty now, and the server has been made to tell when that ends
+--          numbers of lists that may hold more, at least one if there are any: with three bytes per list all of them. The
+--          others are empty now, and the server has been made to tell when that ends,
+--          per schedule: ms as above; numbers of schedules from which something became due
 local unacked, index, leases, deliveries, dead, dead_ids = unpack(KEYS, 1, 6)
 local limit, claim, queues = math.min(tonumber(ARGV[1]), 500), ARGV[3], tonumber(ARGV[5])
 -- Bytes of elements, and those of them that had to be decoded, after which a claim takes no more: all others wait for it.
 local PIECE, ENOUGH, DECODED, PROMOTED = tonumber(ARGV[4]), 4194304, 262144, 500
-local lists = 7 + 2 * queues
+local seats, schedules = ARGV[11], tonumber(ARGV[12])
+local lists = 7 + 2 * schedules
+local last = #KEYS - lists
 local call, try, find, sub = redis.call, redis.pcall, string.find, string.sub
 local clock = call('TIME')
 local now = clock[1] .. string.format('.%06d', clock[2])
@@ -26,13 +32,13 @@ local function named(reply, command, key)
 end
 
 -- Some servers (Redis before 7.2) note every key of this call, to tell us of changes, with every single read in it. So
--- with many queues one read stands for many keys. Returns the places of enough keys, among them those that exist,
--- and whether they are among all of them.
-local MANY, TOGETHER = 8, 16
-local existing = queues > MANY and function(first, last, enough)
-  local found, all = {}, true
+-- with many keys one read stands for many of them. Returns the places of enough keys, among them those that exist, and
+-- the first place that has not been looked at.
+local MANY, TOGETHER = 64, 16
+local existing = #KEYS > MANY and function(first, final, enough)
+  local found, unseen = {}, final + 1
   local function look(low, high)
-    if enough <= 0 then all = false return end
+    if enough <= 0 then unseen = math.min(unseen, low) return end
     local count = call('EXISTS', unpack(KEYS, low, high))
     if count > 0 and high - low < TOGETHER then
       for place = low, high do found[#found + 1] = place end
@@ -43,15 +49,18 @@ local existing = queues > MANY and function(first, last, enough)
       look(middle + 1, high)
     end
   end
-  for low = first, last, 1000 do look(low, math.min(low + 999, last)) end
-  return found, all
+  for low = first, final, 1000 do look(low, math.min(low + 999, final)) end
+  return found, unseen
 end
 
 -- 1. What is due joins its list at the end, as if it were submitted now.
 
-local promoted, moved, due = 0, 0, nil
+local promoted, moved, due, waits, filled = 0, 0, nil, {}, {}
 local places = existing and existing(8, lists, math.huge)
-for turn = 1, places and #places or queues do
+if seats ~= '' then
+  for number = 1, schedules do waits[number] = -1 end
+end
+for turn = 1, places and #places or schedules do
   local number = places and math.floor(places[turn] / 2) - 3 or turn
   local delayed, messages = KEYS[6 + 2 * number], KEYS[7 + 2 * number]
   -- Every queue has two of the places.
@@ -71,7 +80,7 @@ for turn = 1, places and #places or queues do
       -- First: a server that is out of memory refuses no step behind one that frees some.
       call('ZREM', delayed, id)
       if found then
-        local list = list_of(ARGV[9 + 3 * number], found)
+        local list = list_of(ARGV[11 + 3 * number], found)
         local pushed = try('LPUSH', list, sub(found, 2))
         if type(pushed) == 'table' then
           trouble[#trouble + 1], trouble[#trouble + 2] = list, named(pushed, 'LPUSH', list).err
@@ -86,16 +95,20 @@ for turn = 1, places and #places or queues do
       promoted = promoted + 1
       return true
     end
-    local usable, most = true, math.max(0, PROMOTED - promoted)
+    local usable, most, before = true, math.max(0, PROMOTED - promoted), promoted
     for _, id in ipairs(most > 0 and call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, most) or {}) do
       usable = moved < ENOUGH and promote(id)
       if not usable then break end
     end
     usable = usable or moved >= ENOUGH
+    if promoted > before then filled[#filled + 1] = number end
     first = now + 5
     if usable then first = tonumber(call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]) end
   end
-  if first and not (due and due < first) then due = first end
+  if first then
+    if seats ~= '' then waits[number] = math.max(0, math.ceil((first - now) * 1000)) end
+    if not (due and due < first) then due = first end
+  end
 end
 local wait = due and math.max(0, math.ceil((due - now) * 1000)) or -1
 
@@ -141,13 +154,16 @@ local BEFORE_KEY = ',"delivery_mode":2,"delivery_info":{"exchange":"","routing_k
 local AFTER_KEY = '^[^"\\]*"},"priority":%d,"body_encoding":"base64","delivery_tag":"'
 local NOTHING, AFTER_TAG, FIXED = {}, '","timestamp":', 57
 
-local whole = true
-if places then places, whole = existing(lists + 1, lists + 4 * queues, limit) end
-for turn = 1, places and #places or 4 * queues do
-  if finished then break end
+local rest, unseen = {}, #KEYS + 1
+if places then places, unseen = existing(lists + 1, #KEYS, limit) end
+for turn = 1, places and #places or last do
   local list = places and places[turn] - lists or turn
   local key, here, number = KEYS[lists + list], 0, (list - 1) % queues + 1
-  repeat
+  if seats ~= '' then
+    local high, low = string.byte(seats, 3 * list - 2, 3 * list - 1)
+    number = 256 * high + low + 1
+  end
+  while not finished do
     local want = math.min(limit - total, PIECE)
     local piece = try('LRANGE', key, -here - want, -here - 1)
     if piece.err then
@@ -155,7 +171,7 @@ for turn = 1, places and #places or 4 * queues do
       break
     end
     if peers[number] == nil and piece[1] then
-      local said = ARGV[10 + 3 * number]
+      local said = ARGV[12 + 3 * number]
       peers[number] = said == '1' or said ~= '0' and call('EXISTS', said) == 1
     end
     for i = #piece, 1, -1 do
@@ -191,11 +207,16 @@ for turn = 1, places and #places or 4 * queues do
       finished = finished or total >= limit or size > ENOUGH or decoded > DECODED
       if finished then break end
     end
-  until finished or #piece < want
+    if #piece < want then break end
+  end
   if here > 0 then taken[#taken + 1] = {key, here, list} end
+  if finished then
+    rest[#rest + 1] = list
+    if seats == '' then break end
+  end
 end
-if total == 0 then return {wait, promoted, raws, tags, from, counts, bad, trouble, whole and 1 or 0} end
-finished = finished or not whole
+for place = unseen, #KEYS do rest[#rest + 1] = place - lists end
+if total == 0 then return {wait, promoted, raws, tags, from, counts, bad, trouble, rest, waits, filled} end
 
 -- 3. Record what was chosen, then take it off its list.
 
@@ -261,9 +282,13 @@ if #bad > 0 then
       id = read(raw)
     end
     id = id or ''
-    local queue, step = ARGV[8 + 3 * ((list - 1) % queues + 1)], 3 * math.floor((list - 1) / queues)
+    local queue, step = (list - 1) % queues + 1, 3 * math.floor((list - 1) / queues)
+    if seats ~= '' then
+      local high, low, digit = string.byte(seats, 3 * list - 2, 3 * list)
+      queue, step = 256 * high + low + 1, string.char(digit)
+    end
     bad[number][5] = id
-    letters[number] = write('XADD', dead, '*', 'queue', queue, 'step', step, 'tag', '', 'reason', reason,
+    letters[number] = write('XADD', dead, '*', 'queue', ARGV[10 + 3 * queue], 'step', step, 'tag', '', 'reason', reason,
       'detail', detail, 'task_id', id, 'deliveries', 1, 'element', raw)
   end
   for number = 1, #bad do
@@ -314,10 +339,12 @@ for number, letter in ipairs(letters) do
   if id ~= '' then try('HSET', dead_ids, id, letter) end
   quarantined[3 * number - 2], quarantined[3 * number - 1], quarantined[3 * number] = list, letter, raw
 end
--- All of them are empty now: reading again what we have changed makes the server tell us when that ends.
-if not finished then
+-- The others are empty now: reading again what we have changed makes the server tell us when that ends.
+if not finished or seats ~= '' then
   local names = {}
-  for place, one in ipairs(taken) do names[place] = one[1] end
-  call('EXISTS', unpack(names))
+  for _, one in ipairs(taken) do
+    if one[3] ~= rest[1] then names[#names + 1] = one[1] end
+  end
+  if names[1] then call('EXISTS', unpack(names)) end
 end
-return {wait, promoted, raws, tags, from, counted and counts or {}, quarantined, trouble, finished and 0 or 1}
+return {wait, promoted, raws, tags, from, counted and counts or {}, quarantined, trouble, rest, waits, filled}
