@@ -49,6 +49,7 @@ machine-readable), ``retryable`` (may the same call succeed later, unchanged?) a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, ClassVar
 
 __all__ = [
@@ -364,15 +365,25 @@ class TaskError(TranshipError):
     Args:
         message: what went wrong, for people.
         code: for programs; a policy's ``stop_on_codes`` looks at it.
+        error_code: another name of ``code``, which other systems use.
         retryable: may another attempt succeed? False ends the task at once.
         details: JSON-like data, handed to whoever waits.
     """
 
     code = "TASK_ERROR"
+    retryable = True
 
-    def __init__(self, message: str = "", *, code: str | None = None, retryable: bool = True, **details: Any) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: str | None = None,
+        error_code: str | None = None,
+        retryable: bool = True,
+        **details: Any,
+    ) -> None:
         super().__init__(message)
-        self.code = code or type_code(self)
+        self.code = code or error_code or type_code(self)
         self.retryable = retryable
         self.details = details
 
@@ -395,7 +406,7 @@ class Retry(Exception):
     It uses up one of the policy's attempts.
     """
 
-    def __init__(self, delay: float | None = None, reason: str = "") -> None:
+    def __init__(self, delay: float | timedelta | None = None, reason: str = "") -> None:
         super().__init__(reason or "retry requested")
         self.delay = delay
         self.reason = reason

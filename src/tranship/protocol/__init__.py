@@ -15,6 +15,7 @@ from tranship.protocol._carried import CARRIED, canvas, user_headers
 from tranship.protocol._decode import TakesLong, decode
 from tranship.protocol._decoder import Decoder
 from tranship.protocol._encode import Encoder
+from tranship.protocol._failure import writable
 from tranship.protocol._message import Message, RawMessage
 from tranship.protocol._numbers import epoch_of, number_of, whole_of
 from tranship.protocol._passing import pass_on
@@ -45,4 +46,5 @@ __all__ = [
     "revoked_ids",
     "user_headers",
     "whole_of",
+    "writable",
 ]

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from tranship import codec
 from tranship.envelope import ErrorInfo, TaskState
-from tranship.errors import DeadlineExceeded, EncodeError, TaskCancelled, TaskFailed, TaskTimedOut, UnknownTask
+from tranship.errors import DeadlineExceeded, TaskCancelled, TaskFailed, TaskTimedOut, UnknownTask
 
-__all__ = ["own_error", "read_foreign", "read_own", "revoked_word", "written"]
+__all__ = ["own_error", "read_foreign", "read_own", "revoked_word", "writable", "written"]
 
 _REVOKED: Final = "celery.exceptions.TaskRevokedError"
 _CODES: Final[Mapping[str, str]] = {
@@ -46,7 +46,7 @@ def own_error(error: ErrorInfo, celery: Any) -> dict[str, Any]:
     if seen is None or seen[1] != error.message:
         fields["message"] = error.message
     if error.details:
-        fields["details"] = _writable(error.details)
+        fields["details"] = writable(error.details)
     return fields
 
 
@@ -114,19 +114,30 @@ def _map(kind: str, args: list[Any]) -> dict[str, Any]:
     return {"exc_type": name, "exc_message": args, "exc_module": module or "builtins"}
 
 
-def _writable(details: Mapping[str, Any]) -> dict[str, Any]:
+def writable(details: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``details`` with a repr of what cannot be written: reporting a failure must not fail."""
-    show = reprlib.Repr()  # stays calm where repr() would raise: deep nesting, a broken __repr__
-    show.maxother = show.maxstring = 200
-    return {str(name): value if _can_write(value) else show.repr(value) for name, value in details.items()}
+    return {_named(name): value if _can_write(value) else _shown(value) for name, value in details.items()}
 
 
 def _can_write(value: Any) -> bool:
     try:
         codec.dumps(value)
-    except EncodeError:
+    except Exception:  # noqa: BLE001 - a model's own code may raise anything
         return False
     return True
+
+
+def _named(name: Any) -> str:
+    return str.encode(name, "utf-8", "backslashreplace").decode() if isinstance(name, str) else _shown(name)
+
+
+def _shown(value: Any) -> str:
+    show = reprlib.Repr()  # stays calm where repr() would raise: deep nesting, a broken __repr__
+    show.maxother = show.maxstring = 200
+    try:
+        return show.repr(value)
+    except Exception:  # noqa: BLE001 - a container of the user's own may raise anything
+        return f"<{type(value).__qualname__}>"
 
 
 def _text(value: Any, otherwise: str) -> str:

@@ -35,8 +35,15 @@ def may_succeed_later(error: BaseException) -> bool:
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if not isinstance(error, BaseExceptionGroup):
-        yield error
-        return
-    for one in error.exceptions:
-        yield from _leaves(one)
+    """Yield the failures in ``error``, each once and in order; without recursion, however deep it is nested."""
+    seen: set[int] = set()
+    ahead = [error]
+    while ahead:
+        one = ahead.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, BaseExceptionGroup):
+            ahead.extend(reversed(one.exceptions))
+        else:
+            yield one

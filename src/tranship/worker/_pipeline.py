@@ -22,7 +22,8 @@ from tranship.protocol import Decoder, TakesLong, canvas
 from tranship.task import Dialect, Task, TaskContext, activate, task
 from tranship.worker._answered import Answered
 from tranship.worker._cancels import Cancels
-from tranship.worker._classify import classify, describe, stopped
+from tranship.worker._classify import classify, stopped
+from tranship.worker._describe import describe
 from tranship.worker._record import Run, Stop
 from tranship.worker._threads import HandlerThreads
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from typing import Any
+from typing import Any, Final
 
 from tranship.envelope import Envelope, ErrorInfo, Outcome
 from tranship.ports import Consumer, Delivery, StoredResult
 from tranship.task import Task, TaskContext
 
 __all__ = ["Run", "Stop"]
+
+_REASON: Final = 200
+_DETAIL: Final = 1000
+"""Characters."""
 
 
 class Stop(enum.Enum):
@@ -91,8 +95,8 @@ class Run:
         self.error = error
 
     def bury(self, reason: str, detail: str, error: ErrorInfo | None = None) -> None:
-        """Decide for the dead letters."""
-        self.reason, self.detail = reason, detail
+        """Decide for the dead letters. Reason and detail travel as headers: the result has the whole error."""
+        self.reason, self.detail = _brief(" ".join(reason.split()), _REASON), _brief(detail, _DETAIL)
         self.end(Outcome.DEAD, error)
 
     def stop(self, why: Stop) -> None:
@@ -112,3 +116,7 @@ class Run:
         """Seconds until the deadline; None: there is none."""
         assert self.envelope is not None
         return None if self.envelope.deadline is None else self.envelope.deadline - time.time()
+
+
+def _brief(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"

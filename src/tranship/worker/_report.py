@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from dataclasses import replace
@@ -9,11 +10,12 @@ from typing import Any, Final
 
 from tranship import codec
 from tranship.envelope import Envelope, ErrorInfo, Outcome, TaskResult, TaskState
-from tranship.errors import MessageTooLarge, SubmitError
+from tranship.errors import EncodeError, MessageTooLarge, SubmitError
 from tranship.ports import Settlement, StoredResult, Verdict
 from tranship.protocol import Encoder, encode_result
-from tranship.worker._classify import describe
+from tranship.worker._describe import describe
 from tranship.worker._record import Run
+from tranship.worker._shorten import beginning, shortened
 
 __all__ = ["Reporter", "log_end", "log_too_late"]
 
@@ -81,8 +83,10 @@ class Reporter:
         try:
             state, document = self._document(run, envelope)
         except BaseException as error:  # noqa: BLE001 - the value's own code may raise anything
-            run.end(Outcome.FAILED, _not_written(envelope, error))
-            state, document = self._document(run, envelope)
+            if run.outcome is Outcome.SUCCEEDED:
+                run.outcome, run.error = Outcome.FAILED, None
+            run.error = run.error or _not_written(envelope, error)
+            state, document = self._shorter(run, envelope, run.error)
         return StoredResult(
             id=envelope.id,
             state=state,
@@ -90,6 +94,14 @@ class Reporter:
             ttl=envelope.result_ttl,
             reply_to=envelope.reply_to,
         )
+
+    def _shorter(self, run: Run, envelope: Envelope, error: ErrorInfo) -> tuple[TaskState, bytes]:
+        """A failure stays the failure it was, with as much of its error as can be stored [large_error_is_shortened]."""
+        for shorter in shortened(error, self._max_size):
+            run.error = shorter
+            with contextlib.suppress(EncodeError, MessageTooLarge):
+                return self._document(run, envelope)
+        return self._document(run, envelope)
 
     def _unreadable(self, run: Run, task_id: str) -> StoredResult:
         """Whoever waits for a task that could not be decoded is told, if it can be known who."""
@@ -146,7 +158,7 @@ def _not_written(envelope: Envelope, error: BaseException) -> ErrorInfo:
     message = info.message
     if not isinstance(error, MessageTooLarge):
         message = f"task {envelope.task!r} returned what cannot be stored: {message}"
-    return ErrorInfo(type=info.type, message=message[:2000], code=info.code, retryable=False)
+    return ErrorInfo(type=info.type, message=beginning(message, 2000), code=info.code, retryable=False)
 
 
 def _explained(run: Run, envelope: Envelope) -> ErrorInfo | None:

@@ -69,7 +69,8 @@ def _answer(
 ) -> None:
     if isinstance(error, StopIteration):
         # A future cannot hold it.
-        error = RuntimeError(f"the handler raised StopIteration: {error}")
+        stopped, error = error, RuntimeError("the handler raised StopIteration")
+        error.__cause__ = stopped
 
     def settle() -> None:
         if future.done():

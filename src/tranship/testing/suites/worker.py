@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tranship.testing.suites.facade_outage import WorkerOutageCases
 from tranship.testing.suites.worker_cancels import CancelCases
+from tranship.testing.suites.worker_errors import WorkerErrorCases
 from tranship.testing.suites.worker_faults import WorkerFaultCases
 from tranship.testing.suites.worker_leases import WorkerLeaseCases
 from tranship.testing.suites.worker_messages import MessageCases
@@ -23,5 +24,6 @@ class WorkerSuite(
     WorkerFaultCases,
     WorkerOutageCases,
     WorkerAwayCases,
+    WorkerErrorCases,
 ):
     """``Worker``: running, retrying, cancelling, stopping, bad messages, outages."""
