@@ -56,7 +56,7 @@ def run_tests(session: nox.Session) -> None:
     A few tests that fail run once more, alone, and are named: a suite of thousands on a busy machine is believed
     again, and nothing is forgotten. conftest.py says what is never repeated.
     """
-    install_groups(session, "tests", "sandai")
+    install_groups(session, "tests", "sandai", "servers")
     outcome = Path(session.create_tmp()).resolve() / "outcome.json"
     outcome.unlink(missing_ok=True)
     # Three at a time on each core: most of the time a test waits for a broker.
@@ -91,6 +91,13 @@ def campaigns(session: nox.Session) -> None:
     """Run what takes too long for every day: kills of NATS and RabbitMQ, moves, routing, quorum queues, load."""
     install_groups(session, "tests", "sandai")
     run_parallel(session, os.cpu_count() or 2, "-m", "campaign", *session.posargs)
+
+
+@nox.session
+def versions(session: nox.Session) -> None:
+    """Run each plugin's suite on every version of its server that can be had; arguments choose: redis-8.2, nats."""
+    install_groups(session, "tests", "sandai")
+    session.run("python", "tests/servers/versions.py", *session.posargs, env=COMPILED)
 
 
 @nox.session

@@ -10,7 +10,7 @@ from cli_kit import cli, fails, finish, ran, started, until
 from move_kit import all_kinds, bury, envelope, everything, put, same
 
 from tranship.operations import Operator
-from tranship.testing.services import ProcessService, redis_recipe
+from tranship.testing.pytest_plugin import StartService
 
 SOURCE, TARGET = "sqlite:///source.db", "sqlite:///target.db"
 
@@ -113,23 +113,23 @@ class TestMistakes:
         asyncio.run(put(SOURCE, envelope(1)))
         fails(cli("move", SOURCE, "redis://:secret@127.0.0.1:1/0", "--all"), 3, "127.0.0.1:1")
 
-    def test_a_target_that_goes_away_for_good(self, directory: Path) -> None:
+    def test_a_target_that_goes_away_for_good(self, directory: Path, tranship_own_service: StartService) -> None:
         pytest.importorskip("tranship_redis")
         asyncio.run(put(SOURCE, *(envelope(number) for number in range(20_000))))
-        with ProcessService(redis_recipe()) as server:
-            arguments = ["move", SOURCE, server.url, "--all", "--patience", "1.5"]
-            with started(arguments, directory) as process:
-                until(lambda: count(server.url) > 1000)
-                server.kill()
-                code, _, err = finish(process)
-            assert code == 3, err
-            assert "away, waiting up to 1.5 s" in err
-            assert "the same command goes on" in err
-            server.start()
-            said = ran(["move", SOURCE, server.url, "--all", "--json"], directory, timeout=60.0)[1]
-            report = json.loads(said)
-            assert report["left"] == 0
-            assert len({one.id for one in asyncio.run(everything(server.url, ["q"]))}) == 20_000
+        server = tranship_own_service("redis")
+        arguments = ["move", SOURCE, server.url, "--all", "--patience", "1.5"]
+        with started(arguments, directory) as process:
+            until(lambda: count(server.url) > 1000)
+            server.kill()
+            code, _, err = finish(process)
+        assert code == 3, err
+        assert "away, waiting up to 1.5 s" in err
+        assert "the same command goes on" in err
+        server.start()
+        said = ran(["move", SOURCE, server.url, "--all", "--json"], directory, timeout=60.0)[1]
+        report = json.loads(said)
+        assert report["left"] == 0
+        assert len({one.id for one in asyncio.run(everything(server.url, ["q"]))}) == 20_000
 
 
 class TestInterrupts:

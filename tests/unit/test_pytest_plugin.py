@@ -129,13 +129,13 @@ def test_a_worker_that_crashes_is_reported_after_the_test() -> None:
         async def serve(self) -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(super().serve())
-                self.cut = asyncio.Event()
+                self.cut, self.loop = asyncio.Event(), asyncio.get_running_loop()
                 await self.cut.wait()
                 raise OSError("the cable was cut")
 
     worker = Doomed("memory://doomed", tasks=[nothing])
     background = BackgroundWorker(worker).start()
-    background._loop.call_soon_threadsafe(worker.cut.set)
+    worker.loop.call_soon_threadsafe(worker.cut.set)
     background._thread.join(5)
     with pytest.raises(ExceptionGroup) as caught:
         background.stop()
@@ -229,8 +229,9 @@ def test_a_service_that_nobody_knows_is_an_error_that_names_the_known_ones(serve
 BARE = """
 import os, platform
 from pathlib import Path
-from tranship.testing.services import _apt
+from tranship.testing.services import Wheel, _apt
 
+Wheel.find = lambda self: ""
 os.geteuid = lambda: 0
 platform.freedesktop_os_release = lambda: {"ID": "debian"}
 _apt._MEMORY = Path(__file__).with_name("memory")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +83,16 @@ def test_arguments_are_told_where_the_server_lives(tmp_path: Path) -> None:
     command = launched("--unixsocket", "{directory}/r-{port}.sock", tmp_path=tmp_path)
     assert command[-2:] == ["--unixsocket", f"{tmp_path}/r-7001.sock"]
     assert command[1:5] == ["--bind", "127.0.0.1", "--port", "7001"]
+
+
+def test_a_server_without_tls_is_not_asked_to_speak_it(tmp_path: Path) -> None:
+    able, plain, script = tmp_path / "able", tmp_path / "plain", tmp_path / "script"
+    able.write_bytes(b"\x7fELF...Failed to load certificate: %s: %s\0...")
+    plain.write_bytes(b"\x7fELF...tls-port\0...")
+    script.write_text("#!/bin/sh\nexec something\n")
+    recipe = redis_recipe(tls=ssl.create_default_context())
+    assert [recipe.unfit(str(path)) for path in (able, plain, script)] == ["", "was built without TLS", ""]
+    assert redis_recipe().unfit(str(plain)) == ""
 
 
 @pytest.mark.parametrize(("version", "guarded"), [("6.2.7", False), ("7.0.15", True), ("8.0.1", True)])

