@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from math import isfinite
-from typing import Any
+from typing import Any, Final
 
 from tranship.errors import InvalidOptionError
 
 __all__ = [
+    "LONGEST_NAME",
     "Duration",
     "duration",
+    "header_names",
     "invalid",
+    "key_text",
     "mapping",
+    "name_text",
     "not_negative",
     "one_of",
     "positive",
@@ -21,6 +26,14 @@ __all__ = [
     "text",
     "whole",
 ]
+
+LONGEST_NAME: Final = 255
+"""Bytes of a name: what AMQP calls a short string."""
+LONGEST_KEY: Final = 1000
+"""Bytes of a cancel or dedup key: what fits into a subject of NATS."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SHOWN: Final = 100
 
 Duration = float | timedelta
 """A length of time as callers may give it; a number is seconds."""
@@ -97,6 +110,62 @@ def text(option: str, value: Any) -> str:
     return value
 
 
+def name_text(option: str, value: Any, longest: int = LONGEST_NAME) -> str:
+    """Return ``value``, a text that can name something at every broker.
+
+    Args:
+        option: what an error calls it.
+        value: what to look at.
+        longest: its longest length in bytes of UTF-8.
+
+    Raises:
+        InvalidOptionError: it is no text, empty, too long, or has control characters (a line feed in a queue's name is
+            dropped by RabbitMQ without a word) or halves of characters (lone surrogates, as in file names).
+    """
+    # Most names pass the first look.
+    if isinstance(value, str) and value.isascii() and value.isprintable() and 0 < len(value) <= longest:
+        return value
+    if key_text(option, value, longest) and _CONTROL.search(value):
+        raise invalid(option, _short(value), "a name without control characters, such as line feeds")
+    return str(value)
+
+
+def key_text(option: str, value: Any, longest: int = LONGEST_KEY) -> str:
+    """Return ``value``, a text that every broker carries and every decoder reads.
+
+    Args:
+        option: what an error calls it.
+        value: what to look at.
+        longest: its longest length in bytes of UTF-8.
+
+    Raises:
+        InvalidOptionError: it is no text, empty, too long, or has halves of characters (lone surrogates).
+    """
+    if not isinstance(value, str) or not value:
+        raise invalid(option, value, "a text that is not empty")
+    if value.isascii() and len(value) <= longest:
+        return value
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise invalid(option, _short(value), "a text in whole characters, without lone surrogates") from None
+    if size > longest:
+        raise invalid(option, _short(value), f"at most {longest} bytes, this has {size}")
+    return value
+
+
+def header_names(option: str, value: Any) -> Mapping[str, Any]:
+    """Return ``value``, a mapping whose keys are names.
+
+    Raises:
+        InvalidOptionError: it is no mapping, or has another key.
+    """
+    for one in mapping(option, value):
+        name_text(f"a name in {option}", one)
+    found: Mapping[str, Any] = value
+    return found
+
+
 def one_of(option: str, value: Any, choices: Collection[Any]) -> Any:
     """Return ``value``, one of ``choices``.
 
@@ -125,6 +194,10 @@ def _seconds(value: Any) -> float:
     if isinstance(value, timedelta):
         return value.total_seconds()
     return float(value) if _is_number(value) else -1.0
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _SHOWN else f"{value[:_SHOWN]}..."
 
 
 def _is_number(value: object) -> bool:

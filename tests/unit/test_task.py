@@ -351,22 +351,23 @@ class TestCheck:
             far()
 
 
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60)
 OPTIONS = st.fixed_dictionaries(
     {},
     optional={
-        "queue": st.text(min_size=1),
+        "queue": NAMES,
         "priority": st.sampled_from(["high", "normal", "low", "very_low"]),
         "deadline_in": st.floats(min_value=0.1, max_value=1e6),
         "run_timeout": st.floats(min_value=0.1, max_value=1e6),
-        "cancel_key": st.text(min_size=1),
+        "cancel_key": NAMES,
         "persistent_output": st.booleans(),
         "delay": st.floats(min_value=0, max_value=1e6),
-        "dedup_key": st.text(min_size=1),
+        "dedup_key": NAMES,
         "dedup_window": st.floats(min_value=0.1, max_value=1e6),
         "retry": st.just(RetryPolicy(max_attempts=7)),
         "store_result": st.booleans(),
         "result_ttl": st.floats(min_value=0.1, max_value=1e6),
-        "headers": st.dictionaries(st.text(), st.integers()),
+        "headers": st.dictionaries(NAMES, st.integers()),
         "serializer": st.sampled_from(["json", "msgpack"]),
     },
 )

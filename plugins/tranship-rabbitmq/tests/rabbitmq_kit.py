@@ -18,10 +18,12 @@ from tranship.ports import Backend, Settlement, Verdict
 from tranship.protocol import Encoder, Message
 from tranship.registry import Registry
 from tranship.settings import BrokerURL
-from tranship.testing.lab import ids_of
+from tranship.testing.lab import Lab, ids_of
 from tranship.testing.services import Service, rabbitmqctl
+from tranship_rabbitmq.amqp.channel import Channel
+from tranship_rabbitmq.amqp.dial import Place, dial
 
-__all__ = ["WITHIN", "Authority", "control_of", "message", "opened", "refusal", "until", "url_of", "works"]
+__all__ = ["WITHIN", "Authority", "control_of", "message", "opened", "raw", "refusal", "until", "url_of", "works"]
 
 WITHIN = 30.0
 
@@ -56,6 +58,17 @@ async def opened(url: str) -> AsyncIterator[Backend]:
         yield backend
     finally:
         await backend.aclose()
+
+
+@contextlib.asynccontextmanager
+async def raw(lab: Lab) -> AsyncIterator[Channel]:
+    """A channel of our own, past the backend."""
+    url = BrokerURL.parse(lab.url())
+    wire, _ = await dial(Place(url.host, url.port or 5672, url.database or "/", "guest", "guest", 10, "raw"))
+    try:
+        yield await wire.channel()
+    finally:
+        await wire.aclose()
 
 
 async def refusal(url: str) -> TranshipError:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tranship.checks import key_text
 from tranship.envelope import Receipt, new_ids
 from tranship.errors import BatchSubmitError, InvalidArgumentsError, TranshipError
 from tranship.task import Task, TaskCall, current_or_none, named
@@ -132,10 +133,11 @@ def cancel_target(key: str | None, task_id: str | None) -> tuple[str, str]:
 
     Raises:
         InvalidArgumentsError: neither or both were given.
+        InvalidOptionError: a text that no task can have.
     """
     if (key is None) == (task_id is None):
         raise InvalidArgumentsError("cancel takes a cancel key or task_id=..., one of them")
     kind, value = ("key", key) if key is not None else ("id", task_id)
     if not isinstance(value, str) or not value:
         raise InvalidArgumentsError(f"cancel got {value!r}; expected a text that is not empty")
-    return kind, value
+    return kind, key_text("the cancel key" if kind == "key" else "task_id", value)

@@ -71,7 +71,31 @@ def header_bytes(envelope: Envelope, origin: str) -> bytes:
             return orjson.dumps(headers)
         except TypeError:
             pass  # lone surrogates in a key, or a number beyond 64 bits: the codec knows
-    return codec.dumps(headers, name="headers")
+    text = codec.dumps(headers, name="headers")
+    if b"\\ud" in text:
+        _refuse_halves(headers, "header", envelope.id)
+    return text
+
+
+def _refuse_halves(value: Any, path: str, task_id: str) -> None:
+    """Refuse texts with lone surrogates: JSON can carry them, and what reads the message does not take them."""
+    if isinstance(value, str) and not _is_whole(value):
+        raise InvalidOptionError(f"{path} is {value[:100]!r}; expected a text without lone surrogates", task_id=task_id)
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _refuse_halves(name, f"the name of {path}", task_id)
+            _refuse_halves(inner, f"{path} {name!r}", task_id)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_halves(inner, path, task_id)
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def header_map(envelope: Envelope, origin: str) -> dict[str, Any]:
@@ -176,10 +200,8 @@ def _name(field: str, value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
         expected = f"a text of 1 to {MAX_NAME} characters"
         raise InvalidOptionError(f"{field} is {str(value)[:80]!r} ({type(value).__name__}); expected {expected}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidOptionError(f"{field} is {value!r}; expected a text without lone surrogates") from None
+    if not _is_whole(value):
+        raise InvalidOptionError(f"{field} is {value!r}; expected a text without lone surrogates")
     return value
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, fields
 from typing import Any, Final, Protocol, TypeVar
 
-from tranship.checks import positive, whole
+from tranship.checks import name_text, positive, whole
 from tranship.settings._redact import REDACTED, is_secret
 from tranship.settings._url import BrokerURL
 
@@ -54,6 +54,8 @@ class CommonOptions:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __post_init__(self) -> None:
+        if self.namespace:
+            name_text("namespace", self.namespace)
         for name in ("lease", "result_ttl", "dedup_window"):
             positive(name, getattr(self, name))
         whole("max_message_size", self.max_message_size)

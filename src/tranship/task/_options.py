@@ -8,7 +8,18 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypedDict, Unpack
 
-from tranship.checks import Duration, duration, invalid, mapping, one_of, positive, positive_duration, text
+from tranship.checks import (
+    LONGEST_NAME,
+    Duration,
+    duration,
+    header_names,
+    invalid,
+    key_text,
+    name_text,
+    one_of,
+    positive,
+    positive_duration,
+)
 from tranship.envelope import NO_HEADERS, Priority
 from tranship.errors import InvalidOptionError
 from tranship.retry import RetryPolicy
@@ -165,23 +176,28 @@ def _policy(option: str, value: Any) -> RetryPolicy:
 
 _CONTENT_TYPES: Final = {"json": "application/json", "msgpack": "application/x-msgpack"}
 
+
+def _task_id(option: str, value: Any) -> str:
+    return key_text(option, value, LONGEST_NAME)
+
+
 _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
-    "queue": text,
+    "queue": name_text,
     "priority": lambda _, value: Priority.parse(value),
     "deadline_in": positive_duration,
     "deadline": _moment,
     "run_timeout": positive_duration,
-    "cancel_key": text,
+    "cancel_key": key_text,
     "persistent_output": _truth,
     "delay": duration,
     "not_before": _moment,
-    "dedup_key": text,
+    "dedup_key": key_text,
     "dedup_window": positive_duration,
     "retry": _policy,
     "store_result": _truth,
     "result_ttl": positive_duration,
-    "headers": mapping,
-    "task_id": text,
+    "headers": header_names,
+    "task_id": _task_id,
     "serializer": lambda option, value: one_of(option, value, tuple(_CONTENT_TYPES)),
 }
 

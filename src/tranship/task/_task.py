@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, Unpack
 
-from tranship.checks import text
+from tranship.checks import name_text
 from tranship.envelope import Envelope
 from tranship.errors import ConfigurationError
 from tranship.task._context import TaskContext
@@ -19,6 +19,9 @@ from tranship.task._plan import Plan
 from tranship.task._signature import argument_error, make_stub, signature_of
 
 __all__ = ["AsyncTask", "SyncTask", "Task", "TaskCall", "named"]
+
+LONGEST_TASK: Final = 1024
+"""Bytes of a task's name: what every decoder reads."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,7 +68,7 @@ class Task(Generic[P, R_co]):
     _models: Models | None = None
 
     def __init__(self, name: str, options: TaskOptions, *, function: Any = None) -> None:
-        self.name = text("name", name)
+        self.name = name_text("name", name, LONGEST_TASK)
         self.options_set = options
         self.function = function
         self._plan = Plan(self.name, options)

@@ -67,6 +67,8 @@ class Intake:
         """Set: no pause is to be slept out."""
         self._full = False
         self._stopping = False
+        self._stale = False
+        """Whether a new consumer is to be made before anything else is received."""
         self._receiver: asyncio.Task[Any] | None = None
         """The task that waits in receive."""
         self.retired: Callable[[Consumer], None] = lambda _consumer: None
@@ -84,6 +86,10 @@ class Intake:
     def hurry(self) -> None:
         """The connection is back: receive again at once."""
         self._again.set()
+
+    def renew(self) -> None:
+        """Make a new consumer before the next receive; the old one is closed once nothing it brought is held."""
+        self._stale = True
 
     async def run(self) -> None:
         """Receive until :meth:`stop`.
@@ -123,6 +129,8 @@ class Intake:
         await close(self.consumer)
 
     async def _step(self) -> None:
+        if self._stale:
+            self._rebuild()
         free = min(self._free(), BATCH)
         if free <= 0:
             # Cleared before looking again, so that a slot freed in between is not missed.
@@ -184,6 +192,7 @@ class Intake:
         if not self._stopping:
             # Closing the old one here would give back what is running.
             old, self.consumer = self.consumer, self._make_consumer()
+            self._stale = False
             self.heard_at = time.monotonic()
             self.retired(old)
 

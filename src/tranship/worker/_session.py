@@ -34,6 +34,7 @@ from tranship.worker._record import Run, Stop
 from tranship.worker._report import Reporter, log_end, log_too_late
 from tranship.worker._suspects import Suspects
 from tranship.worker._threads import HandlerThreads
+from tranship.worker._unsettled import Unsettled
 
 __all__ = ["Session", "WorkerStatus"]
 
@@ -109,6 +110,7 @@ class Session:
             silence=settings.watchdog,
         )
         self.intake.retired = self._retire
+        self._unsettled = Unsettled(self._drop, self.intake.renew)
         self._suspects = Suspects(self.intake.room)
         self._retired: list[Consumer] = []
         self._fused = fused = result_backend is None and backend.capabilities.has(Capability.FUSED_SETTLE)
@@ -166,6 +168,7 @@ class Session:
         if self._runs:
             await self._hard_stop()
         await self._settling.drain()
+        self._unsettled.stop()
         # The leases were kept until here: settling may have had to wait for the broker.
         for helper in (*ending, *self._helpers):
             helper.cancel()
@@ -220,7 +223,7 @@ class Session:
         except Exception:
             # A bug of ours: leave the delivery to its lease rather than lose it.
             log.exception("running task %s failed in the worker itself", run.id)
-            self._drop(run)
+            self._unsettled.leave(run)
         except BaseException:
             self._drop(run)
             raise
@@ -253,12 +256,14 @@ class Session:
             self._drop(run)
 
     def _settled(self, run: Run, answer: Settled | TranshipError) -> None:
-        self._drop(run)
         self._done += 1
+        if isinstance(answer, TranshipError):
+            log.error("task %s could not be settled and will come again: %s", run.id, answer)
+            self._unsettled.leave(run)
+            return
+        self._drop(run)
         if answer is Settled.LOST:
             log_too_late(run, fused=self._fused)
-        elif isinstance(answer, TranshipError):
-            log.error("task %s could not be settled and will come again: %s", run.id, answer)
 
     def _free(self, run: Run) -> None:
         if run.thread_busy is not None and not run.thread_busy.done():

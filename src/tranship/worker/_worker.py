@@ -16,7 +16,7 @@ from typing import Any
 from tranship._defaults import default_registry, say_default
 from tranship._running import run
 from tranship._signals import heard
-from tranship.checks import one_of
+from tranship.checks import name_text, one_of
 from tranship.connections import process_table
 from tranship.errors import BrokerError, BusyError, ConfigurationError, InvalidOptionError, UnsupportedError
 from tranship.ports import Backend
@@ -318,7 +318,7 @@ def _queues(queues: Sequence[str] | None, tasks: Iterable[Task[..., Any]]) -> li
         return sorted({one.options_set.queue for one in tasks})
     if isinstance(queues, str) or not queues or not all(isinstance(queue, str) and queue for queue in queues):
         raise InvalidOptionError(f"queues is {queues!r}; expected a list of queue names")
-    return list(dict.fromkeys(queues))
+    return [name_text("queues", queue) for queue in dict.fromkeys(queues)]
 
 
 def _check(backend: Backend, result_backend: Backend | None, tasks: Iterable[Task[..., Any]]) -> None:

@@ -12,7 +12,6 @@ from tranship import codec
 from tranship.errors import BrokerRefused, ClosedError, UnsupportedError
 from tranship.guards import Gate
 from tranship.ports import Capabilities, Capability, ConnectionEvent, CountKind, Level, Support
-from tranship.protocol import whole_of
 from tranship.settings import BackendConfig
 from tranship_rabbitmq._beats import Beats
 from tranship_rabbitmq._consumer import RabbitConsumer
@@ -130,7 +129,7 @@ class RabbitBackend:
         """
         context = self._opened().context
         channel = await context.publisher.open()
-        await context.out.call(channel, "ping", "basic.qos", 0, 0, False)
+        await context.out.call(channel, "ping", "channel.flow", True)
 
     def on_event(self, listener: Callable[[ConnectionEvent, int], None]) -> None:
         """Call ``listener`` when the publishing connection was lost, and when it is back."""
@@ -232,8 +231,7 @@ def _check_server(link: Link) -> None:
     product, version = str(link.server.get("product", "")), str(link.server.get("version", ""))
     if product != "RabbitMQ":
         raise BrokerRefused(f"the server is {product or 'unnamed'} {version}; expected RabbitMQ")
-    numbers = tuple(whole_of(part) or 0 for part in version.split(".")[:2])
-    if numbers < _OLDEST:
+    if link.version < _OLDEST:
         raise UnsupportedError(f"the server is RabbitMQ {version}; 3.9 is the oldest that can be used")
 
 

@@ -53,7 +53,8 @@ class RabbitConsumer:
         self._queues = list(queues)
         self._on_closed = closed
         self._physicals = ctx.names.physical(self._queues)
-        self._watch = Watch(ctx.back, self._pushed, self._deleted)
+        quorum = ctx.options.queue_type == "quorum"
+        self._watch = Watch(ctx.back, self._pushed, self._deleted, quorum=quorum)
         self._settler = Settler(ctx, submitter, self._watch.settled)
         self._inbox = Inbox(ctx, self._physicals, self._settler)
         self._fetcher = Fetcher(self._inbox.shelf, self._inbox.admit, lambda: bool(self._inbox.uncounted))

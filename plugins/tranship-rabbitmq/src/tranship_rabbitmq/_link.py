@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
 from tranship.ports import ConnectionEvent
+from tranship.protocol import whole_of
 from tranship_rabbitmq._errors import blocked, error_of, retryable, trouble_at
 from tranship_rabbitmq._hooks import Hook, Hooks
 from tranship_rabbitmq._options import RabbitOptions
@@ -75,6 +76,12 @@ class Link:
             why = self._why if wire is None or wire.ended is None else _lost(wire.ended)
             raise type(why)(str(why)) from why.__cause__
         return wire
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The server's version: two numbers, 0 where it says none."""
+        said = str(self.server.get("version", ""))
+        return tuple(whole_of(part) or 0 for part in said.split(".")[:2])
 
     @property
     def up(self) -> bool:

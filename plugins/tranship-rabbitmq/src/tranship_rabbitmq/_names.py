@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,7 @@ __all__ = ["Names", "Physical"]
 
 _LONGEST: Final = 230
 """Bytes of a queue's name with its namespace: the server's limit is 255, and ours have a suffix."""
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SUFFIXES: Final = {Priority.HIGH: "~high", Priority.NORMAL: "", Priority.LOW: "~low", Priority.VERY_LOW: "~very_low"}
 
 
@@ -61,8 +63,10 @@ class Names:
         size = len(name.encode(errors="replace"))
         if not queue or size > _LONGEST:
             raise invalid("queue", queue, f"a name of 1 to {_LONGEST} bytes, the namespace included")
-        if name.startswith("amq.") or "\0" in name or size != len(name.encode(errors="ignore")):
-            raise invalid("queue", queue, "a name that is not the server's own (amq.*), in whole characters")
+        # The server drops line feeds from the names it declares, and then returns what is published to them.
+        if name.startswith("amq.") or _CONTROL.search(name) or size != len(name.encode(errors="ignore")):
+            expected = "a name that is not the server's own (amq.*), in whole characters and without line feeds"
+            raise invalid("queue", queue, expected)
         return name
 
     def place(self, queue: str, priority: Priority) -> tuple[str, int]:

@@ -64,7 +64,8 @@ class Settler:
         """
         for channel in {token_of(one).channel for one in deliveries}:
             try:
-                await self._ctx.back.call(channel, "settling", "basic.qos", 0, 0, False)
+                # Nothing that changes the channel: the standing consumers depend on its limits.
+                await self._ctx.back.call(channel, "settling", "channel.flow", True)
             except ChannelEnded as why:
                 raise retryable(error_of(why, doing="settling")) from why
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import Any, Final
 
 from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._names import Physical
@@ -14,20 +15,40 @@ from tranship_rabbitmq.amqp.ends import Ended
 
 __all__ = ["Watch"]
 
+_TELLS: Final = (4, 0)
+"""The first version that tells the consumers of every quorum queue when it has been deleted."""
+_TELL: Final = ("basic.qos", 0, 65535, True)
+"""Has older ones tell them.
+
+A channel that hears of the deletion consumes again from a queue of that name, then forgets that queue: if somebody has
+declared a new one meanwhile, the server pushes to a consumer that nobody hears, and the client is told nothing. A
+channel with a limit for all of its consumers together cannot consume from a quorum queue, so that it gives up at once.
+The limit is none, and is lifted by any ``basic.qos`` of the other kind, as each :meth:`Watch.start` begins with one.
+"""
+
 
 class Watch:
     """Standing consumers on one channel. Each holds a window of unsettled messages.
 
     Args:
         link: bounds calls.
+        quorum: whether the queues are quorum queues.
         came: called with what was pushed.
         gone: called with a queue that has been deleted.
     """
 
-    def __init__(self, link: Link, came: Callable[[Physical, Arrived], None], gone: Callable[[Physical], None]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        came: Callable[[Physical, Arrived], None],
+        gone: Callable[[Physical], None],
+        *,
+        quorum: bool = False,
+    ) -> None:
         self._link = link
         self._came = came
         self._gone = gone
+        self._quorum = quorum
         self._numbers = itertools.count(1)
         self._watched: dict[str, Physical] = {}
         self._open: dict[str, int] = {}
@@ -54,12 +75,14 @@ class Watch:
         number = next(self._numbers)
         fresh = {f"tranship.{number}.{place}": one for place, one in enumerate(physicals)}
         channel.on_cancelled = self._cancelled
-        calls = [channel.call("basic.qos", 0, window, False)]
+        calls: list[tuple[Any, ...]] = [("basic.qos", 0, window, False)]
         for tag, one in fresh.items():
             channel.consumers[tag] = partial(self._pushed, one)
-            calls.append(channel.call("basic.consume", 0, one.name, tag, False, False, False, False, {}))
+            calls.append(("basic.consume", 0, one.name, tag, False, False, False, False, {}))
         self._watched, self._window = fresh, window
-        await self._link.bounded(asyncio.gather(*calls), doing="waiting for messages")
+        if self._quorum and self._link.version < _TELLS:
+            calls.append(_TELL)
+        await self._link.bounded(asyncio.gather(*(channel.call(*call) for call in calls)), doing="waiting for messages")
         # This was asked after their cancels had been answered: nothing is on its way to them any more.
         for tag in quiet:
             channel.consumers.pop(tag, None)

@@ -44,7 +44,7 @@ def test_with_max_priority_levels_are_numbers_in_the_one_queue(top):
     assert found.level(physical, None) is Priority.VERY_LOW
 
 
-@pytest.mark.parametrize("queue", ["", "amq.direct", "a\0b", "x" * 231, "\ud800"])
+@pytest.mark.parametrize("queue", ["", "amq.direct", "a\0b", "two\nlines", "a\r", "x" * 231, "\ud800"])
 def test_names_the_server_cannot_have_are_refused(queue):
     with pytest.raises(InvalidOptionError, match="queue"):
         names().place(queue, Priority.NORMAL)

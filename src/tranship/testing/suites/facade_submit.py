@@ -127,10 +127,34 @@ class SubmitCases:
             await raised(_many(client, echo, one, args), kind)
         await raised(client.submit(object()), InvalidArgumentsError)
         bad: list[dict[str, object]] = [{"priority": "urgent"}, {"deadline_in": -1}, {"run_timeout": 0}, {"prio": 1}]
+        bad += [{"queue": "two\nlines"}, {"queue": "x" * 256}, {"headers": {"a\n": 1}}, {"task_id": "x" * 256}]
+        bad += [{name: "file-\udcff"} for name in ("queue", "cancel_key", "dedup_key", "task_id")]
         for options in bad:
             await raised(_with_options(client, options), InvalidOptionError)
         assert desk.client_faults.calls["submit"] == 0, "something was sent"
         await desk.lab.quiet((await desk.lab.open()).consumer(["q"]), 0.1)
+
+    @facade_case(
+        "accepted_names_are_only_names",
+        level="capability",
+        needs={Capability.RESULTS, Capability.CONTROL},
+        rationale="what a broker's own language makes of a name is not the caller's business: accepted means it works",
+    )
+    async def test_accepted_names_are_only_names(self, desk: Desk) -> None:
+        """A queue, an id and keys full of wildcards, quotes, separators and long words: run, recognised, cancelled."""
+        client = await desk.client()
+        queue = 'q ü漢"\\.*>{}#[a-z]?:~$' + "l" * 150
+        salt = new_id()
+        for odd in ("two\nlines\r\u2028\u202e", "a.b.*.>", "{x}:#[a-z]?'\"\\ %s", "é" * 100):
+            there = echo.options(queue=queue, task_id=f"{odd[:100]}{salt}", cancel_key=f"{odd}{salt}")
+            first = await client.submit(there, odd)
+            worker = await desk.work(echo, queues=[queue])
+            assert await first.result(desk.lab.patience) == odd
+            await desk.stop(worker)
+            await client.cancel(f"{odd}{salt}")
+            later = await client.submit(there.options(task_id=f"{odd[:100]}{salt}-2"), odd)
+            await desk.work(echo, queues=[queue])
+            assert (await later.wait(desk.lab.patience)).state is TaskState.CANCELLED
 
     @facade_case("submit_max_size", level="core", rationale="too large a task must be refused before anything is sent")
     async def test_submit_max_size(self, desk: Desk) -> None:

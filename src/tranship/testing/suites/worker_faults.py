@@ -84,13 +84,14 @@ class OutageCases:
     @worker_case(
         "worker_goes_on_without_settling",
         level="capability",
-        needs=LEASED,
+        needs=RESULTS,
         rationale="one task that cannot be settled must not stop the others, nor be lost",
     )
     async def test_worker_goes_on_without_settling(self, desk: Desk) -> None:
-        """The broker refuses to settle one for good: others end; it comes again after its lease, and ends then.
+        """The broker refuses to settle one for good: others end; it comes again, and ends then.
 
-        Where its result was stored before, it does not run again.
+        After its lease, or, where that is the connection, once the worker has given it back. Where its result was
+        stored before, it does not run again.
         """
         runs: list[str] = []
 
