@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +14,8 @@ from tranship import Client, RetryPolicy, TaskState, Worker, task
 from tranship.envelope import Priority
 from tranship.errors import InvalidArgumentsError, InvalidOptionError, Reject, TaskNotFound
 from tranship.operations import AsyncOperator, Operator, QueueReport, Severity
+from tranship.operations._findings import judge
+from tranship.ports import Heartbeat
 from tranship.settings import Settings, production_signs
 
 
@@ -248,3 +251,21 @@ def test_a_report_of_a_broker_without_workers_is_not_unserved() -> None:
         name="q", ready={Priority.HIGH: 1}, delayed=None, in_flight=None, oldest_age=None, dead=None, workers=None
     )
     assert not report.unserved
+
+
+def test_the_doctor_tells_whose_clock_is_wrong(tmp_path: Path) -> None:
+    """Ours by the broker's, and each worker's by what it has found itself; a second is nothing."""
+    with Operator(url_of(tmp_path)) as operator:
+        diagnosis = operator.diagnose()
+    beats = [
+        Heartbeat(worker=name, host="h", pid=1, queues=["q"], running=[], limit=1, at=1000.0, ahead=ahead)
+        for name, ahead in (("slow", 30.0), ("fast", -12.5), ("right", 0.4))
+    ]
+    reached = [replace(diagnosis.reached[0], clock_ahead=-30.0)]
+    found = judge(replace(diagnosis, reached=reached, workers=beats), Settings.load(), {}, now=1000.0)
+    messages = [finding.message for finding in found if finding.about == "clock"]
+    assert [message.partition(":")[0] for message in messages] == [
+        "the clock of the broker is 30.0 s behind ours",
+        "the clock of worker slow on h is 30.0 s behind the broker's",
+        "the clock of worker fast on h is 12.5 s ahead of the broker's",
+    ]

@@ -137,6 +137,7 @@ def _reach_data(reach: Reach) -> dict[str, Any]:
         "backend": reach.backend,
         "connect_seconds": reach.connect_seconds,
         "ping_seconds": reach.ping_seconds,
+        "clock_ahead": reach.clock_ahead,
         "error": None if reach.error is None else {"code": reach.error.code, "message": str(reach.error)},
         "capabilities": {
             capability.value: {"support": support.level.value, **support.properties}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tranship.client._pushed import Remembered
+from tranship.clocks import clock_of, look
 from tranship.connections import ConnectionTable
 from tranship.envelope import Envelope, ErrorInfo, TaskResult, TaskState
 from tranship.errors import ResultsDisabled, UnsupportedError
@@ -67,6 +68,7 @@ class ClientLink:
         queued_elsewhere: bool = False,
     ) -> None:
         self.backend = backend
+        self.clock = clock_of(backend)
         self._queued_elsewhere = queued_elsewhere or result_backend is not None
         self.loop = asyncio.get_running_loop()
         self.reply_to = (result_backend or backend).address
@@ -98,6 +100,7 @@ class ClientLink:
             if result_backend is not None:
                 await result_backend.open()
                 result_backend.capabilities.check_keeps_results(result_backend.name)
+            await look(backend, backend.url)
             return cls(
                 backend, result_backend, submit_timeout=key.submit_timeout, queued_elsewhere=key.queued_elsewhere
             )

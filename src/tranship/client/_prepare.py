@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +59,7 @@ def prepare(link: ClientLink, calls: Sequence[TaskCall[Any]]) -> list[Message]:
         InvalidArgumentsError: one of them is no call.
         EncodeError, MessageTooLarge, InvalidOptionError.
     """
-    now, parent, reply_to, encode = time.time(), current_or_none(), link.reply_to, link.encode
+    now, parent, reply_to, encode = link.clock.now(), current_or_none(), link.reply_to, link.encode
     messages: list[Message] = []
     for call, fresh_id in zip(calls, new_ids(len(calls)), strict=True):
         task = call.task if type(call) is TaskCall else _task_of(call)

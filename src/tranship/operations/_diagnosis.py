@@ -51,6 +51,8 @@ class Reach:
     connect_seconds: float | None = None
     ping_seconds: float | None = None
     """The median of a few pings."""
+    clock_ahead: float | None = None
+    """Seconds by which the broker's clock is ahead of ours; None: it does not tell the time."""
     capabilities: Capabilities | None = None
     """Known once connected."""
     warnings: Sequence[str] = ()

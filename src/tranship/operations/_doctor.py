@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from tranship import __version__
+from tranship.clocks import TellsTime, look
 from tranship.connections import process_table
 from tranship.errors import BrokerUnreachable, ConfigurationError, TranshipError, UnsupportedError
 from tranship.operations._diagnosis import Diagnosis, Reach
@@ -100,6 +101,8 @@ async def _connect(backend: Backend, reach: Reach, timeout: float) -> Reach:
     # Only an opened backend knows what its server can do, and a URL may be more exact than the one given.
     reach = replace(reach, url=backend.url, connect_seconds=connected, capabilities=backend.capabilities)
     reach = replace(reach, warnings=backend.warnings)
+    if isinstance(backend, TellsTime):
+        reach = replace(reach, clock_ahead=(await look(backend, backend.url)).ahead)
     return replace(reach, ping_seconds=await _bounded(_pings(backend), timeout, "pinging"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from tranship.clocks import TOLERATED
 from tranship.errors import BrokerUnreachable, PluginError, UnknownSchemeError
 from tranship.operations._diagnosis import Diagnosis, Finding, Severity
 from tranship.ports import Capabilities, Capability, Level
@@ -29,6 +30,7 @@ def judge(diagnosis: Diagnosis, settings: Settings, environ: Mapping[str, str], 
         *_capabilities(diagnosis),
         *_network_file(settings),
         *_queues(diagnosis),
+        *_clocks(diagnosis),
         *_workers(diagnosis, now),
         *_sqlite(diagnosis, settings),
     ]
@@ -131,17 +133,29 @@ def _queues(diagnosis: Diagnosis) -> Iterator[Finding]:
             )
 
 
+def _clocks(diagnosis: Diagnosis) -> Iterator[Finding]:
+    for reach in diagnosis.reached:
+        if reach.clock_ahead is not None and abs(reach.clock_ahead) > TOLERATED:
+            yield _skewed(f"the clock of the {reach.role} is", reach.clock_ahead, "ours")
+
+
 def _workers(diagnosis: Diagnosis, now: float) -> Iterator[Finding]:
     for worker in diagnosis.workers:
-        ahead = worker.at - now
-        if ahead > CLOCK_TOLERANCE:
-            yield Finding(
-                severity=Severity.WARNING,
-                about="clock",
-                message=f"the clock of worker {worker.worker} on {worker.host} is {ahead:.0f} s ahead of ours: "
-                "deadlines and delays will be off by as much",
-                hint="synchronise the clocks (NTP)",
-            )
+        name = f"worker {worker.worker} on {worker.host}"
+        if abs(worker.ahead) > TOLERATED:
+            yield _skewed(f"the clock of {name} is", -worker.ahead, "the broker's")
+        elif not worker.ahead and worker.at - now > CLOCK_TOLERANCE:
+            yield _skewed(f"the clock of {name} is", worker.at - now, "ours")
+
+
+def _skewed(whose: str, ahead: float, other: str) -> Finding:
+    return Finding(
+        severity=Severity.WARNING,
+        about="clock",
+        message=f"{whose} {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} {other}: "
+        "deadlines and delays may be off by as much",
+        hint="synchronise the clocks (NTP)",
+    )
 
 
 def _sqlite(diagnosis: Diagnosis, settings: Settings) -> Iterator[Finding]:

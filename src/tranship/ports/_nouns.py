@@ -51,6 +51,8 @@ class Delivery:
     count_kind: CountKind = CountKind.EXACT
     generation: int = 0
     """The connection it came over; a delivery of an earlier generation cannot be settled any more."""
+    scheduled: bool = False
+    """It comes from the broker's own schedule, and is due by the broker's clock, whatever ours says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,8 @@ class Heartbeat:
     limit: int
     at: float
     stopping: bool = False
+    ahead: float = 0.0
+    """Seconds by which the broker's clock was ahead of the worker's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from statistics import median
 
+from tranship.clocks import Clock, TellsTime
 from tranship.errors import ClosedError, InvalidOptionError, PluginError, UnsupportedError
-from tranship.ports import Capabilities, Capability, ConnectionEvent, CountKind
+from tranship.ports import Backend, Capabilities, Capability, ConnectionEvent, CountKind
 from tranship.routing._background import Background
 from tranship.routing._capabilities import together, unfit
 from tranship.routing._consumer import RoutedConsumer
@@ -59,6 +61,7 @@ class RoutedBackend:
         self._queues: dict[str, None] = {}
         self._generation = 0
         self._begun = self._closed = False
+        self._clock = Clock()
 
     @property
     def url(self) -> str:
@@ -116,6 +119,22 @@ class RoutedBackend:
             BrokerUnreachable: there was none.
         """
         await self._fleet.all_usable("ping", lambda backend: backend.ping())
+
+    @property
+    def clock(self) -> Clock:
+        """What the brokers' clocks say, which ought to agree: the one in the middle."""
+        return self._clock
+
+    async def read_clock(self) -> None:
+        """Ask every broker what time it is.
+
+        Raises:
+            BrokerUnreachable: none answered.
+        """
+        await self._fleet.all_usable("reading clocks", _read_clock)
+        clocks = [one.backend.clock for one in self._fleet.members if one.usable and isinstance(one.backend, TellsTime)]
+        if clocks:
+            self._clock.ahead = median(clock.ahead for clock in clocks)
 
     def on_event(self, listener: Listener) -> None:
         """Call ``listener`` whenever a broker is lost or there again."""
@@ -229,6 +248,11 @@ class RoutedBackend:
         self._fleet.check()
         if not self._fleet.capabilities.has(capability):
             raise UnsupportedError(f"not every broker of {self._url} has {capability}")
+
+
+async def _read_clock(backend: Backend) -> None:
+    if isinstance(backend, TellsTime):
+        await backend.read_clock()
 
 
 async def _all_closed(things: Sequence[RoutedConsumer | Member]) -> None:

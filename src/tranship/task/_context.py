@@ -44,14 +44,15 @@ class TaskContext:
     Args:
         envelope: the task.
         delivery_count: how many times it has been delivered, this one included.
+        ahead: seconds by which the broker's clock, which deadlines go by, is ahead of ours.
     """
 
     __slots__ = ("_ends", "_event", "_lock", "_reason", "delivery_count", "envelope")
 
-    def __init__(self, envelope: Envelope, *, delivery_count: int = 1) -> None:
+    def __init__(self, envelope: Envelope, *, delivery_count: int = 1, ahead: float = 0.0) -> None:
         self.envelope = envelope
         self.delivery_count = delivery_count
-        self._ends = envelope.deadline
+        self._ends = None if envelope.deadline is None else envelope.deadline - ahead
         if envelope.run_timeout is not None:
             ends = time.time() + envelope.run_timeout
             self._ends = ends if self._ends is None else min(ends, self._ends)

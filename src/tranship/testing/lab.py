@@ -151,7 +151,10 @@ class Lab:
         raise CaseSkipped(reason)
 
     async def child(self, action: str, **arguments: Any) -> Child:
-        """Start a process that uses the backend by URL; it is killed at the end."""
+        """Start a process that uses the backend by URL; it is killed at the end.
+
+        ``wrong_by`` is by how many seconds its wall clock is to be ahead of ours.
+        """
         child = await Child.start(action, arguments)
         self._children.append(child)
         return child

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Self
 
@@ -118,11 +119,35 @@ async def cancel(backend: Backend, kind: str, value: str, expires: float) -> Non
     await asyncio.Event().wait()
 
 
+async def serve(backend: Backend, queue: str, url: str) -> None:
+    """Run a worker that says which tasks it runs, with their arguments; ``kit.twice`` fails at first."""
+    from tranship.retry import FixedBackoff, RetryPolicy
+    from tranship.task import current, task
+    from tranship.worker import Worker
+
+    await backend.aclose()
+
+    @task(name="kit.said", queue=queue)
+    async def said(value: Any) -> Any:
+        say(value)
+        return value
+
+    @task(name="kit.twice", queue=queue, retry=RetryPolicy(max_attempts=2, backoff=FixedBackoff(0.5)))
+    async def twice(value: Any) -> Any:
+        say([value, current().attempt])
+        if not current().attempt:
+            raise ConnectionError("once")
+        return value
+
+    await Worker(url, tasks=[said, twice], queues=[queue]).serve()
+
+
 ACTIONS: Final[Mapping[str, Callable[..., Awaitable[None]]]] = {
     "submit": submit,
     "hold": hold,
     "work": work,
     "cancel": cancel,
+    "serve": serve,
 }
 
 
@@ -130,9 +155,18 @@ def _id(headers: bytes | Mapping[str, Any]) -> str:
     return str((json.loads(headers) if isinstance(headers, bytes) else headers)["id"])
 
 
-async def _main(action: str, url: str, **arguments: Any) -> None:
+def _shift(seconds: float) -> None:
+    """Have this process' wall clock be wrong by ``seconds``; positive: ahead."""
+    right = time.time
+    time.time = lambda: right() + seconds
+
+
+async def _main(action: str, url: str, wrong_by: float = 0.0, **arguments: Any) -> None:
     from tranship.registry import Registry
 
+    _shift(wrong_by)
+    if action == "serve":
+        arguments["url"] = url
     backend = Registry().create(url)
     await backend.open()
     try:

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from tranship.clocks import clock_of, look
 from tranship.errors import TranshipError
-from tranship.ports import ControlChannel, Heartbeat
+from tranship.ports import Backend, ControlChannel, Heartbeat
 from tranship.settings import Settings
 
 __all__ = ["Heartbeats"]
@@ -31,6 +32,7 @@ class Heartbeats:
         queues: what it consumes.
         settings: its limit, and the interval.
         running: returns the ids of the tasks that run.
+        backend: whose clock is looked at, now and then.
     """
 
     def __init__(
@@ -41,18 +43,22 @@ class Heartbeats:
         queues: Sequence[str],
         settings: Settings,
         running: Callable[[], Sequence[str]],
+        backend: Backend,
     ) -> None:
         self._control = control
         self._name = name
         self._queues = queues
         self._settings = settings
         self._running = running
+        self._backend = backend
 
     async def keep(self) -> None:
-        """Say that the worker is there, until cancelled."""
-        while self._control is not None:
-            await self._say(self._control, stopping=False)
+        """Say that the worker is there, and look what time it is at the broker, until cancelled."""
+        while True:
+            if self._control is not None:
+                await self._say(self._control, stopping=False)
             await asyncio.sleep(self._settings.heartbeat_interval)
+            await look(self._backend, self._backend.url)
 
     async def end(self) -> None:
         """Say that the worker stops."""
@@ -79,4 +85,5 @@ class Heartbeats:
             limit=self._settings.max_concurrent_tasks,
             at=time.time(),
             stopping=stopping,
+            ahead=clock_of(self._backend).ahead,
         )

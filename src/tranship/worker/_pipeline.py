@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 from tranship._signals import may_be_ctrl_c
+from tranship.clocks import Clock
 from tranship.envelope import PROBE_TASK, Envelope, ErrorInfo, Outcome
 from tranship.errors import InvalidArgumentsError, MalformedMessage, UnknownTask
 from tranship.protocol import Decoder, TakesLong, canvas
@@ -40,6 +41,9 @@ GRACE: Final = 0.5
 EARLY: Final = 0.05
 """Seconds that a broker's schedule may be early without our sending the task back."""
 
+WRONG: Final = 86_400.0
+"""Seconds that no clock is wrong by: a schedule that is this early does not reach as far as the task's time."""
+
 
 class Pipeline:
     """Runs deliveries on the worker's loop.
@@ -50,6 +54,7 @@ class Pipeline:
         answered: what has its result already.
         threads: where ``def`` handlers run.
         max_deliveries: a task that comes more often than this is dead-lettered.
+        clock: the broker's; None: this host's own.
         max_size: the largest body in bytes, compressed or not; a larger one is dead-lettered.
 
     Attributes:
@@ -65,6 +70,7 @@ class Pipeline:
         threads: HandlerThreads,
         *,
         max_deliveries: int,
+        clock: Clock | None = None,
         max_size: int,
     ) -> None:
         self._tasks = {PROBE_TASK: _probe, **tasks}
@@ -72,6 +78,7 @@ class Pipeline:
         self._answered = answered
         self._threads = threads
         self._max_deliveries = max_deliveries
+        self._clock = clock or Clock()
         self._decoder = Decoder(max_size)
         self.longest: float | None = None
 
@@ -123,14 +130,16 @@ class Pipeline:
     def _admit(self, run: Run) -> None:
         envelope = run.envelope
         assert envelope is not None
+        run.ahead = self._clock.ahead
         if self._cancels.covers(envelope):
             run.end(Outcome.CANCELLED)
         elif run.delivery.delivery_count > self._max_deliveries:
             self._poisonous(run, envelope)
-        elif envelope.deadline is not None and envelope.deadline <= time.time():
+        elif envelope.deadline is not None and envelope.deadline <= time.time() + run.ahead:
             run.end(Outcome.EXPIRED)
-        elif envelope.not_before is not None and (early := envelope.not_before - time.time()) > EARLY:
-            # Some brokers are early after a restart: back on the schedule, as the same attempt.
+        elif envelope.not_before is not None and (early := _early(run, envelope.not_before)) > EARLY:
+            # From a peer that leaves waiting to the worker, or a broker that is early: on the schedule, as the same
+            # attempt.
             run.delay = early
             run.end(Outcome.RETRY)
         elif parts := canvas(envelope):
@@ -163,7 +172,7 @@ class Pipeline:
         except BaseException as error:  # noqa: BLE001 - a model's own code may raise anything
             classify(run, error)
             return
-        run.context = TaskContext(envelope, delivery_count=run.delivery.delivery_count)
+        run.context = TaskContext(envelope, delivery_count=run.delivery.delivery_count, ahead=run.ahead)
         run.started = True
         _set_limit(run, envelope.run_timeout or self.longest)
         # Every delivery has an asyncio task, and so a context, of its own: nothing to restore.
@@ -281,6 +290,12 @@ class Pipeline:
         else:
             # The handler itself raised CancelledError; nobody asked it to.
             classify(run, asyncio.CancelledError("the handler raised CancelledError by itself"))
+
+
+def _early(run: Run, not_before: float) -> float:
+    """Seconds until the task is due, by the broker's clock; none where its schedule has said that it is."""
+    early = not_before - time.time() - run.ahead
+    return 0.0 if run.delivery.scheduled and early < WRONG else early
 
 
 def _set_limit(run: Run, timeout: float | None) -> None:

@@ -33,6 +33,7 @@ class Run:
     """One delivery on its way through the worker; each step fills in its part."""
 
     __slots__ = (
+        "ahead",
         "answered",
         "consumer",
         "context",
@@ -78,6 +79,8 @@ class Run:
         self.answered: StoredResult | None = None
         """For ANSWERED: the result that is there already."""
         self.error: ErrorInfo | None = None
+        self.ahead = 0.0
+        """Seconds by which the broker's clock is ahead of ours."""
         self.delay = 0.0
         """For RETRY: seconds until the next attempt."""
         self.reason = ""
@@ -115,7 +118,7 @@ class Run:
     def seconds_left(self) -> float | None:
         """Seconds until the deadline; None: there is none."""
         assert self.envelope is not None
-        return None if self.envelope.deadline is None else self.envelope.deadline - time.time()
+        return None if self.envelope.deadline is None else self.envelope.deadline - self.ahead - time.time()
 
 
 def _brief(text: str, most: int) -> str:

@@ -71,7 +71,7 @@ class Reporter:
         assert envelope is not None
         # A task that came too early was not attempted.
         attempt = envelope.attempt + 1 if run.started else envelope.attempt
-        following = replace(envelope, attempt=attempt, not_before=time.time() + run.delay)
+        following = replace(envelope, attempt=attempt, not_before=time.time() + run.ahead + run.delay)
         return Settlement(run.delivery, Verdict.REPLACE, replacement=self._encoder.encode(following))
 
     def _result(self, run: Run) -> StoredResult | None:

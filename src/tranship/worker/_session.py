@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tranship.clocks import clock_of, look
 from tranship.envelope import Outcome
 from tranship.errors import TranshipError
 from tranship.ports import (
@@ -96,7 +97,9 @@ class Session:
         self._threads = HandlerThreads()
         self._control = _control(backend)
         self._cancels = Cancels(self._cancelled, marks_of(_control(result_backend or backend), self._control))
-        self._heartbeats = Heartbeats(self._control, name=name, queues=queues, settings=settings, running=self._running)
+        self._heartbeats = Heartbeats(
+            self._control, name=name, queues=queues, settings=settings, running=self._running, backend=backend
+        )
         stores = [backend] if result_backend is None else [backend, result_backend]
         self._reporter = Reporter(
             worker=name,
@@ -123,6 +126,7 @@ class Session:
             Answered(known),
             self._threads,
             max_deliveries=settings.max_deliveries,
+            clock=clock_of(backend),
             max_size=backend.submitter().max_message_size,
         )
         if (hard_limit := self.intake.consumer.hard_limit) is not None:
@@ -157,6 +161,7 @@ class Session:
         Raises:
             BrokerError: a permanent one.
         """
+        await look(self._backend, self._backend.url)
         self._helpers = [asyncio.create_task(self._leases.keep()), asyncio.create_task(self._heartbeats.keep())]
         await self.intake.run()
 

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from tranship.clocks import Clock
 from tranship.errors import ClosedError, TranshipError
 from tranship.guards import Gate
 from tranship.ports import Capabilities, Capability, ConnectionEvent, CountKind, Level, Support
 from tranship.settings import BackendConfig
 from tranship_nats._api import Api
 from tranship_nats._client import Connection
+from tranship_nats._clock import ServerClock
 from tranship_nats._consumer import NatsConsumer
 from tranship_nats._context import Context
 from tranship_nats._control import NatsControl
@@ -45,6 +47,7 @@ class NatsBackend:
         self._names = Names(self._options.namespace, self._options.domain)
         self._dialler = Dialler(config.url, self._options)
         self._gate = Gate(self.url)
+        self._clock = Clock()
         self._link: Link | None = None
         self._ports: _Ports | None = None
         self._consumers: list[NatsConsumer] = []
@@ -126,6 +129,19 @@ class NatsBackend:
         """
         await self._opened().context.streams.look("work")
 
+    @property
+    def clock(self) -> Clock:
+        """The server's clock."""
+        return self._clock
+
+    async def read_clock(self) -> None:
+        """Ask the server what time it is.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused.
+        """
+        await self._opened().context.clock.read()
+
     def on_event(self, listener: Callable[[ConnectionEvent, int], None]) -> None:
         """Call ``listener`` when the connection was lost, and when it is back."""
         link = self._link
@@ -187,6 +203,7 @@ class NatsBackend:
             expected.start()
 
         link.hooks.on_up(again)
+        clock = ServerClock(api, self._names, streams, self._clock)
         context = Context(
             options=self._options,
             names=self._names,
@@ -195,9 +212,10 @@ class NatsBackend:
             streams=streams,
             expected=expected,
             consumers=Consumers(api, streams, self._options),
-            ghosts=Ghosts(api, link),
+            ghosts=Ghosts(api, link, self._clock),
             recent=Recent(),
             max_payload=link.max_payload,
+            clock=clock,
             gate=self._gate,
         )
         return _Ports(context)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tranship.guards import Gate
 from tranship_nats._api import Api
+from tranship_nats._clock import ServerClock
 from tranship_nats._ghosts import Ghosts
 from tranship_nats._levels import Consumers
 from tranship_nats._link import Link
@@ -38,6 +39,7 @@ class Context:
     """What has been settled here lately."""
     max_payload: int
     """The server's limit in bytes."""
+    clock: ServerClock
     gate: Gate = field(repr=False)
 
     def check(self) -> None:

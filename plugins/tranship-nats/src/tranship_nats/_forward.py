@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import Final
 
 import orjson
@@ -23,7 +22,7 @@ from tranship_nats._frames import frame, headers_of, status_of
 from tranship_nats._ghosts import Place
 from tranship_nats._held import ACK, NAK, acknowledgement
 from tranship_nats._levels import made
-from tranship_nats._message import NOT_BEFORE, copied
+from tranship_nats._message import DUE, NOT_BEFORE, copied
 
 __all__ = ["NAME", "Forwarder"]
 
@@ -96,10 +95,20 @@ class Forwarder:
             # Every task that is not due counts as pending.
             await made(ctx.api, stream, NAME, ctx.names.delayed_of(), ack_wait=LEASE, pending=-1)
             ctx.ghosts.look(Place(stream, NAME, ctx.names.delayed_of()))
+            await self._read_clock()
             self._pull()
         except TranshipError as error:
             log.warning("tasks that are due are not forwarded, trying again in %g s: %s", WAIT, error)
             self._timer = self._loop.call_later(WAIT, self._begin_again)
+
+    async def _read_clock(self) -> None:
+        """Tasks are due by the server's clock; where it may not be asked, by ours."""
+        try:
+            await self._ctx.streams.need("work")
+            await self._ctx.streams.need("workers")
+            await self._ctx.clock.read()
+        except TranshipError as error:
+            log.debug("what time it is at the server is not known: %s", error)
 
     def _begin_again(self) -> None:
         self._starting = None
@@ -142,7 +151,7 @@ class Forwarder:
     # Forwarding.
 
     def _task(self, subject: bytes, reply: bytes, data: bytes, block: bytes | None) -> None:
-        rest = _due(block) - time.time()
+        rest = _due(block) - self._ctx.clock.now()
         if rest > 0:
             self._give_back(reply, rest)
             return
@@ -150,7 +159,7 @@ class Forwarder:
         if told is None:
             return  # from no stream
         _, seq = told
-        headers = copied(block, msg_id=b"%%:due:%d" % seq)
+        headers = copied(block, msg_id=b"%b%d" % (DUE, seq))
         round_ = Round(1, lambda answers: self._forwarded(reply, answers[0]))
         self._ctx.link.ask(round_, 0, (self._target(subject), headers, data))
 

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tranship.clocks import Clock
 from tranship.errors import TranshipError
 from tranship_nats._api import Api
 from tranship_nats._asks import Ask
@@ -56,10 +57,12 @@ class Ghosts:
     Args:
         api: of ``link``.
         link: the backend's.
+        clock: the server's.
     """
 
-    def __init__(self, api: Api, link: Link) -> None:
+    def __init__(self, api: Api, link: Link, clock: Clock) -> None:
         self._api = api
+        self._clock = clock
         self._link = link
         self._rid: dict[Place, int] = {}
         """Over which connection each consumer was rid of its phantoms: a server makes them when it starts."""
@@ -168,7 +171,7 @@ class Ghosts:
         async for message in self._api.walk(place.stream, place.pattern):
             if message.seq > limit:
                 return
-            if message.time >= self._link.since:
+            if message.time >= self._link.since + self._clock.ahead:
                 # Looked at once more: an acknowledgement may just have come, and its removal be under way.
                 if await self._api.get(place.stream, seq=message.seq) is not None:
                     log.warning(_LOST_END, place.stream, message.seq)

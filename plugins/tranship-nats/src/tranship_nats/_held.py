@@ -8,7 +8,7 @@ from typing import Final
 from tranship.envelope import Priority
 from tranship.ports import CountKind, Delivery, Settlement
 from tranship.protocol import whole_of
-from tranship_nats._message import raw_of, tried
+from tranship_nats._message import from_schedule, raw_of, tried
 
 __all__ = ["ACK", "NAK", "PROGRESS", "Held", "Pair", "Taken", "acknowledgement", "consumer_of", "mark_of"]
 
@@ -105,6 +105,7 @@ class Taken:
             self.count,
             CountKind.AT_LEAST,
             generation,
+            from_schedule(self.block),
         )
 
 

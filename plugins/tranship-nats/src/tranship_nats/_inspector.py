@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -148,7 +147,7 @@ class NatsInspector:
         begin = consumer.get("delivered", {}).get("stream_seq", 0) + 1 if undelivered else 1
         subject = names.task(queue, level)
         found = await self._ctx.api.get(names.work, seq=begin, next_by_subj=subject)
-        return 0.0 if found is None else max(0.0, time.time() - found.time)
+        return 0.0 if found is None else max(0.0, self._ctx.clock.now() - found.time)
 
     def _of(self, consumers: Mapping[str, Mapping[str, Any]], queue: str, level: Priority) -> Mapping[str, Any]:
         return consumers.get(self._ctx.names.consumer(queue, level), {})

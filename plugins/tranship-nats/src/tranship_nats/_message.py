@@ -11,7 +11,20 @@ from tranship.errors import MessageTooLarge
 from tranship.protocol import Message, RawMessage, whole_of
 from tranship_nats._frames import block, escaped, headers_of, unescaped
 
-__all__ = ["RESERVE", "TRIED", "block_again", "block_of", "check_size", "copied", "id_in", "raw_of", "said", "tried"]
+__all__ = [
+    "DUE",
+    "RESERVE",
+    "TRIED",
+    "block_again",
+    "block_of",
+    "check_size",
+    "copied",
+    "from_schedule",
+    "id_in",
+    "raw_of",
+    "said",
+    "tried",
+]
 
 RESERVE: Final = 16 * 1024
 """Bytes of the server's max_payload that are not for body and header map: our own headers, those of a dead letter."""
@@ -23,6 +36,9 @@ _INLINE: Final = 32 * 1024
 _MOST_TRIED: Final = 2**31 - 1
 
 MSG_ID: Final = b"Nats-Msg-Id"
+DUE: Final = b"%:due:"
+"""Begins the id of what was moved from the schedule."""
+_FROM_SCHEDULE: Final = b"NATS/1.0\r\n%b: %b" % (MSG_ID, DUE)
 NOT_BEFORE: Final = b"Not-Before"
 TRIED: Final = b"Tried-Before"
 """How often a task was tried in messages that this one is the copy of."""
@@ -100,6 +116,11 @@ def _split(headers: dict[bytes, bytes], data: bytes) -> tuple[bytes, bytes]:
     if size is not None:
         return data[:size], data[size:]
     return headers.get(_MAP, b"{}"), data
+
+
+def from_schedule(found: bytes | None) -> bool:
+    """Whether a message was moved from the schedule: it is due."""
+    return found is not None and found.startswith(_FROM_SCHEDULE)
 
 
 def _problem(headers: dict[bytes, bytes], data: bytes) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 from tranship.errors import InvalidOptionError, TranshipError
@@ -13,7 +12,7 @@ from tranship_nats._asks import Answer, Ask
 from tranship_nats._context import Context
 from tranship_nats._errors import again, api_error, error_in, gone, no_responders
 from tranship_nats._held import ACK, NAK, Held
-from tranship_nats._message import block_of, copied, id_in, said
+from tranship_nats._message import DUE, block_of, copied, id_in, said
 from tranship_nats._tidy import tidy
 
 __all__ = ["Settling", "stored"]
@@ -84,13 +83,13 @@ class Settling:
             return await self._replacement(settlement.delivery.token, settlement.replacement)
         held: Held = settlement.delivery.token
         subject = self._ctx.names.task(settlement.delivery.queue, settlement.delivery.priority)
-        return "work", (subject.encode(), copied(held.block, msg_id=b"%%:due:%d" % held.seq), held.data)
+        return "work", (subject.encode(), copied(held.block, msg_id=b"%b%d" % (DUE, held.seq)), held.data)
 
     async def _replacement(self, held: Held, message: Message) -> tuple[str, Ask]:
         names, envelope = self._ctx.names, message.envelope
         msg_id = b"%%:%b:%d:%d" % (b"later" if held.early else b"next", held.seq, envelope.attempt)
         due = envelope.not_before
-        if due is None or due <= time.time():
+        if due is None or due <= self._ctx.clock.now():
             subject = names.task(envelope.queue, envelope.priority)
             return "work", (subject.encode(), *block_of(message, msg_id))
         await self._ctx.streams.need("delay")

@@ -55,6 +55,7 @@ def delivery_of(
         delivery_count=read.deliveries + 1,
         count_kind=CountKind.AT_LEAST,
         generation=generation,
+        scheduled=read.scheduled,
     )
 
 

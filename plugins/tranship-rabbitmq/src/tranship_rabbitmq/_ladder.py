@@ -19,6 +19,7 @@ from tranship.protocol import Message
 from tranship_rabbitmq._context import Context
 from tranship_rabbitmq._names import Physical
 from tranship_rabbitmq._publisher import Done
+from tranship_rabbitmq._tables import DELAYING
 
 __all__ = ["TICK", "Ladder"]
 
@@ -27,6 +28,8 @@ TICK: Final = 0.1
 _LEVELS: Final = 28
 """2^28 ticks are 310 days; what is to wait for longer is sent round again by whoever gets it then."""
 _LONGEST: Final = 2**_LEVELS - 1
+_REST: Final = round(2 * 86_400 / TICK)
+"""Ticks that are left for the last round at least: what comes a day early is not taken for a matter of clocks."""
 _KEPT: Final = "tranship.delay.kept"
 """An exchange that says by being there that a killed server would find the queues again."""
 _WRITTEN_DOWN: Final = 1.5
@@ -121,12 +124,13 @@ class Ladder:
 
 
 def _name(level: int) -> str:
-    return f"tranship.delay.{level}"
+    return f"{DELAYING}{level}"
 
 
 def _ticks(message: Message) -> int:
     wait = (message.envelope.not_before or 0.0) - time.time()
-    return min(max(1, ceil(wait / TICK)), _LONGEST)
+    ticks = max(1, ceil(wait / TICK))
+    return ticks if ticks <= _LONGEST else min(_LONGEST, ticks - _REST)
 
 
 def _hash(name: str) -> str:

@@ -13,10 +13,12 @@ from tranship.errors import EncodeError
 from tranship.protocol import whole_of
 from tranship_rabbitmq.amqp.table import TableError, decode_table, encode_table
 
-__all__ = ["DELIVERIES", "Read", "Tables", "ours"]
+__all__ = ["DELAYING", "DELIVERIES", "Read", "Tables", "ours"]
 
 DELIVERIES: Final = "tranship-deliveries"
 """Header of a copy: how often the message was delivered before; classic queues do not count."""
+DELAYING: Final = "tranship.delay."
+"""Begins the names of the queues that hold what is not due."""
 _UNREADABLE: Final = "tranship-unreadable"
 _COUNT: Final = "x-delivery-count"
 """Header of the server's: how often a quorum queue has had the message back."""
@@ -25,7 +27,8 @@ _MOST: Final = 2**31 - 1
 _KEPT: Final = 512
 _ID: Final = re.compile(r"[0-9A-Za-z_.:-]{36}")
 """Ids that are recognised: those of tranship and of Celery, with nothing in them that JSON would escape."""
-_SERVERS: Final = frozenset({"x-death", _COUNT, "x-acquired-count", "CC", "BCC", DELIVERIES})
+_DEATH: Final = "x-death"
+_SERVERS: Final = frozenset({_DEATH, _COUNT, "x-acquired-count", "CC", "BCC", DELIVERIES})
 _DEATHS: Final = ("x-first-death-", "x-last-death-")
 
 
@@ -37,6 +40,8 @@ class Read:
     """As the core wants them: without what is the server's own, or the driver's."""
     deliveries: int
     """How often it was delivered before, as far as its headers say."""
+    scheduled: bool = False
+    """Whether it comes from the ladder of delays."""
 
 
 class Tables:
@@ -44,7 +49,7 @@ class Tables:
 
     def __init__(self) -> None:
         self._written: dict[bytes, list[bytes]] = {}
-        self._read: dict[bytes, tuple[list[bytes], int]] = {}
+        self._read: dict[bytes, tuple[list[bytes], int, bool]] = {}
 
     def table(self, headers: bytes, task_id: str) -> bytes:
         """Return the table for a header map.
@@ -80,12 +85,12 @@ class Tables:
         key = table.replace(own, b"\0")
         known = self._read.get(key)
         if known is not None:
-            return Read(own.join(known[0]), known[1])
+            return Read(own.join(known[0]), known[1], known[2])
         read = _read(table)
         if isinstance(read.headers, bytes):
             parts = read.headers.split(own)
             if len(parts) == table.count(own) + 1:
-                _keep(self._read, key, (parts, read.deliveries))
+                _keep(self._read, key, (parts, read.deliveries, read.scheduled))
         return read
 
 
@@ -113,11 +118,19 @@ def _read(table: bytes) -> Read:
         return Read(b"\xff" + table[:64], 0)
     # A copy in a quorum queue has both: what the server counts begins anew with it.
     count = sum(whole_of(values.get(name), most=_MOST) or 0 for name in (DELIVERIES, _COUNT))
+    scheduled = _is_scheduled(values.get(_DEATH))
     values = ours(values)
     try:
-        return Read(codec.dumps(_plain(values), name="headers"), count)
+        return Read(codec.dumps(_plain(values), name="headers"), count, scheduled)
     except EncodeError:
-        return Read(values, count)
+        return Read(values, count, scheduled)
+
+
+def _is_scheduled(deaths: Any) -> bool:
+    """Whether the server has moved a message out of a queue of the ladder; its latest stop comes first."""
+    latest = deaths[0] if isinstance(deaths, list) and deaths else None
+    queue = latest.get("queue") if isinstance(latest, dict) else None
+    return isinstance(queue, str) and queue.startswith(DELAYING)
 
 
 def _plain(value: Any) -> Any:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tranship import codec
+from tranship.clocks import Clock
 from tranship.errors import ClosedError, TranshipError
 from tranship.ports import Capabilities, Capability, ConnectionEvent, CountKind, Level, Support
+from tranship.protocol import number_of
 from tranship.settings import BackendConfig
 from tranship_redis._connect import Dialler
 from tranship_redis._consumer import RedisConsumer
@@ -47,6 +50,7 @@ class RedisBackend:
         self._url = config.url
         self._options = config.options_as(RedisOptions)
         self._gate = WorkerGate(self.url)
+        self._clock = Clock()
         self._is_resp3 = self._options.protocol == 3
         self._links: list[Link] = []
         self._main = self._link()
@@ -127,6 +131,22 @@ class RedisBackend:
             BrokerUnreachable, BrokerRefused.
         """
         await self._opened().context.main.call(b"PING")
+
+    @property
+    def clock(self) -> Clock:
+        """The server's clock."""
+        return self._clock
+
+    async def read_clock(self) -> None:
+        """Ask the server what time it is.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused.
+        """
+        asked = time.time()
+        found = [number_of(part) for part in await self._opened().context.main.call(b"TIME")]
+        if len(found) == 2 and found[0] is not None and found[1] is not None:
+            self._clock.read(asked, found[0] + found[1] / 1e6)
 
     def on_event(self, listener: Callable[[ConnectionEvent, int], None]) -> None:
         """Call ``listener`` when the main connection was lost, and when it is back."""
@@ -210,6 +230,7 @@ class RedisBackend:
             name=self.name,
             url=self.url,
             gate=self._gate,
+            clock=self._clock,
         )
         return context
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from tranship.clocks import Clock
 from tranship.guards import Gate
 from tranship_redis._keys import Keys
 from tranship_redis._levels import Levels
@@ -46,6 +47,8 @@ class Context:
     url: str
     """Where it is connected, without secrets."""
     gate: WorkerGate = field(repr=False)
+    clock: Clock = field(default_factory=Clock, repr=False)
+    """The server's."""
 
     def check(self) -> None:
         """Raise once the backend has been closed; the first line of every public method of a port.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -35,6 +34,7 @@ class Endings:
 
     def __init__(self, ctx: Context) -> None:
         self._keys = ctx.keys
+        self._clock = ctx.clock
         self._levels = ctx.levels
         self._celery = ctx.options.celery_queues
         self._ttl = millis(ctx.options.result_ttl)
@@ -81,7 +81,7 @@ class Endings:
         return ["reject", number, *place, *said, delivery.delivery_count]
 
     def _replacement(self, number: int, message: Message) -> list[Part]:
-        envelope, now = message.envelope, time.time()
+        envelope, now = message.envelope, self._clock.now()
         element = self._elements.build(message, tag=self._tags.next(), timestamp=b"%.3f" % now)
         queue, due = envelope.queue, envelope.not_before
         if due is None or due <= now:

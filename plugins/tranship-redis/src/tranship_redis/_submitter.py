@@ -40,7 +40,7 @@ class RedisSubmitter:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._writer = Writer(Elements(ctx.keys, ctx.levels), ctx.keys, ctx.options)
+        self._writer = Writer(Elements(ctx.keys, ctx.levels), ctx.keys, ctx.options, ctx.clock)
         self._marker = Marker(ctx.main, ctx.keys)
         self._generation = 0
         self._registered: set[str] = set()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Final
 
+from tranship.clocks import Clock
 from tranship.errors import InvalidOptionError, MessageTooLarge, TranshipError
 from tranship.protocol import Message
 from tranship_redis._batches import Batch, Call
@@ -29,10 +29,12 @@ class Writer:
         elements: builds the elements.
         keys: names what a message needs beside its list.
         options: limits and defaults.
+        clock: the server's.
     """
 
-    def __init__(self, elements: Elements, keys: Keys, options: RedisOptions) -> None:
+    def __init__(self, elements: Elements, keys: Keys, options: RedisOptions, clock: Clock) -> None:
         self._elements = elements
+        self._clock = clock
         self._keys = keys
         self._options = options
         self._celery = options.celery_queues
@@ -44,7 +46,7 @@ class Writer:
 
         A message that cannot be sent is answered at once.
         """
-        batch, now = Batch(call), time.time()
+        batch, now = Batch(call), self._clock.now()
         end = end_of(b"%.3f" % now)
         messages, index, stop = call.messages, start, min(len(call.messages), start + COUNT)
         while index < stop and batch.size < BYTES:

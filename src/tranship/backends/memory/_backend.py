@@ -35,7 +35,7 @@ class MemoryOptions(CommonOptions):
 
 
 _PROPERTIES: Mapping[Capability, Mapping[str, Any]] = {
-    Capability.DELAY: {"resolution": 0.01, "cancellable": True},
+    Capability.DELAY: {"resolution": 0.01, "cancellable": True, "clock": "host"},
     Capability.DELIVERY_COUNT: {"kind": CountKind.EXACT},
     Capability.KEY_WINDOW: {"window": "per-task"},
     Capability.RESULT_TTL: {"ttl": "per-result"},

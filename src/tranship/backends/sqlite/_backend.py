@@ -153,7 +153,7 @@ def _capabilities(options: SqliteOptions) -> Capabilities:
     properties: dict[Capability, dict[str, Any]] = {
         Capability.DURABLE: {"survives": options.durability},
         Capability.AGING: {"seconds": options.aging},
-        Capability.DELAY: {"resolution": 0.01, "cancellable": True},
+        Capability.DELAY: {"resolution": 0.01, "cancellable": True, "clock": "host"},
         Capability.DELIVERY_COUNT: {"kind": CountKind.EXACT},
         Capability.KEY_WINDOW: {"window": "per-task"},
         Capability.RESULT_TTL: {"ttl": "per-result"},

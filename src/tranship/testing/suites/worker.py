@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tranship.testing.suites.facade_outage import WorkerOutageCases
 from tranship.testing.suites.worker_cancels import CancelCases
+from tranship.testing.suites.worker_clocks import ClockCases
 from tranship.testing.suites.worker_errors import WorkerErrorCases
 from tranship.testing.suites.worker_faults import WorkerFaultCases
 from tranship.testing.suites.worker_leases import WorkerLeaseCases
@@ -18,6 +19,7 @@ __all__ = ["WorkerSuite"]
 class WorkerSuite(
     RunCases,
     CancelCases,
+    ClockCases,
     WorkerLeaseCases,
     WorkerStopCases,
     MessageCases,
@@ -26,4 +28,4 @@ class WorkerSuite(
     WorkerAwayCases,
     WorkerErrorCases,
 ):
-    """``Worker``: running, retrying, cancelling, stopping, bad messages, outages."""
+    """``Worker``: running, retrying, cancelling, clocks, stopping, bad messages, outages."""
