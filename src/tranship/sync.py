@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
@@ -59,10 +60,11 @@ class TaskHandle(Generic[R]):
         duplicate: the task was there already (dedup key, same id): nothing was queued, and this handle follows
             the one that was there first.
         stored: whether a result is kept.
+        submitted: whether it comes from a submit; else from an id, see :meth:`Client.handle`.
         final: the terminal result, once this handle has seen it.
     """
 
-    __slots__ = ("_client", "_task", "duplicate", "final", "id", "stored")
+    __slots__ = ("_client", "_task", "duplicate", "final", "id", "stored", "submitted")
 
     def __init__(
         self,
@@ -72,10 +74,12 @@ class TaskHandle(Generic[R]):
         *,
         stored: bool = True,
         duplicate: bool = False,
+        submitted: bool = True,
     ) -> None:
         self.id = task_id
         self._task = task
         self.duplicate = duplicate
+        self.submitted = submitted
         self.stored = stored
         self.final: TaskResult | None = None
         self._client = client
@@ -84,8 +88,8 @@ class TaskHandle(Generic[R]):
         """Wait until the task has ended and return its value.
 
         Args:
-            timeout: seconds, or a timedelta, that this caller waits; None: as long as it takes. The task itself
-                is not affected.
+            timeout: seconds, or a timedelta, that this caller waits; None: as long as it takes (of an id:
+                see :meth:`Client.handle`). The task itself is not affected.
 
         Raises:
             ResultTimeout: ``timeout`` passed first.
@@ -109,7 +113,11 @@ class TaskHandle(Generic[R]):
         return self.final
 
     def state(self) -> TaskState:
-        """Read where the task is now."""
+        """Read where the task is now.
+
+        PENDING is also what a store says of an id that it cannot know, see :meth:`Client.handle`; SCHEDULED is
+        certain where the broker can look into delayed tasks, or this connection has submitted it.
+        """
         return self.info().state
 
     def info(self) -> TaskResult:
@@ -243,7 +251,7 @@ class Client:
         call = as_call(task, args, kwargs)
         message = prepare_one(link, call)
         (answer,) = link.submission.submit_blocking([message])
-        return self._handle(call.task, message, answer)
+        return self._handle(link, call.task, message, answer)
 
     def submit_many(self, calls: Iterable[TaskCall[R]]) -> list[TaskHandle[R]]:
         """Hand many tasks over in as few round trips as possible; handles come in the order of ``calls``.
@@ -257,13 +265,18 @@ class Client:
         messages = prepare(link, calls)
         if not messages:
             return []
-        return batch_handles(self._handle, calls, messages, link.submission.submit_blocking(messages))
+        return batch_handles(partial(self._handle, link), calls, messages, link.submission.submit_blocking(messages))
 
     # Results.
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
-        """A handle for a task that was submitted elsewhere, or earlier."""
-        return TaskHandle(self, task_id)
+        """A handle for a task that was submitted elsewhere, or earlier.
+
+        Some brokers cannot tell an id that nobody has submitted from one that is queued: Redis and NATS, and every
+        result store that is not the broker. There such a handle's wait without a ``timeout`` ends after
+        ``unknown_id_timeout`` seconds of the settings (60 by default), unless more than the id is known by then.
+        """
+        return TaskHandle(self, task_id, submitted=False)
 
     def collect(self, handles: Iterable[TaskHandle[Any]], timeout: Duration | None = None) -> list[TaskResult]:
         """Wait for many tasks within one budget and return their results in the order of ``handles``.
@@ -308,7 +321,9 @@ class Client:
         durable: tasks with the key that are submitted within ``ttl`` seconds are cancelled too.
 
         Returns:
-            The ids of queued tasks that were removed at once, where the broker can; workers do the rest.
+            The ids of the tasks that have ended by this at once: queued and delayed ones where the broker can take
+            them out, and delayed ones that were submitted through this connection. It may be empty; workers end the
+            rest, queued tasks when they come to them.
 
         Raises:
             UnsupportedError: the broker has no control channel.
@@ -339,24 +354,27 @@ class Client:
         link = self._link()
         return process_table().portal_of(link.loop).run(work(link))
 
-    def _handle(self, task: Task[..., Any], message: Message, answer: Answer) -> TaskHandle[Any]:
+    def _handle(self, link: ClientLink, task: Task[..., Any], message: Message, answer: Answer) -> TaskHandle[Any]:
         if not isinstance(answer, Receipt):
             raise answer
         stored = message.envelope.store_result
         if answer.duplicate_of is None:
+            if message.envelope.not_before is not None:
+                link.delayed.submitted(message.envelope)
             return TaskHandle(self, answer.id, task, stored=stored)
         return TaskHandle(self, answer.duplicate_of, task, stored=stored, duplicate=True)
 
     def _wait(self, handle: TaskHandle[Any], timeout: Duration | None) -> TaskResult:
         check_stored(handle.id, stored=handle.stored)
         seconds = self._seconds(timeout)
-        return self._on_link(lambda link: wait_for_end(link, handle.id, seconds))
+        unknown = None if handle.submitted else self.settings.unknown_id_timeout
+        return self._on_link(lambda link: wait_for_end(link, handle.id, seconds, unknown=unknown))
 
     def _seconds(self, timeout: Duration | None) -> float | None:
         return self.settings.result_timeout if timeout is None else duration("timeout", timeout)
 
     def _states(self, ids: Sequence[str]) -> list[TaskResult]:
-        return self._on_link(lambda link: link.waiting.states(ids))
+        return self._on_link(lambda link: link.states(ids))
 
     def _completed(self, arrivals: Arrivals[TaskHandle[R]], timeout: Duration | None) -> Iterator[TaskHandle[R]]:
         yield from arrivals.finished
@@ -364,17 +382,18 @@ class Client:
             return
         for handle in arrivals.handles:
             check_stored(handle.id, stored=handle.stored)
-        budget = Budget(self._seconds(timeout))
+        link = self._link()
+        budget = Budget(self._seconds(timeout), unknown=None if link.can_tell else self.settings.unknown_id_timeout)
         if budget.timeout == 0:
             # No waiting, but what is there already is told.
             for known in self._states(arrivals.ids):
                 yield from arrivals.known(known)
         found: queue.SimpleQueue[tuple[str, Found]] = queue.SimpleQueue()
-        end = arrivals.watch(self._link(), lambda task_id, what: found.put((task_id, what)))
+        end = arrivals.watch(link, lambda task_id, what: found.put((task_id, what)))
         try:
             while arrivals:
                 try:
-                    task_id, what = found.get(timeout=budget.left())
+                    task_id, what = found.get(timeout=arrivals.left(budget))
                 except queue.Empty:
                     raise arrivals.timeout(budget) from None
                 yield from arrivals.arrived(task_id, what)

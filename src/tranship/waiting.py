@@ -110,7 +110,7 @@ class Waiting:
         self._store = store
         self._loop = loop
         self._push = push
-        self._knows_ids = knows_ids
+        self.knows_ids = knows_ids
         self._sinks: dict[str, list[Sink]] = {}
         self._unread: dict[str, None] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -253,7 +253,7 @@ class Waiting:
                 poll = min(poll * 1.5, LONGEST_POLL)
 
     def _found(self, stored: StoredResult) -> None:
-        unknown = stored.state is TaskState.UNKNOWN and self._knows_ids
+        unknown = stored.state is TaskState.UNKNOWN and self.knows_ids
         if stored.state.terminal or unknown:
             self._deliver(stored.id, self._outcome(stored))
         elif not self._push:

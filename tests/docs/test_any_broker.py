@@ -21,6 +21,7 @@ from tranship.errors import UnsupportedError
 from tranship.testing.services import Service, ServiceFinder
 
 PAGE = Path(__file__).parents[2] / "docs/tutorial/index.md"
+WEB = Path(__file__).parents[2] / "docs/how-to/web-application.md"
 SERVERS = ("redis", "rabbitmq", "nats")
 ALONE = ("sqlite", *SERVERS)
 TOGETHER = [
@@ -48,10 +49,10 @@ with BackgroundWorker(Worker(tasks=[resize, upload])):
 class Reader:
     """Somebody who types in what the page says, with some variables set."""
 
-    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environ: dict[str, str], page: Path = PAGE) -> None:
         self._folder = folder
         self._environ = environ
-        for block in blocks(PAGE.read_text("utf-8")):
+        for block in blocks(page.read_text("utf-8")):
             if block.title:
                 with (folder / block.title).open("a", encoding="utf-8") as file:
                     file.write(block.text)
@@ -159,3 +160,22 @@ def test_rabbitmq_is_no_result_store(place: Callable[[str], str]) -> None:
         pass
     with pytest.raises(UnsupportedError, match=reason):
         Worker(urls[0], result_url=urls[1], tasks=[nothing]).run()
+
+
+OWN_URL = """
+import os
+import pytest
+
+@pytest.fixture
+def tranship_url():
+    return os.environ["URL_OF_THE_TEST"]
+"""
+
+
+@pytest.mark.parametrize("name", ["sqlite", "redis", "nats"])
+def test_the_web_applications_tests_pass_on_any_broker(name: str, tmp_path: Path, place: Callable[[str], str]) -> None:
+    """An id that nobody has given out is a 404, also where the broker calls it PENDING."""
+    page = Reader(tmp_path, {"URL_OF_THE_TEST": place(name)}, WEB)
+    (tmp_path / "conftest.py").write_text(OWN_URL)
+    said = page.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_app.py")
+    assert "3 passed" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
 
@@ -144,7 +145,7 @@ class AsyncClient:
         call = as_call(task, args, kwargs)
         message = prepare_one(link, call)
         (answer,) = await self._submit(link, [message])
-        return self._handle(call.task, message, answer)
+        return self._handle(link, call.task, message, answer)
 
     async def submit_many(self, calls: Iterable[TaskCall[R]]) -> list[AsyncTaskHandle[R]]:
         """Hand many tasks over in as few round trips as possible; handles come in the order of ``calls``.
@@ -158,13 +159,18 @@ class AsyncClient:
         messages = prepare(link, calls)
         if not messages:
             return []
-        return batch_handles(self._handle, calls, messages, await self._submit(link, messages))
+        return batch_handles(partial(self._handle, link), calls, messages, await self._submit(link, messages))
 
     # Results.
 
     def handle(self, task_id: str) -> AsyncTaskHandle[Any]:
-        """A handle for a task that was submitted elsewhere, or earlier."""
-        return AsyncTaskHandle(self, task_id)
+        """A handle for a task that was submitted elsewhere, or earlier.
+
+        Some brokers cannot tell an id that nobody has submitted from one that is queued: Redis and NATS, and every
+        result store that is not the broker. There such a handle's wait without a ``timeout`` ends after
+        ``unknown_id_timeout`` seconds of the settings (60 by default), unless more than the id is known by then.
+        """
+        return AsyncTaskHandle(self, task_id, submitted=False)
 
     async def collect(
         self, handles: Iterable[AsyncTaskHandle[Any]], timeout: Duration | None = None
@@ -212,7 +218,9 @@ class AsyncClient:
         durable: tasks with the key that are submitted within ``ttl`` seconds are cancelled too.
 
         Returns:
-            The ids of queued tasks that were removed at once, where the broker can; workers do the rest.
+            The ids of the tasks that have ended by this at once: queued and delayed ones where the broker can take
+            them out, and delayed ones that were submitted through this connection. It may be empty; workers end the
+            rest, queued tasks when they come to them.
 
         Raises:
             UnsupportedError: the broker has no control channel.
@@ -250,24 +258,27 @@ class AsyncClient:
             return await link.submission.submit(messages)
         return await link.submission.submit_from(messages, loop)
 
-    def _handle(self, task: Task[..., Any], message: Message, answer: Answer) -> AsyncTaskHandle[Any]:
+    def _handle(self, link: ClientLink, task: Task[..., Any], message: Message, answer: Answer) -> AsyncTaskHandle[Any]:
         if not isinstance(answer, Receipt):
             raise answer
         stored = message.envelope.store_result
         if answer.duplicate_of is None:
+            if message.envelope.not_before is not None:
+                link.delayed.submitted(message.envelope)
             return AsyncTaskHandle(self, answer.id, task, stored=stored)
         return AsyncTaskHandle(self, answer.duplicate_of, task, stored=stored, duplicate=True)
 
     async def _wait(self, handle: AsyncTaskHandle[Any], timeout: Duration | None) -> TaskResult:
         check_stored(handle.id, stored=handle.stored)
         seconds = self._seconds(timeout)
-        return await self._on_link(lambda link: wait_for_end(link, handle.id, seconds))
+        unknown = None if handle.submitted else self.settings.unknown_id_timeout
+        return await self._on_link(lambda link: wait_for_end(link, handle.id, seconds, unknown=unknown))
 
     def _seconds(self, timeout: Duration | None) -> float | None:
         return self.settings.result_timeout if timeout is None else duration("timeout", timeout)
 
     async def _states(self, ids: Sequence[str]) -> list[TaskResult]:
-        return await self._on_link(lambda link: link.waiting.states(ids))
+        return await self._on_link(lambda link: link.states(ids))
 
     async def _completed(
         self, arrivals: Arrivals[AsyncTaskHandle[R]], timeout: Duration | None
@@ -278,25 +289,26 @@ class AsyncClient:
             return
         for handle in arrivals.handles:
             check_stored(handle.id, stored=handle.stored)
-        budget = Budget(self._seconds(timeout))
+        link = await self._connector.link()
+        budget = Budget(self._seconds(timeout), unknown=None if link.can_tell else self.settings.unknown_id_timeout)
         if budget.timeout == 0:
             # No waiting, but what is there already is told.
             for handle in [one for known in await self._states(arrivals.ids) for one in arrivals.known(known)]:
                 yield handle
-        async with contextlib.aclosing(self._arriving(arrivals, budget)) as arriving:
+        async with contextlib.aclosing(self._arriving(link, arrivals, budget)) as arriving:
             async for handle in arriving:
                 yield handle
 
     async def _arriving(
-        self, arrivals: Arrivals[AsyncTaskHandle[R]], budget: Budget
+        self, link: ClientLink, arrivals: Arrivals[AsyncTaskHandle[R]], budget: Budget
     ) -> AsyncGenerator[AsyncTaskHandle[R], None]:
         found: asyncio.Queue[tuple[str, Found]] = asyncio.Queue()
-        end = arrivals.watch(await self._connector.link(), _into(found))
+        end = arrivals.watch(link, _into(found))
         try:
             while arrivals:
                 try:
                     # Not wait_for: before Python 3.12 it misses what is there already when the time is up.
-                    async with asyncio.timeout(budget.left()):
+                    async with asyncio.timeout(arrivals.left(budget)):
                         task_id, what = await found.get()
                 except TimeoutError:
                     raise arrivals.timeout(budget) from None

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
 from tranship.errors import ClosedError, InvalidArgumentsError, ResultsDisabled, ResultTimeout, TranshipError
@@ -26,6 +26,10 @@ class Followed(Protocol):
     def id(self) -> str:
         """The task's id."""
 
+    @property
+    def submitted(self) -> bool:
+        """Whether it comes from a submit, so that there is such a task."""
+
     final: TaskResult | None
     """Its terminal result, once known."""
 
@@ -36,8 +40,10 @@ H = TypeVar("H", bound=Followed)
 class Budget:
     """One absolute deadline for any number of waits, on the monotonic clock."""
 
-    def __init__(self, timeout: float | None) -> None:
+    def __init__(self, timeout: float | None, *, unknown: float | None = None) -> None:
         self.timeout = timeout
+        self.unknown = unknown
+        """Without a timeout: how long to wait on for nothing but ids that may be nobody's; None: no bound."""
         self._end = None if timeout is None else time.monotonic() + timeout
 
     def left(self) -> float | None:
@@ -52,9 +58,11 @@ class Arrivals(Generic[H]):
         self.handles = [_checked(handle) for handle in _several(handles)]
         self._found: dict[str, TaskResult] = {}
         self._waiting: dict[str, list[H]] = {}
+        self._given_up: ResultTimeout | None = None
         for handle in self.handles:
             if handle.final is None:
                 self._waiting.setdefault(handle.id, []).append(handle)
+        self._submitted = sum(any(map(_is_submitted, same)) for same in self._waiting.values())
 
     @property
     def finished(self) -> list[H]:
@@ -77,6 +85,7 @@ class Arrivals(Generic[H]):
         """
         result = self._found[task_id] = terminal(found)
         handles = self._waiting.pop(task_id, [])
+        self._submitted -= any(map(_is_submitted, handles))
         if result.state.terminal:
             # An id that is unknown today may be submitted tomorrow: its handles do not keep that.
             for handle in handles:
@@ -89,7 +98,12 @@ class Arrivals(Generic[H]):
 
     def results(self, timeout: float | None) -> list[TaskResult]:
         """What is known of each handle, in order; whoever has not ended says so."""
-        return [one.final or self._found.get(one.id) or unfinished(one.id, timeout) for one in self.handles]
+        why = str(self._given_up) if timeout is None else f"it had not ended within {timeout:g} s"
+        return [one.final or self._found.get(one.id) or unfinished(one.id, why) for one in self.handles]
+
+    def left(self, budget: Budget) -> float | None:
+        """Seconds until this waiting is given up, if nothing comes; None: never."""
+        return budget.unknown if budget.timeout is None and not self._submitted else budget.left()
 
     def watch(self, link: ClientLink, sink: Callable[[str, Found], None]) -> Callable[[], None]:
         """Have ``sink`` called on the link's loop for each id; return what ends it. Any thread."""
@@ -101,8 +115,19 @@ class Arrivals(Generic[H]):
         return lambda: _unwatch(link, ids, sink)
 
     def timeout(self, budget: Budget) -> ResultTimeout:
-        """The error when the budget is used up."""
-        return ResultTimeout(f"{len(self)} of {len(self.handles)} tasks had not ended within {budget.timeout:g} s")
+        """The error when the time is up."""
+        if budget.timeout is None:
+            what = f"{len(self)} of {len(self.handles)} tasks"
+            self._given_up = unknown_timeout(what, "the result store", budget.unknown)
+        else:
+            self._given_up = ResultTimeout(
+                f"{len(self)} of {len(self.handles)} tasks had not ended within {budget.timeout:g} s"
+            )
+        return self._given_up
+
+
+def _is_submitted(handle: Followed) -> bool:
+    return handle.submitted
 
 
 def _several(handles: Any) -> Iterable[Any]:
@@ -123,11 +148,11 @@ def _unwatch(link: ClientLink, ids: Sequence[str], sink: Callable[[str, Found], 
         link.loop.call_soon_threadsafe(link.waiting.unwatch, ids, sink)
 
 
-def unfinished(task_id: str, timeout: float | None) -> TaskResult:
+def unfinished(task_id: str, why: str) -> TaskResult:
     """What ``collect`` returns for a task that had not ended within the budget; ``unwrap`` raises ResultTimeout."""
     error = ErrorInfo(
         type="tranship.errors.ResultTimeout",
-        message=f"task {task_id} had not ended within {timeout or 0:g} s",
+        message=f"task {task_id}: {why}",
         code=ResultTimeout.code,
         retryable=True,
     )
@@ -145,8 +170,16 @@ def terminal(found: Found) -> TaskResult:
     return found
 
 
-async def wait_for_end(link: ClientLink, task_id: str, seconds: float | None) -> TaskResult:
+async def wait_for_end(
+    link: ClientLink, task_id: str, seconds: float | None, *, unknown: float | None = None
+) -> TaskResult:
     """Wait for a task on the link's own loop; with 0 seconds only what is there already is told.
+
+    Args:
+        link: where results come.
+        task_id: the task.
+        seconds: how long; None: as long as it takes.
+        unknown: how long at most, without ``seconds``, if it may be that there is no such task.
 
     Raises:
         ResultTimeout: it had not ended.
@@ -157,13 +190,30 @@ async def wait_for_end(link: ClientLink, task_id: str, seconds: float | None) ->
         if found.state.terminal:
             return found
         raise wait_timeout(task_id, seconds)
+    bound = unknown if seconds is None and not link.can_tell else seconds
     try:
-        async with asyncio.timeout(seconds) as scope:
+        async with asyncio.timeout(bound) as scope:
             return ended(await link.waiting.wait(task_id))
     except TimeoutError as error:
         if not scope.expired():
             raise
-        raise wait_timeout(task_id, seconds) from error
+        if seconds is not None:
+            raise wait_timeout(task_id, seconds) from error
+    (found,) = await link.states([task_id])
+    if found.state in _NOTHING_KNOWN:
+        raise unknown_timeout(f"task {task_id}", link.store_name, bound)
+    return await wait_for_end(link, task_id, None)
+
+
+_NOTHING_KNOWN: Final = (TaskState.PENDING, TaskState.UNKNOWN)
+
+
+def unknown_timeout(what: str, store: str, seconds: float | None) -> ResultTimeout:
+    """The error when nothing has become known of an id that was not submitted here."""
+    return ResultTimeout(
+        f"nothing is known of {what} after {seconds or 0:g} s: it may be queued, or nobody has ever submitted it, and "
+        f"{store} cannot tell. To wait longer, give a timeout, or set TRANSHIP_UNKNOWN_ID_TIMEOUT"
+    )
 
 
 def check_stored(task_id: str, *, stored: bool) -> None:

@@ -24,10 +24,11 @@ class AsyncTaskHandle(Generic[R]):
         duplicate: the task was there already (dedup key, same id): nothing was queued, and this handle follows
             the one that was there first.
         stored: whether a result is kept.
+        submitted: whether it comes from a submit; else from an id, see :meth:`AsyncClient.handle`.
         final: the terminal result, once this handle has seen it.
     """
 
-    __slots__ = ("_client", "_task", "duplicate", "final", "id", "stored")
+    __slots__ = ("_client", "_task", "duplicate", "final", "id", "stored", "submitted")
 
     def __init__(
         self,
@@ -37,10 +38,12 @@ class AsyncTaskHandle(Generic[R]):
         *,
         stored: bool = True,
         duplicate: bool = False,
+        submitted: bool = True,
     ) -> None:
         self.id = task_id
         self._task = task
         self.duplicate = duplicate
+        self.submitted = submitted
         self._client = client
         self.stored = stored
         self.final: TaskResult | None = None
@@ -49,8 +52,8 @@ class AsyncTaskHandle(Generic[R]):
         """Wait until the task has ended and return its value.
 
         Args:
-            timeout: seconds, or a timedelta, that this caller waits; None: as long as it takes. The task itself
-                is not affected.
+            timeout: seconds, or a timedelta, that this caller waits; None: as long as it takes (of an id:
+                see :meth:`AsyncClient.handle`). The task itself is not affected.
 
         Raises:
             ResultTimeout: ``timeout`` passed first.
@@ -74,7 +77,11 @@ class AsyncTaskHandle(Generic[R]):
         return self.final
 
     async def state(self) -> TaskState:
-        """Read where the task is now."""
+        """Read where the task is now.
+
+        PENDING is also what a store says of an id that it cannot know, see :meth:`AsyncClient.handle`; SCHEDULED is
+        certain where the broker can look into delayed tasks, or this connection has submitted it.
+        """
         return (await self.info()).state
 
     async def info(self) -> TaskResult:

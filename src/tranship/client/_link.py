@@ -8,14 +8,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from tranship.client._delayed import Delayed
 from tranship.client._pushed import Remembered
 from tranship.clocks import clock_of, look
 from tranship.connections import ConnectionTable
 from tranship.envelope import Envelope, ErrorInfo, TaskResult, TaskState
-from tranship.errors import ResultsDisabled, UnsupportedError
+from tranship.errors import ResultsDisabled, TranshipError, UnsupportedError
 from tranship.ports import (
     Backend,
     CancelReport,
@@ -73,6 +74,7 @@ class ClientLink:
         self.loop = asyncio.get_running_loop()
         self.reply_to = (result_backend or backend).address
         self.encoder = Encoder()
+        self.delayed = Delayed()
         self._result_backend = result_backend
         self._store, self._waiting = self._open_results(result_backend or backend)
         self.submission = Submission(
@@ -185,6 +187,31 @@ class ClientLink:
             )
         return self._waiting
 
+    @property
+    def store_name(self) -> str:
+        """What keeps results, for errors."""
+        return (self._result_backend or self.backend).name
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether an id that nobody has submitted is told from one that is queued."""
+        return self.waiting.knows_ids or self.answers_submits_only
+
+    async def states(self, ids: Sequence[str]) -> list[TaskResult]:
+        """Read once what is known of ``ids``, in order; a delayed task that was submitted here is SCHEDULED.
+
+        Raises:
+            ResultsDisabled: results are kept nowhere.
+            BrokerUnreachable: the store does not answer.
+        """
+        found = await self.waiting.states(ids)
+        return [
+            replace(one, state=TaskState.SCHEDULED)
+            if one.state is TaskState.PENDING and self.delayed.is_waiting(one.id)
+            else one
+            for one in found
+        ]
+
     async def forget(self, ids: Sequence[str]) -> None:
         """Delete the results of ``ids``."""
         waiting = self.waiting
@@ -213,6 +240,9 @@ class ClientLink:
     async def cancel(self, kind: str, values: Sequence[str], ttl: float) -> CancelReport:
         """Cancel by ``kind`` (``"id"`` or ``"key"``) for ``ttl`` seconds.
 
+        Delayed tasks that were submitted here end now, also where the broker keeps their messages until they are due:
+        the cancel it has recorded keeps them from being run.
+
         Raises:
             UnsupportedError: the broker has no control channel.
         """
@@ -223,7 +253,23 @@ class ClientLink:
         if self._result_backend is not None:
             # The broker has answered in its own store; those who wait look in another one.
             await self.answer_cancelled(report.removed)
-        return report
+        ended = [one for one in self.delayed.take_cancelled(kind, values, expires) if one not in report.removed]
+        if ended:
+            await self._end_delayed(ended)
+        return replace(report, removed=[*report.removed, *ended])
+
+    async def _end_delayed(self, ids: Sequence[str]) -> None:
+        """Give delayed tasks of our own the results that a worker would give them when they are due."""
+        content_type = (self._result_backend or self.backend).capabilities.result_type
+        results = [replace(cancelled_result(task_id, content_type), reply_to=self.reply_to) for task_id in ids]
+        try:
+            if isinstance(self._store, Remembered):
+                self._store.come(results)
+            elif self._store is not None:
+                await self._store.put(results)
+        except TranshipError as error:
+            # The cancel itself is recorded: a worker answers when they are due.
+            log.warning("the results of %d cancelled tasks could not be stored yet: %s", len(ids), error)
 
     async def answer_cancelled(self, ids: Sequence[str]) -> None:
         """Give ``ids``, which a broker with another store has removed, their results."""

@@ -39,7 +39,7 @@ class Remembered:
         self._come: dict[str, StoredResult] = {}
         self._order: deque[str] = deque()
         self._bytes = 0
-        store.attach(self._pushed)
+        store.attach(self.come)
 
     def submitted(self, ids: Iterable[str]) -> None:
         """These are about to be submitted: their results will come here."""
@@ -87,8 +87,8 @@ class Remembered:
             task_id=task_id,
         )
 
-    def _pushed(self, results: Sequence[StoredResult]) -> None:
-        # The first one counts: a task that ran twice has answered twice.
+    def come(self, results: Sequence[StoredResult]) -> None:
+        """Take results of what was submitted here; of a task that ran twice, and has answered twice, the first."""
         ours = [one for one in results if self._awaited.pop(one.id, self) is None]
         for one in ours:
             self._keep(one)

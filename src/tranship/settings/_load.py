@@ -50,6 +50,9 @@ class Settings:
     """How long a submit is retried before it fails."""
     result_timeout: float | None = None
     """How long waiting for a result takes when the caller says nothing; None: for ever."""
+    unknown_id_timeout: float = 60.0
+    """How long it takes when the caller says nothing, of an id that was not submitted here and may not exist: where the
+    result store cannot tell (Redis, NATS, and every store that is not the broker)."""
     max_concurrent_tasks: int = 10
     max_deliveries: int = 5
     """A task that was delivered this often without an end is dead-lettered."""
@@ -66,7 +69,7 @@ class Settings:
     """Variables of the environment that say it is production; found by :meth:`load`."""
 
     def __post_init__(self) -> None:
-        for name in ("submit_timeout", "heartbeat_interval", "shutdown_timeout", "watchdog"):
+        for name in ("submit_timeout", "unknown_id_timeout", "heartbeat_interval", "shutdown_timeout", "watchdog"):
             self._keep(name, positive_duration(name, getattr(self, name)))
         if self.result_timeout is not None:
             self._keep("result_timeout", positive_duration("result_timeout", self.result_timeout))

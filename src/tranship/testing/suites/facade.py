@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tranship.testing.suites.facade_concurrency import ConcurrentSubmitCases
+from tranship.testing.suites.facade_delayed import DelayedCases
 from tranship.testing.suites.facade_lifecycle import FacadeLifecycleCases
 from tranship.testing.suites.facade_many import ManyResultCases
 from tranship.testing.suites.facade_outage import FacadeOutageCases
@@ -18,6 +19,7 @@ class FacadeSuite(
     ConcurrentSubmitCases,
     ResultCases,
     ReplyCases,
+    DelayedCases,
     ManyResultCases,
     FacadeLifecycleCases,
     FacadeOutageCases,

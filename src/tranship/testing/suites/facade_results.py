@@ -171,6 +171,33 @@ class ResultCases:
         assert await handle.result(desk.lab.patience) == "known now"
 
     @facade_case(
+        "result_unknown_id_wait_is_bounded",
+        level="capability",
+        needs=NEEDS,
+        rationale="an id with a typo must not be waited for until the process ends, whatever the store can tell",
+    )
+    async def test_result_unknown_id_wait_is_bounded(self, desk: Desk) -> None:
+        """Without a timeout: an error that explains, for one and for many; a task that was submitted is waited for."""
+        client = await desk.client(unknown_id_timeout=0.5)
+        nobody = client.handle("nope")
+        kind = TaskNotFound if await desk.lab.has(Capability.KNOWS_IDS) else ResultTimeout
+        error = await raised(asyncio.wait_for(nobody.result(), desk.lab.patience), kind)
+        assert "nope" in str(error)
+        assert kind is TaskNotFound or "nobody has ever submitted it" in str(error)
+        handle = await client.submit(echo, 1)
+        (unfinished,) = await asyncio.wait_for(client.collect([nobody]), desk.lab.patience)
+        assert type(unfinished.exception()) is kind
+        waiting = desk.lab.start(client.collect([handle, nobody]))
+        slow = desk.lab.start(handle.result())
+        await asyncio.wait({waiting, slow}, timeout=1.0)
+        assert not waiting.done(), "the bound for what is unknown has cut a wait for what was submitted"
+        assert not slow.done()
+        await desk.work(echo)
+        assert await asyncio.wait_for(slow, desk.lab.patience) == 1
+        found = await asyncio.wait_for(waiting, desk.lab.patience)
+        assert [one.success for one in found] == [True, False]
+
+    @facade_case(
         "result_not_stored", level="capability", needs=NEEDS, rationale="an explicit error, not an empty answer"
     )
     async def test_result_not_stored(self, desk: Desk) -> None:

@@ -68,8 +68,7 @@ class DeadlineCases:
             await desk.work(note, lease=0.5)
         started = time.monotonic()
         handle = await client.submit(note.options(delay=2.0), "x")
-        if await desk.lab.has(Capability.KNOWS_IDS):
-            assert await handle.state() is TaskState.SCHEDULED
+        assert await handle.state() is TaskState.SCHEDULED
         assert await handle.result(2.0 + desk.lab.patience) == "x"
         assert time.monotonic() - started > 1.9
         await desk.lab.pass_time(0.6)
