@@ -25,7 +25,7 @@ from typing import Final
 from tranship.testing.services import RECIPES, ServiceFinder
 
 ROOT: Final = Path(__file__).parents[2]
-FOLDER: Final = ROOT / ".nox" / "versions"
+FOLDER: Final = ROOT / ".nox" / "servers"
 """Where what was downloaded stays for the next run."""
 _PROCESSES: Final = 2
 _INSTALL_TIMEOUT: Final = 900.0
