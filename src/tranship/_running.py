@@ -7,6 +7,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
+from tranship.errors import ConfigurationError
+
 __all__ = ["LEAVING", "run"]
 
 log = logging.getLogger("tranship")
@@ -17,13 +19,26 @@ LEAVING: Final = (SystemExit, KeyboardInterrupt)
 """What asyncio lets out of a loop, whichever of its tasks and callbacks raised it."""
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
+def run(main: Coroutine[Any, Any, T], *, instead: str = "") -> T:
     """Run ``main`` as :func:`asyncio.run` does, until ``main`` itself ends.
 
     What code on the loop raises to leave the interpreter (``sys.exit()`` in a task that a handler has made, or in a
     callback) reaches whoever waits for that code, as any other error does, and is logged. A user's Ctrl-C is to be
     heard by a handler of its signal: here it would be taken for such code.
+
+    Args:
+        main: what to run.
+        instead: what to write where a loop is running already.
+
+    Raises:
+        ConfigurationError: an event loop is running in this thread.
     """
+    if _is_in_loop():
+        main.close()
+        raise ConfigurationError(
+            "an event loop is running in this thread already, as in a Jupyter notebook or in an `async def`: "
+            f"write `{instead or 'await ...'}` there"
+        )
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         task = loop.create_task(main)
@@ -34,3 +49,11 @@ def run(main: Coroutine[Any, Any, T]) -> T:
                 if task.done():
                     raise
                 log.exception("code on the event loop raised %s; it goes on", type(error).__name__)
+
+
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -123,6 +123,20 @@ class TestSubmitAndResult:
         assert json.loads(cli("cancel", "k", "--json").stdout) == {"removed": ["chosen"]}
         fails(cli("result", "chosen"), ExitCode.TASK, "chosen is CANCELLED")
 
+    def test_a_cancel_says_what_is_true(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        task_id = cli("submit", "cli.double", "1", "--cancel-key", "k").stdout.strip()
+        recorded = f"the cancel of task {task_id} is recorded; "
+        assert cli("cancel", "--id", task_id).stdout == f"{recorded}it has ended as CANCELLED\n"
+        assert json.loads(cli("cancel", "--id", "nope", "--json").stdout) == {"removed": [], "state": "UNKNOWN"}
+        assert "there is no such task now: one that is submitted under" in cli("cancel", "--id", "nope").stdout
+        done = client.submit("cli.double", 1)
+        work()
+        assert "it had ended before: SUCCESS" in cli("cancel", "--id", done.id).stdout
+        said = "the cancel of key 'k' is recorded; 0 tasks have ended at once, workers end the rest\n"
+        assert cli("cancel", "k").stdout == said
+        monkeypatch.setenv("TRANSHIP_RESULT_URL", f"sqlite:///{Path.cwd()}/results.db")
+        assert "whether there is such a task, this broker cannot tell" in cli("cancel", "--id", "nope").stdout
+
     def test_a_taken_dedup_key_is_told(self) -> None:
         first = json.loads(cli("submit", "x.y", "--dedup-key", "k", "--json").stdout)
         again = json.loads(cli("submit", "x.y", "--dedup-key", "k", "--json").stdout)

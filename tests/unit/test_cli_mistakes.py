@@ -63,6 +63,8 @@ class TestMistakes:
             (["dead", "list", "--limit", "0"], 2, "limit is 0"),
             (["dead", "show", "nope"], 1, "no dead letter 'nope'"),
             (["doctor", "--timeout", "0"], 2, "timeout is 0.0"),
+            (["submit", "x.y", "-u", "memory://"], 2, "memory:// is in the memory of this process, which ends"),
+            (["cancel", "k", "-u", "memory://"], 2, "name a broker that others can reach"),
             (["demo", "-u", "memory://", "--quiet"], 2, "the demo needs a broker with cross-process"),
         ],
     )

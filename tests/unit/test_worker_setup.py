@@ -20,6 +20,7 @@ from tranship.errors import (
 from tranship.ports import Capabilities, Capability
 from tranship.protocol import Encoder, decode_result
 from tranship.settings import BrokerURL, Settings
+from tranship.sync import Client
 from tranship.task import named, task
 from tranship.testing.faults import Faults, FaultyRegistry
 from tranship.testing.harness import Harness
@@ -264,3 +265,16 @@ async def test_its_repr_and_its_log_show_no_password(caplog):
         await worker.serve_until_idle(5)
     assert "hunter2" not in repr(worker) + caplog.text
     assert "consumes unit" in caplog.text
+
+
+async def test_where_a_loop_is_running_the_error_says_what_to_write() -> None:
+    """In a notebook every cell runs on a loop."""
+    worker = Worker("memory://notebook", tasks=[double])
+    with pytest.raises(ConfigurationError, match=r"running in this thread already.*`await worker\.serve\(\)`"):
+        worker.run()
+    with pytest.raises(ConfigurationError, match=r"`await worker\.serve_until_idle\(\)`"):
+        worker.run_until_idle()
+    with Client("memory://notebook") as client:  # a blocking client works there
+        handle = client.submit(double, 21)
+        assert await worker.serve_until_idle(timeout=10) == 1
+        assert handle.result(timeout=5) == 42

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tranship.cli._logging import set_up_logging
+from tranship.errors import UnsupportedError
 from tranship.settings import Settings
 
 if TYPE_CHECKING:
@@ -60,11 +62,24 @@ class Invocation:
         """Return the settings that hold for this run; ``arguments`` are a command's own options."""
         return Settings.load(broker_url=self.url, namespace=self.namespace, **arguments)
 
-    def client(self) -> Client:
-        """Return a client, to be used with ``with``."""
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """Open a client.
+
+        Raises:
+            UnsupportedError: the broker is in the memory of this process, and ends with it.
+        """
+        from tranship.ports import Capability
         from tranship.sync import Client
 
-        return Client(settings=self.settings())
+        with Client(settings=self.settings()) as client:
+            if not client.capabilities.has(Capability.CROSS_PROCESS):
+                raise UnsupportedError(
+                    f"{client.settings.broker_url} is in the memory of this process, which ends with this command and "
+                    "takes along what it has submitted; name a broker that others can reach, such as "
+                    "sqlite:////var/lib/app/tasks.db"
+                )
+            yield client
 
     def operator(self) -> Operator:
         """Return an operator, to be used with ``with``."""

@@ -105,14 +105,17 @@ class Worker:
     def run(self) -> None:
         """Work until SIGTERM or SIGINT, then finish what runs; a second signal hurries.
 
+        Where an event loop is running already, as in a notebook, use ``await worker.serve()``.
+
         A broker that cannot be reached is waited for, at the start as later; the log says so.
 
         Raises:
             BrokerRefused, UnsupportedError, ...: it could not start, or can work no longer.
+            ConfigurationError: an event loop is running in this thread.
             BrokerUnreachable: not for the whole of ``wait_for_broker`` could it start.
         """
         with heard(self.signalled):
-            run(self.serve())
+            run(self.serve(), instead="await worker.serve()")
 
     async def serve(self) -> None:
         """Work until :meth:`stop`, on the running loop. Cancelling it stops the hard way.
@@ -129,7 +132,7 @@ class Worker:
         For tests and scripts. Ends sooner when it is stopped. Raises TimeoutError after ``timeout`` seconds. A broker
         that cannot be reached at the start is waited for only where ``wait_for_broker`` says how long.
         """
-        return run(self.serve_until_idle(timeout))
+        return run(self.serve_until_idle(timeout), instead="await worker.serve_until_idle()")
 
     async def serve_until_idle(self, timeout: float = 60.0) -> int:
         """The same, on the running loop."""
