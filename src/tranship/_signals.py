@@ -26,7 +26,7 @@ class _Handler:
         before: what was installed before, and what forked children get back.
     """
 
-    def __init__(self, number: signal.Signals, call: Callable[[], None], *, once: bool) -> None:
+    def __init__(self, number: signal.Signals, call: Callable[[signal.Signals], None], *, once: bool) -> None:
         self.number = number
         # None: by something other than Python, which cannot put it back.
         self.before: Any = signal.getsignal(number) or signal.SIG_DFL
@@ -36,17 +36,18 @@ class _Handler:
     def __call__(self, _number: int, _frame: Any) -> None:
         if self._once:
             signal.signal(self.number, self.before)
-        self._call()
+        self._call(self.number)
 
 
 @contextlib.contextmanager
-def heard(handler: Callable[[], None], *, once: bool = False) -> Iterator[None]:
+def heard(handler: Callable[[signal.Signals], None], *, once: bool = False) -> Iterator[None]:
     """Have SIGTERM and SIGINT call ``handler``, also while something blocks the main thread's event loop.
 
     Nothing changes for children that are forked meanwhile, and nothing at all outside of the main thread.
 
     Args:
-        handler: called between two instructions of whatever the main thread does: it takes no lock and writes no log.
+        handler: told which it was, and called between two instructions of whatever the main thread does: it takes no
+            lock and writes no log.
         once: a signal that comes again is left to what was there before.
     """
     if threading.current_thread() is not threading.main_thread():

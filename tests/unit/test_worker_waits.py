@@ -33,6 +33,7 @@ SOON = datetime.now(UTC) + timedelta(seconds=300)
         (format_datetime(SOON, usegmt=True), 300),
         (format_datetime(SOON - timedelta(hours=1), usegmt=True), 0),
     ],
+    ids=range(12),
 )
 def test_seconds_text_timedelta_and_date_say_how_long(said, meant):
     assert seconds_of(said) == pytest.approx(meant, abs=30 if meant == 300 else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from signal import Signals
 from typing import TYPE_CHECKING
 
 from tranship._running import run
@@ -26,10 +27,10 @@ def serve(worker: Worker, *, burst: bool) -> int | None:
     ending = last_resort(0)
     signals = 0
 
-    def signalled() -> None:
+    def signalled(number: Signals) -> None:
         nonlocal signals
         signals += 1
-        worker.signalled()
+        worker.signalled(number)
 
     async def work() -> int | None:
         try:

@@ -108,7 +108,7 @@ def _move(call: Invocation, source: str, target: str, options: MoveOptions) -> M
         # What is moved into this very process would end with it.
         move = Move(first, second, options, needs=[Capability.CROSS_PROCESS], watcher=watcher)
         # Ctrl-C and SIGTERM end it in order; the second one at once.
-        with heard(move.stop, once=True):
+        with heard(lambda _number: move.stop(), once=True):
             return move.run_blocking()
 
 

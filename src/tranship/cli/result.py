@@ -127,6 +127,8 @@ def _explain(call: Invocation, result: TaskResult) -> None:
         return
     why = one_line(result.exception())
     if error is not None:
-        kind = f"{error.type}: " if error.type and result.state is TaskState.FAILURE else ""
+        ours = result.state is not TaskState.FAILURE and error.type.startswith("tranship.errors.")
+        told = error.type and result.state in (TaskState.FAILURE, TaskState.DEAD_LETTERED) and not ours
+        kind = f"{error.type}: " if told else ""
         why = f"task {result.id} is {result.state}: {kind}{why}"
     complain(why, detail=(error.traceback or "") if error is not None and call.verbose else "")

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from dataclasses import replace
+from textwrap import indent
 from typing import Any, Final
 
 from tranship import codec
@@ -15,12 +16,15 @@ from tranship.ports import Settlement, StoredResult, Verdict
 from tranship.protocol import Encoder, encode_result
 from tranship.worker._describe import describe
 from tranship.worker._record import Run
-from tranship.worker._shorten import beginning, shortened
+from tranship.worker._shorten import beginning, ending, shortened
 
 __all__ = ["Reporter", "log_end", "log_too_late"]
 
 log = logging.getLogger("tranship.worker")
 
+_LINE: Final = 1000
+_LINES: Final = 10_000
+"""Characters of a message, and of a traceback, in the log."""
 _STATES: Final = {
     Outcome.SUCCEEDED: TaskState.SUCCESS,
     Outcome.FAILED: TaskState.FAILURE,
@@ -197,7 +201,7 @@ def log_too_late(run: Run, *, fused: bool) -> None:
 
 
 def log_end(run: Run) -> None:
-    """One line per task: what ended well is of interest to few, the rest to somebody."""
+    """One record per task: what ended well is of interest to few, the rest to somebody, with its traceback."""
     if run.outcome is Outcome.SUCCEEDED:
         if log.isEnabledFor(logging.INFO):
             log.info("task %s (%s) succeeded", run.id, run.envelope and run.envelope.task)
@@ -208,8 +212,32 @@ def log_end(run: Run) -> None:
     if run.outcome is Outcome.RETRY and not run.started:
         log.debug("task %s came before its time, and goes back until then", run.id)
         return
-    name = run.envelope.task if run.envelope else "undecodable"
-    what = run.reason or (run.outcome.value if run.outcome else "undecided")
-    why = run.detail or (run.error.message if run.error else "")
     level = logging.INFO if run.outcome in (Outcome.CANCELLED, Outcome.EXPIRED) else logging.WARNING
-    log.log(level, "task %s (%s): %s%s", run.id, name, what, f": {why}" if why else "")
+    if log.isEnabledFor(level):
+        log.log(level, "task %s (%s)%s: %s%s", run.id, *_who(run), _what(run), _why(run))
+
+
+def _who(run: Run) -> tuple[str, str]:
+    """Return the task's name, and which attempt it was."""
+    envelope = run.envelope
+    if envelope is None:
+        return "undecodable", ""
+    of = f" of {envelope.retry.max_attempts}" if envelope.retry is not None else ""
+    return envelope.task, f", attempt {envelope.attempt + 1}{of}" if run.started else ""
+
+
+def _what(run: Run) -> str:
+    if run.outcome is Outcome.RETRY:
+        return f"failed, runs again in {run.delay:.3g} s"
+    return run.reason or (run.outcome.value if run.outcome else "undecided")
+
+
+def _why(run: Run) -> str:
+    """Return type and message of the error in one line, and its traceback in lines that are indented."""
+    error = run.error
+    if error is None:
+        return f": {run.detail}" if run.detail else ""
+    line = f": {error.type.removeprefix('builtins.')}: {beginning(' '.join(error.message.split()), _LINE)}"
+    if error.traceback is None or error.traceback.count("\n") < 2:
+        return line
+    return f"{line}\n{indent(ending(error.traceback, _LINES).rstrip(), '  ')}"

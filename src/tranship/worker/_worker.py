@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import secrets
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -98,6 +99,8 @@ class Worker:
         self._problem = NOT_AT_WORK
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked = self._asked_to_hurry = False
+        self._reason = ""
+        """Why it was told to stop."""
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._serving = threading.Lock()
@@ -154,6 +157,7 @@ class Worker:
 
         Asked before it has begun to work, it stops as soon as it does.
         """
+        self._reason = self._reason or "it was asked to"
         self._asked = True
         self._asked_to_hurry |= hurry
         loop = self._loop
@@ -162,13 +166,14 @@ class Worker:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._heed)
 
-    def signalled(self) -> None:
+    def signalled(self, number: signal.Signals) -> None:
         """Stop; asked once more, hurry. To be called when a signal comes: it takes no lock and writes no log."""
+        self._reason = self._reason or number.name
         self.stop(hurry=self._asked)
 
     def _heed(self) -> None:
         if self._asked and not self._stop.is_set():
-            log.info("stopping: finishing what runs (a second signal hurries)")
+            log.info("stopping (%s): finishing what runs (a second signal hurries)", self._reason)
             self._stop.set()
         if self._asked_to_hurry and not self._hurry.is_set():
             log.warning("stopping at once; tasks that run are given back")
@@ -209,7 +214,9 @@ class Worker:
                 session = await begin(
                     self._begin, stack, patience=patience, stop=self._stop, failed=self._waits_for_broker
                 )
-                if session is not None:
+                if session is None:
+                    log.info("worker %s stops: %s; it was not at work yet", self.name, self._reason)
+                else:
                     self._session = session
                     log.info("worker %s consumes %s from %s", self.name, ", ".join(self.queues), session.url)
                     await self._session_until(session, until)
@@ -217,6 +224,7 @@ class Worker:
             self._session = self._loop = None
             self._problem = NOT_AT_WORK
             self._asked = self._asked_to_hurry = False
+            self._reason = ""
             self._serving.release()
 
     async def _session_until(self, session: Session, until: Callable[[Session], Any]) -> None:
@@ -232,10 +240,21 @@ class Worker:
             stopping.cancel()
             # Also when we are cancelled: nothing that is held may be left to its lease.
             await asyncio.shield(self._wind_down(session, working, waiting))
+            self._say_end(session, working, waiting)
         if not waiting.cancelled():
             waiting.result()
         if not working.cancelled():
             working.result()
+
+    def _say_end(self, session: Session, working: asyncio.Task[None], waiting: asyncio.Task[None]) -> None:
+        ended = [one for one in (waiting, working) if one.done() and not one.cancelled()]
+        failed = next((error for one in ended if (error := one.exception())), None)
+        if failed is not None:
+            why = f"{type(failed).__name__}: {failed}"
+        else:
+            why = "nothing is left to do" if waiting in ended else self._reason or "it was cancelled"
+        level = logging.INFO if failed is None else logging.ERROR
+        log.log(level, "worker %s has stopped: %s; deliveries done: %d", self.name, why, session.status().done)
 
     async def _wind_down(self, session: Session, working: asyncio.Task[None], waiting: asyncio.Task[None]) -> None:
         hurrying = asyncio.create_task(self._hurry.wait())
