@@ -20,6 +20,7 @@ All durations are seconds; all points in time are epoch seconds.
 from __future__ import annotations
 
 from tranship.ports._capabilities import Capabilities, Capability, Level, Support
+from tranship.ports._depths import ready_in
 from tranship.ports._nouns import (
     CancelReport,
     Command,
@@ -38,6 +39,7 @@ from tranship.ports._nouns import (
 )
 from tranship.ports._protocols import (
     Backend,
+    BriefInspector,
     CancelMarks,
     Consumer,
     ControlChannel,
@@ -53,6 +55,7 @@ from tranship.ports._protocols import (
 
 __all__ = [
     "Backend",
+    "BriefInspector",
     "CancelMarks",
     "CancelReport",
     "Capabilities",
@@ -82,4 +85,5 @@ __all__ = [
     "Support",
     "Tombstone",
     "Verdict",
+    "ready_in",
 ]

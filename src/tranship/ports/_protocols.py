@@ -26,6 +26,7 @@ from tranship.protocol import Message
 
 __all__ = [
     "Backend",
+    "BriefInspector",
     "CancelMarks",
     "Consumer",
     "ControlChannel",
@@ -301,6 +302,16 @@ class Inspector(Protocol):
 
     async def dead_purge(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> int:
         """Delete dead letters by id, of a queue, or all of them; return how many."""
+
+
+@runtime_checkable
+class BriefInspector(Inspector, Protocol):
+    """An inspector that says what is ready in some queues for less than :meth:`queues` costs: an idle worker asks now
+    and then whether it is idle for a reason.
+    """
+
+    async def ready(self, queues: Collection[str]) -> int:
+        """How many messages could be received from ``queues`` now, on all levels together [inspect_ready_in_queues]."""
 
 
 @runtime_checkable

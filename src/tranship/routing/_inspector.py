@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from tranship.envelope import DeadLetter, Priority
 from tranship.errors import MalformedMessage, TranshipError
-from tranship.ports import Backend, Heartbeat, QueueInfo
+from tranship.ports import Backend, Heartbeat, QueueInfo, ready_in
 from tranship.routing._fleet import Fleet
 from tranship.routing._letters import Cursor, labelled, named, page
 from tranship.routing._member import Member
@@ -41,6 +41,11 @@ class RoutedInspector:
             for info in infos:
                 by_name.setdefault(info.name, []).append(info)
         return [_sum(name, infos) for name, infos in sorted(by_name.items())]
+
+    async def ready(self, queues: Collection[str]) -> int:
+        """How many messages are ready in some queues at all brokers together."""
+        counts = await self._fleet.all_usable("counting", lambda backend: ready_in(backend.inspector(), queues))
+        return sum(counts.values())
 
     async def workers(self) -> Sequence[Heartbeat]:
         """The latest beat of every worker, whichever broker has it."""

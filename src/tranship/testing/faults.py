@@ -16,13 +16,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from tranship.envelope import Receipt
 from tranship.errors import BrokerUnreachable, ClosedError, InvalidOptionError, TranshipError
-from tranship.ports import Backend
+from tranship.ports import Backend, Received
 from tranship.protocol import Message
 from tranship.registry import Registry
 from tranship.settings import BrokerURL, SharedState
@@ -68,6 +68,8 @@ class Faults:
         """How often each verb went wrong."""
         self.refused: Callable[[Message], TranshipError | None] = _nothing
         """Which messages ``submit`` answers with a definite error while it stores the others."""
+        self.deafened = 0
+        """How often consumers were made deaf; one that was made before the last time hears nothing."""
         self._lock = threading.Lock()
         self._faults: dict[str, deque[_Fault]] = {}
         self._stalled: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
@@ -103,6 +105,11 @@ class Faults:
         Before they do anything; with ``after`` once everything is done.
         """
         self._add(verb, _Fault(None, after, times))
+
+    def deafen(self) -> None:
+        """From now on the consumers that there are get nothing, and say each time that there is nothing."""
+        with self._lock:
+            self.deafened += 1
 
     def clear(self, verb: str) -> None:
         """From now on ``verb`` works; calls that hang go on hanging."""
@@ -220,6 +227,18 @@ class FaultyBackend(_Port):
 
 class _FaultyConsumer(_Port):
     """A consumer: closed by itself, not only with its backend."""
+
+    def __init__(self, port: Any, faults: Faults, closed: asyncio.Event) -> None:
+        super().__init__(port, faults, closed)
+        self._hears_until = faults.deafened
+
+    async def receive(self, limit: int, wait: float, *, skip: Collection[str] = ()) -> Any:
+        """The real one's, as long as it hears anything."""
+        if self._faults.deafened == self._hears_until:
+            return await self.__getattr__("receive")(limit, wait, skip=skip)
+        self._faults.next("receive")
+        await asyncio.sleep(wait)
+        return Received((), confirmed=True)
 
     async def aclose(self) -> None:
         self._closed.set()

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tranship.errors import BrokerError, BrokerUnreachable, ClosedError, TranshipError
 from tranship.ports import Consumer, Delivery, Received
+from tranship.worker._starvation import Starvation
 
 __all__ = ["Intake", "close"]
 
@@ -40,6 +41,7 @@ class Intake:
         take: starts one delivery; told the monotonic time just before it was received.
         silence: seconds without a word from the broker after which the consumer is rebuilt; a receive that
             does not come back is given up after half of that.
+        starvation: compares what comes with what is ready; None: the broker cannot say.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Intake:
         free: Callable[[], int],
         take: Callable[[Delivery, float], None],
         silence: float,
+        starvation: Starvation | None = None,
     ) -> None:
         self.consumer = make_consumer()
         self.heard_at = time.monotonic()
@@ -60,6 +63,7 @@ class Intake:
         self._free = free
         self._take = take
         self._silence = silence
+        self._starvation = starvation
         self._wait = min(WAIT, silence / 6, _third(self.consumer.lease))
         self._overdue = silence / 2
         self._room = asyncio.Event()
@@ -143,6 +147,7 @@ class Intake:
         if received is None:
             return
         self._heard(received)
+        await self._compare(received)
         # One slot says nothing: it is always filled.
         self.backlog = len(received.deliveries) == free > 1
         for delivery in received.deliveries:
@@ -164,6 +169,8 @@ class Intake:
             self._full = False
             # Nobody asked meanwhile: the silence begins now.
             self.heard_at = time.monotonic()
+            if self._starvation is not None:
+                self._starvation.fed()
 
     async def _receive(self, limit: int) -> Received | None:
         self._receiver = asyncio.current_task()
@@ -187,6 +194,18 @@ class Intake:
             self.failed = None
         elif now - self.heard_at > self._silence:
             raise _Silent(f"nothing was heard from the broker for {now - self.heard_at:.0f} s")
+
+    async def _compare(self, received: Received) -> None:
+        """A broker that answers, and gives nothing, is believed only as long as it has nothing."""
+        starvation = self._starvation
+        if starvation is None or self._stopping:
+            return
+        if received.deliveries:
+            starvation.fed()
+        elif ready := await starvation.ready():
+            seconds = time.monotonic() - starvation.since
+            starvation.fed()
+            raise _Silent(f"{ready} messages are ready, and none has come for {seconds:.0f} s; a new consumer is made")
 
     def _rebuild(self) -> None:
         if not self._stopping:

@@ -20,6 +20,7 @@ from tranship.ports import (
     Delivery,
     Settled,
     Tombstone,
+    ready_in,
 )
 from tranship.settings import Settings
 from tranship.settlement import ENOUGH, Settling
@@ -33,6 +34,7 @@ from tranship.worker._ordered import InOrder
 from tranship.worker._pipeline import Pipeline
 from tranship.worker._record import Run, Stop
 from tranship.worker._report import Reporter, log_end, log_too_late
+from tranship.worker._starvation import Starvation
 from tranship.worker._suspects import Suspects
 from tranship.worker._threads import HandlerThreads
 from tranship.worker._unsettled import Unsettled
@@ -111,6 +113,7 @@ class Session:
             free=self._room,
             take=self._take,
             silence=settings.watchdog,
+            starvation=_starvation(backend, queues, settings.watchdog),
         )
         self.intake.retired = self._retire
         self._unsettled = Unsettled(self._drop, self.intake.renew)
@@ -328,6 +331,12 @@ class Session:
             await asyncio.wait(jobs, timeout=5.0)
         if self._releases:
             await asyncio.wait(set(self._releases), timeout=5.0)
+
+
+def _starvation(backend: Backend, queues: Sequence[str], patience: float) -> Starvation | None:
+    if not backend.capabilities.has(Capability.INSPECT_DEPTH):
+        return None
+    return Starvation(lambda: ready_in(backend.inspector(), queues), patience)
 
 
 def _control(backend: Backend) -> ControlChannel | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tranship.envelope import DeadLetter, Priority
 from tranship.ports import Heartbeat, QueueInfo
@@ -42,6 +42,12 @@ class RabbitInspector:
             if any(info.ready.values()) or info.dead:
                 found.append(info)
         return found
+
+    async def ready(self, queues: Collection[str]) -> int:
+        """Count what is ready in some queues, without the journal: who asks knows their names."""
+        self._ctx.check()
+        names = [one.name for one in self._ctx.names.physical(queues)]
+        return sum((await self._ctx.topology.counts(names)).values())
 
     async def workers(self) -> Sequence[Heartbeat]:
         """The latest beats."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from tranship.envelope import Priority, TaskState
-from tranship.ports import Backend, Capability, QueueInfo, Verdict
+from tranship.ports import Backend, Capability, QueueInfo, Verdict, ready_in
 from tranship.protocol import Encoder, decode
 from tranship.testing.case import case
 from tranship.testing.lab import Lab, ids_of
@@ -45,6 +45,20 @@ class _Counting:
         await lab.settle(consumer, Verdict.ACK, held)
         if has(Capability.INSPECT_IN_FLIGHT):
             assert (await other.inspector().queues())[1].in_flight == 0
+
+    @case(
+        "inspect_ready_in_queues",
+        level="capability",
+        needs={Capability.INSPECT_DEPTH},
+        rationale="a worker that gets nothing asks whether there is nothing",
+    )
+    async def test_inspect_ready_in_queues(self, lab: Lab) -> None:
+        """What is ready in some queues, on all levels; queues that nobody has heard of have nothing."""
+        backend, other = await lab.open(), await lab.open()
+        assert await ready_in(other.inspector(), ["q", "p"]) == 0
+        await lab.submit(backend, *lab.messages(3), *lab.messages(2, priority=Priority.LOW), lab.message(queue="p"))
+        assert await ready_in(other.inspector(), ["q"]) == 5
+        assert await ready_in(other.inspector(), ["p", "q", "r"]) == 6
 
     @case(
         "inspect_oldest_age",

@@ -134,6 +134,28 @@ class OutageCases:
         assert await running.result(desk.lab.patience) == 1
         assert runs == [1], f"what ran was given back and run again: {runs}"
 
+    @worker_case(
+        "worker_notices_deafness",
+        level="capability",
+        needs=RESULTS | {Capability.INSPECT_DEPTH},
+        rationale="a consumer that brings nothing, says that all is well, and is believed, stops a worker for ever",
+    )
+    async def test_worker_notices_deafness(self, desk: Desk) -> None:
+        """The broker gives the consumer nothing although there is something: noticed, said, and a new one is made."""
+        runs, gate, wait = _gated()
+        client = await desk.client(lease=5)
+        worker = await desk.work(wait, echo, lease=5, watchdog=1.2)
+        running = await client.submit(wait, 1)
+        await desk.until(lambda: runs == [1], "it runs")
+        desk.worker_faults.deafen()
+        asked = desk.worker_faults.calls["receive"]
+        await desk.until(lambda: desk.worker_faults.calls["receive"] > asked, "receiving brings nothing")
+        assert await (await client.submit(echo, 2)).result(desk.lab.patience) == 2
+        await desk.until(lambda: worker.status().ready, "it is ready again")
+        gate.set()
+        assert await running.result(desk.lab.patience) == 1
+        assert runs == [1], f"what ran was given back and run again: {runs}"
+
     @worker_case("worker_stops_without_broker", level="core", rationale="a deployment must not hang on a dead broker")
     async def test_worker_stops_without_broker(self, desk: Desk) -> None:
         """Nothing works any more: a worker that is told to stop, and hurried, stops."""
