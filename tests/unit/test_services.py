@@ -412,7 +412,10 @@ def test_a_python_distribution_that_is_absent_or_has_nothing_for_us_is_a_reason(
     absent = Wheel(distribution="no-such-distribution", program="echo-server")
     recipe = make_echo_recipe(binaries=["echo-server"], wheels=[absent, wheel])
     (tmp_path / "echo_bin" / "bin" / "echo-server").unlink()
-    with pytest.raises(ServiceNotFound, match="no-such-distribution or echo-server-bin is not installed"):
+    with pytest.raises(
+        ServiceNotFound,
+        match=r"no-such-distribution or echo-server-bin is not installed \(pip install no-such-distribution\)",
+    ):
         found(recipe, NOTHING)
 
 

