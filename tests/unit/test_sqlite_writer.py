@@ -9,6 +9,7 @@ import pytest
 from sqlite_kit import done, look, message, opened, task_id_of, until
 
 from tranship.backends.sqlite._claims import CLAIM, Claim
+from tranship.backends.sqlite._location import Location
 from tranship.backends.sqlite._log import LogKeeper
 from tranship.backends.sqlite._outcomes import PUT, NewResult
 from tranship.backends.sqlite._sidelock import SideLock
@@ -195,7 +196,7 @@ async def test_log_is_moved_into_the_database(tmp_path):
 
 
 def test_log_keeper_counts(tmp_path):
-    keeper = LogKeeper(None)
+    keeper = LogKeeper(Location(tmp_path / "a.db"))
     assert not keeper.idle_checkpoint_due()
     keeper.wrote(1)
     assert keeper.idle_checkpoint_due()

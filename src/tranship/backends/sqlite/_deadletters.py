@@ -121,5 +121,5 @@ def _add(tx: Transaction, order: Sequence[tuple[DeadLetter, NewTask]]) -> None:
 DEAD: Final = Kind("list dead letters", each(_dead), Mode.READ)
 GET: Final = Kind("show dead letters", each(_get), Mode.READ)
 REPLAY: Final = Kind("replay dead letters", each(_replay))
-ADD: Final = Kind("add dead letters", each(_add))
+ADD: Final = Kind("add dead letters", each(_add), grows=True)
 PURGE: Final = Kind("purge dead letters", each(_purge))

@@ -30,7 +30,7 @@ def submit(tx: Transaction, batches: Sequence[Sequence[NewTask]]) -> list[list[s
     return [[next(rest) for _ in batch] for batch in batches]
 
 
-SUBMIT: Final = Kind("submit", submit)
+SUBMIT: Final = Kind("submit", submit, grows=True)
 
 
 def insert_tasks(tx: Transaction, tasks: Sequence[NewTask]) -> list[bool]:

@@ -8,6 +8,7 @@ import time
 from typing import Final
 
 from tranship.backends.sqlite._location import Location
+from tranship.backends.sqlite._room import Room
 
 __all__ = ["LogKeeper"]
 
@@ -40,6 +41,7 @@ class LogKeeper:
 
     def __init__(self, location: Location) -> None:
         self._location = location
+        self.room = Room(location.path.parent)
         self._estimate = 0
         self._upkeep_at = time.monotonic() + UPKEEP_EVERY
         self._warned = False
@@ -50,11 +52,26 @@ class LogKeeper:
 
     def checkpoint_due(self, *, busy: bool) -> bool:
         """Whether this process has written enough; more than that while callers wait for what comes next."""
+        if self.room.little:
+            return (size := self._size()) > PAGE and (size > SMALL or self.room.is_tight(size))
         return self._estimate >= (BUSY if busy else SMALL)
 
     def idle_checkpoint_due(self) -> bool:
-        """Whether there is something to move while nobody waits."""
-        return self._estimate > 0
+        """Whether there is something to move, or a log to cut back, while nobody waits."""
+        return self._estimate > 0 or self.is_long()
+
+    def is_long(self) -> bool:
+        """Whether the log's file is longer than it should stay: it keeps the length of a burst, whoever wrote it."""
+        return self._size() > SMALL
+
+    def check_room(self, connection: sqlite3.Connection) -> None:
+        """Return if there is room for new tasks.
+
+        Raises:
+            StorageFull: there is not.
+        """
+        ((pages,),) = connection.execute("PRAGMA freelist_count").fetchall()
+        self.room.check(str(self._location.path), self._size(), pages * PAGE)
 
     def patience(self) -> float:
         """How long the writer may sleep before there is something to do here."""
@@ -68,16 +85,21 @@ class LogKeeper:
     def upkept(self, *, more: bool = False) -> None:
         """Note that housekeeping has been done, or that there is more of it."""
         self._upkeep_at = time.monotonic() + (UPKEEP_AGAIN if more else UPKEEP_EVERY)
+        self.room.look()
 
     def checkpoint(self, connection: sqlite3.Connection, *, truncate: bool) -> None:
         """Move the log into the database; under the side lock."""
         self._estimate = 0
         size = self._size()
-        # Truncating waits for readers, so that it is kept for idle moments and for logs that got out of hand.
-        if (truncate and size > SMALL) or size > LARGE:
+        # Truncating waits for readers, so that it is kept for idle moments, and for logs that got out of hand or are
+        # larger than what is free.
+        if (truncate and size > SMALL) or size > LARGE or self.room.little:
             self._cut(connection, size)
         else:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            # The file keeps its length: to be cut back in the next idle moment.
+            self._estimate = 0 if truncate or size <= SMALL else 1
+        self.room.look()
 
     def _cut(self, connection: sqlite3.Connection, size: int) -> None:
         ((patience,),) = connection.execute("PRAGMA busy_timeout").fetchall()

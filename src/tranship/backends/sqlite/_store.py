@@ -33,7 +33,7 @@ from tranship.backends.sqlite._schema import create, namespace
 from tranship.backends.sqlite._sidelock import SideLock
 from tranship.backends.sqlite._transaction import Kind, Mode, Transaction
 from tranship.backends.sqlite._upkeep import UPKEEP
-from tranship.errors import TranshipError
+from tranship.errors import StorageFull, TranshipError
 
 __all__ = ["Store"]
 
@@ -58,6 +58,8 @@ class Store:
         self._sidelock = SideLock(location.lock_path, patience=options.busy_timeout)
         self._synchronous = 0
         self._changes = 0
+        self._behind = False
+        """Whether the last checkpoint failed."""
 
     @property
     def path(self) -> str:
@@ -71,6 +73,7 @@ class Store:
         with self._alone(), self.gate.lock:
             self.connection = open_writer(self.location.path, busy_timeout=self._options.busy_timeout)
             self.location.settle()
+            self.keeper.room.look()
             self._synchronize(self.connection, Mode.HARD)
             self.connection.execute("BEGIN IMMEDIATE")
             create(self.connection, self.path)
@@ -79,9 +82,24 @@ class Store:
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Do ``jobs`` in one transaction, each getting its value or its error, and ring who is to hear of it."""
+        if self.keeper.room.little:
+            jobs = self._with_room(jobs)
         writes = any(job.kind.mode for job in jobs)
         rings = self._attempt(jobs, self._alone if writes else nullcontext)
         self._ring(rings)
+
+    def _with_room(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Refuse what would take the room that the rest needs; return the rest."""
+        growing = [job for job in jobs if job.kind.grows]
+        if not growing or self.connection is None:
+            return jobs
+        try:
+            with self.gate.lock:
+                self.keeper.check_room(self.connection)
+        except (StorageFull, sqlite3.Error) as error:
+            refuse(growing, explain(error, self.path))
+            return [job for job in jobs if not job.kind.grows]
+        return jobs
 
     def run_at_once(self, jobs: Sequence[Job]) -> bool:
         """The same, unless another process is writing: then nothing is done, and False is returned."""
@@ -121,7 +139,16 @@ class Store:
             with self._alone(), self.gate.lock:
                 self.keeper.checkpoint(connection, truncate=truncate)
         except (sqlite3.Error, OSError, TranshipError) as error:
-            log.warning("checkpoint of %s failed, the next one will do it: %s", self.path, error)
+            # Once: on a full disk every turn tries.
+            log.log(
+                logging.DEBUG if self._behind else logging.WARNING,
+                "checkpoint of %s failed, the next one will do it: %s",
+                self.path,
+                error,
+            )
+            self._behind = True
+        else:
+            self._behind = False
 
     def upkeep(self) -> None:
         """Do a bite of housekeeping."""

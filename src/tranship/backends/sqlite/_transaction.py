@@ -103,6 +103,8 @@ class Kind(Generic[A, R]):
     mode: Mode = Mode.HARD
     first: bool = False
     """Done and answered before what was asked for at the same time: it need not wait for the disk."""
+    grows: bool = False
+    """Adds to the database, and is refused while there is room for finishing only."""
 
 
 def each(function: Callable[[Transaction, A], R]) -> Callable[[Transaction, Sequence[A]], Sequence[R]]:

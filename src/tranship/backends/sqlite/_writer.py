@@ -174,6 +174,8 @@ class Writer:
                 store.checkpoint(truncate=False)
         if store.keeper.upkeep_due() and not self._stopping:
             store.upkeep()
+            if store.keeper.is_long() and self._queue.empty():
+                store.checkpoint(truncate=True)
         if not jobs and store.keeper.idle_checkpoint_due():
             store.checkpoint(truncate=True)
         self._stalled = time.monotonic() - began > STALL * store.lease
