@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+
+# Now: it cannot be imported any more when the main thread has ended, and drivers, loaded on first use, need it.
+import concurrent.futures.thread
 import logging
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 from tranship._running import LEAVING
 from tranship.errors import BusyError, ClosedError
@@ -17,6 +20,7 @@ __all__ = ["Portal"]
 
 log = logging.getLogger("tranship")
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -28,6 +32,7 @@ class Portal:
 
     def __init__(self, name: str = "tranship-io") -> None:
         self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(_Threads())
         self._stopping = False
         # Reentrant: a signal's handler may use a client while its thread is in call().
         self._lock = threading.RLock()
@@ -103,6 +108,29 @@ class Portal:
                 self.loop.call_soon_threadsafe(self.loop.stop)
         if join:
             self._thread.join()
+
+
+class _Threads(concurrent.futures.ThreadPoolExecutor):
+    """A daemon thread for each call: for the few that an event loop makes, such as looking up a host's name.
+
+    A pool refuses calls when the main thread has ended, while other threads still work, and keeps the process from
+    ending as long as one of its calls takes.
+    """
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:
+        """Call ``function`` in a thread of its own."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+                future.set_exception(error)
+
+        threading.Thread(target=call, name="tranship-io-call", daemon=True).start()
+        return future
 
 
 def _stopped() -> ClosedError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -176,6 +178,20 @@ def test_a_loop_that_was_closed_takes_its_link_along(table, wires):
 
     asyncio.run(use())
     assert (wires.opened, wires.closed) == (2, 1)
+
+
+def test_a_hosts_name_is_found_when_the_main_thread_has_ended():
+    code = (
+        "import threading\nfrom tranship._portal import Portal\n"
+        "def late():\n"
+        "    threading.main_thread().join()\n"
+        "    portal = Portal()\n"
+        "    print(len(portal.run(portal.loop.getaddrinfo('localhost', 80))) > 0)\n"
+        "    portal.stop()\n"
+        "threading.Thread(target=late).start()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 def test_state_is_made_once(table):

@@ -166,26 +166,62 @@ class FacadeLifecycleCases:
         """A child of os.fork() uses the clients it inherited, both kinds; the parent's go on undisturbed."""
         if not hasattr(os, "fork"):
             desk.lab.skip("this system has no fork")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-W",
-            "ignore::DeprecationWarning",
-            "-c",
-            textwrap.dedent(_FORK),
-            desk.lab.url(),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        try:
-            out, complaints = await asyncio.wait_for(process.communicate(), 40.0)
-        finally:
-            if process.returncode is None:
-                process.kill()
-        assert process.returncode == 0, complaints.decode()
-        told = dict(json.loads(line) for line in out.decode().splitlines())
+        told = dict(json.loads(line) for line in await _ran(_FORK, desk))
         assert told == {"child": ["child", "child-async"], "parent": ["before", "after", "after-async"]}, told
 
+    @facade_case(
+        "first_use_after_main_thread",
+        level="core",
+        rationale="a thread that outlives the main one may be the first to submit; Python refuses many things by then",
+        limit=60,
+        kinds=["blocking"],
+    )
+    async def test_first_use_after_main_thread(self, desk: Desk) -> None:
+        """The main thread has ended: a client that was made before, and one made then, connect and submit."""
+        if (3, 12, 0) <= sys.version_info < (3, 12, 2):
+            desk.lab.skip("this Python starts no threads when the main one has ended (CPython issue 113964)")
+        assert await _ran(_LATE, desk) == ["submitted", "submitted"]
+
+
+async def _ran(program: str, desk: Desk) -> list[str]:
+    """Return the lines that a program in a process of its own prints; its argument is the broker's URL."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-W",
+        "ignore::DeprecationWarning",
+        "-c",
+        textwrap.dedent(program),
+        desk.lab.url(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    try:
+        out, complaints = await asyncio.wait_for(process.communicate(), 40.0)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, complaints.decode()
+    assert not complaints, complaints.decode()
+    return out.decode().splitlines()
+
+
+_LATE = """
+    import sys, threading
+    from tranship import Client, named
+
+    url = sys.argv[1]
+    early = Client(url, result_url=url)
+
+    def late():
+        threading.main_thread().join()
+        for client in (early, Client(url, result_url=url)):
+            client.submit(named("kit.echo", queue="q"), 1)
+            client.close()
+            print("submitted", flush=True)
+
+    threading.Thread(target=late).start()
+"""
 
 _FORK = """
     import asyncio, json, os, sys, traceback
