@@ -316,6 +316,8 @@ class DeadLetter:
     reason: str
     detail: str
     deliveries: int
+    """How often the message of its last attempt was delivered: once, unless workers died or lost it. A retry is a new
+    message, whose count begins anew."""
     died_at: float
     """Epoch seconds."""
     headers: Mapping[str, Any]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cli_kit import cli, environment, fails, own_directory, url_of
 
-from tranship import Client, TaskState, Worker, task
+from tranship import Client, FixedBackoff, RetryPolicy, TaskState, Worker, task
 from tranship.cli._errors import ExitCode
 from tranship.envelope import Envelope, new_id
 from tranship.errors import Reject
@@ -193,6 +193,7 @@ class TestOperating:
         (letter,) = json.loads(cli("dead", "list", "--json").stdout)
         assert (letter["task_id"], letter["reason"]) == (handle.id, "no-thanks")
         assert letter["id"] in cli("dead", "list").stdout
+        assert (letter["attempt"], letter["deliveries"]) == (0, 1)
         shown = cli("dead", "show", handle.id).stdout
         assert "no-thanks" in shown
         assert "Reject" in shown
@@ -200,6 +201,20 @@ class TestOperating:
         assert cli("dead", "replay", letter["id"]).stdout == "1 replayed\n"
         work()
         assert json.loads(cli("dead", "purge", "--all", "--yes", "--json").stdout) == {"purged": 1}
+
+    def test_a_dead_letter_says_which_attempt_it_died_in_and_how_often_that_came_again(self, client: Client) -> None:
+        client.submit(fail.options(retry=RetryPolicy(max_attempts=2, backoff=FixedBackoff(0.01))))
+        work()
+        (letter,) = json.loads(cli("dead", "list", "--json").stdout)
+        assert (letter["reason"], letter["attempt"], letter["deliveries"]) == ("retries-exhausted", 1, 1)
+        head, _, row = cli("dead", "list").stdout.strip().split("\n")
+        assert head.split() == ["id", "task", "queue", "reason", "age", "attempt", "redelivered", "detail"]
+        assert row.endswith("on purpose")
+        assert row.split()[-9:-5] == ["2", "0", "attempt", "2"]
+        shown = cli("dead", "show", letter["id"])
+        assert "attempt     2\n" in shown.stdout
+        assert "redelivered 0\n" in shown.stdout
+        assert json.loads(cli("dead", "show", letter["id"], "--json").stdout)["attempt"] == 1
 
     def test_purge_asks_first(self, client: Client) -> None:
         client.submit(refuse)

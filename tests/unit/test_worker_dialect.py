@@ -107,6 +107,22 @@ async def test_a_dead_letter_is_told_and_kept(url, ran):
         assert [letter.reason for letter in operator.dead_letters()] == ["retries-exhausted"]
 
 
+@pytest.mark.parametrize("attempts", [None, 1])
+async def test_a_large_error_is_told_in_the_tasks_own_words_too(url, ran, attempts):
+    polite = Polite()
+    policy = {} if attempts is None else {"retry": RetryPolicy(max_attempts=attempts)}
+
+    @task(name="unit.large", queue="unit", **policy)
+    def large() -> None:
+        raise ValueError("out of wishes " + "x" * 200_000)
+
+    large.dialect = polite
+    result = await granted(f"{url}?max_message_size=100000", large)
+    assert result.value["sorry"].startswith("out of wishes xxx")
+    assert "shortened" in result.value["sorry"]
+    assert {outcome for outcome, _ in polite.concluded} == {Outcome.DEAD if attempts else Outcome.FAILED}
+
+
 async def test_without_a_dialect_nothing_changes(url, ran):
     result = await granted(url, make(None, ran, retry=RetryPolicy(max_attempts=1)), wish="fail")
     with pytest.raises(TaskDeadLettered):

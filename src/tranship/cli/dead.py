@@ -120,31 +120,42 @@ def _missing(call: Invocation, ids: list[str], found: int) -> None:
 
 
 def _table(call: Invocation, letters: list[DeadLetter]) -> None:
-    from tranship.cli._output import age
+    columns = ["id", "task", "queue", "reason", "#age", "#attempt", "#redelivered", "detail"]
+    call.output.table(columns, map(_row, letters))
 
-    now = time.time()
-    rows = [
-        [one.id, one.task, one.queue, one.reason, age(now - one.died_at), one.deliveries, one.detail] for one in letters
-    ]
-    call.output.table(["id", "task", "queue", "reason", "#age", "#deliveries", "detail"], rows)
+
+def _row(letter: DeadLetter) -> list[Any]:
+    from tranship.cli._output import age
+    from tranship.operations import attempt_of
+
+    attempt = attempt_of(letter)
+    facts = [letter.id, letter.task, letter.queue, letter.reason, age(time.time() - letter.died_at)]
+    return [*facts, None if attempt is None else attempt + 1, _redelivered(letter), letter.detail]
+
+
+def _redelivered(letter: DeadLetter) -> int:
+    """How often its last attempt came again, because its worker had died or lost it."""
+    return max(0, letter.deliveries - 1)
 
 
 def _as_data(letter: DeadLetter) -> dict[str, Any]:
     from tranship.cli._output import plain
+    from tranship.operations import attempt_of
 
     data: dict[str, Any] = plain(letter)
-    return {**data, "priority": letter.priority.label}
+    return {**data, "priority": letter.priority.label, "attempt": attempt_of(letter)}
 
 
 def _report_data(report: DeadLetterReport) -> dict[str, Any]:
     from tranship.cli._output import plain
 
     envelope = report.envelope
+    data = _as_data(report.letter)
     return {
-        **_as_data(report.letter),
+        **data,
+        "attempt": envelope.attempt if envelope else data["attempt"],
         "args": list(envelope.args) if envelope else None,
         "kwargs": dict(envelope.kwargs) if envelope else None,
-        "attempt": envelope.attempt if envelope else None,
         "problem": report.problem,
         "error": plain(report.result.error) if report.result and report.result.error else None,
     }
@@ -162,10 +173,10 @@ def _show(call: Invocation, report: DeadLetterReport) -> None:
         ("reason", letter.reason),
         ("detail", letter.detail),
         ("died at", moment(letter.died_at)),
-        ("deliveries", letter.deliveries),
+        ("redelivered", _redelivered(letter)),
     ]
     if envelope is not None:
-        facts += [("attempts", envelope.attempt + 1), ("args", literal(list(envelope.args)))]
+        facts += [("attempt", envelope.attempt + 1), ("args", literal(list(envelope.args)))]
         facts += [("kwargs", literal(dict(envelope.kwargs))), ("cancel key", envelope.cancel_key)]
     else:
         facts += [("unreadable", report.problem), ("body", repr(letter.body[:500]))]

@@ -1,6 +1,6 @@
 """What an operator does: look at queues and workers, deal with dead letters, find out what is wrong, move a backlog."""
 
-from tranship.operations._dead import DeadLetterReport
+from tranship.operations._dead import DeadLetterReport, attempt_of
 from tranship.operations._diagnosis import Diagnosis, Finding, Reach, Severity
 from tranship.operations._move import Move, MoveOptions
 from tranship.operations._move_report import MovedQueue, MoveProgress, MoveReport, Refusal
@@ -22,4 +22,5 @@ __all__ = [
     "Reach",
     "Refusal",
     "Severity",
+    "attempt_of",
 ]

@@ -10,9 +10,9 @@ from tranship.client._link import ClientLink
 from tranship.envelope import DeadLetter, Envelope, TaskResult
 from tranship.errors import InvalidArgumentsError, MalformedMessage, TaskNotFound, TranshipError
 from tranship.ports import Inspector
-from tranship.protocol import RawMessage, decode
+from tranship.protocol import RawMessage, decode, whole_of
 
-__all__ = ["DeadLetterReport", "count", "purge", "replay", "show"]
+__all__ = ["DeadLetterReport", "attempt_of", "count", "purge", "replay", "show"]
 
 PAGE = 500
 """Dead letters per round trip."""
@@ -29,6 +29,11 @@ class DeadLetterReport:
     """Why the message cannot be read."""
     result: TaskResult | None
     """The task's stored result, with the error and its traceback; None when there is none."""
+
+
+def attempt_of(letter: DeadLetter) -> int | None:
+    """Return how many attempts came before the one in which ``letter`` died; None: its headers do not say."""
+    return whole_of(letter.headers.get("retries"))
 
 
 async def show(link: ClientLink, letter_id: str) -> DeadLetterReport:
