@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -107,6 +108,17 @@ def plans(session: nox.Session) -> None:
     amount, *rest = session.posargs or ["100000"]
     monte_carlo = "tests/stages/test_stages_monte_carlo.py"
     run_parallel(session, os.cpu_count() or 2, monte_carlo, *rest, TRANSHIP_TEST_PLANS=amount)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Feed every decoder, and Redis' scripts, hostile inputs; the first argument is how many in all (1000000)."""
+    install_groups(session, "tests")
+    amount, *rest = session.posargs or ["1000000"]
+    seed = os.environ.get("TRANSHIP_TEST_FUZZ_SEED") or str(secrets.randbelow(10**9))
+    session.log(f"TRANSHIP_TEST_FUZZ_SEED={seed} makes the same inputs again")
+    given = {"TRANSHIP_TEST_FUZZ": amount, "TRANSHIP_TEST_FUZZ_SEED": seed}
+    run_parallel(session, os.cpu_count() or 2, "tests/fuzz", *rest, success_codes=(0,), **given)
 
 
 @nox.session

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from tranship.errors import InvalidURLError
 
-__all__ = ["MODES", "several"]
+__all__ = ["MODES", "quoted", "several"]
 
 MODES: Final = ("failover", "round-robin")
 """The ways of using several brokers; URL schemes, too."""
@@ -78,9 +78,14 @@ def _joined(urls: Sequence[str], options: Mapping[str, str]) -> str:
     head, rest = urls[0], urls[1:]
     if head.partition("://")[0].lower() not in MODES:
         head, rest = f"{MODES[0]}://", urls
-    given = [f"{quote(name)}={quote(value)}" for name, value in options.items()]
-    members = [f"{number}={quote(url, safe='*/:,@')}" for number, url in enumerate(rest, 1)]
+    given = [f"{quoted(name)}={quoted(value)}" for name, value in options.items()]
+    members = [f"{number}={quoted(url, safe='*/:,@')}" for number, url in enumerate(rest, 1)]
     return head + ("&" if "?" in head else "?") + "&".join([*given, *members])
+
+
+def quoted(text: str, safe: str = "/") -> str:
+    """Return ``text`` percent-encoded; halves of characters, too, for showing a text never raises."""
+    return quote(text, safe=safe, errors="surrogatepass")
 
 
 def _unreadable(why: str) -> InvalidURLError:

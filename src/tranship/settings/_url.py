@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Self, TypeVar
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, unquote
 
 from tranship.errors import InvalidURLError
 from tranship.settings._fill import fill
 from tranship.settings._redact import REDACTED, is_secret, redact
-from tranship.settings._several import several
+from tranship.settings._several import quoted, several
 
 __all__ = ["BrokerURL"]
 
@@ -127,14 +127,14 @@ class BrokerURL:
         return REDACTED if self.username and token else self.username
 
     def _text(self, username: str | None, password: str | None, options: Mapping[str, str]) -> str:
-        user = quote(username or "", safe="*")
+        user = quoted(username or "", safe="*")
         if password is not None:
-            user += ":" + quote(password, safe="*")
+            user += ":" + quoted(password, safe="*")
         if user:
             user += "@"
         places = ",".join(_place(host, port) for host, port in self.hosts)
-        query = "&".join(f"{quote(name)}={quote(value, safe='*/:,@')}" for name, value in options.items())
-        return f"{self.scheme}://{user}{places}{quote(self.path, safe='/:')}" + (f"?{query}" if query else "")
+        query = "&".join(f"{quoted(name)}={quoted(value, safe='*/:,@')}" for name, value in options.items())
+        return f"{self.scheme}://{user}{places}{quoted(self.path, safe='/:')}" + (f"?{query}" if query else "")
 
 
 def _scheme(text: str) -> tuple[str, str]:
@@ -179,7 +179,7 @@ def _plain(text: str) -> str:
 
 
 def _place(host: str, port: int | None) -> str:
-    name = f"[{quote(host, safe=':')}]" if ":" in host else quote(host, safe="")
+    name = f"[{quoted(host, safe=':')}]" if ":" in host else quoted(host, safe="")
     return name if port is None else f"{name}:{port}"
 
 

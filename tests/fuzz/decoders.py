@@ -1,0 +1,289 @@
+"""Every decoder of the core and of the installed plugins: what it is fed, and which errors it documents."""
+
+from __future__ import annotations
+
+import bz2
+import dataclasses
+import importlib.util
+import json
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hostile import NUMBERS, TEXTS, as_json, changed, documents, edits, maps, mutants, values
+from hypothesis import strategies as st
+
+from tranship import codec
+from tranship.envelope import DeadLetter, Priority, TaskState
+from tranship.errors import ConfigurationError, InvalidOptionError, InvalidURLError, MalformedMessage, TranshipError
+from tranship.protocol import (
+    Decoder,
+    RawMessage,
+    TakesLong,
+    decode,
+    decode_result,
+    pass_on,
+    read_broadcast,
+    restarted,
+    result_state,
+)
+from tranship.retry import RetryPolicy
+from tranship.settings import BrokerURL, CommonOptions, Settings, redact
+
+PLACE: dict[str, Any] = {"queue": "q", "priority": Priority.NORMAL}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One decoder."""
+
+    name: str
+    inputs: st.SearchStrategy[Any]
+    decode: Callable[[Any], object]
+    errors: tuple[type[Exception], ...]
+    """What it may raise; anything else is a bug, and so is a second without an answer."""
+
+
+# --- the core -------------------------------------------------------------------------------------
+
+content_types = st.none() | st.sampled_from([codec.JSON, codec.MSGPACK, "application/x-python-serialize", *TEXTS])
+encodings = st.none() | st.sampled_from(["utf-8", "binary", "utf-16", "latin-1", *TEXTS])
+headers = st.builds(
+    lambda odd, good: {**odd, **good},
+    maps,
+    st.sampled_from([{}, *({"task": "t", "id": "i", "compression": one} for one in (None, None, *TEXTS))]),
+)
+packers = st.sampled_from([lambda data: data, zlib.compress, bz2.compress, lzma.compress])
+bodies = documents() | st.builds(lambda value, one, other: as_json([[value], one, other]), values, maps, maps)
+
+
+def _raw(given: Any) -> RawMessage:
+    head, as_bytes, body, pack, edit, kind, encoding, properties = given
+    written: Any = as_json(head) if as_bytes else head
+    return RawMessage(written, changed(pack(body), edit), kind, encoding, properties)
+
+
+raws = st.tuples(
+    headers, st.booleans(), bodies, packers, st.just([]) | edits, content_types, encodings, st.just({}) | maps
+).map(_raw)
+
+
+def _decoded(raw: RawMessage) -> object:
+    return decode(raw, **PLACE, max_size=100_000)
+
+
+def _remembered(raw: RawMessage) -> object:
+    decoder = Decoder(100_000)
+    for _ in range(2):
+        try:
+            decoder.decode(raw, **PLACE)
+        except TakesLong:
+            decoder.decode_large(raw, **PLACE)
+    return None
+
+
+def _listed(raw: RawMessage) -> object:
+    """What the command line prints of a message, which no stranger ends."""
+    from tranship.cli import _output, dead
+    from tranship.operations import DeadLetterReport
+    from tranship.operations._dead import _decoded as shown
+
+    head: Any = raw.headers if isinstance(raw.headers, dict) else {}
+    letter = DeadLetter(
+        id="1", task_id=None, task=str(head.get("task")), queue="q", priority=Priority.LOW, reason="r", detail="d",
+        deliveries=1, died_at=1.0, headers=head, body=raw.body, content_type=str(raw.content_type),
+    )  # fmt: skip
+    envelope, problem = shown(letter)
+    report = DeadLetterReport(letter=letter, envelope=envelope, problem=problem, result=None)
+    text = _output._json(dead._report_data(report))
+    text.encode()
+    json.loads(text)
+    return _output.literal(envelope)
+
+
+def _results(document: bytes) -> object:
+    assert isinstance(result_state(document, task_id="i"), TaskState)
+    found = decode_result(document, task_id="i")
+    if found.state is not TaskState.SUCCESS:
+        str(found.exception())
+    return found
+
+
+broadcasts = st.tuples(headers, documents(json_only=True) | maps.map(as_json), content_types, encodings)
+
+
+def _broadcast(given: Any) -> object:
+    found = read_broadcast(*given)
+    return found.is_for("w@h"), found.refusal
+
+
+def _retry(given: Any) -> object:
+    policy = RetryPolicy.from_dict(given)
+    return RetryPolicy.from_dict(policy.to_dict())
+
+
+URLS = [
+    *("redis://user:pass@host:6379/0?namespace=a&lease=30", "amqps://a:1,b:2//vhost?heartbeat=5", "nats://token@h"),
+    *("sqlite:///a.db?durability=process", "memory://a", "failover://?1=redis://a&2=redis://b", '["redis://a"]'),
+    *("redis://a redis://b", '{"brokers": [{"url": "redis://a", "weight": 2}], "mode": "ROUND_ROBIN"}', "redis://[::1]"),
+]  # fmt: skip
+urls = mutants([url.encode() for url in URLS]).map(lambda data: data.decode("utf-8", "surrogateescape"))
+options = st.dictionaries(
+    st.sampled_from(["namespace", "lease", "result_ttl", "max_message_size", "dedup_window", "x", "db", "heartbeat"]),
+    st.sampled_from([*TEXTS, *map(str, NUMBERS), "30", "true", "none"]),
+)
+
+
+def _url(text: str) -> object:
+    redact(text)
+    url = BrokerURL.parse(text)
+    assert BrokerURL.parse(url.reveal()) == url
+    return str(url), repr(url)
+
+
+def _options_of(given: Any) -> object:
+    kind, chosen = given
+    return repr(BrokerURL("x", options=chosen).options_as(kind))
+
+
+def core() -> Iterator[Target]:
+    malformed = (MalformedMessage,)
+    yield Target("message", raws, _decoded, malformed)
+    yield Target("message, remembering", raws, _remembered, malformed)
+    yield Target("message, printed", raws, _listed, ())
+    yield Target("message, passed on", raws, lambda raw: pass_on(raw, **PLACE), malformed)
+    yield Target("headers, restarted", documents(json_only=True), restarted, ())
+    yield Target("result document", documents(), _results, malformed)
+    yield Target("broadcast", broadcasts, _broadcast, malformed)
+    yield Target(
+        "serialised", st.tuples(documents(), content_types, encodings), lambda given: codec.loads(*given), malformed
+    )
+    packed = st.builds(lambda pack, data, edit: changed(pack(data), edit), packers, st.binary(), edits)
+    mimes = st.sampled_from(["application/x-gzip", "application/x-bz2", "application/x-lzma", "application/zstd", "x"])
+    yield Target("packed", st.tuples(packed, mimes), lambda given: codec.decompress(*given, limit=10_000), malformed)
+    yield Target("retry policy", values | maps, _retry, (InvalidOptionError,))
+    yield Target("URL", urls, _url, (InvalidURLError,))
+    yield Target("options", st.tuples(st.just(CommonOptions), options), _options_of, (ConfigurationError,))
+    environ = st.dictionaries(
+        st.sampled_from(["TRANSHIP_BROKER_URL", "TRANSHIP_RESULT_URL", "TRANSHIP_MAX_DELIVERIES", "TRANSHIP_WATCHDOG"]),
+        urls | st.sampled_from(TEXTS),
+    ).map(lambda given: {**given, "HOME": "/nowhere"})
+    yield Target("environment", environ, lambda given: Settings.load(given).rows(), (ConfigurationError,))
+
+
+# --- the plugins ----------------------------------------------------------------------------------
+
+
+def redis() -> Iterator[Target]:
+    from tranship_redis import _element, _entry, _incomplete, _keys, _levels, _mailbox_envelope, _options, _replay
+
+    levels = _levels.Levels(_keys.Keys("", 0), 3)
+    elements = documents(json_only=True) | raws.map(_as_element)
+    yield Target("redis: element", elements, lambda data: _decoded(_element.read(data)), (MalformedMessage,))
+    yield Target(
+        "redis: quarantined", elements, lambda data: _decoded(_incomplete.read_quarantined(data)), (MalformedMessage,)
+    )
+    yield Target("redis: broadcast", elements, _mailbox_envelope.broadcast_of, (MalformedMessage,))
+    fields = st.dictionaries(
+        st.sampled_from(
+            [b"step", b"queue", b"tag", b"reason", b"detail", b"task_id", b"deliveries", b"omitted", b"died"]
+        ),
+        st.binary(max_size=8) | st.sampled_from(TEXTS).map(lambda text: text.encode(errors="replace")),
+    )
+
+    def letter(given: Any) -> object:
+        odd, element = given
+        reply = (b"1790000000000-0", [part for pair in {**odd, b"element": element}.items() for part in pair])
+        entry = _entry.entry_of(reply)
+        _entry.letter_of(entry, levels)
+        return _replay.rebuilt(entry, levels, tag=b"t", timestamp=1.0)
+
+    yield Target("redis: dead letter", st.tuples(fields, elements), letter, (TranshipError,))
+    yield Target(
+        "redis: options", st.tuples(st.just(_options.RedisOptions), options), _options_of, (ConfigurationError,)
+    )
+
+
+def _as_element(raw: RawMessage) -> bytes:
+    import base64
+
+    head = raw.headers if isinstance(raw.headers, dict) else {}
+    return as_json(
+        {
+            "body": base64.b64encode(raw.body).decode(),
+            "content-encoding": raw.content_encoding,
+            "content-type": raw.content_type,
+            "headers": head,
+            "properties": {"body_encoding": "base64", "delivery_tag": "t", **raw.properties},
+        }
+    )
+
+
+def rabbitmq() -> Iterator[Target]:
+    import struct
+
+    from tranship_rabbitmq import _options, _tables
+    from tranship_rabbitmq.amqp import content, methods, table
+
+    def packed(value: Any) -> bytes:
+        try:
+            return table.encode_table(value if isinstance(value, dict) else {"x": value})
+        except table.TableError:
+            return b"\0\0\0\x04\x01aS\xff"
+
+    seeds = [packed(json.loads(as_json({"a": 1, "task": "t", "id": "i", "n": [1, {"x": 1.5}], "eta": None})))]
+    tables = maps.map(packed) | mutants(seeds) | st.binary(max_size=40)
+    known = _tables.Tables()
+
+    def read(given: Any) -> object:
+        data, task_id = given
+        return _decoded(RawMessage(known.read(data, task_id).headers, b"[[],{},{}]", codec.JSON))
+
+    ids = st.sampled_from([None, "i", "t", "0" * 36, "\ud800"])
+    yield Target("rabbitmq: table", st.tuples(tables, ids), read, (MalformedMessage,))
+    # What the connection turns into its end.
+    unreadable = (table.TableError, struct.error, IndexError)
+    frames = tables | st.binary(max_size=40) | mutants([b"\0<\0\0" + b"\0" * 8 + b"\xf8\0" + seeds[0] + b"\x02\0\x01a"])
+    yield Target("rabbitmq: properties", frames, lambda data: content.properties_of(data).headers, unreadable)
+    deliver = [b"\0<\0<\x01c" + b"\0" * 8 + b"\0\x01e\x01r", b"\0\x0a\0\x32\0\x01\x02ok\0\0\0\0"]
+    yield Target("rabbitmq: method", mutants(deliver) | frames, methods.unpack, unreadable)
+    yield Target(
+        "rabbitmq: options", st.tuples(st.just(_options.RabbitOptions), options), _options_of, (ConfigurationError,)
+    )
+
+
+def nats() -> Iterator[Target]:
+    from tranship_nats import _frames, _held, _message, _names, _options, _signals
+
+    raw = RawMessage(b'{"task":"t","id":"i"}', b"[[],{},{}]", codec.JSON, "utf-8", {})
+    block, _ = _message.block_again(raw, raw.headers if isinstance(raw.headers, bytes) else b"", b"id")
+    lines = st.lists(st.tuples(st.sampled_from([b"Tried-Before", b"Task-Headers-Size", b"Status", b"x"]), st.binary()))
+    blocks = mutants([block, _frames.block([(b"Tried-Before", b"9" * 5000)])]) | lines.map(_frames.block) | st.none()
+
+    def read(given: Any) -> object:
+        found, data = given
+        _message.tried(found)
+        _frames.status_of(found)
+        _message.copied(found, msg_id=b"%", more=_message.said("r", "d", 1))
+        return _decoded(_message.raw_of(found, data))
+
+    yield Target("nats: message", st.tuples(blocks, documents()), read, (MalformedMessage,))
+
+    def signals(data: bytes) -> object:
+        return _signals.tombstone_of(data), _signals.command_of(data, "w"), _signals.beat_of(data)
+
+    yield Target("nats: signals", documents(json_only=True), signals, ())
+    subjects = mutants([b"$JS.ACK.s.c.1.2.3.4.5", b"$JS.ACK.d.a.s.c.1.2.3.4.5.x"])
+    yield Target("nats: acknowledgement", subjects, _held.acknowledgement, ())
+    yield Target("nats: name", st.sampled_from(TEXTS) | st.text(), _names.untoken, ())
+    yield Target("nats: options", st.tuples(st.just(_options.NatsOptions), options), _options_of, (ConfigurationError,))
+
+
+def targets() -> list[Target]:
+    """Every decoder there is here."""
+    found = list(core())
+    for package, make in (("tranship_redis", redis), ("tranship_rabbitmq", rabbitmq), ("tranship_nats", nats)):
+        if importlib.util.find_spec(package):
+            found += make()
+    return found

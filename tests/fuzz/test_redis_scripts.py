@@ -1,0 +1,89 @@
+"""Redis' Lua scripts, fed what somebody pushes into the lists and hashes they read: no script ends in an error."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile import TEXTS, as_json, documents, maps
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tranship.ports import Backend, Settlement, Verdict
+from tranship.registry import Registry
+from tranship.settings import BrokerURL
+from tranship.testing.services import Place, Service, ask_redis
+
+pytest.importorskip("tranship_redis")
+
+INPUTS = int(os.environ.get("TRANSHIP_TEST_FUZZ", "0")) // 100
+LIST = b"q\x06\x163"
+"""Where Celery and we keep the level *normal* of the queue ``q``."""
+LONGEST = 2.0
+"""Seconds for ten elements of a few kilobytes; the server is busy for a few milliseconds."""
+
+tags = st.sampled_from([*TEXTS, 1.5, 10**30, None, True, [], {}])
+elements = documents(json_only=True) | st.builds(
+    lambda tag, odd: as_json({"properties": {"delivery_tag": tag, **odd}, **odd}), tags, maps
+)
+
+
+@pytest.mark.timeout(max(120, INPUTS))
+def test_no_element_of_a_stranger_ends_a_script(tranship_service: Callable[[str], Service]) -> None:
+    service = tranship_service("redis")
+    url = BrokerURL.parse(service.url)
+    place = Place(port=url.port or 6379, directory=Path(), host=url.host)
+
+    def raw(*words: str | bytes) -> Any:
+        return ask_redis(place, *words)
+
+    with asyncio.Runner() as runner:
+
+        @settings(
+            max_examples=max(20, INPUTS),
+            deadline=None,
+            derandomize=not INPUTS,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.explicit, Phase.generate],
+        )
+        @given(
+            st.lists(elements, min_size=1, max_size=10), st.dictionaries(st.sampled_from(TEXTS), elements, max_size=2)
+        )
+        def feed(pushed: list[bytes], unacked: dict[str, bytes]) -> None:
+            raw("FLUSHALL")
+            for name, element in unacked.items():
+                tag = name.encode("utf-8", "surrogatepass")
+                raw("HSET", "unacked", tag, element)
+                raw("ZADD", "unacked_index", "1", tag)
+            raw("LPUSH", LIST, *pushed)
+            runner.run(asyncio.wait_for(drained(service.url), 30))
+            assert raw("LLEN", LIST) == 0
+
+        feed()
+
+
+async def drained(url: str) -> None:
+    backend = Registry().create(url)
+    await backend.open()
+    try:
+        began = time.monotonic()
+        await _drained(backend)
+        assert time.monotonic() - began < LONGEST
+    finally:
+        await backend.aclose()
+
+
+async def _drained(backend: Backend) -> None:
+    consumer = backend.consumer(["q"])
+    while found := (await consumer.receive(20, 0.05)).deliveries:
+        verdicts = [Verdict.ACK, Verdict.REJECT]
+        await consumer.settle([Settlement(one, verdicts[at % 2], reason="r") for at, one in enumerate(found)])
+    letters = await backend.inspector().dead(None, limit=100)
+    assert await backend.inspector().dead_purge([one.id for one in letters]) == len(letters)
+    await backend.inspector().queues()
