@@ -265,6 +265,29 @@ class TestSelection:
 
 class TestUnknownSchemes:
     @pytest.mark.parametrize(
+        ("url", "meant"),
+        [
+            ("redis+socket:///run/redis.sock", "unix"),
+            ("pyamqp://localhost", "amqp"),
+            ("amqp+ssl://localhost", "amqps"),
+            ("db+sqlite:///jobs.db", "sqlite"),
+            ("redis+tls://localhost", "rediss"),
+        ],
+    )
+    def test_celerys_word_for_what_is_served_is_told_ours(self, url, meant):
+        installed = Registry()
+        with pytest.raises(UnknownSchemeError, match=f"no plugin serves the scheme '.*': write {meant}://") as caught:
+            installed.create(url)
+        written = str(caught.value).partition("write ")[2].split()[0]
+        assert installed.create(written)
+
+    @pytest.mark.parametrize("url", ["sqs://", "sentinel://localhost", "mongodb+srv://localhost", "db+postgresql://x"])
+    def test_what_nothing_serves_is_not_guessed_at(self, url):
+        said = r"tranship does not speak to that; use redis://, amqp://, nats:// or sqlite:///$"
+        with pytest.raises(UnknownSchemeError, match=said):
+            Registry().create(url)
+
+    @pytest.mark.parametrize(
         ("scheme", "plugin"),
         [
             ("redis", "redis"),

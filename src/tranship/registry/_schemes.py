@@ -10,6 +10,7 @@ from typing import Final
 from tranship.errors import PluginError, UnknownSchemeError
 from tranship.hookspecs import BackendSpec
 from tranship.registry._status import PluginState, PluginStatus
+from tranship.registry._synonyms import advice
 from tranship.registry._version import api_problem
 
 __all__ = ["Claim", "SchemeTable"]
@@ -95,6 +96,8 @@ def _unknown(
         # A plugin that could not be loaded has not said its schemes: by convention it is named after them.
         if plugin.error and plugin.is_called(frozenset({scheme, ours, f"tranship-{ours}"})):
             return _unloaded(scheme, plugin)
+    if known_elsewhere := advice(scheme):
+        return UnknownSchemeError(f"no plugin serves the scheme {scheme!r}: {known_elsewhere}{_failures(plugins)}")
     return UnknownSchemeError(
         f"no plugin serves the scheme {scheme!r}; {_guess(scheme, known)}known are: {', '.join(known)}. "
         f"{_cure(ours)}{_failures(plugins)}"
