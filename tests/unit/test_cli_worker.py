@@ -123,6 +123,33 @@ class TestSignals:
             assert err.count("stopping") == 1, err
 
 
+class TestAway:
+    """Nobody answers."""
+
+    NOBODY = "redis://127.0.0.1:1/0"
+
+    @pytest.mark.parametrize("options", [("--wait-for-broker", "0"), ("--wait-for-broker", "0.3"), ("--burst",)])
+    def test_it_waits_as_long_as_it_is_told_to(self, directory: Path, options: tuple[str, ...]) -> None:
+        pytest.importorskip("tranship_redis")
+        code, out, err = ran(["worker", "app", "-u", self.NOBODY, *options], directory)
+        assert (code, out) == (3, ""), err
+        assert "error: cannot connect to 127.0.0.1:1" in err
+        assert err.count("waiting for the broker") == (1 if "0.3" in options else 0), err
+
+    def test_it_waits_without_end_and_a_signal_ends_that(self, directory: Path) -> None:
+        pytest.importorskip("tranship_redis")
+        with started(["worker", "app", "-u", self.NOBODY], directory) as worker:
+            assert worker.stderr is not None
+            first = worker.stderr.readline()
+            while "waiting for the broker" not in first:
+                assert worker.poll() is None, first
+                first = worker.stderr.readline()
+            worker.terminate()
+            code, _, err = finish(worker)
+            assert code == 0, err
+            assert "stops: SIGTERM; it was not at work yet" in err
+
+
 class TestRunning:
     def test_a_burst_ends_when_everything_is_done(self, client: Client, directory: Path) -> None:
         handles = [client.submit("app.add", number) for number in range(20)]

@@ -38,7 +38,7 @@ async def begin(
     Args:
         attempt: opens everything; what it puts on the stack it is given is closed when it fails.
         stack: gets that when it has worked.
-        patience: seconds for which a broker that cannot be reached is waited for.
+        patience: seconds for which a broker that cannot be reached is waited for, from the first attempt that fails.
         stop: ends the waiting, and an attempt that is under way.
         failed: is told why the broker is waited for.
 
@@ -52,22 +52,25 @@ async def _patiently(
     attempt: Attempt[T], stack: contextlib.AsyncExitStack, patience: float, failed: Callable[[BrokerError], None]
 ) -> T:
     loop = asyncio.get_running_loop()
-    started, pause, said = loop.time(), FIRST_PAUSE, float("-inf")
+    # The first attempt imports the driver: the time begins when it has failed.
+    since: float | None = None
+    pause, said = FIRST_PAUSE, float("-inf")
     while True:
         try:
             made = await _once(attempt, stack)
         except BrokerError as error:
             now = loop.time()
-            left = started + patience - now
+            since = now if since is None else since
+            left = since + patience - now
             if not error.retryable or left <= 0:
                 raise
             failed(error)
             if now - said >= REMINDER:
-                _say(error, now - started, patience)
+                _say(error, now - since, patience)
                 said = now
         else:
-            if said > 0:
-                log.info("the broker is there after %.1f s", loop.time() - started)
+            if since is not None:
+                log.info("the broker is there after %.1f s", loop.time() - since)
             return made
         await asyncio.sleep(min(pause, left))
         pause = min(pause * 2, LONGEST_PAUSE)
