@@ -17,7 +17,7 @@ from typing import Final
 __all__ = ["guard_loggers", "visible", "visible_lines"]
 
 _ROOT: Final = "tranship"
-_UNINDENTED: Final = re.compile(r"\n(?!  )")
+_UNINDENTED: Final = re.compile(r"\n(?!\n*  )")
 """A line feed behind which a line would begin that could be taken for a record, or an answer, of its own."""
 
 

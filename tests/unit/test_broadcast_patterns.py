@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tranship.protocol import Broadcast, read_broadcast
+from tranship.protocol import Broadcast, read_broadcast, revoked_ids
+from tranship.protocol._broadcast import MOST_REVOKED
 from tranship.protocol._glob import LONGEST, matches
 
 HOSTILE = "(((.+)+)+)+!"
@@ -56,3 +57,10 @@ def test_destinations_go_before_patterns() -> None:
     found = asked(HOSTILE, "pcre", ["w@h"])
     assert found.is_for("w@h")
     assert found.refusal is None
+
+
+def test_a_broadcast_revokes_no_more_than_celery_remembers() -> None:
+    """And nothing that no task can be called: a tombstone of it could not be stored."""
+    ids = [f"id-{number}" for number in range(2 * MOST_REVOKED)]
+    assert revoked_ids(ids) == ids[:MOST_REVOKED]
+    assert revoked_ids(["a", "", "\ud800", "x" * 1025, 7, "a", "b"]) == ["a", "b"]

@@ -9,17 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from tranship import codec
 from tranship.errors import MalformedMessage
 from tranship.protocol import _glob
+from tranship.protocol._headers import MAX_NAME, is_whole
 
 __all__ = ["Broadcast", "ReplyTo", "read_broadcast", "revoke_broadcast", "revoked_ids"]
 
 _REPLIES: Final = re.compile(r"reply\..+\.pidbox")
 _OURS: Final = "tranship-signal"
 """Header of what we broadcast beside a signal of our own, which our listeners have heard already."""
+MOST_REVOKED: Final = 50_000
+"""Ids in one broadcast: as many as Celery's workers remember."""
 _LARGEST_CLOCK: Final = 2**53
 _LIMIT: Final = 4 * 1024 * 1024
 """Bytes of a broadcast's body, packed or unpacked; fifty thousand revoked ids, all that Celery remembers, are two
@@ -123,9 +127,13 @@ def revoke_broadcast(ids: Sequence[str], *, clock: int) -> tuple[dict[str, Any],
 
 
 def revoked_ids(found: Any) -> list[str]:
-    """Return the task ids in an argument: one, a list of them, or a map whose keys they are."""
+    """Return the task ids in an argument: one, a list of them, or a map whose keys they are.
+
+    What no task can be called is left out, and so is what is beyond :data:`MOST_REVOKED`.
+    """
     several = [found] if isinstance(found, str) else found if isinstance(found, list | dict) else []
-    return list(dict.fromkeys(one for one in several if isinstance(one, str) and one))
+    ids = dict.fromkeys(one for one in several if isinstance(one, str) and 0 < len(one) <= MAX_NAME and is_whole(one))
+    return list(islice(ids, MOST_REVOKED))
 
 
 def _body(headers: Mapping[str, Any], body: bytes, content_type: str, encoding: Any) -> Any:

@@ -15,7 +15,18 @@ from tranship.envelope import Envelope, Priority
 from tranship.errors import InvalidOptionError
 from tranship.protocol._carried import CARRIED, carried
 
-__all__ = ["CELERY", "KEPT", "MAX_NAME", "OWN", "OWN_PREFIX", "TRANSIENT", "header_bytes", "header_map", "iso"]
+__all__ = [
+    "CELERY",
+    "KEPT",
+    "MAX_NAME",
+    "OWN",
+    "OWN_PREFIX",
+    "TRANSIENT",
+    "header_bytes",
+    "header_map",
+    "is_whole",
+    "iso",
+]
 
 MAX_NAME: Final = 1024
 """The longest task id and task name, in characters."""
@@ -72,14 +83,15 @@ def header_bytes(envelope: Envelope, origin: str) -> bytes:
         except TypeError:
             pass  # lone surrogates in a key, or a number beyond 64 bits: the codec knows
     text = codec.dumps(headers, name="headers")
-    if b"\\ud" in text:
+    # One character is looked for much faster than three.
+    if b"\\" in text and b"\\ud" in text:
         _refuse_halves(headers, "header", envelope.id)
     return text
 
 
 def _refuse_halves(value: Any, path: str, task_id: str) -> None:
     """Refuse texts with lone surrogates: JSON can carry them, and what reads the message does not take them."""
-    if isinstance(value, str) and not _is_whole(value):
+    if isinstance(value, str) and not is_whole(value):
         raise InvalidOptionError(f"{path} is {value[:100]!r}; expected a text without lone surrogates", task_id=task_id)
     if isinstance(value, Mapping):
         for name, inner in value.items():
@@ -90,7 +102,8 @@ def _refuse_halves(value: Any, path: str, task_id: str) -> None:
             _refuse_halves(inner, path, task_id)
 
 
-def _is_whole(text: str) -> bool:
+def is_whole(text: str) -> bool:
+    """Whether ``text`` has no halves of characters (lone surrogates)."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -200,7 +213,7 @@ def _name(field: str, value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
         expected = f"a text of 1 to {MAX_NAME} characters"
         raise InvalidOptionError(f"{field} is {str(value)[:80]!r} ({type(value).__name__}); expected {expected}")
-    if not _is_whole(value):
+    if not is_whole(value):
         raise InvalidOptionError(f"{field} is {value!r}; expected a text without lone surrogates")
     return value
 
