@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 from routing_kit import PATIENCE, QUICK, accepted, brokers, message, messages, take, until
 
+from tranship.backends.memory._ports import MemoryConsumer
 from tranship.envelope import Receipt, TaskResult, TaskState
 from tranship.errors import (
     BrokerRefused,
@@ -376,6 +377,19 @@ class TestConsuming:
                 await asyncio.sleep(0.1)
             answers = await consumer.settle([Settlement(one, Verdict.ACK) for one in got])
             assert Counter(answers) == {Settled.CONFIRMED: 2, Settled.LOST: 2}
+
+    async def test_a_broker_whose_leases_are_its_connections_is_asked(self, monkeypatch):
+        async def lost(_consumer, deliveries):
+            return [False] * len(deliveries)
+
+        monkeypatch.setattr(MemoryConsumer, "lease", None)
+        monkeypatch.setattr(MemoryConsumer, "extend", lost)
+        async with brokers(in_turn=True) as both:
+            backend = await both.open()
+            await accepted(backend, *messages(2))
+            consumer = backend.consumer(["q"])
+            got = await take(consumer, 2)
+            assert list(await consumer.extend(got)) == [False, False]
 
     async def test_nobody_there_is_an_error_and_ends_by_itself(self):
         async with brokers() as both:

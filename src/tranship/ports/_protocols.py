@@ -130,7 +130,7 @@ class Consumer(Protocol):
         """Renew leases by one full :attr:`lease` from now; say of each whether it is still ours.
 
         Backends that cannot tell answer True; the core's clock decides then. Where the lease is the connection there is
-        nothing to renew: the core asks once a second, and at each event of the connection.
+        nothing to renew: the core asks once a second, and at each event of the connection [extend_after_cut].
 
         Concurrency: yes. Bound: one round trip. Cancelled: renewed or not. Retry: never.
         Errors: BrokerUnreachable [lease_extend_keeps_owner]. Closed: ClosedError.

@@ -6,9 +6,10 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from tranship.errors import BrokerUnreachable
-from tranship.ports import Backend, Capability, Consumer, Level, Settled, Settlement, Verdict
+from tranship.ports import Backend, Capability, Consumer, Delivery, Level, Settled, Settlement, Verdict
 from tranship.testing.case import case
 from tranship.testing.lab import Lab, ids_of
 from tranship.testing.proxy import FaultProxy
@@ -162,6 +163,28 @@ class _Cut:
         await lab.quiet(consumer, _LEASE + 0.5)
 
     @case(
+        "extend_after_cut",
+        level="core",
+        rationale="a worker that is not told what it lost runs the task beside its new owner",
+        limit=60,
+    )
+    async def test_extend_after_cut(self, lab: Lab) -> None:
+        """Cut off while it holds one: where the lease is the connection another gets it; elsewhere it is still ours."""
+        proxy = lab.proxy()
+        backend, other = await lab.open(via=proxy, lease=30), await lab.open(lease=30)
+        consumer, rival = backend.consumer(["q"]), other.consumer(["q"])
+        ids = await lab.submit(other, lab.message())
+        held = await lab.receive(consumer)
+        assert list(await consumer.extend(held)) == [True]
+        proxy.reset()
+        if consumer.lease is None:
+            await lab.eventually(lambda: _says(consumer, held, ours=False), "it says that it is lost")
+            assert ids_of(await lab.receive(rival)) == ids
+        else:
+            await lab.eventually(lambda: _says(consumer, held, ours=True), "it is renewed again", within=back(lab))
+            await lab.quiet(rival, 0.2)
+
+    @case(
         "settle_answer_lost",
         level="capability",
         needs={Capability.FUSED_SETTLE, Capability.RESULTS},
@@ -243,6 +266,13 @@ class _Cut:
 
 class OutageCases(_Killed, _Cut, ListenerCases):
     """Part of the lifecycle's suite."""
+
+
+async def _says(consumer: Consumer, held: Sequence[Delivery], *, ours: bool) -> bool:
+    try:
+        return list(await consumer.extend(held)) == [ours]
+    except BrokerUnreachable:
+        return False
 
 
 async def _receipts(lab: Lab, ledger: Ledger, count: int) -> None:
