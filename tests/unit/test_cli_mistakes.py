@@ -38,7 +38,7 @@ class TestMistakes:
             (["queues", "--nope"], 2, "--nope"),
             (["queues", "-u", "nosuch://h"], 2, "no plugin serves the scheme 'nosuch'"),
             (
-                ["queues", "-u", "sqs://h"],
+                ["queues", "-u", "mine://h"],
                 2,
                 "Install a plugin that serves it, or write one: docs/how-to/write-a-backend.md",
             ),

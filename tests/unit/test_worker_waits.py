@@ -14,7 +14,10 @@ from tranship.worker._classify import classify
 from tranship.worker._record import Run
 from tranship.worker._waits import seconds_of
 
-SOON = datetime.now(UTC) + timedelta(seconds=300)
+
+def soon(hours: int = 0) -> datetime:
+    """Five minutes from now: when the test runs, not when it was collected."""
+    return datetime.now(UTC) + timedelta(seconds=300, hours=hours)
 
 
 @pytest.mark.parametrize(
@@ -28,15 +31,15 @@ SOON = datetime.now(UTC) + timedelta(seconds=300)
         (" 2.5 ", 2.5),
         (timedelta(minutes=2), 120),
         (timedelta(seconds=-2), 0),
-        (SOON, 300),
-        (SOON.replace(tzinfo=None), 300),
-        (format_datetime(SOON, usegmt=True), 300),
-        (format_datetime(SOON - timedelta(hours=1), usegmt=True), 0),
+        (soon, 300),
+        (lambda: soon().replace(tzinfo=None), 300),
+        (lambda: format_datetime(soon(), usegmt=True), 300),
+        (lambda: format_datetime(soon(-1), usegmt=True), 0),
     ],
     ids=range(12),
 )
 def test_seconds_text_timedelta_and_date_say_how_long(said, meant):
-    assert seconds_of(said) == pytest.approx(meant, abs=30 if meant == 300 else 0)
+    assert seconds_of(said() if callable(said) else said) == pytest.approx(meant, abs=30 if meant == 300 else 0)
 
 
 class Odd:
