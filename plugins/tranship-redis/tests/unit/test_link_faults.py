@@ -176,15 +176,20 @@ async def test_an_answer_that_takes_long_to_arrive_is_waited_for(proxy: FaultPro
         assert link.generation == 1
 
 
-async def test_a_command_that_takes_long_to_leave_is_waited_for(proxy: FaultProxy, redis: ProcessService) -> None:
+async def test_a_command_that_takes_long_to_leave_is_waited_for() -> None:
     # More than the sockets in between take at once: what they hold has to arrive within the timeout.
     value = b"x" * 40_000_000
-    async with behind(proxy, redis, command_timeout=1.5) as link:
-        proxy.rate(15_000_000)
-        begin = time.monotonic()
-        assert await link.call("SET", "k", value) == b"OK"
-        assert time.monotonic() - begin > 2
-        assert link.generation == 1
+    # No file: how long a disk takes for all of it, while the answer is due, is another matter.
+    with server("--appendonly", "no") as quick:
+        async with (
+            FaultProxy("127.0.0.1", quick.place.port) as proxy,
+            behind(proxy, quick, command_timeout=1.5) as link,
+        ):
+            proxy.rate(15_000_000)
+            begin = time.monotonic()
+            assert await link.call("SET", "k", value) == b"OK"
+            assert time.monotonic() - begin > 2
+            assert link.generation == 1
 
 
 async def test_reset(proxy: FaultProxy, redis: ProcessService) -> None:
