@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tranship.testing.lab import Lab
 from tranship.testing.pytest_plugin import StartService
 from tranship.testing.served import ServiceHarness
 from tranship.testing.services import Service, rabbitmq_recipe
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("tranship", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tranship")
 
 NOTICES_SOON = {"heartbeat": 2, "command_timeout": 3.0}
 """Options with which a silent server is noticed in seconds: the defaults are tested by themselves."""

@@ -23,7 +23,19 @@ from tranship.testing.services import Service, rabbitmqctl
 from tranship_rabbitmq.amqp.channel import Channel
 from tranship_rabbitmq.amqp.dial import Place, dial
 
-__all__ = ["WITHIN", "Authority", "control_of", "message", "opened", "raw", "refusal", "until", "url_of", "works"]
+__all__ = [
+    "WITHIN",
+    "Authority",
+    "control_beside",
+    "control_of",
+    "message",
+    "opened",
+    "raw",
+    "refusal",
+    "until",
+    "url_of",
+    "works",
+]
 
 WITHIN = 30.0
 
@@ -42,6 +54,19 @@ def control_of(service: Service) -> Callable[..., str]:
     if not service.controllable:
         pytest.skip("the RabbitMQ that was given by URL is somebody else's")
     return lambda *words: rabbitmqctl(service.place, *words)
+
+
+def control_beside(service: Service) -> Callable[..., Awaitable[str]]:
+    """Return ``rabbitmqctl`` for a node that is ours, for who has connections on the running loop.
+
+    It takes seconds on a busy machine: a loop that it blocked for so long would miss its heartbeats.
+    """
+    control = control_of(service)
+
+    async def beside(*words: str) -> str:
+        return await asyncio.to_thread(control, *words)
+
+    return beside
 
 
 def message(queue: str = "q", **envelope: Any) -> Message:

@@ -130,10 +130,10 @@ async def test_a_waiting_consumer_is_told_of_a_quorum_queue_that_was_made_anew(l
     await lab.quiet(consumer, 0.1)
     waiting = lab.start(consumer.receive(1, WITHIN))
     async with raw(lab) as channel:
-        declare = (0, f"{lab.namespace}:q", False, True, False, False, False, {"x-queue-type": "quorum"})
-        await lab.eventually(lambda: _consumers(channel, declare), "it waits to be woken")
-        channel.post(lambda _: None, "queue.delete", 0, f"{lab.namespace}:q", False, False, False)
-        await channel.call("queue.declare", *declare)
+        name = f"{lab.namespace}:q"
+        await lab.eventually(lambda: _consumers(channel, name), "it waits to be woken")
+        channel.post(lambda _: None, "queue.delete", 0, name, False, False, False)
+        await channel.call("queue.declare", 0, name, False, True, False, False, False, {"x-queue-type": "quorum"})
     ids = await lab.submit(other, lab.message())
     with contextlib.suppress(BrokerUnreachable):
         assert ids_of((await waiting).deliveries) == ids
@@ -141,8 +141,8 @@ async def test_a_waiting_consumer_is_told_of_a_quorum_queue_that_was_made_anew(l
     assert await lab.drain(consumer, 1) == ids
 
 
-async def _consumers(channel: Channel, declare: tuple[object, ...]) -> int:
+async def _consumers(channel: Channel, name: str) -> int:
     """How many consumers the queue has."""
-    reply = await channel.call("queue.declare", *declare)
+    reply = await channel.call("queue.declare", 0, name, True, True, False, False, False, {})
     assert isinstance(reply, Method)
     return int(reply.arguments[2])

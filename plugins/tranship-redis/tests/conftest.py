@@ -6,12 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis_kit import Raw
 
 from tranship.testing.lab import Lab
 from tranship.testing.pytest_plugin import StartService
 from tranship.testing.served import ServiceHarness
 from tranship.testing.services import Service, redis_recipe
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("tranship", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tranship")
 
 NOTICES_SOON = {"keepalive": 1.0, "command_timeout": 3.0}
 """Options with which a silent server is noticed in seconds: the defaults are tested by themselves."""

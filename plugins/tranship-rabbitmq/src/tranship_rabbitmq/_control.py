@@ -104,7 +104,7 @@ class RabbitControl:
 
     async def _keep(self, tombstones: Sequence[Tombstone]) -> None:
         entries = [_entry(tombstones[start : start + _CHUNK]) for start in range(0, len(tombstones), _CHUNK)]
-        await self._ctx.journal.write(entries)
+        await self._ctx.journal.write(entries, lasting=True)
 
 
 def _entry(tombstones: Sequence[Tombstone]) -> dict[str, Any]:

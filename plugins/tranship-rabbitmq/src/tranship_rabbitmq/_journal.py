@@ -80,14 +80,20 @@ class Journal:
         else:
             self._announced.add(queue)
 
-    async def write(self, entries: Sequence[Entry]) -> None:
+    async def write(self, entries: Sequence[Entry], *, lasting: bool = False) -> None:
         """Enter ``entries``; returns once they are stored.
+
+        Args:
+            entries: what everybody is to know.
+            lasting: whether they have to outlive a server that is killed in the first second of its first stream.
 
         Raises:
             BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
             EncodeError: an entry cannot be written.
         """
         await self._declare()
+        if lasting:
+            await self._topology.streams_kept()
         bodies = [codec.dumps(entry, name="entry") for entry in entries]
         properties = Properties(content_type=codec.JSON, delivery_mode=2)
         await asyncio.gather(*(self._publisher.publish(properties, body, routing_key=self._name) for body in bodies))

@@ -27,6 +27,12 @@ _DECISIVE: Final = {"x-queue-type": "queue_type", "x-max-priority": "max_priorit
 _LOCKED: Final = 405
 _LOOK: Final = 0.02
 """Seconds between two looks at a lock that somebody else has for some milliseconds."""
+_STREAMS_KEPT: Final = "tranship.streams.kept"
+"""An exchange that says by being there that a killed server would find its streams again."""
+_WRITTEN_DOWN: Final = 1.5
+"""Seconds; once in the life of a virtual host."""
+_LIMITS: Final = (4, 0)
+"""The first version with a limit on deliveries that nobody has asked for."""
 _FLAGS: Final = frozenset({"durable", "auto_delete", "exclusive"})
 
 
@@ -49,6 +55,7 @@ class Topology:
         self._creating = asyncio.Lock()
         self._channel: Channel | None = None
         self._worked: set[str] = set()
+        self._streams_kept = False
         self.odd: dict[str, str] = {}
         """Queues whose operator has given them arguments of his own, with the server's words for it."""
 
@@ -100,6 +107,26 @@ class Topology:
         async with self._creating:
             while not self.knows(name):
                 await self._under_lock(f"{name}.lock", name, arguments)
+
+    async def streams_kept(self) -> None:
+        """Return once a killed server would find its streams again; there is one.
+
+        RabbitMQ keeps a list of them, safely; but where that list is, it writes down about a second after the first
+        stream of all was made, and says nothing then. Killed before, it never finds that stream again.
+
+        Raises:
+            BrokerRefused, BrokerUnreachable, StorageFull.
+        """
+        if self._streams_kept:
+            return
+        async with self._creating:
+            if not self._streams_kept and not await self.has_exchange(_STREAMS_KEPT):
+                await asyncio.sleep(_WRITTEN_DOWN)
+                # Who may not make it waits the next time again.
+                with contextlib.suppress(BrokerRefused):
+                    declaration: tuple[Any, ...] = (0, _STREAMS_KEPT, "topic", False, True, False, False, False, {})
+                    await self.call(f"declaring exchange {_STREAMS_KEPT!r}", "exchange.declare", *declaration)
+            self._streams_kept = True
 
     async def _under_lock(self, lock: str, name: str, arguments: Mapping[str, Any]) -> None:
         try:
@@ -218,7 +245,9 @@ class Topology:
 
     def _arguments(self) -> dict[str, Any]:
         if self._options.queue_type == "quorum":
-            return {"x-queue-type": "quorum"}
+            # From 4.0 on, the server drops what was delivered 20 times; how often is too often, the worker says.
+            unlimited = {"x-delivery-limit": -1} if self._link.version >= _LIMITS else {}
+            return {"x-queue-type": "quorum", **unlimited}
         return {"x-max-priority": self._options.max_priority} if self._options.max_priority else {}
 
     async def _call(self, doing: str, name: str, *arguments: Any) -> Reply:
