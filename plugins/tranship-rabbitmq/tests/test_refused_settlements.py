@@ -49,7 +49,9 @@ async def test_a_task_whose_end_is_refused_comes_again(rabbitmq_service: Service
         gate.set()
         await lab.eventually(lambda: _is(worker.status().done == 1), "its end is refused")
         await asyncio.to_thread(grant, ".*")
-        assert await handle.result(WITHIN) == 2
+        # It may have come again before the rights did: rabbitmqctl takes its time.
+        result = await handle.result(WITHIN)
+        assert result == len(runs) >= 2
     worker.stop()
     await serving
 
