@@ -65,6 +65,13 @@ class Api:
     def __init__(self, link: Link, prefix: str) -> None:
         self.prefix = prefix
         self._link = link
+        self._answered = False
+        """Whether JetStream was there: a server that leaves, or comes, has it later than the connection."""
+
+    @property
+    def generation(self) -> int:
+        """How many connections there have been."""
+        return self._link.generation
 
     async def call(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Make one request and return its answer.
@@ -76,10 +83,13 @@ class Api:
         payload = b"" if body is None else orjson.dumps(body)
         headers, data = await self._link.request(f"{self.prefix}.{verb}", payload)
         if no_responders(headers):
+            if self._answered:
+                raise api_error(ApiError(503, 10008, "nobody answers"), f"{self._link.place}: {verb}")
             raise UnsupportedError(
                 f"{self._link.place} has no JetStream (nobody answers on {self.prefix}.{verb.partition('.')[0]}): "
                 "start the server with -js, or with `jetstream` in its configuration"
             )
+        self._answered = True
         if (error := error_in(data)) is not None:
             raise error
         found: dict[str, Any] = orjson.loads(data)

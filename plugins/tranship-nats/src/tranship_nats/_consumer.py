@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 from tranship.checks import whole
-from tranship.errors import ClosedError
+from tranship.errors import BrokerUnreachable, ClosedError
 from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement
 from tranship_nats._box import Box
@@ -19,10 +20,12 @@ from tranship_nats._handed import Handed
 from tranship_nats._held import Pair
 from tranship_nats._levels import pairs_of
 from tranship_nats._pulls import Pulls
-from tranship_nats._settling import Settling
+from tranship_nats._settling import Settling, disown
 from tranship_nats._sweeper import Sweeper
 
 __all__ = ["NatsConsumer"]
+
+log = logging.getLogger("tranship.nats")
 
 _CHECK: Final = 2.0
 """Seconds that looking after the consumers may take at least."""
@@ -94,13 +97,16 @@ class NatsConsumer:
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give deliveries back; each is counted once more."""
         self._check()
-        await self._handed.give_back([delivery.token for delivery in deliveries])
+        held = [delivery.token for delivery in deliveries]
+        await disown(self._ctx, held)
+        await self._handed.give_back(held)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[bool]:
         """Renew leases; one that has ended by our clock stays lost."""
         self._check()
-        lease = self._ctx.consumers.lease(self._queues)
-        return await self._handed.renew([delivery.token for delivery in deliveries], lease)
+        held = [delivery.token for delivery in deliveries]
+        await disown(self._ctx, held)
+        return await self._handed.renew(held, self._ctx.consumers.lease(self._queues))
 
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
         """End deliveries; what takes their place is stored before."""
@@ -128,26 +134,45 @@ class NatsConsumer:
     # Receiving.
 
     async def _receive(self, limit: int, wait: float, skip: Collection[str]) -> Received:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + wait
+        until = asyncio.get_running_loop().time() + wait
         self._start()
         while True:
-            await self._connected(until)
-            pairs = [pair for pair in self._pairs if pair.queue not in skip]
-            heard = await self._ensure(until) and await self._sweeper.sweep(pairs, 1 if self._box.careful else limit)
-            if deliveries := await self._hand_out(limit, skip):
-                return Received(deliveries)
-            if (left := until - loop.time()) <= 0:
-                return Received((), heard)
-            heard = await self._wait(pairs, left, heard=heard)
+            try:
+                received = await self._look(limit, until, skip)
+            except BrokerUnreachable as error:
+                # A server that leaves, or has lost its stream, is waited for: it is asked again, or the next one.
+                left = until - asyncio.get_running_loop().time()
+                if left <= 0:
+                    raise
+                log.debug("nothing can be received now, trying again: %s", error)
+                await self._pause(min(left, _UNHEARD))
+            else:
+                if received is not None:
+                    return received
             self._check()
-            # All levels were asked at once: what has come is the most urgent there is, without looking again.
-            if self._ctx.link.up and (deliveries := await self._hand_out(limit, skip)):
-                return Received(deliveries)
-            if not self._ctx.link.up and until <= loop.time():
-                raise self._ctx.link.down()
-            if until <= loop.time() and not len(self._box):
-                return Received((), heard)
+
+    async def _look(self, limit: int, until: float, skip: Collection[str]) -> Received | None:
+        """Take what is there, or wait for it once; None: look again.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageFull.
+        """
+        loop = asyncio.get_running_loop()
+        await self._connected(until)
+        pairs = [pair for pair in self._pairs if pair.queue not in skip]
+        heard = await self._ensure(until) and await self._sweeper.sweep(pairs, 1 if self._box.careful else limit)
+        if deliveries := await self._hand_out(limit, skip):
+            return Received(deliveries)
+        if (left := until - loop.time()) <= 0:
+            return Received((), heard)
+        heard = await self._wait(pairs, left, heard=heard)
+        self._check()
+        # All levels were asked at once: what has come is the most urgent there is, without looking again.
+        if self._ctx.link.up and (deliveries := await self._hand_out(limit, skip)):
+            return Received(deliveries)
+        if not self._ctx.link.up and until <= loop.time():
+            raise self._ctx.link.down()
+        return Received((), heard) if until <= loop.time() and not len(self._box) else None
 
     async def _connected(self, until: float) -> None:
         """Wait for a connection.

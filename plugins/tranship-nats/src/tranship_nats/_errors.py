@@ -1,4 +1,4 @@
-"""The server's errors as ours: told apart by their numbers, never by their texts."""
+"""The server's errors as ours: told apart by their numbers; by its text only one that means two things."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tranship.errors import (
 from tranship.protocol import whole_of
 from tranship_nats._frames import status_of
 
-__all__ = ["ApiError", "Lost", "NoAnswer", "again", "api_error", "error_in", "gone", "no_responders"]
+__all__ = ["ApiError", "Lost", "NoAnswer", "again", "api_error", "error_in", "gone", "no_responders", "passing"]
 
 
 class Lost(BrokerUnreachable):
@@ -58,13 +58,16 @@ _ACCOUNT_FULL: Final = (StorageFull, "the account's or the server's storage is u
 _TOO_LARGE: Final = (MessageTooLarge, "pass a reference instead of the data, or raise the stream's max_msg_size")
 _OFF: Final = (UnsupportedError, "enable JetStream for this account (`jetstream: enabled` in its configuration)")
 _AWAY: Final = (BrokerUnreachable, "JetStream is not ready: no leader, or too few servers of the cluster are up")
+_PASSES: Final = (BrokerUnreachable, "it may pass: trying again helps, where nothing at the server needs mending")
 _OVERLAP: Final = (BrokerRefused, "another stream or consumer has these subjects: choose another namespace")
+_OTHER: Final = (BrokerRefused, "one of this name is there with another definition: choose another namespace")
+_SEALED: Final = (BrokerRefused, "the stream was sealed, and takes no changes: delete it, or choose another namespace")
+_DEFINITION: Final = (BrokerRefused, "the server takes no such definition: change the URL's options, or its limits")
 _MEANINGS: Final[Mapping[int, tuple[type[TranshipError], str]]] = {
     10002: _ACCOUNT_FULL,
     10023: _ACCOUNT_FULL,
     10028: _ACCOUNT_FULL,
     10047: _ACCOUNT_FULL,
-    10077: _FULL,
     10026: (StorageFull, "the account's consumers are used up: raise its max_consumers"),
     10027: (StorageFull, "the account's streams are used up: raise its max_streams"),
     10054: _TOO_LARGE,
@@ -73,28 +76,76 @@ _MEANINGS: Final[Mapping[int, tuple[type[TranshipError], str]]] = {
     10039: _OFF,
     10076: (UnsupportedError, "start the server with -js, or with `jetstream` in its configuration"),
     10065: _OVERLAP,
+    10093: _OVERLAP,
     10099: _OVERLAP,
     10100: _OVERLAP,
+    10013: _OTHER,
+    10058: _OTHER,
+    10105: _OTHER,
+    10148: _OTHER,
+    10109: _SEALED,
     10074: (BrokerRefused, "replicas needs a cluster of at least as many servers: lower it in the URL"),
     10113: (BrokerRefused, "the account wants a limit on every stream: set max_bytes in the URL"),
+    10120: (BrokerRefused, "the account has no limits that replicas fits into: change replicas in the URL, or them"),
+    10122: (BrokerRefused, "lower max_bytes in the URL, or raise the account's max_stream_bytes"),
+    10121: (BrokerRefused, "lower max_ack_pending in the URL, or raise the account's limit"),
+    10005: (BrokerUnreachable, "the cluster has no servers for so many replicas now"),
+    10025: _DEFINITION,
+    10052: _DEFINITION,
+    10084: _DEFINITION,
+    10098: _DEFINITION,
+    10101: _DEFINITION,
+    10102: _DEFINITION,
+    10103: _DEFINITION,
+    10126: _DEFINITION,
+    10127: _DEFINITION,
+    10128: _DEFINITION,
+    10134: _DEFINITION,
+    10157: _DEFINITION,
+    10185: _DEFINITION,
     STREAM_MISSING: (BrokerUnreachable, "the stream was deleted; it is made again"),
     CONSUMER_MISSING: (BrokerUnreachable, "the consumer was deleted; it is made again"),
     10008: _AWAY,
     10009: _AWAY,
 }
+"""What JetStream's numbers mean where they mean one thing: nats-server lists all of them in its ``errors.json``.
+
+What is not here passes, for all that is known: a worker that waits in vain is seen, one that has ended is not.
+"""
+_NOT_STORED: Final = 10077
+_LIMITS: Final = (
+    "maximum messages exceeded",
+    "maximum bytes exceeded",
+    "maximum messages per subject exceeded",
+    "no space left on device",
+)
+"""What the server says under that number of a stream that is full; it says it of files that are gone, too."""
 
 
 def api_error(error: ApiError, doing: str) -> TranshipError:
-    """Return our error for JetStream's, with it as the cause.
+    """Return our error for JetStream's, with it as the cause; of a number that is not known, one that is retried.
 
     Args:
         error: what the server said.
         doing: what was being done, for the message: ``"127.0.0.1:4222: publishing to tranship-work"``.
     """
-    otherwise = _AWAY if error.status == 503 else (BrokerRefused, "the server refused it")
+    otherwise: tuple[type[TranshipError], str] = _PASSES
+    if error.status == 503 and error.number != _NOT_STORED:
+        otherwise = _AWAY
+    if error.number == _NOT_STORED and any(words in str(error) for words in _LIMITS):
+        otherwise = _FULL
     kind, cure = _MEANINGS.get(error.number, otherwise)
     ours = kind(f"{doing}: {error}; {cure}")
     ours.__cause__ = error
+    return ours
+
+
+def passing(error: TranshipError) -> TranshipError:
+    """Return ``error`` as one that is retried: what was refused has worked before, and may work again."""
+    if error.retryable or not isinstance(error, BrokerRefused | UnsupportedError):
+        return error
+    ours = BrokerUnreachable(str(error))
+    ours.__cause__ = error.__cause__ or error
     return ours
 
 

@@ -10,7 +10,7 @@ from tranship.ports import CountKind, Delivery, Settlement
 from tranship.protocol import whole_of
 from tranship_nats._message import from_schedule, raw_of, tried
 
-__all__ = ["ACK", "NAK", "PROGRESS", "Held", "Pair", "Taken", "acknowledgement", "consumer_of", "mark_of"]
+__all__ = ["ACK", "NAK", "PROGRESS", "Held", "Pair", "Taken", "acknowledgement", "consumer_of", "mark_of", "stored_at"]
 
 ACK: Final = b"+ACK"
 NAK: Final = b"-NAK"
@@ -127,6 +127,12 @@ def mark_of(subject: bytes) -> bytes:
     tokens = subject.split(b".")
     at = _at(tokens)
     return tokens[at + 1] + b"." + tokens[at + 3]
+
+
+def stored_at(mark: bytes) -> float:
+    """Return when the message was stored that a mark tells, in epoch seconds by the server's clock; inf: unknown."""
+    nanos = whole_of(mark.partition(b".")[2])
+    return float("inf") if nanos is None else nanos / 1e9
 
 
 def consumer_of(subject: bytes) -> tuple[bytes, bytes]:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from tranship.envelope import Priority
+from tranship.errors import TranshipError
 from tranship_nats._api import Api, nanos
-from tranship_nats._errors import CONSUMER_MISSING, STREAM_MISSING, ApiError, api_error
+from tranship_nats._errors import CONSUMER_MISSING, STREAM_MISSING, ApiError, api_error, passing
 from tranship_nats._held import Pair
 from tranship_nats._names import Names
 from tranship_nats._options import NatsOptions
@@ -51,6 +52,8 @@ class Consumers:
         self._streams = streams
         self._options = options
         self._leases: dict[str, float] = {}
+        self._seen: set[str] = set()
+        """Those that were there."""
 
     def lease(self, queues: Sequence[str]) -> float:
         """Return the shortest lease of ``queues``, as far as it is known; the option's, or less."""
@@ -64,6 +67,7 @@ class Consumers:
         """
         stream = await self._streams.need("work")
         found = await asyncio.gather(*(self._ensure(stream, pair) for pair in pairs))
+        self._seen.update(pair.consumer for pair in pairs)
         for queue in {pair.queue for pair in pairs}:
             lease = min(seconds for pair, seconds in zip(pairs, found, strict=True) if pair.queue == queue)
             if abs(lease - self._options.lease) > 0.001 and self._leases.get(queue) != lease:
@@ -72,14 +76,17 @@ class Consumers:
 
     async def _ensure(self, stream: str, pair: Pair) -> float:
         options = self._options
-        return await made(
-            self._api,
-            stream,
-            pair.consumer,
-            pair.subject.decode(),
-            ack_wait=options.lease,
-            pending=options.max_ack_pending,
-        )
+        try:
+            return await made(
+                self._api,
+                stream,
+                pair.consumer,
+                pair.subject.decode(),
+                ack_wait=options.lease,
+                pending=options.max_ack_pending,
+            )
+        except TranshipError as error:
+            raise (passing(error) if pair.consumer in self._seen else error) from error
 
 
 _DIFFERENT: Final = (

@@ -11,11 +11,11 @@ from tranship.protocol import Message
 from tranship_nats._asks import Answer, Ask
 from tranship_nats._context import Context
 from tranship_nats._errors import again, api_error, error_in, gone, no_responders
-from tranship_nats._held import ACK, NAK, Held
+from tranship_nats._held import ACK, NAK, Held, stored_at
 from tranship_nats._message import DUE, block_of, copied, id_in, said
 from tranship_nats._tidy import tidy
 
-__all__ = ["Settling", "stored"]
+__all__ = ["Settling", "disown", "stored"]
 
 
 class Settling:
@@ -32,6 +32,7 @@ class Settling:
             InvalidOptionError: verdict and replacement do not fit together; nothing was done.
         """
         _check(settlements)
+        await disown(self._ctx, [one.delivery.token for one in settlements])
         now = asyncio.get_running_loop().time()
         open_ones = [one for one in settlements if one.delivery.token.done is False and one.delivery.token.until > now]
         await self._store([one for one in open_ones if _leaves_something(one)])
@@ -106,6 +107,14 @@ class Settling:
             held.block, msg_id=b"%%:%b:%d" % (b"dead-early" if held.early else b"dead", held.seq), more=more
         )
         return subject.encode(), headers, held.data
+
+
+async def disown(ctx: Context, held: Sequence[Held]) -> None:
+    """Give up what came from a stream that was deleted and made again: its end would be another message's."""
+    born = await ctx.streams.born("work")
+    for one in held:
+        if one.done is False and not one.early and stored_at(one.mark) < born:
+            one.done = True
 
 
 def stored(ctx: Context, kind: str, answer: Answer) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
-from tranship.errors import BrokerRefused
+from tranship.errors import BrokerRefused, TranshipError
 from tranship_nats._api import Api, nanos
-from tranship_nats._errors import STREAM_EXISTS, STREAM_MISSING, ApiError, api_error
+from tranship_nats._errors import STREAM_EXISTS, STREAM_MISSING, ApiError, api_error, passing
 from tranship_nats._names import Names
 from tranship_nats._options import NatsOptions
 
@@ -21,6 +22,11 @@ log = logging.getLogger("tranship.nats")
 BUCKETS: Final = ("results", "cancels", "workers", "keys")
 BEAT_MEMORY: Final = 60.0
 """Seconds after which a worker without a heartbeat is forgotten."""
+RESTING: Final = 1.0
+"""Seconds between a stream's deletion and its making. nats-server 2.9 forgets a stream's name first and removes its
+files later: of a stream that is made in between it removes the new ones, and never delivers what is in it."""
+GLANCE: Final = 1.0
+"""Seconds for which a stream is believed to be the one that it was. No more than the above: then none is missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,11 @@ class Streams:
         self._options = options
         self._definitions = _definitions(names, options)
         self._making: dict[str, asyncio.Task[None]] = {}
-        self._seen: set[str] = set()
+        self._seen: dict[str, int] = {}
+        """Streams that were there, with the connection over which they were seen last."""
+        self._born: dict[str, float] = {}
+        """When each was made, by the server's clock."""
+        self._glanced: dict[str, float] = {}
 
     def name(self, kind: str) -> str:
         """The stream's name."""
@@ -66,7 +76,10 @@ class Streams:
             if task is None:
                 task = self._making[kind] = asyncio.get_running_loop().create_task(self._make(kind))
                 task.add_done_callback(lambda done: self._made(kind, done))
-            await asyncio.shield(task)
+            try:
+                await asyncio.shield(task)
+            except TranshipError as error:
+                raise (passing(error) if kind in self._seen else error) from error
         return self._definitions[kind].name
 
     async def look(self, kind: str) -> bool:
@@ -79,8 +92,23 @@ class Streams:
         definition = self._definitions[kind]
         info = await self._api.find(f"STREAM.INFO.{definition.name}", STREAM_MISSING)
         if info is not None:
-            self._keep(kind, info["config"])
+            self._keep(kind, info)
         return info is not None
+
+    async def born(self, kind: str) -> float:
+        """Return when a stream was made, by the server's clock, as of a second ago at most; 0: unknown.
+
+        What is older came from another stream of that name, which was deleted. Its numbers mean other messages now.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._glanced.get(kind, -GLANCE) >= GLANCE:
+            self._glanced[kind] = now
+            try:
+                if not await self.look(kind):
+                    self.found.pop(kind, None)
+            except TranshipError as error:
+                log.debug("whether stream %s is still the same is not known: %s", self.name(kind), error)
+        return self._born.get(kind, 0.0)
 
     def doubt(self, kind: str) -> None:
         """Nobody answers for a stream: look whether it is still there, now and before it is used next."""
@@ -118,12 +146,15 @@ class Streams:
         definition = self._definitions[kind]
         if kind in self._seen and kind != "workers":
             log.warning("stream %s was deleted with everything in it; it is made again", definition.name)
-        self._keep(kind, (await self._create(definition))["config"])
+        if self._seen.get(kind) == self._api.generation:
+            await asyncio.sleep(RESTING)
+        self._keep(kind, await self._create(definition))
 
-    def _keep(self, kind: str, config: dict[str, Any]) -> None:
-        self._check(self._definitions[kind], config)
-        self._seen.add(kind)
-        self.found[kind] = config
+    def _keep(self, kind: str, info: Mapping[str, Any]) -> None:
+        self._check(self._definitions[kind], info["config"])
+        self._seen[kind] = self._api.generation
+        self._born[kind] = _moment(info.get("created"))
+        self.found[kind] = info["config"]
 
     async def _create(self, definition: _Definition) -> dict[str, Any]:
         try:
@@ -141,6 +172,13 @@ class Streams:
                     f"stream {definition.name} is not ours: its {name} is {config.get(name)!r}, not {wanted!r}; "
                     "choose another namespace in the URL"
                 )
+
+
+def _moment(found: Any) -> float:
+    try:
+        return datetime.fromisoformat(found).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
 
 
 def _definitions(names: Names, options: NatsOptions) -> dict[str, _Definition]:

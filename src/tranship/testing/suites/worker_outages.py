@@ -111,8 +111,10 @@ class WorkerAwayCases:
 
         leased = await desk.lab.has(Capability.LEASE)
         proxy = desk.lab.proxy()
-        client = await desk.client(lease=30)
-        await desk.work(held, echo, lease=30, via=proxy)
+        # No longer than we wait: what a server was just handing out over the lost connection comes after its lease.
+        lease = back(desk.lab) / 2
+        client = await desk.client(lease=lease)
+        await desk.work(held, echo, lease=lease, via=proxy)
         handle = await client.submit(held)
         await desk.until_long(runs, 1)
         proxy.reset()
