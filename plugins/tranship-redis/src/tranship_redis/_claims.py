@@ -139,7 +139,7 @@ class Claims:
 
     def read(self, claim: Claim, reply: Sequence[Any]) -> Found:
         """Return what the script answered."""
-        wait, promoted, raws, tags, numbers, counts, quarantined, trouble, rest, waits, filled = reply
+        wait, promoted, raws, tags, numbers, counts, quarantined, trouble, rest, *more = reply
         places, suffix, next_number = claim.places, claim.suffix, self._numbers.__next__
         deliveries, odd = [], []
         for raw, tag, number, count in zip(raws, tags, numbers, counts or itertools.repeat(0), strict=False):
@@ -156,7 +156,7 @@ class Claims:
         due = float("inf") if wait < 0 else wait / 1000
         report = None
         if claim.pick is not None:
-            report = Report(frozenset(rest), frozenset((*numbers, *quarantined[::3])), waits, filled)
+            report = Report(frozenset(rest), frozenset((*numbers, *quarantined[::3])), *more)
         return Found(deliveries, odd, bool(promoted), due, trouble, not rest, report)
 
     def _letters(self, places: Sequence[Place], quarantined: Sequence[Any]) -> list[Delivery]:

@@ -13,7 +13,8 @@
 --          quarantined {list number, dead letter, element, ...}, trouble {key, error, ...},
 --          numbers of lists that may hold more, at least one if there are any: with three bytes per list all of them. The
 --          others are empty now, and the server has been made to tell when that ends,
---          per schedule: ms as above; numbers of schedules from which something became due
+--          and unless the bytes per list are "": per schedule, ms as above; numbers of schedules from which something
+--          became due
 local unacked, index, leases, deliveries, dead, dead_ids = unpack(KEYS, 1, 6)
 local limit, claim, queues = math.min(tonumber(ARGV[1]), 500), ARGV[3], tonumber(ARGV[5])
 -- Bytes of elements, and those of them that had to be decoded, after which a claim takes no more: all others wait for it.
@@ -55,9 +56,10 @@ end
 
 -- 1. What is due joins its list at the end, as if it were submitted now.
 
-local promoted, moved, due, waits, filled = 0, 0, nil, {}, {}
+local promoted, moved, due, waits, filled = 0, 0, nil, nil, nil
 local places = existing and existing(8, lists, math.huge)
 if seats ~= '' then
+  waits, filled = {}, {}
   for number = 1, schedules do waits[number] = -1 end
 end
 for turn = 1, places and #places or schedules do
@@ -101,12 +103,12 @@ for turn = 1, places and #places or schedules do
       if not usable then break end
     end
     usable = usable or moved >= ENOUGH
-    if promoted > before then filled[#filled + 1] = number end
+    if filled and promoted > before then filled[#filled + 1] = number end
     first = now + 5
     if usable then first = tonumber(call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]) end
   end
   if first then
-    if seats ~= '' then waits[number] = math.max(0, math.ceil((first - now) * 1000)) end
+    if waits then waits[number] = math.max(0, math.ceil((first - now) * 1000)) end
     if not (due and due < first) then due = first end
   end
 end
