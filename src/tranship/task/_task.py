@@ -66,6 +66,7 @@ class Task(Generic[P, R_co]):
     _stub: Callable[..., None] = staticmethod(_take_anything)
     _signature = signature_of(_take_anything)
     _models: Models | None = None
+    _written: Callable[[Sequence[Any], Mapping[str, Any]], tuple[Sequence[Any], Mapping[str, Any]]] | None = None
 
     def __init__(self, name: str, options: TaskOptions, *, function: Any = None) -> None:
         self.name = name_text("name", name, LONGEST_TASK)
@@ -79,6 +80,7 @@ class Task(Generic[P, R_co]):
         self._signature = signature_of(function)
         self._stub = make_stub(self._signature)
         self._models = Models(self.name, function, self._signature)
+        self._written = self._models.written if self._models.is_needed else None
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function here and now; no broker is involved.
@@ -151,8 +153,8 @@ class Task(Generic[P, R_co]):
             InvalidArgumentsError: a model that a worker would not read as it is written.
         """
         plan = self._plan if options is None else Plan(self.name, options)
-        if self._models is not None and self._models.is_needed:
-            args, kwargs = self._models.written(args, kwargs)
+        if self._written is not None:
+            args, kwargs = self._written(args, kwargs)
         return plan.envelope(args, kwargs, now, reply_to, parent, fresh_id=fresh_id)
 
     @property
