@@ -22,7 +22,10 @@ __all__ = ["Wait", "WaitingCommand", "check_wait", "run", "wait_and_show"]
 Wait = Annotated[
     float | None,
     typer.Option(
-        "--wait", "-w", metavar="[SECONDS]", help="Wait for the result; without a number as long as it takes."
+        "--wait",
+        "-w",
+        metavar="[SECONDS]",
+        help="Wait for the result; without a number as long as it takes, or a minute where nothing is known of the id.",
     ),
 ]
 
