@@ -181,6 +181,8 @@ async def test_what_is_given_back_beside_a_receive_that_was_cancelled(lab: Lab) 
         await lab.wait_for(waiting, 0.3)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
+        # The server has heard of it: what it gives to the rival before comes back, but in another order.
+        assert await context(other).link.settled()
         await end(held)
         held = await lab.receive(consumer, 2)
         assert ids_of(held) == ids
