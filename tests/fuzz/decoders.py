@@ -9,10 +9,30 @@ import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
-from hostile import NUMBERS, TEXTS, as_json, changed, documents, edits, maps, mutants, values
-from hypothesis import strategies as st
+from hostile import (
+    BODIES,
+    DOCUMENTS,
+    EDITS,
+    NAMES,
+    NUMBERS,
+    TEXTS,
+    Make,
+    among,
+    as_json,
+    as_msgpack,
+    changed,
+    dicts,
+    documents,
+    either,
+    maps,
+    mutants,
+    noise,
+    tuples,
+    values,
+)
 
 from tranship import codec
 from tranship.envelope import DeadLetter, Priority, TaskState
@@ -39,7 +59,7 @@ class Target:
     """One decoder."""
 
     name: str
-    inputs: st.SearchStrategy[Any]
+    inputs: Make
     decode: Callable[[Any], object]
     errors: tuple[type[Exception], ...]
     """What it may raise; anything else is a bug, and so is a second without an answer."""
@@ -47,26 +67,60 @@ class Target:
 
 # --- the core -------------------------------------------------------------------------------------
 
-content_types = st.none() | st.sampled_from([codec.JSON, codec.MSGPACK, "application/x-python-serialize", *TEXTS])
-encodings = st.none() | st.sampled_from(["utf-8", "binary", "utf-16", "latin-1", *TEXTS])
-headers = st.builds(
-    lambda odd, good: {**odd, **good},
-    maps,
-    st.sampled_from([{}, *({"task": "t", "id": "i", "compression": one} for one in (None, None, *TEXTS))]),
-)
-packers = st.sampled_from([lambda data: data, zlib.compress, bz2.compress, lzma.compress])
-bodies = documents() | st.builds(lambda value, one, other: as_json([[value], one, other]), values, maps, maps)
+# Mostly what leads further in.
+content_types = among([*[None, codec.JSON, codec.JSON, codec.MSGPACK] * 20, "application/x-python-serialize", *TEXTS])
+encodings = among([*[None, "utf-8", "utf-8", "binary"] * 20, "utf-16", "latin-1", *TEXTS])
+GOOD = [{}, *({"task": "t", "id": "i", "compression": one} for one in (*[None] * 60, *TEXTS))]
+PACKERS = [zlib.compress, bz2.compress, lzma.compress]
+PACKED = [pack(body) for body in [*DOCUMENTS[::40], *BODIES] for pack in PACKERS]
+"""Made once: packing costs more than all that is tested."""
 
 
-def _raw(given: Any) -> RawMessage:
-    head, as_bytes, body, pack, edit, kind, encoding, properties = given
-    written: Any = as_json(head) if as_bytes else head
-    return RawMessage(written, changed(pack(body), edit), kind, encoding, properties)
+MIMES = ["application/x-gzip", "application/x-bz2", "application/x-lzma"]
+few = dicts(NAMES, values, 2)
 
 
-raws = st.tuples(
-    headers, st.booleans(), bodies, packers, st.just([]) | edits, content_types, encodings, st.just({}) | maps
-).map(_raw)
+def headers(random: Random) -> dict[str, Any]:
+    """Those of a task, some of them odd."""
+    return {**(few(random) if random.random() < 0.6 else {}), **random.choice(GOOD)}
+
+
+def edited(random: Random, data: bytes) -> bytes:
+    """Damaged, now and then."""
+    return changed(data, random.choice(EDITS)) if random.random() < 0.3 else data
+
+
+def raws(random: Random) -> RawMessage:
+    """A message as a driver hands it on: most are a task, with odd values and a little damage."""
+    kind, head = content_types(random), headers(random)
+    body: Any = [[values(random)], few(random), few(random)] if random.random() < 0.8 else values(random)
+    data = as_msgpack(body) if kind == codec.MSGPACK else as_json(body)
+    if random.random() < 0.1:
+        data, head["compression"] = random.choice(PACKED), random.choice(MIMES)
+    head_sent: Any = edited(random, as_json(head)) if random.random() < 0.5 else head
+    properties = few(random) if random.random() < 0.5 else {}
+    return RawMessage(head_sent, edited(random, data), kind, encodings(random), properties)
+
+
+def results(random: Random) -> bytes:
+    """A result document, ours or Celery's, with odd values and a little damage."""
+    state = random.choice(["SUCCESS", "FAILURE", "RETRY", "REVOKED", "STARTED", "PENDING", "OWN", random.choice(TEXTS)])
+    document = {"status": state, "result": values(random), "task_id": "i", **few(random)}
+    if random.random() < 0.5:
+        document["tranship"] = {"state": state, "error": few(random), **few(random)}
+    if random.random() < 0.5:
+        document["result"] = {"exc_type": "E", "exc_message": values(random), "exc_module": "m", **few(random)}
+    return edited(random, random.choice([as_json, as_msgpack])(document))
+
+
+def orders(random: Random) -> bytes:
+    """The body of a broadcast."""
+    order = {
+        "method": random.choice(["ping", "revoke", "hello"]),
+        "arguments": {"task_id": values(random)},
+        **few(random),
+    }
+    return edited(random, random.choice([as_json, as_json, as_msgpack])(order))
 
 
 def _decoded(raw: RawMessage) -> object:
@@ -110,7 +164,7 @@ def _results(document: bytes) -> object:
     return found
 
 
-broadcasts = st.tuples(headers, documents(json_only=True) | maps.map(as_json), content_types, encodings)
+broadcasts = tuples(few, orders, content_types, encodings)
 
 
 def _broadcast(given: Any) -> object:
@@ -128,11 +182,15 @@ URLS = [
     *("sqlite:///a.db?durability=process", "memory://a", "failover://?1=redis://a&2=redis://b", '["redis://a"]'),
     *("redis://a redis://b", '{"brokers": [{"url": "redis://a", "weight": 2}], "mode": "ROUND_ROBIN"}', "redis://[::1]"),
 ]  # fmt: skip
-urls = mutants([url.encode() for url in URLS]).map(lambda data: data.decode("utf-8", "surrogateescape"))
-options = st.dictionaries(
-    st.sampled_from(["namespace", "lease", "result_ttl", "max_message_size", "dedup_window", "x", "db", "heartbeat"]),
-    st.sampled_from([*TEXTS, *map(str, NUMBERS), "30", "true", "none"]),
-)
+_url_bytes = mutants([url.encode() for url in URLS])
+
+
+def urls(random: Random) -> str:
+    return str(_url_bytes(random).decode("utf-8", "surrogateescape"))
+
+
+OPTIONS = ["namespace", "lease", "result_ttl", "max_message_size", "dedup_window", "x", "db", "heartbeat"]
+options = dicts(OPTIONS, among([*TEXTS, *map(str, NUMBERS), "30", "true", "none"]))
 
 
 def _url(text: str) -> object:
@@ -147,6 +205,10 @@ def _options_of(given: Any) -> object:
     return repr(BrokerURL("x", options=chosen).options_as(kind))
 
 
+def _just(value: Any) -> Make:
+    return among([value])
+
+
 def core() -> Iterator[Target]:
     malformed = (MalformedMessage,)
     yield Target("message", raws, _decoded, malformed)
@@ -154,21 +216,30 @@ def core() -> Iterator[Target]:
     yield Target("message, printed", raws, _listed, ())
     yield Target("message, passed on", raws, lambda raw: pass_on(raw, **PLACE), malformed)
     yield Target("headers, restarted", documents(json_only=True), restarted, ())
-    yield Target("result document", documents(), _results, malformed)
+    yield Target("result document", either(results, documents()), _results, malformed)
     yield Target("broadcast", broadcasts, _broadcast, malformed)
     yield Target(
-        "serialised", st.tuples(documents(), content_types, encodings), lambda given: codec.loads(*given), malformed
+        "serialised",
+        tuples(either(results, documents()), content_types, encodings),
+        lambda given: codec.loads(*given),
+        malformed,
     )
-    packed = st.builds(lambda pack, data, edit: changed(pack(data), edit), packers, st.binary(), edits)
-    mimes = st.sampled_from(["application/x-gzip", "application/x-bz2", "application/x-lzma", "application/zstd", "x"])
-    yield Target("packed", st.tuples(packed, mimes), lambda given: codec.decompress(*given, limit=10_000), malformed)
-    yield Target("retry policy", values | maps, _retry, (InvalidOptionError,))
+
+    yield Target(
+        "packed",
+        tuples(mutants(PACKED), among([*MIMES, *MIMES, "application/zstd", "x"])),
+        lambda given: codec.decompress(*given, limit=10_000),
+        malformed,
+    )
+    yield Target("retry policy", either(values, maps), _retry, (InvalidOptionError,))
     yield Target("URL", urls, _url, (InvalidURLError,))
-    yield Target("options", st.tuples(st.just(CommonOptions), options), _options_of, (ConfigurationError,))
-    environ = st.dictionaries(
-        st.sampled_from(["TRANSHIP_BROKER_URL", "TRANSHIP_RESULT_URL", "TRANSHIP_MAX_DELIVERIES", "TRANSHIP_WATCHDOG"]),
-        urls | st.sampled_from(TEXTS),
-    ).map(lambda given: {**given, "HOME": "/nowhere"})
+    yield Target("options", tuples(_just(CommonOptions), options), _options_of, (ConfigurationError,))
+    variables = ["TRANSHIP_BROKER_URL", "TRANSHIP_RESULT_URL", "TRANSHIP_MAX_DELIVERIES", "TRANSHIP_WATCHDOG"]
+    chosen = dicts(variables, either(urls, among(TEXTS)))
+
+    def environ(random: Random) -> dict[str, str]:
+        return {**chosen(random), "HOME": "/nowhere"}
+
     yield Target("environment", environ, lambda given: Settings.load(given).rows(), (ConfigurationError,))
 
 
@@ -179,18 +250,18 @@ def redis() -> Iterator[Target]:
     from tranship_redis import _element, _entry, _incomplete, _keys, _levels, _mailbox_envelope, _options, _replay
 
     levels = _levels.Levels(_keys.Keys("", 0), 3)
-    elements = documents(json_only=True) | raws.map(_as_element)
+    elements = either(documents(json_only=True), lambda random: _as_element(raws(random)))
+
+    def said(random: Random) -> bytes:
+        return edited(random, _as_element(RawMessage(few(random), orders(random), codec.JSON, "utf-8", {})))
+
     yield Target("redis: element", elements, lambda data: _decoded(_element.read(data)), (MalformedMessage,))
     yield Target(
         "redis: quarantined", elements, lambda data: _decoded(_incomplete.read_quarantined(data)), (MalformedMessage,)
     )
-    yield Target("redis: broadcast", elements, _mailbox_envelope.broadcast_of, (MalformedMessage,))
-    fields = st.dictionaries(
-        st.sampled_from(
-            [b"step", b"queue", b"tag", b"reason", b"detail", b"task_id", b"deliveries", b"omitted", b"died"]
-        ),
-        st.binary(max_size=8) | st.sampled_from(TEXTS).map(lambda text: text.encode(errors="replace")),
-    )
+    yield Target("redis: broadcast", either(elements, said), _mailbox_envelope.broadcast_of, (MalformedMessage,))
+    names = [b"step", b"queue", b"tag", b"reason", b"detail", b"task_id", b"deliveries", b"omitted", b"died"]
+    fields = dicts(names, either(noise, among([text.encode(errors="replace") for text in TEXTS])))
 
     def letter(given: Any) -> object:
         odd, element = given
@@ -199,10 +270,8 @@ def redis() -> Iterator[Target]:
         _entry.letter_of(entry, levels)
         return _replay.rebuilt(entry, levels, tag=b"t", timestamp=1.0)
 
-    yield Target("redis: dead letter", st.tuples(fields, elements), letter, (TranshipError,))
-    yield Target(
-        "redis: options", st.tuples(st.just(_options.RedisOptions), options), _options_of, (ConfigurationError,)
-    )
+    yield Target("redis: dead letter", tuples(fields, elements), letter, (TranshipError,))
+    yield Target("redis: options", tuples(_just(_options.RedisOptions), options), _options_of, (ConfigurationError,))
 
 
 def _as_element(raw: RawMessage) -> bytes:
@@ -233,23 +302,23 @@ def rabbitmq() -> Iterator[Target]:
             return b"\0\0\0\x04\x01aS\xff"
 
     seeds = [packed(json.loads(as_json({"a": 1, "task": "t", "id": "i", "n": [1, {"x": 1.5}], "eta": None})))]
-    tables = maps.map(packed) | mutants(seeds) | st.binary(max_size=40)
+    tables = either(lambda random: packed(maps(random)), mutants(seeds), noise)
     known = _tables.Tables()
 
     def read(given: Any) -> object:
         data, task_id = given
         return _decoded(RawMessage(known.read(data, task_id).headers, b"[[],{},{}]", codec.JSON))
 
-    ids = st.sampled_from([None, "i", "t", "0" * 36, "\ud800"])
-    yield Target("rabbitmq: table", st.tuples(tables, ids), read, (MalformedMessage,))
+    ids = among([None, "i", "t", "0" * 36, "\ud800"])
+    yield Target("rabbitmq: table", tuples(tables, ids), read, (MalformedMessage,))
     # What the connection turns into its end.
     unreadable = (table.TableError, struct.error, IndexError)
-    frames = tables | st.binary(max_size=40) | mutants([b"\0<\0\0" + b"\0" * 8 + b"\xf8\0" + seeds[0] + b"\x02\0\x01a"])
+    frames = either(tables, mutants([b"\0<\0\0" + b"\0" * 8 + b"\xf8\0" + seeds[0] + b"\x02\0\x01a"]))
     yield Target("rabbitmq: properties", frames, lambda data: content.properties_of(data).headers, unreadable)
     deliver = [b"\0<\0<\x01c" + b"\0" * 8 + b"\0\x01e\x01r", b"\0\x0a\0\x32\0\x01\x02ok\0\0\0\0"]
-    yield Target("rabbitmq: method", mutants(deliver) | frames, methods.unpack, unreadable)
+    yield Target("rabbitmq: method", either(mutants(deliver), frames), methods.unpack, unreadable)
     yield Target(
-        "rabbitmq: options", st.tuples(st.just(_options.RabbitOptions), options), _options_of, (ConfigurationError,)
+        "rabbitmq: options", tuples(_just(_options.RabbitOptions), options), _options_of, (ConfigurationError,)
     )
 
 
@@ -258,8 +327,9 @@ def nats() -> Iterator[Target]:
 
     raw = RawMessage(b'{"task":"t","id":"i"}', b"[[],{},{}]", codec.JSON, "utf-8", {})
     block, _ = _message.block_again(raw, raw.headers if isinstance(raw.headers, bytes) else b"", b"id")
-    lines = st.lists(st.tuples(st.sampled_from([b"Tried-Before", b"Task-Headers-Size", b"Status", b"x"]), st.binary()))
-    blocks = mutants([block, _frames.block([(b"Tried-Before", b"9" * 5000)])]) | lines.map(_frames.block) | st.none()
+    lines = dicts([b"Tried-Before", b"Task-Headers-Size", b"Status", b"x"], noise)
+    known = mutants([block, _frames.block([(b"Tried-Before", b"9" * 5000)])])
+    blocks = either(known, lambda random: _frames.block(lines(random).items()), among([None]))
 
     def read(given: Any) -> object:
         found, data = given
@@ -268,7 +338,7 @@ def nats() -> Iterator[Target]:
         _message.copied(found, msg_id=b"%", more=_message.said("r", "d", 1))
         return _decoded(_message.raw_of(found, data))
 
-    yield Target("nats: message", st.tuples(blocks, documents()), read, (MalformedMessage,))
+    yield Target("nats: message", tuples(blocks, documents()), read, (MalformedMessage,))
 
     def signals(data: bytes) -> object:
         return _signals.tombstone_of(data), _signals.command_of(data, "w"), _signals.beat_of(data)
@@ -276,8 +346,8 @@ def nats() -> Iterator[Target]:
     yield Target("nats: signals", documents(json_only=True), signals, ())
     subjects = mutants([b"$JS.ACK.s.c.1.2.3.4.5", b"$JS.ACK.d.a.s.c.1.2.3.4.5.x"])
     yield Target("nats: acknowledgement", subjects, _held.acknowledgement, ())
-    yield Target("nats: name", st.sampled_from(TEXTS) | st.text(), _names.untoken, ())
-    yield Target("nats: options", st.tuples(st.just(_options.NatsOptions), options), _options_of, (ConfigurationError,))
+    yield Target("nats: name", either(among(TEXTS), urls), _names.untoken, ())
+    yield Target("nats: options", tuples(_just(_options.NatsOptions), options), _options_of, (ConfigurationError,))
 
 
 def targets() -> list[Target]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import msgpack
-from hypothesis import strategies as st
 
 VECTORS = Path(__file__).parents[1] / "golden" / "vectors"
 BODIES = [one.read_bytes() for one in sorted(VECTORS.iterdir()) if one.stat().st_size < 4096]
@@ -141,21 +141,50 @@ def _edits(random: Random) -> list[tuple[int, int, bytes]]:
     ]
 
 
-# Made once, in plain Python: drawing every part of every input would cost a hundred times what a decoder does.
+Make = Callable[[Random], Any]
+"""Makes an input: the same one for the same state of the generator."""
+
 _RANDOM = Random(int(os.environ.get("TRANSHIP_TEST_FUZZ_SEED", "0")))
 VALUES = [_value(_RANDOM, 3) for _ in range(POOL)]
 MAPS = [_map(_RANDOM, 3) for _ in range(POOL)]
-values, maps = st.sampled_from(VALUES), st.sampled_from(MAPS)
-edits = st.sampled_from([_edits(_RANDOM) for _ in range(POOL)])
+EDITS = [_edits(_RANDOM) for _ in range(POOL)]
 JSON_DOCUMENTS = [as_json(one) for one in (*VALUES, *MAPS)]
 DOCUMENTS = [*JSON_DOCUMENTS, *map(as_msgpack, (*VALUES, *MAPS))]
 
 
-def mutants(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
+def among(choices: Sequence[Any]) -> Make:
+    """One of ``choices``."""
+    return lambda random: random.choice(choices)
+
+
+def either(*makes: Make) -> Make:
+    """What one of ``makes`` makes."""
+    return lambda random: random.choice(makes)(random)
+
+
+def tuples(*makes: Make) -> Make:
+    """What all of ``makes`` make."""
+    return lambda random: tuple(make(random) for make in makes)
+
+
+def dicts(names: Sequence[Any], value: Make, most: int = 4) -> Make:
+    """A few names with a value each."""
+    return lambda random: {random.choice(names): value(random) for _ in range(random.randrange(most + 1))}
+
+
+values, maps = among(VALUES), among(MAPS)
+
+
+def noise(random: Random) -> bytes:
+    """A few bytes."""
+    return random.randbytes(random.randrange(40))
+
+
+def mutants(seeds: Sequence[bytes]) -> Make:
     """One of ``seeds`` with a few edits."""
-    return st.builds(changed, st.sampled_from(seeds), edits)
+    return lambda random: changed(random.choice(seeds), random.choice(EDITS))
 
 
-def documents(*, json_only: bool = False) -> st.SearchStrategy[bytes]:
+def documents(*, json_only: bool = False) -> Make:
     """Bytes of a message's parts: hostile values and what Celery wrote, with a few edits."""
     return mutants([*(JSON_DOCUMENTS if json_only else DOCUMENTS), *20 * BODIES])

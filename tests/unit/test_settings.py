@@ -174,6 +174,13 @@ class TestSecrets:
         assert "hunter2" not in str(caught.value)
 
     @pytest.mark.parametrize(
+        "text", ["[" * 100_000, '{"brokers":' * 100_000, "redis://\ud800 redis://b", "a://[\ud800"]
+    )
+    def test_no_text_ends_the_reading_otherwise(self, text):
+        with pytest.raises(InvalidURLError):
+            BrokerURL.parse(text)
+
+    @pytest.mark.parametrize(
         "name",
         ["password", "PASSWORD", "ssl_passphrase", "secret", "api-token", "access_key", "apikey", "pwd", "db.pass"],
     )

@@ -39,7 +39,7 @@ def several(text: str) -> str | None:
 def _from_json(text: str) -> str:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         # Without the cause: that would keep the whole text, passwords and all.
         raise _unreadable(f"it is no JSON ({getattr(error, 'msg', 'unreadable')})") from None
     options = {"brokers": found} if isinstance(found, list) else dict(found)
