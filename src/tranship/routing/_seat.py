@@ -121,6 +121,7 @@ class Seat:
             delivery.delivery_count,
             delivery.count_kind,
             delivery.generation,
+            delivery.scheduled,
         )
 
     # What becomes of deliveries.

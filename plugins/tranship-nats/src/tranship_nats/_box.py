@@ -77,7 +77,12 @@ class Box:
         if chosen:
             self.careful = chosen[0].count >= SUSPECT
             if self.careful:
-                await self._spare(now)
+                try:
+                    await self._spare(now)
+                except asyncio.CancelledError:
+                    # Nobody has it yet: it is served by the next receive, or given back.
+                    self._taken += chosen
+                    raise
         # Those that could not be renewed come again when their lease ends.
         return [one for one in chosen if now - one.at <= self._lease / 20]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tranship.ports import Delivery, Verdict
@@ -79,3 +81,32 @@ async def test_a_suspect_waits_for_a_third_of_its_lease_at_most(lab: Lab) -> Non
         turns.append(ids_of(taken))
         assert len(turns) < 1000
     assert taken[0].delivery_count == 3
+
+
+async def test_a_suspect_is_not_lost_with_a_receive_that_is_cancelled(lab: Lab) -> None:
+    """While what was fetched beside it goes back; it came after its lease then."""
+    backend = await lab.open(lease=60)
+    (suspect,) = await lab.submit(backend, lab.message())
+    consumer = backend.consumer(["q"])
+    for _ in range(2):
+        await consumer.release(await lab.receive(consumer))
+    (other,) = await lab.submit(backend, lab.message())
+    box = consumer._box  # type: ignore[attr-defined]
+    box.watched = True
+    await consumer._sweeper.sweep(consumer._pairs, 5)  # type: ignore[attr-defined]
+    assert len(box) == 2
+    for one in box._taken:
+        one.at -= 21.0  # more than a third of its lease: the suspect's turn
+    sparing, begun = box._sparing.spare, asyncio.Event()
+
+    async def spare(taken: list[object]) -> None:
+        begun.set()
+        await sparing(taken)
+
+    box._sparing.spare = spare
+    taking = lab.start(box.take(2, ()))
+    await asyncio.wait_for(begun.wait(), 5)
+    taking.cancel()
+    await asyncio.gather(taking, return_exceptions=True)
+    box.watched = False
+    assert sorted(await lab.drain(consumer, 2)) == sorted([suspect, other])
