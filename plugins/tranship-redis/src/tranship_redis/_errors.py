@@ -51,6 +51,8 @@ _MEANINGS: Final[Mapping[str, tuple[type[TranshipError], str]]] = {
     "WRONGTYPE": (BrokerRefused, "a key of ours holds something else; another program uses the same name"),
 }
 _CODE: Final = re.compile(r"\b(" + "|".join(_MEANINGS) + r")\b")
+_IN_SCRIPT: Final = re.compile(r"@user_script: ?\d+: -")
+"""Stands before an error that Redis before 7.0 gives to a script, instead of a command's own."""
 _SCRIPT_RIGHTS: Final = "The user executing the script can't"
 """Inside of a script NOPERM has no code of its own before Redis 7.2."""
 _CLIENTS: Final = "max number of clients reached"
@@ -115,5 +117,7 @@ def _meaning(text: str) -> tuple[type[TranshipError], str]:
     if _CLIENTS in text:
         return BrokerUnreachable, "the server takes no more connections (maxclients)"
     # Redis 6 hides a script's error in the middle of its own: "ERR Error running script ...: -OOM command ...".
-    found = _CODE.match(text) or (_CODE.search(text) if text.startswith("ERR Error ") else None)
+    found = _CODE.match(_IN_SCRIPT.sub("", text, count=1)) or (
+        _CODE.search(text) if text.startswith("ERR Error ") else None
+    )
     return _MEANINGS[found[1]] if found else (BrokerRefused, _REFUSED)

@@ -112,3 +112,8 @@ def test_one_error_for_each_of_several_callers() -> None:
 def test_a_script_fits_where_a_password_is_wanted_first(script: Script) -> None:
     """Redis cuts whoever sends a longer string before AUTH, and we say who we are and load scripts in one write."""
     assert len(script.source) < 16384
+
+
+def test_an_old_server_that_is_full_says_so_to_a_script() -> None:
+    text = "@user_script: 275: -OOM command not allowed when used memory > 'maxmemory'.   (ZADD unacked_index)"
+    assert type(error_of(reply_error(text), doing="claiming")) is StorageFull

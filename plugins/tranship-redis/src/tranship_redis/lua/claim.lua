@@ -230,7 +230,7 @@ local long = #tags > 3 and string.rep('-', 65) or nil
 -- Like HSET and ZADD; returns the reply. A server that is out of memory refuses no step behind one that may free some.
 local function write(command, key, ...)
   local reply = try(command, key, ...)
-  if type(reply) == 'table' and sub(reply.err, 1, 3) == 'OOM' then
+  if type(reply) == 'table' and find(sub(reply.err, 1, 40), 'OOM ', 1, true) then
     call('ZREM', leases, '')
     reply = try(command, key, ...)
   end
