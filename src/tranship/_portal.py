@@ -7,18 +7,15 @@ import concurrent.futures
 
 # Now: it cannot be imported any more when the main thread has ended, and drivers, loaded on first use, need it.
 import concurrent.futures.thread
-import logging
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from tranship._running import LEAVING
+from tranship._running import keep_running, wind_up
 from tranship.errors import BusyError, ClosedError
 from tranship.guards import ServiceThread, check_may_block
 
 __all__ = ["Portal"]
-
-log = logging.getLogger("tranship")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,25 +39,9 @@ class Portal:
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            while not self._stopping:
-                self._run()
+            keep_running(self.loop, lambda: self._stopping)
         finally:
-            self._cancel_leftovers()
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.close()
-
-    def _run(self) -> None:
-        try:
-            self.loop.run_forever()
-        except LEAVING as error:
-            # Who waits for something here would wait for ever.
-            log.exception("code on the I/O loop raised %s; it goes on", type(error).__name__)
-
-    def _cancel_leftovers(self) -> None:
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
-        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            wind_up(self.loop)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Start ``coroutine`` on the portal's loop; cancelling the future cancels it.

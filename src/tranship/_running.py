@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from tranship.errors import ConfigurationError
 
-__all__ = ["LEAVING", "run"]
+__all__ = ["keep_running", "run", "wind_up"]
 
 log = logging.getLogger("tranship")
 
 T = TypeVar("T")
 
-LEAVING: Final = (SystemExit, KeyboardInterrupt)
+_LEAVING: Final = (SystemExit, KeyboardInterrupt)
 """What asyncio lets out of a loop, whichever of its tasks and callbacks raised it."""
 
 
@@ -45,7 +45,7 @@ def run(main: Coroutine[Any, Any, T], *, instead: str = "") -> T:
         while True:
             try:
                 return loop.run_until_complete(task)
-            except LEAVING as error:
+            except _LEAVING as error:
                 if task.done():
                     raise
                 log.exception("code on the event loop raised %s; it goes on", type(error).__name__)
@@ -57,3 +57,27 @@ def _is_in_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def keep_running(loop: asyncio.AbstractEventLoop, ended: Callable[[], bool]) -> None:
+    """Run ``loop`` in this thread until it is stopped and ``ended`` says so, whatever code on it raises."""
+    while not ended():
+        try:
+            loop.run_forever()
+        except _LEAVING as error:
+            # Who waits for something on this loop would wait for ever.
+            log.exception("code on the I/O loop raised %s; it goes on", type(error).__name__)
+
+
+def wind_up(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is left on ``loop``, which has stopped, and close it."""
+    loop.run_until_complete(_end_the_rest(loop))
+    loop.close()
+
+
+async def _end_the_rest(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await loop.shutdown_asyncgens()

@@ -176,7 +176,7 @@ class TestWorkerParts:
     @pytest.mark.parametrize("how", ["hangs", "fails"])
     async def test_one_bad_consumer_does_not_keep_the_others_from_being_renewed(self, how):
         bad, good = Odd(how), Odd()
-        leases = Leases(0.06, fenced=False)
+        leases = Leases(0.06, fenced=False, stop=Run.tell)
         for consumer in (bad, good):
             delivery = Delivery(RawMessage(b"{}", b""), "q", Priority.NORMAL, None)
             leases.hold(Run(delivery, consumer), time.monotonic())

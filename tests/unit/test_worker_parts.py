@@ -83,7 +83,7 @@ class TestThreads:
 
 class TestLeases:
     async def test_by_the_clock_a_lease_ends_without_renewal(self):
-        leases = Leases(0.3, fenced=False)
+        leases = Leases(0.3, fenced=False, stop=Run.tell)
         one = run()
         leases.hold(one, time.monotonic())
         assert leases.ours(one)
@@ -93,14 +93,14 @@ class TestLeases:
         assert not leases.ours(one)
 
     async def test_where_the_broker_refuses_it_is_asked(self):
-        leases = Leases(0.3, fenced=True)
+        leases = Leases(0.3, fenced=True, stop=Run.tell)
         one = run()
         leases.hold(one, time.monotonic() - 100)
         assert leases.ours(one)
-        assert Leases(None, fenced=False).ours(one)
+        assert Leases(None, fenced=False, stop=Run.tell).ours(one)
 
     async def test_renewal_goes_to_the_consumer_a_delivery_came_from(self):
-        leases = Leases(0.15, fenced=False)
+        leases = Leases(0.15, fenced=False, stop=Run.tell)
         old, new = Keeper(), Keeper()
         for consumer in (old, new, new):
             leases.hold(run(consumer=consumer), time.monotonic())
@@ -112,7 +112,7 @@ class TestLeases:
     async def test_one_that_is_lost_is_told_to_stop(self):
         keeper = Keeper()
         keeper.ours = False
-        leases = Leases(0.15, fenced=True)
+        leases = Leases(0.15, fenced=True, stop=Run.tell)
         one = run(consumer=keeper)
         leases.hold(one, time.monotonic())
         keeping = asyncio.ensure_future(leases.keep())
@@ -122,7 +122,7 @@ class TestLeases:
 
     async def test_a_failed_renewal_is_tried_again(self):
         keeper = Keeper()
-        leases = Leases(0.15, fenced=False)
+        leases = Leases(0.15, fenced=False, stop=Run.tell)
         leases.hold(run(consumer=keeper), time.monotonic())
         extend = keeper.extend
 

@@ -32,19 +32,11 @@ def serve(worker: Worker, *, burst: bool) -> int | None:
         signals += 1
         worker.signalled(number)
 
-    async def work() -> int | None:
-        try:
-            if burst:
-                return await worker.serve_until_idle(math.inf)
-            await worker.serve()
-        finally:
-            # The loop's end waits for the threads of asyncio.to_thread, and those may never return.
-            ending.start()
-        return None
-
+    # A handler may block the loop for ever, and the loop's end waits for the threads of asyncio.to_thread.
+    worker.on_end = ending.start
     try:
         with heard(signalled):
-            done = run(work())
+            done = run(worker.serve_until_idle(math.inf) if burst else worker.serve())
     finally:
         ending.cancel()
     return None if signals else done

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
 
 from tranship.errors import TranshipError
@@ -24,10 +25,11 @@ class Leases:
     """The deliveries this worker holds, from receiving until settled.
 
     Whether a lease still holds is decided by the monotonic clock from the last confirmed renewal, unless
-    the broker itself refuses stale settlements (``fenced``).
+    the broker itself refuses stale settlements (``fenced``). What is lost is told to ``stop``.
     """
 
-    def __init__(self, lease: float | None, *, fenced: bool) -> None:
+    def __init__(self, lease: float | None, *, fenced: bool, stop: Callable[[Run, Stop], None]) -> None:
+        self._stop = stop
         self._lease = lease
         self._fenced = fenced
         self._interval = ASKING if lease is None else lease / 3
@@ -108,4 +110,4 @@ class Leases:
                 self._renewed[delivery] = asked
             elif run.outcome is None and run.stopped is None:
                 log.warning("task %s is not ours any more: %s", run.id, self._why_lost)
-                run.stop(Stop.LOST)
+                self._stop(run, Stop.LOST)

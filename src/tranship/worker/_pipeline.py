@@ -46,7 +46,7 @@ WRONG: Final = 86_400.0
 
 
 class Pipeline:
-    """Runs deliveries on the worker's loop.
+    """Admits deliveries, on the I/O loop on which it is made, and calls their handlers, on theirs.
 
     Args:
         tasks: the handlers by task name.
@@ -80,21 +80,39 @@ class Pipeline:
         self._max_deliveries = max_deliveries
         self._clock = clock or Clock()
         self._decoder = Decoder(max_size)
+        self._io = asyncio.get_running_loop()
         self.longest: float | None = None
 
-    async def process(self, run: Run) -> None:
-        """Fill in ``run`` until its outcome is decided."""
+    def admit(self, run: Run) -> bool:
+        """Decode, and decide what needs no handler: then there is an outcome. False: it needs :meth:`admit_slowly`."""
+        if run.delivery.delivery_count > 1:
+            return False
         try:
-            try:
-                self._decode(run, self._decoder.decode)
-            except TakesLong:
-                await asyncio.to_thread(self._decode, run, self._decoder.decode_large)
-            if run.outcome is None and run.delivery.delivery_count > 1:
-                await self._recall(run)
-            if run.outcome is None:
-                self._admit(run)
-            if run.outcome is None:
+            self._decode(run, self._decoder.decode)
+        except TakesLong:
+            return False
+        if run.outcome is None:
+            self._admit(run)
+        return True
+
+    async def admit_slowly(self, run: Run) -> None:
+        """The same for what is large, or was delivered before and may have its result already."""
+        try:
+            self._decode(run, self._decoder.decode)
+        except TakesLong:
+            await asyncio.to_thread(self._decode, run, self._decoder.decode_large)
+        if run.outcome is None and run.delivery.delivery_count > 1:
+            await self._recall(run)
+        if run.outcome is None:
+            self._admit(run)
+
+    async def call(self, run: Run) -> None:
+        """Call the handler of what was admitted, where handlers run: then there is an outcome."""
+        try:
+            if run.stopped is None:
                 await self._call(run)
+            else:
+                stopped(run, run.stopped)
         except asyncio.CancelledError:
             self._interrupted(run)
 
@@ -201,7 +219,8 @@ class Pipeline:
     async def _heed(self, run: Run, key: str) -> bool:
         assert run.envelope is not None
         run.envelope = replace(run.envelope, cancel_key=key)
-        return await self._cancels.covers_key(key)
+        asking = asyncio.run_coroutine_threadsafe(self._cancels.covers_key(key), self._io)
+        return await asyncio.wrap_future(asking)
 
     async def _call_async(self, run: Run, call: Callable[[], Any]) -> None:
         scope = None
@@ -233,7 +252,10 @@ class Pipeline:
             return
         run.thread_busy = None
         error = future.exception()
-        if error is not None:
+        if run.stopped not in (None, Stop.CANCELLED):
+            # It looked at its context before we heard that it is to stop.
+            stopped(run, run.stopped)
+        elif error is not None:
             classify(run, error)
             return
         value = run.value = future.result()

@@ -8,7 +8,7 @@ import time
 from typing import Any, Final
 
 from tranship.envelope import Envelope, ErrorInfo, Outcome
-from tranship.ports import Consumer, Delivery, StoredResult
+from tranship.ports import Consumer, Delivery, Settlement, StoredResult
 from tranship.task import Task, TaskContext
 
 __all__ = ["Run", "Stop"]
@@ -30,11 +30,16 @@ class Stop(enum.Enum):
 
 
 class Run:
-    """One delivery on its way through the worker; each step fills in its part."""
+    """One delivery on its way through the worker; each step fills in its part.
+
+    It belongs to the I/O loop, but to the handlers' loop from when it is handed over until it comes back. Only
+    :meth:`tell` reaches it there.
+    """
 
     __slots__ = (
         "ahead",
         "answered",
+        "broken",
         "consumer",
         "context",
         "delay",
@@ -42,11 +47,13 @@ class Run:
         "detail",
         "envelope",
         "error",
+        "handed",
         "job",
         "limit",
         "limit_means",
         "outcome",
         "reason",
+        "settlement",
         "started",
         "stopped",
         "task",
@@ -64,7 +71,12 @@ class Run:
         """The id of a message that could not be decoded, where at least that could be read."""
         self.task: Task[..., Any] | None = None
         self.context: TaskContext | None = None
+        self.handed = False
+        """Whether it has been handed to the handlers' loop."""
         self.job: asyncio.Task[None] | None = None
+        """What works on it, on the handlers' loop."""
+        self.broken = False
+        """Whether the worker itself failed: the delivery is left to its lease."""
         self.limit: float | None = None
         """Seconds this attempt may run; None: as long as it takes."""
         self.limit_means = Stop.TIMEOUT
@@ -81,6 +93,8 @@ class Run:
         self.error: ErrorInfo | None = None
         self.ahead = 0.0
         """Seconds by which the broker's clock is ahead of ours."""
+        self.settlement: Settlement | None = None
+        """Once the outcome is decided; None: nothing is to be settled."""
         self.delay = 0.0
         """For RETRY: seconds until the next attempt."""
         self.reason = ""
@@ -102,18 +116,27 @@ class Run:
         self.reason, self.detail = _brief(" ".join(reason.split()), _REASON), _brief(detail, _DETAIL)
         self.end(Outcome.DEAD, error)
 
-    def stop(self, why: Stop) -> None:
-        """Tell the handler to stop: an ``async def`` is cancelled, a thread sees it in its context.
+    def tell(self, why: Stop) -> bool:
+        """Say that the handler is to stop, for it to see in its context; any thread. False: it is too late.
 
         The first reason stays. A handler that has not heeded it is not waited for any longer on SHUTDOWN.
         """
         if self.outcome is not None or (self.stopped is not None and why is not Stop.SHUTDOWN):
-            return
+            return False
+        # Before the handler can see it: what it does then is understood by it.
         self.stopped = self.stopped or why
         if self.context is not None:
             self.context.cancel(why.value)
-        if self.job is not None:
-            self.job.cancel()
+        return True
+
+    def interrupt(self) -> None:
+        """Stop what was told to, on the handlers' loop: an ``async def`` is cancelled, a thread sees its context."""
+        # What has not begun looks by itself; cancelled before its first step it would never end.
+        if self.started and self.outcome is None and self.stopped is not None:
+            if self.context is not None:
+                self.context.cancel(self.stopped.value)
+            if self.job is not None:
+                self.job.cancel()
 
     def seconds_left(self) -> float | None:
         """Seconds until the deadline; None: there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tranship.ports import (
     ControlChannel,
     Delivery,
     Settled,
+    Settlement,
     Tombstone,
     ready_in,
 )
@@ -27,8 +29,11 @@ from tranship.settlement import ENOUGH, Settling
 from tranship.task import Task
 from tranship.worker._answered import Answered
 from tranship.worker._cancels import Cancels, hits, marks_of
+from tranship.worker._classify import stopped
+from tranship.worker._handlers import Handlers
 from tranship.worker._heartbeats import Heartbeats
 from tranship.worker._intake import Intake, close
+from tranship.worker._io import IOLoop
 from tranship.worker._leases import Leases
 from tranship.worker._ordered import InOrder
 from tranship.worker._pipeline import Pipeline
@@ -43,6 +48,8 @@ __all__ = ["Session", "WorkerStatus"]
 
 log = logging.getLogger("tranship.worker")
 
+HEEDING: Final = 5.0
+"""Seconds that handlers get to end when they are told that the worker stops."""
 WELL_BEFORE: Final = 0.95
 """Of the time after which a broker takes deliveries back: a task that has no limit of its own ends by then."""
 
@@ -62,11 +69,12 @@ class WorkerStatus:
 
 
 class Session:
-    """Everything of a worker that lives as long as its connection; on one loop.
+    """Everything of a worker that lives as long as its connection; on the I/O loop.
 
     Args:
         backend: opened.
         result_backend: where results go if not to the broker; opened.
+        io: the I/O loop; handlers run on the loop beside it.
         tasks: the handlers by task name.
         queues: what to consume.
         queues_in_order: whether an earlier queue goes before a later one.
@@ -78,6 +86,7 @@ class Session:
         self,
         backend: Backend,
         result_backend: Backend | None,
+        io: IOLoop,
         *,
         tasks: Mapping[str, Task[..., Any]],
         queues: Sequence[str],
@@ -93,8 +102,11 @@ class Session:
         self._runs: set[Run] = set()
         self._empty = asyncio.Event()
         self._empty.set()
+        self._undecided: set[Run] = set()
+        """Those that have not ended; others may still occupy a thread."""
+        self._decided = asyncio.Event()
         self._helpers: list[asyncio.Task[None]] = []
-        self._releases: set[asyncio.Task[None]] = set()
+        self._jobs: set[asyncio.Task[None]] = set()
         self._hurried = asyncio.Event()
         self._threads = HandlerThreads()
         self._control = _control(backend)
@@ -132,9 +144,12 @@ class Session:
             clock=clock_of(backend),
             max_size=backend.submitter().max_message_size,
         )
+        self._handlers = Handlers(
+            io, pipeline=self._pipeline, reporter=self._reporter, ended=self._ended, freed=self._free
+        )
         if (hard_limit := self.intake.consumer.hard_limit) is not None:
             self._pipeline.longest = hard_limit * WELL_BEFORE
-        self._leases = Leases(self.intake.consumer.lease, fenced=fused)
+        self._leases = Leases(self.intake.consumer.lease, fenced=fused, stop=self._handlers.stop)
         self._settling = Settling(
             results,
             fused=fused,
@@ -210,39 +225,80 @@ class Session:
             problem=None if failed is None else str(failed),
         )
 
+    @property
+    def lease(self) -> float | None:
+        """Seconds that a delivery is ours without being renewed; None: as long as the connection lives."""
+        return self.intake.consumer.lease
+
+    def runs(self) -> Sequence[Run]:
+        """What runs; any thread."""
+        return tuple(self._runs)
+
+    def latest(self) -> Run | None:
+        """What was the last to begin; any thread."""
+        return self._handlers.latest
+
     def _running(self) -> list[str]:
         # A copy in one step: health checks ask from other threads.
-        return [run.id for run in tuple(self._runs) if run.id is not None]
+        return [run.id for run in self.runs() if run.id is not None]
 
     # One delivery.
 
     def _take(self, delivery: Delivery, asked: float) -> None:
         run = Run(delivery, self.intake.consumer)
         self._runs.add(run)
+        self._undecided.add(run)
         self._suspects.look_at(run)
         self._empty.clear()
         self._leases.hold(run, asked)
-        run.job = asyncio.get_running_loop().create_task(self._one(run))
-
-    async def _one(self, run: Run) -> None:
+        admitted = True
         try:
-            await self._pipeline.process(run)
-            self._report(run)
-        except Exception:
-            # A bug of ours: leave the delivery to its lease rather than lose it.
-            log.exception("running task %s failed in the worker itself", run.id)
-            self._unsettled.leave(run)
-        except BaseException:
-            self._drop(run)
-            raise
-        finally:
-            self._free(run)
+            admitted = self._pipeline.admit(run)
+        except Exception as error:  # noqa: BLE001 - a bug of ours may be any
+            self._broken(run, error)
+        if admitted:
+            self._go_on(run)
+        else:
+            self._start(self._admit_slowly(run))
 
-    def _report(self, run: Run) -> None:
-        if run.outcome is Outcome.RELEASED:
-            self._releasing(self._release(run))
+    async def _admit_slowly(self, run: Run) -> None:
+        try:
+            await self._pipeline.admit_slowly(run)
+        except Exception as error:  # noqa: BLE001 - a bug of ours may be any
+            self._broken(run, error)
+        self._go_on(run)
+
+    def _broken(self, run: Run, error: Exception) -> None:
+        # A bug of ours: leave the delivery to its lease rather than lose it.
+        log.error("running task %s failed in the worker itself", run.id, exc_info=error)
+        run.broken = True
+
+    def _go_on(self, run: Run) -> None:
+        if run.outcome is None and run.stopped is not None and run.envelope is not None:
+            stopped(run, run.stopped)
+        if run.outcome is None and not run.broken:
+            self._handlers.start(run)
             return
-        settlement = self._reporter.settlement(run)
+        try:
+            run.settlement = self._reporter.settlement(run)
+        except Exception as error:  # noqa: BLE001 - a bug of ours may be any
+            self._broken(run, error)
+        self._ended(run)
+        self._free(run)
+
+    def _ended(self, run: Run) -> None:
+        self._undecided.discard(run)
+        if not self._undecided:
+            self._decided.set()
+        if run.broken:
+            self._unsettled.leave(run)
+        else:
+            self._report(run, run.settlement)
+
+    def _report(self, run: Run, settlement: Settlement | None) -> None:
+        if run.outcome is Outcome.RELEASED:
+            self._start(self._release(run))
+            return
         if settlement is None or run.stopped is Stop.LOST or not self._leases.ours(run):
             log.warning("task %s is given up, its delivery was lost: nothing was written, and it comes again", run.id)
             self._drop(run)
@@ -250,10 +306,10 @@ class Session:
         log_end(run)
         self._settling.post(run.consumer, settlement, lambda answer: self._settled(run, answer))
 
-    def _releasing(self, work: Coroutine[Any, Any, None]) -> None:
-        release = asyncio.get_running_loop().create_task(work)
-        self._releases.add(release)
-        release.add_done_callback(self._releases.discard)
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        job = asyncio.get_running_loop().create_task(work)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
 
     async def _release(self, run: Run) -> None:
         try:
@@ -274,12 +330,6 @@ class Session:
             log_too_late(run, fused=self._fused)
 
     def _free(self, run: Run) -> None:
-        if run.thread_busy is not None and not run.thread_busy.done():
-            run.thread_busy.add_done_callback(lambda _future: self._free(run))
-            return
-        if run.thread_busy is not None and not run.thread_busy.cancelled():
-            # Its outcome was decided without it; asking keeps asyncio from calling the error unheard.
-            run.thread_busy.exception()
         self._runs.discard(run)
         self.intake.room()
         if not self._runs:
@@ -303,7 +353,7 @@ class Session:
     def _cancelled(self, tombstone: Tombstone) -> None:
         for run in self._runs:
             if run.envelope is not None and hits(tombstone, run.envelope):
-                run.stop(Stop.CANCELLED)
+                self._handlers.stop(run, Stop.CANCELLED)
 
     def _retire(self, consumer: Consumer) -> None:
         """A consumer that fell silent is kept for what it brought and still runs."""
@@ -313,7 +363,7 @@ class Session:
     def _close_retired(self) -> None:
         for consumer in [one for one in self._retired if not self._leases.uses(one)]:
             self._retired.remove(consumer)
-            self._releasing(close(consumer))
+            self._start(close(consumer))
 
     def _drop(self, run: Run) -> None:
         self._leases.drop(run)
@@ -324,13 +374,15 @@ class Session:
 
     async def _hard_stop(self) -> None:
         log.warning("giving back %d tasks that did not end in time", len(self._runs))
-        jobs = [run.job for run in self._runs if run.job is not None and not run.job.done()]
         for run in list(self._runs):
-            run.stop(Stop.SHUTDOWN)
-        if jobs:
-            await asyncio.wait(jobs, timeout=5.0)
-        if self._releases:
-            await asyncio.wait(set(self._releases), timeout=5.0)
+            self._handlers.stop(run, Stop.SHUTDOWN)
+        if self._undecided:
+            self._decided.clear()
+            # A handler that blocks may not heed it: closing the consumer gives its task back.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._decided.wait(), HEEDING)
+        if self._jobs:
+            await asyncio.wait(set(self._jobs), timeout=HEEDING)
 
 
 def _starvation(backend: Backend, queues: Sequence[str], patience: float) -> Starvation | None:

@@ -24,8 +24,10 @@ from tranship.ports import Backend
 from tranship.registry import Registry
 from tranship.settings import Settings
 from tranship.task import Task
+from tranship.worker._io import IOLoop
 from tranship.worker._opening import begin
 from tranship.worker._session import Session, WorkerStatus
+from tranship.worker._watch import Watch
 
 __all__ = ["Worker"]
 
@@ -104,6 +106,9 @@ class Worker:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._serving = threading.Lock()
+        self.on_end: Callable[[], None] = _nothing
+        """Called when it has given back and closed everything, perhaps while a handler still blocks its loop; on
+        whatever thread."""
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT, then finish what runs; a second signal hurries.
@@ -206,26 +211,43 @@ class Worker:
     async def _work(self, until: Callable[[Session], Any], patience: float) -> None:
         if not self._serving.acquire(blocking=False):
             raise BusyError(f"worker {self.name} is at work already")
+        io = IOLoop(f"tranship-worker-{self.name}")
+        watch = Watch(
+            io,
+            lambda: self._session.runs() if self._session else (),
+            lambda: self._session.latest() if self._session else None,
+        )
         try:
-            # Events belong to the loop of this run.
-            self._loop, self._stop, self._hurry = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-            self._heed()
-            async with contextlib.AsyncExitStack() as stack:
-                session = await begin(
-                    self._begin, stack, patience=patience, stop=self._stop, failed=self._waits_for_broker
-                )
-                if session is None:
-                    log.info("worker %s stops: %s; it was not at work yet", self.name, self._reason)
-                else:
-                    self._session = session
-                    log.info("worker %s consumes %s from %s", self.name, ", ".join(self.queues), session.url)
-                    await self._session_until(session, until)
+            await io.run(self._work_on(io, watch, until, patience))
         finally:
+            watch.stop()
+            io.close()
             self._session = self._loop = None
             self._problem = NOT_AT_WORK
             self._asked = self._asked_to_hurry = False
             self._reason = ""
             self._serving.release()
+
+    async def _work_on(self, io: IOLoop, watch: Watch, until: Callable[[Session], Any], patience: float) -> None:
+        # Events belong to the loop of this run.
+        self._loop, self._stop, self._hurry = io.loop, asyncio.Event(), asyncio.Event()
+        self._heed()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self.on_end)
+            session = await begin(
+                lambda opened: self._begin(opened, io),
+                stack,
+                patience=patience,
+                stop=self._stop,
+                failed=self._waits_for_broker,
+            )
+            if session is None:
+                log.info("worker %s stops: %s; it was not at work yet", self.name, self._reason)
+            else:
+                self._session = session
+                watch.keep(session.lease)
+                log.info("worker %s consumes %s from %s", self.name, ", ".join(self.queues), session.url)
+                await self._session_until(session, until)
 
     async def _session_until(self, session: Session, until: Callable[[Session], Any]) -> None:
         working = asyncio.create_task(session.run())
@@ -279,8 +301,8 @@ class Worker:
     def _waits_for_broker(self, error: BrokerError) -> None:
         self._problem = f"waiting for the broker: {error}"
 
-    async def _begin(self, stack: contextlib.AsyncExitStack) -> Session:
-        session = self._make_session(*await self._open(stack))
+    async def _begin(self, stack: contextlib.AsyncExitStack, io: IOLoop) -> Session:
+        session = self._make_session(*await self._open(stack), io)
         await session.listen()
         return session
 
@@ -302,10 +324,11 @@ class Worker:
         await backend.ensure(self.queues)
         return backend, result_backend
 
-    def _make_session(self, backend: Backend, result_backend: Backend | None) -> Session:
+    def _make_session(self, backend: Backend, result_backend: Backend | None, io: IOLoop) -> Session:
         session = Session(
             backend,
             result_backend,
+            io,
             tasks=self.tasks,
             queues=self.queues,
             queues_in_order=self.queues_in_order,
@@ -319,6 +342,10 @@ class Worker:
         status = self.status()
         state = f"{len(status.running)} running" if self._session else "stopped"
         return f"<Worker {self.name} [{state} | {', '.join(self.queues)} | {self.settings.broker_url}]>"
+
+
+def _nothing() -> None:
+    pass
 
 
 def _by_name(tasks: Iterable[Task[..., Any]]) -> dict[str, Task[..., Any]]:

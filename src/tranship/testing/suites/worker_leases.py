@@ -7,11 +7,10 @@ import threading
 import time
 
 from tranship.envelope import TaskState
-from tranship.errors import TaskDeadLettered
+from tranship.errors import BrokerUnreachable, TaskDeadLettered
 from tranship.ports import Backend, Capability, Verdict
 from tranship.task import task
 from tranship.testing.desk import Desk, worker_case
-from tranship.testing.facades import in_thread
 from tranship.testing.lab import ids_of
 from tranship.testing.suites.facade_submit import echo
 from tranship.testing.suites.worker_runs import ended
@@ -25,35 +24,78 @@ class WorkerLeaseCases:
     """Part of the worker's suite: whose task it is."""
 
     @worker_case(
-        "lease_expiry_blocked_loop",
+        "blocking_handler_keeps_leases",
         level="capability",
         needs={Capability.LEASE, Capability.RESULTS},
-        rationale="a worker whose loop is blocked is as good as dead, and must not change history when it wakes up",
+        rationale="a handler that blocks its event loop must cost nobody a second run, itself least of all",
         limit=60,
     )
-    async def test_lease_expiry_blocked_loop(self, desk: Desk) -> None:
-        """Its loop stands still for four leases: another one runs the task, and only that result counts."""
+    async def test_blocking_handler_keeps_leases(self, desk: Desk) -> None:
+        """For four leases asleep, for four leases busy, siblings in the middle and behind: one run each."""
         lease = 0.7
         runs: list[str] = []
-        woken = threading.Event()
+
+        @task(name="kit.block", queue="q")
+        async def block(how: str) -> str:
+            runs.append(how)
+            end = time.monotonic() + lease * 4
+            if how == "asleep":
+                time.sleep(lease * 4)  # noqa: ASYNC251 - the point: nothing else runs on this loop meanwhile
+            while time.monotonic() < end:
+                pass
+            return how
+
+        @task(name="kit.wait", queue="q")
+        async def wait(name: str) -> str:
+            runs.append(name)
+            await asyncio.sleep(lease / 2)
+            return name
+
+        names = ["first", "second", "asleep", "busy", "behind"]
+        client = await desk.client(lease=lease)
+        worker = await desk.work_in_thread(block, wait, lease=lease, name="first")
+        handles = [await client.submit(wait, name) for name in names[:2]]
+        await desk.until_long(runs, 2)
+        handles += [await client.submit(block, name) for name in names[2:4]]
+        await desk.until(lambda: "asleep" in runs, "it blocks")
+        handles.append(await client.submit(wait, names[4]))
+        await desk.until(lambda: handles[4].id in worker.status().running, "the worker has the last one, too")
+        await desk.work_in_thread(block, wait, lease=lease, name="hungry")
+        found = await client.collect(handles, desk.lab.patience + lease * 8)
+        assert [one.value for one in found] == names
+        assert sorted(runs) == sorted(names)
+        assert [one.worker for one in found] == ["first"] * 5
+
+    @worker_case(
+        "lease_expiry_unrenewed",
+        level="capability",
+        needs={Capability.LEASE, Capability.RESULTS},
+        rationale="a worker that cannot renew is as good as dead, and must not change history when it comes back",
+        limit=60,
+    )
+    async def test_lease_expiry_unrenewed(self, desk: Desk) -> None:
+        """None of its renewals arrives: another one runs the task, and only that result counts."""
+        lease = 0.7
+        runs: list[str] = []
+        over = asyncio.Event()
 
         @task(name="kit.block", queue="q")
         async def block() -> str:
-            runs.append(threading.current_thread().name)
-            if len(runs) == 1:
-                time.sleep(lease * 4)  # noqa: ASYNC251 - the point: nothing else runs on this loop meanwhile
-                woken.set()
-                return "zombie"
-            return "alive"
+            runs.append("")
+            if len(runs) > 1:
+                return "alive"
+            await over.wait()
+            return "zombie"
 
         client = await desk.client(lease=lease)
-        first = await desk.work_in_thread(block, echo, lease=lease, name="first", queues=["q", "own"])
+        desk.worker_faults.fail("extend", BrokerUnreachable, times=10_000)
+        only = {"queues": ["q", "own"], "max_concurrent_tasks": 1}
+        first = await desk.work(block, echo, lease=lease, name="first", **only)
         handle = await client.submit(block)
         await desk.until_long(runs, 1)
-        await desk.work_in_thread(block, lease=lease, name="second")
+        await desk.work(block, lease=lease, name="second")
         assert await handle.result(desk.lab.patience) == "alive"
-        assert not woken.is_set(), "the second worker waited for the first"
-        assert await in_thread(woken.wait, 20.0)
+        over.set()
         # The first one is at work again, with the past as it was.
         again = await client.submit(echo.options(queue="own"), "again")
         assert await again.result(desk.lab.patience) == "again"

@@ -1,0 +1,153 @@
+"""Where handlers run: on the loop of whoever calls ``serve()``, which they may block. The rest is on the I/O loop.
+
+What goes from one to the other goes through lanes: whatever one turn of a loop brings wakes the other once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextvars
+import logging
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from tranship.worker._io import IOLoop
+from tranship.worker._pipeline import Pipeline
+from tranship.worker._record import Run, Stop
+from tranship.worker._report import Reporter
+
+__all__ = ["Handlers"]
+
+log = logging.getLogger("tranship.worker")
+
+T = TypeVar("T")
+
+
+class _Lane(Generic[T]):
+    """From one loop to another, in order and in batches.
+
+    Args:
+        call: has the other loop call something once the current turn of this one is over.
+        sink: called on the other loop with each item; does not raise.
+    """
+
+    def __init__(self, call: Callable[[Callable[[], None]], None], sink: Callable[[T], None]) -> None:
+        self._call = call
+        self._sink = sink
+        self._items: collections.deque[T] = collections.deque()
+        self._called = False
+
+    def put(self, item: T) -> None:
+        self._items.append(item)
+        if not self._called:
+            self._called = True
+            self._call(self._take)
+
+    def _take(self) -> None:
+        # The flag falls first: what is put while items are taken calls again.
+        self._called = False
+        for _ in range(len(self._items)):
+            self._sink(self._items.popleft())
+
+
+class Handlers:
+    """Runs the handlers of one worker. Used on the I/O loop.
+
+    Args:
+        io: the I/O loop; they run on the loop beside it.
+        pipeline: calls them.
+        reporter: writes down how they ended, where they run: it is their values that are encoded.
+        ended: called on the I/O loop with each run that has ended.
+        freed: called on the I/O loop with each run that takes no slot any more; after ``ended``.
+
+    Attributes:
+        latest: the last to begin.
+    """
+
+    def __init__(
+        self,
+        io: IOLoop,
+        *,
+        pipeline: Pipeline,
+        reporter: Reporter,
+        ended: Callable[[Run], None],
+        freed: Callable[[Run], None],
+    ) -> None:
+        self._io = io
+        self.latest: Run | None = None
+        self._context = contextvars.copy_context()
+        self._pipeline = pipeline
+        self._reporter = reporter
+        self._ended = ended
+        self._freed = freed
+        self._there: _Lane[tuple[Run, Stop | None]] = _Lane(io.to_handlers, self._arrived)
+        self._back: _Lane[tuple[Run, bool]] = _Lane(io.to_io, self._returned)
+
+    # On the I/O loop.
+
+    def start(self, run: Run) -> None:
+        """Have the handler of ``run``, which was admitted, run."""
+        run.handed = True
+        if self._io.beside():
+            self._context.copy().run(self._begin, run)
+        else:
+            self._there.put((run, None))
+
+    def stop(self, run: Run, why: Stop) -> None:
+        """Tell ``run`` to stop. A handler that blocks its loop can look at its context."""
+        if run.tell(why) and run.handed:
+            self._there.put((run, why))
+
+    def _returned(self, item: tuple[Run, bool]) -> None:
+        run, ended = item
+        if ended:
+            self._ended(run)
+        if not ended or run.thread_busy is None:
+            self._freed(run)
+
+    # On the handlers' loop.
+
+    def _arrived(self, item: tuple[Run, Stop | None]) -> None:
+        run, why = item
+        if why is None:
+            self._begin(run)
+        else:
+            run.interrupt()
+
+    def _begin(self, run: Run) -> None:
+        run.job = self._io.handlers.create_task(self._one(run))
+
+    async def _one(self, run: Run) -> None:
+        self.latest = run
+        try:
+            await self._pipeline.call(run)
+            run.settlement = self._reporter.settlement(run)
+        except Exception:
+            # A bug of ours: leave the delivery to its lease rather than lose it.
+            log.exception("running task %s failed in the worker itself", run.id)
+            run.broken = True
+        except BaseException:
+            run.broken = True
+            raise
+        finally:
+            self._return(run)
+
+    def _return(self, run: Run) -> None:
+        busy = run.thread_busy
+        if busy is not None and busy.done():
+            _ask(busy)
+            busy = run.thread_busy = None
+        self._back.put((run, True))
+        if busy is not None:
+            busy.add_done_callback(lambda future: self._thread_ended(run, future))
+
+    def _thread_ended(self, run: Run, thread: asyncio.Future[Any]) -> None:
+        _ask(thread)
+        self._back.put((run, False))
+
+
+def _ask(thread: asyncio.Future[Any]) -> None:
+    """The outcome was decided without it; asking keeps asyncio from calling its error unheard."""
+    if not thread.cancelled():
+        thread.exception()

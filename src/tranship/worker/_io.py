@@ -1,0 +1,246 @@
+"""The loop of a worker's I/O: beside the handlers' loop in its thread while they behave, in a thread of its own after.
+
+It never runs in two threads at once, and what waits on it stays where it is when it moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import selectors
+import threading
+from asyncio import _set_running_loop
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from tranship._running import keep_running, wind_up
+from tranship.guards import ServiceThread
+
+__all__ = ["IOLoop"]
+
+_TURNS: Final = 20
+"""Turns of the I/O loop in one step: then the handlers' loop has its turn."""
+
+
+class _Selector(selectors.DefaultSelector):
+    """Ends a step where the loop would begin to wait.
+
+    Attributes:
+        stepped: whether the loop is stepped; otherwise it waits.
+        end_step: as ``loop.stop``.
+        left: turns left in this step.
+        pause: seconds for which the loop would have waited; None: until something comes.
+    """
+
+    stepped = True
+    end_step: Callable[[], None]
+    left = 0
+    pause: float | None = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if not self.stepped:
+            return super().select(timeout)
+        self.left -= 1
+        if timeout == 0 and self.left > 0:
+            # Something is ready; what the selector has is looked for when nothing is, and in the last turn.
+            return []
+        events = super().select(0)
+        if self.left <= 0:
+            self.end_step()
+        elif not events:
+            self.pause = timeout
+            self.end_step()
+        return events
+
+
+class IOLoop:
+    """A loop beside the running one, which is the handlers'.
+
+    At first it is *stepped*: the handlers' loop watches its selector and its next timer, and calls it when there is
+    something to do. That costs no switch of threads. Who blocks the handlers' loop stops it: :meth:`move`.
+
+    Args:
+        name: of its thread, once it has one.
+
+    Attributes:
+        loop: it.
+        handlers: the loop beside it.
+        thread_id: the thread of that one.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.handlers = asyncio.get_running_loop()
+        # One for what is called on each loop: nobody may be in a context twice.
+        self._here, self._there = contextvars.copy_context(), contextvars.copy_context()
+        self._selector = _Selector()
+        self.loop = asyncio.SelectorEventLoop(self._selector)
+        self._selector.end_step = self.loop.stop
+        self.thread_id = threading.get_ident()
+        self._main: asyncio.Task[None] | None = None
+        # Reentrant: what the garbage collector ends during a step may hand something over.
+        self._turn = threading.RLock()
+        """Held while it is stepped, and to change what says who runs it."""
+        self._stepped = True
+        self._closing = False
+        self._next: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread = ServiceThread(target=self._run, name=name)
+        try:
+            self.handlers.add_reader(self._selector.fileno(), self._step)
+        except (AttributeError, NotImplementedError):
+            # Windows: its loops cannot watch a selector.
+            self._have_a_thread()
+
+    def move(self) -> bool:
+        """Run it in a thread of its own from now on; any thread. False: it is being stepped right now."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            if self._stepped:
+                with contextlib.suppress(RuntimeError):
+                    self.handlers.call_soon_threadsafe(self._step_no_more)
+                self._have_a_thread()
+        finally:
+            self._turn.release()
+        return True
+
+    def _have_a_thread(self) -> None:
+        self._stepped = self._selector.stepped = False
+        self._thread.start()
+
+    def beside(self) -> bool:
+        """From this loop: whether tasks may be made on the handlers' loop from here. It has its turn at once."""
+        # A factory may begin what it makes at once, on the loop that runs: this one.
+        if not self._stepped or self.handlers.get_task_factory() is not None:
+            return False
+        self._selector.end_step()
+        return True
+
+    def to_io(self, callback: Callable[[], None]) -> None:
+        """From the handlers' loop: have this one call ``callback``, once the current turn of that one is over."""
+        with self._turn:
+            if self._stepped:
+                self.loop.call_soon(callback, context=self._there)
+                self._step_soon()
+                return
+        self.handlers.call_soon(_from_afar, self.loop, callback, self._there, context=self._here)
+
+    def to_handlers(self, callback: Callable[[], None]) -> None:
+        """From this loop: have the handlers' loop call ``callback``, once the current turn of this one is over."""
+        if self._stepped:
+            self.handlers.call_soon(callback, context=self._here)
+        else:
+            self.loop.call_soon(_from_afar, self.handlers, callback, self._here, context=self._there)
+
+    async def run(self, main: Coroutine[Any, Any, None]) -> None:
+        """From the handlers' loop: run ``main`` on this one, and return or raise what it does, and only then.
+
+        Each cancellation of the caller is one of ``main``.
+        """
+        done = self.handlers.create_future()
+
+        def start() -> None:
+            self._main = self.loop.create_task(main)
+            self._main.add_done_callback(lambda _task: _from_afar(self.handlers, tell, self._here))
+
+        def tell() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        self.loop.call_soon_threadsafe(start, context=self._there)
+        cancelled = False
+        while not done.done():
+            try:
+                await asyncio.wait({done})
+            except asyncio.CancelledError:
+                cancelled = True
+                self.loop.call_soon_threadsafe(self._cancel)
+        assert self._main is not None
+        self._main.result()
+        if cancelled:
+            raise asyncio.CancelledError
+
+    def abandon(self) -> None:
+        """The handlers' loop has been closed; any thread."""
+        if not self._stepped:
+            self.loop.call_soon_threadsafe(self._cancel)
+
+    def close(self) -> None:
+        """From the handlers' loop: end it, once nothing of value runs on it."""
+        with self._turn:
+            stepped, self._stepped, self._selector.stepped = self._stepped, False, False
+        if stepped:
+            self._step_no_more()
+            _set_running_loop(None)
+            try:
+                wind_up(self.loop)
+            finally:
+                _set_running_loop(self.handlers)
+        else:
+            self._closing = True
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
+
+    def _cancel(self) -> None:
+        if self._main is not None:
+            self._main.cancel()
+
+    # Stepped.
+
+    def _step(self) -> None:
+        with self._turn:
+            if not self._stepped:
+                return
+            self._selector.left, self._selector.pause = _TURNS, 0.0
+            _set_running_loop(None)
+            try:
+                self.loop.run_forever()
+            finally:
+                _set_running_loop(self.handlers)
+                self._plan(self._selector.pause)
+
+    def _plan(self, pause: float | None) -> None:
+        """Step again in ``pause`` seconds, or when the selector has something."""
+        if pause == 0:
+            self._step_soon()
+        elif pause is not None:
+            at = self.handlers.time() + pause
+            # One that is early does no harm, and most are put off long before they are due.
+            if self._timer is None or self._timer.when() > at:
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._timer = self.handlers.call_at(at, self._step_due, context=self._here)
+
+    def _step_soon(self) -> None:
+        if self._next is None:
+            self._next = self.handlers.call_soon(self._step_next, context=self._here)
+
+    def _step_next(self) -> None:
+        self._next = None
+        self._step()
+
+    def _step_due(self) -> None:
+        self._timer = None
+        self._step()
+
+    def _step_no_more(self) -> None:
+        if (fd := self._selector.fileno()) >= 0:
+            self.handlers.remove_reader(fd)
+        for handle in (self._next, self._timer):
+            if handle is not None:
+                handle.cancel()
+
+    # In a thread of its own.
+
+    def _run(self) -> None:
+        try:
+            keep_running(self.loop, lambda: self._closing)
+        finally:
+            wind_up(self.loop)
+
+
+def _from_afar(loop: asyncio.AbstractEventLoop, callback: Callable[[], None], context: contextvars.Context) -> None:
+    # Nobody is there any more when it has been closed.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback, context=context)

@@ -1,0 +1,121 @@
+"""Looks whether the handlers' loop comes round: who blocks it is named, and may stop nothing but handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from tranship.guards import ServiceThread
+from tranship.worker._io import IOLoop
+from tranship.worker._record import Run
+
+__all__ = ["Watch"]
+
+log = logging.getLogger("tranship.worker")
+
+LONG: Final = 1.0
+"""Seconds for which a handler may block its loop without a word."""
+EVERY: Final = 0.5
+"""Seconds between two looks."""
+_ADVICE: Final = "what blocks belongs in a def task or in asyncio.to_thread, what computes in a process of its own"
+_OURS: Final = ("tranship.worker.", "tranship.compat.", "asyncio.")
+"""Modules between the loop and the handler."""
+
+
+class Watch:
+    """Of one worker, in a thread of its own, from when it is made.
+
+    Args:
+        io: moves to a thread of its own as soon as the handlers' loop has not come round between two looks.
+        running: what runs, and may be what blocks.
+        latest: what was the last to begin.
+    """
+
+    def __init__(self, io: IOLoop, running: Callable[[], Sequence[Run]], latest: Callable[[], Run | None]) -> None:
+        self._io = io
+        self._loop = io.handlers
+        self._running = running
+        self._latest = latest
+        self._asked: float | None = None
+        """Since when, by the monotonic clock, the handlers' loop has not answered."""
+        self._named = ""
+        self._every = EVERY
+        self._end = threading.Event()
+        self._thread = ServiceThread(target=self._look_again, name="tranship-watch")
+        self._thread.start()
+
+    def keep(self, lease: float | None) -> None:
+        """Look often enough for leases of ``lease`` seconds."""
+        if lease is not None:
+            self._every = min(EVERY, lease / 6)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._end.set()
+        self._thread.join()
+
+    def _look_again(self) -> None:
+        looked = time.monotonic()
+        while not self._end.wait(self._every):
+            now = time.monotonic()
+            held = now - looked - self._every
+            if held > LONG:
+                text = (
+                    "nothing could run for %.1f s: %s kept the interpreter to itself, or the process was frozen; %s%s"
+                )
+                log.warning(text, held, self._who(), _ADVICE, self._where())
+            looked = now
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        asked = self._asked
+        if asked is None:
+            self._asked = now
+            try:
+                self._loop.call_soon_threadsafe(self._answer)
+            except RuntimeError:
+                # It was closed under the worker, whose tasks are others' now.
+                self._io.abandon()
+                self._end.set()
+        elif self._loop.is_running():
+            self._io.move()
+            if not self._named and now - asked > LONG:
+                self._named = self._who()
+                log.warning("%s blocks the event loop of the handlers; %s%s", self._named, _ADVICE, self._where())
+
+    def _answer(self) -> None:
+        asked, named, self._asked, self._named = self._asked, self._named, None, ""
+        if named and asked is not None:
+            log.warning("the event loop of the handlers was blocked for %.1f s by %s", time.monotonic() - asked, named)
+
+    def _who(self) -> str:
+        runs, job = self._running(), asyncio.current_task(self._loop)
+        mine = next((run for run in runs if run.job is job), None) if job else None
+        if mine is not None:
+            return _name(mine)
+        # A part of its own making, or a callback, or it has just ended.
+        latest = self._latest()
+        return (
+            "code outside of tasks" if latest is None else f"perhaps {_name(latest)}, the last of {len(runs)} to begin,"
+        )
+
+    def _where(self) -> str:
+        """The stack of the handlers' thread, from the handler on."""
+        frame = sys._current_frames().get(self._io.thread_id)  # noqa: SLF001 - documented, for debuggers
+        frames = list(traceback.walk_stack(frame)) if frame else []
+        own = next((at for at, (one, _) in enumerate(frames) if _is_ours(one.f_globals)), len(frames))
+        return "".join(["\n", *traceback.StackSummary.extract(reversed(frames[:own])).format()]).rstrip()
+
+
+def _name(run: Run) -> str:
+    return f"task {run.id} ({run.envelope and run.envelope.task})"
+
+
+def _is_ours(names: dict[str, object]) -> bool:
+    return f"{names.get('__name__', '')}.".startswith(_OURS)
