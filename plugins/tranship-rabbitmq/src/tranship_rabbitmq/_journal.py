@@ -92,11 +92,12 @@ class Journal:
             EncodeError: an entry cannot be written.
         """
         await self._declare()
-        if lasting:
-            await self._topology.streams_kept()
         bodies = [codec.dumps(entry, name="entry") for entry in entries]
         properties = Properties(content_type=codec.JSON, delivery_mode=2)
         await asyncio.gather(*(self._publisher.publish(properties, body, routing_key=self._name) for body in bodies))
+        if lasting:
+            # Afterwards: who follows the journal hears of them at once.
+            await self._topology.streams_kept()
 
     async def sync(self) -> None:
         """Return once everything that had been entered by now has been read.

@@ -134,9 +134,8 @@ class CancelKeyCases:
         left = await client.submit(endless, "left")
         await desk.until(lambda: len(runs) == 5, "all run")
         asked = time.monotonic()
-        await client.cancel("stop")
-        for handle in by_id:
-            await handle.cancel()
+        # At once: a cancel may return later than it is heard.
+        await asyncio.gather(client.cancel("stop"), *(handle.cancel() for handle in by_id))
         for handle in [*by_key, *by_id]:
             await ended(handle, desk, TaskCancelled)
         slowest = max(ended_at.values()) - asked
