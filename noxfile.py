@@ -58,7 +58,9 @@ def run_tests(session: nox.Session) -> None:
     again, and nothing is forgotten. conftest.py says what is never repeated.
     """
     install_groups(session, "tests", "sandai", "servers")
-    outcome = Path(session.create_tmp()).resolve() / "outcome.json"
+    # Not in create_tmp(): it moves the tests' temporary files into this checkout, where an inner pytest finds our
+    # settings.
+    outcome = Path(session.virtualenv.location).resolve() / "outcome.json"
     outcome.unlink(missing_ok=True)
     # Three at a time on each core: most of the time a test waits for a broker.
     processes, codes = 3 * (os.cpu_count() or 2), (0, 1)

@@ -37,6 +37,7 @@ FLAWS = (
     Flaw("forgets who waits", "black_hole_waiter"),
     Flaw("does not fence", "settle_answer_lost"),
     Flaw("drops what was held", "settle_over_reconnect"),
+    Flaw("drops what was held", "extend_after_cut"),
     Flaw("drops what it took", "receive_answer_lost"),
     Flaw("drops what it took", "consume_over_cuts"),
     Flaw("misses signals", "control_feed_survives_cut"),

@@ -62,6 +62,8 @@ class RabbitControl:
         if ids and self._ctx.options.celery == "on":
             for start in range(0, len(ids), _CHUNK):
                 await broadcast_revoke(self._ctx, ids[start : start + _CHUNK])
+        # Last: everybody has heard of it by now.
+        await self._ctx.journal.kept(until=max((one.expires for one in tombstones), default=0.0))
         return CancelReport()
 
     async def send(self, command: Command) -> None:
@@ -104,7 +106,7 @@ class RabbitControl:
 
     async def _keep(self, tombstones: Sequence[Tombstone]) -> None:
         entries = [_entry(tombstones[start : start + _CHUNK]) for start in range(0, len(tombstones), _CHUNK)]
-        await self._ctx.journal.write(entries, lasting=True)
+        await self._ctx.journal.write(entries)
 
 
 def _entry(tombstones: Sequence[Tombstone]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -16,7 +17,7 @@ from tranship.errors import TranshipError
 from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._publisher import Publisher
 from tranship_rabbitmq._streams import Entry, read
-from tranship_rabbitmq._topology import Topology
+from tranship_rabbitmq._topology import STREAMS_WRITTEN_DOWN, Topology
 from tranship_rabbitmq.amqp.channel import Channel
 from tranship_rabbitmq.amqp.content import Properties
 from tranship_rabbitmq.amqp.ends import Ended
@@ -80,12 +81,8 @@ class Journal:
         else:
             self._announced.add(queue)
 
-    async def write(self, entries: Sequence[Entry], *, lasting: bool = False) -> None:
+    async def write(self, entries: Sequence[Entry]) -> None:
         """Enter ``entries``; returns once they are stored.
-
-        Args:
-            entries: what everybody is to know.
-            lasting: whether they have to outlive a server that is killed in the first second of its first stream.
 
         Raises:
             BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
@@ -95,8 +92,17 @@ class Journal:
         bodies = [codec.dumps(entry, name="entry") for entry in entries]
         properties = Properties(content_type=codec.JSON, delivery_mode=2)
         await asyncio.gather(*(self._publisher.publish(properties, body, routing_key=self._name) for body in bodies))
-        if lasting:
-            # Afterwards: who follows the journal hears of them at once.
+
+    async def kept(self, *, until: float) -> None:
+        """Return once what was entered outlives a server that is killed now, or is over before one would be back.
+
+        Args:
+            until: when it is over, in epoch seconds.
+
+        Raises:
+            BrokerRefused, BrokerUnreachable, StorageFull.
+        """
+        if until > time.time() + STREAMS_WRITTEN_DOWN:
             await self._topology.streams_kept()
 
     async def sync(self) -> None:

@@ -18,7 +18,7 @@ from tranship_rabbitmq.amqp.channel import Channel, Reply
 from tranship_rabbitmq.amqp.ends import ChannelEnded
 from tranship_rabbitmq.amqp.methods import Method
 
-__all__ = ["Topology"]
+__all__ = ["STREAMS_WRITTEN_DOWN", "Topology"]
 
 log = logging.getLogger("tranship.rabbitmq")
 
@@ -29,8 +29,8 @@ _LOOK: Final = 0.02
 """Seconds between two looks at a lock that somebody else has for some milliseconds."""
 _STREAMS_KEPT: Final = "tranship.streams.kept"
 """An exchange that says by being there that a killed server would find its streams again."""
-_WRITTEN_DOWN: Final = 1.5
-"""Seconds; once in the life of a virtual host."""
+STREAMS_WRITTEN_DOWN: Final = 1.5
+"""Seconds until a server has written down where its streams are; waited for once in the life of a virtual host."""
 _LIMITS: Final = (4, 0)
 """The first version with a limit on deliveries that nobody has asked for."""
 _FLAGS: Final = frozenset({"durable", "auto_delete", "exclusive"})
@@ -121,7 +121,7 @@ class Topology:
             return
         async with self._creating:
             if not self._streams_kept and not await self.has_exchange(_STREAMS_KEPT):
-                await asyncio.sleep(_WRITTEN_DOWN)
+                await asyncio.sleep(STREAMS_WRITTEN_DOWN)
                 # Who may not make it waits the next time again.
                 with contextlib.suppress(BrokerRefused):
                     declaration: tuple[Any, ...] = (0, _STREAMS_KEPT, "topic", False, True, False, False, False, {})

@@ -58,9 +58,9 @@ class DelayedCases:
 
         client = await desk.client()
         late = await client.submit(remind.options(delay=600, cancel_key="job-9"), 1)
-        soon = await client.submit(remind.options(delay=2.0, cancel_key="job-9"), 2)
+        soon = await client.submit(remind.options(delay=5.0, cancel_key="job-9"), 2)
         single = await client.submit(remind.options(delay=600), 3)
-        other = await client.submit(remind.options(delay=2.2, cancel_key="job-10"), 4)
+        other = await client.submit(remind.options(delay=5.2, cancel_key="job-10"), 4)
         waiting = desk.lab.start(late.result())
         assert sorted(await client.cancel("job-9")) == sorted([late.id, soon.id])
         assert await client.cancel("job-9") == []
@@ -70,5 +70,5 @@ class DelayedCases:
             await raised(handle.result(desk.lab.patience), TaskCancelled)
             assert await client.handle(handle.id).state() is TaskState.CANCELLED
         await desk.work(remind)
-        await other.result(2.2 + desk.lab.patience)
+        await other.result(5.2 + desk.lab.patience)
         assert runs == [4], "a delayed task was run although it was cancelled, or the wrong one was cancelled"

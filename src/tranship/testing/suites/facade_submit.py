@@ -153,8 +153,10 @@ class SubmitCases:
             await desk.stop(worker)
             await client.cancel(f"{odd}{salt}")
             later = await client.submit(there.options(task_id=f"{odd[:100]}{salt}-2"), odd)
-            await desk.work(echo, queues=[queue])
+            # One that begins knows what is cancelled; one that is at work may hear of it after the submit.
+            worker = await desk.work(echo, queues=[queue])
             assert (await later.wait(desk.lab.patience)).state is TaskState.CANCELLED
+            await desk.stop(worker)
 
     @facade_case("submit_max_size", level="core", rationale="too large a task must be refused before anything is sent")
     async def test_submit_max_size(self, desk: Desk) -> None:
