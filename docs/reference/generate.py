@@ -261,6 +261,7 @@ def parts() -> dict[str, Callable[[], str]]:
         QueueReport,
         Refusal,
     )
+    from tranship.ports import Heartbeat, HostFigures, RunningTask
     from tranship.routing import RoutingOptions
     from tranship.settings import CommonOptions
     from tranship.task import Task, TaskOptions
@@ -292,7 +293,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "options:NatsOptions": lambda: options(NatsOptions, without=common),
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
-            for cls in (TaskResult, Probe, WorkerStatus, DeadLetter, QueueReport)
+            for cls in (TaskResult, Probe, WorkerStatus, DeadLetter, QueueReport, Heartbeat, RunningTask, HostFigures)
         },
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)

@@ -16,6 +16,7 @@ __all__ = [
     "duration",
     "header_names",
     "invalid",
+    "is_share",
     "key_text",
     "mapping",
     "name_text",
@@ -86,6 +87,11 @@ def duration(option: str, value: Any) -> float:
     if _seconds(value) < 0:
         raise invalid(option, value, "seconds, or a timedelta, of at least 0")
     return _seconds(value)
+
+
+def is_share(value: Any) -> bool:
+    """Whether ``value`` is a number from 0 to 1."""
+    return _is_number(value) and 0 <= value <= 1
 
 
 def whole(option: str, value: Any, *, minimum: int = 1) -> int:

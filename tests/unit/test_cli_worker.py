@@ -1,5 +1,6 @@
 """`tranship worker` as a process: signals, bursts, options, and modules that are not as they should be."""
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -296,3 +297,49 @@ def test_a_replaced_worker_keeps_what_is_not_given() -> None:
         9,
     )
     assert worker.settings.max_deliveries == 5
+
+
+class TestLookingOn:
+    """`tranship workers` and `tranship tasks`."""
+
+    def test_workers_and_what_they_run(self, client: Client, directory: Path) -> None:
+        at = ["-u", url_of(directory)]
+        said = in_process("workers", *at)
+        assert (said.exit_code, said.stdout) == (0, "")
+        assert "no worker was heard of" in said.stderr
+        assert json.loads(in_process("workers", *at, "--json").stdout) == []
+        with started(["worker", "app", "-n", "chosen", "-c", "7"], directory) as worker:
+            slow = on_slow(client, "app.sleep", 60.0)
+            until(lambda: slow.state() is TaskState.STARTED)
+            until(lambda: bool(json.loads(in_process("tasks", *at, "--json").stdout)))
+            (task,) = json.loads(in_process("tasks", *at, "--json").stdout)
+            assert (task["id"], task["task"], task["queue"], task["worker"]) == (slow.id, "app.sleep", "slow", "chosen")
+            assert 0 <= time.time() - task["since"] < 60
+            shown = in_process("tasks", *at).stdout
+            assert slow.id in shown
+            assert "app.sleep" in shown
+            (beat,) = json.loads(in_process("workers", *at, "--json").stdout)
+            assert (beat["worker"], beat["limit"], beat["busy"], beat["free"]) == ("chosen", 7, 1, 6)
+            assert beat["pid"] == worker.pid
+            shown = in_process("workers", *at).stdout
+            assert "chosen" in shown
+            assert "1/7" in shown
+            worker.kill()
+
+    def test_the_doctor_and_the_table_tell_of_namesakes(self, directory: Path) -> None:
+        at = ["-u", url_of(directory)]
+        with (
+            started(["worker", "app", "-n", "twin"], directory) as first,
+            started(["worker", "app", "-n", "twin"], directory) as second,
+        ):
+            until(lambda: "another worker is named 'twin'" in in_process("workers", *at).stderr)
+            said = in_process("doctor", *at)
+            assert said.exit_code == 0
+            assert "worker twin on" in said.stdout
+            assert "is not the only one of that name" in said.stdout
+            findings = json.loads(in_process("doctor", *at, "--json").stdout)["findings"]
+            assert [one["severity"] for one in findings if one["about"] == "namesakes"] == ["warning"]
+            for worker in (first, second):
+                worker.terminate()
+            for worker in (first, second):
+                assert finish(worker)[2].count("another worker is named 'twin', too: on ") == 1

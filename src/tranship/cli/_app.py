@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from tranship import __version__
-from tranship.cli import cancel, config, dead, demo, doctor, move, plugins, queues, result, submit, worker
+from tranship.cli import (
+    cancel,
+    config,
+    dead,
+    demo,
+    doctor,
+    move,
+    plugins,
+    queues,
+    result,
+    submit,
+    tasks,
+    worker,
+    workers,
+)
 from tranship.cli._group import Group
 from tranship.cli._invocation import Invocation, Json, Namespace, Quiet, Url, Verbose
 
@@ -52,6 +66,8 @@ app.command("submit", cls=result.WaitingCommand)(submit.run)
 app.command("result", cls=result.WaitingCommand)(result.run)
 app.command("cancel")(cancel.run)
 app.command("queues")(queues.run)
+app.command("workers")(workers.run)
+app.command("tasks")(tasks.run)
 app.add_typer(dead.app, name="dead")
 app.command("move")(move.run)
 app.command("plugins")(plugins.run)

@@ -117,6 +117,7 @@ def _show_findings(call: Invocation, diagnosis: Diagnosis) -> None:
 
 def _as_data(diagnosis: Diagnosis) -> dict[str, Any]:
     from tranship.cli import plugins, queues
+    from tranship.ports import heartbeat_data
 
     return {
         "ok": diagnosis.ok,
@@ -125,7 +126,7 @@ def _as_data(diagnosis: Diagnosis) -> dict[str, Any]:
         "plugins": [plugins.as_data(plugin) for plugin in diagnosis.plugins],
         "reached": [_reach_data(reach) for reach in diagnosis.reached],
         "queues": [queues.as_data(queue) for queue in diagnosis.queues],
-        "workers": list(diagnosis.workers),
+        "workers": [heartbeat_data(worker) for worker in diagnosis.workers],
         "findings": [_finding_data(finding) for finding in diagnosis.findings],
     }
 

@@ -146,6 +146,13 @@ def _workers(diagnosis: Diagnosis, now: float) -> Iterator[Finding]:
             yield _skewed(f"the clock of {name} is", -worker.ahead, "the broker's")
         elif not worker.ahead and worker.at - now > CLOCK_TOLERANCE:
             yield _skewed(f"the clock of {name} is", worker.at - now, "ours")
+        for other in worker.namesakes:
+            yield Finding(
+                severity=Severity.WARNING,
+                about="namesakes",
+                message=f"{name} is not the only one of that name: another is {other}",
+                hint="give each worker a name of its own (name=, --name), or none",
+            )
 
 
 def _skewed(whose: str, ahead: float, other: str) -> Finding:

@@ -21,13 +21,13 @@ from __future__ import annotations
 
 from tranship.ports._capabilities import Capabilities, Capability, Level, Support
 from tranship.ports._depths import ready_in
+from tranship.ports._heartbeat import Heartbeat, HostFigures, RunningTask, heartbeat_data, heartbeat_of
 from tranship.ports._nouns import (
     CancelReport,
     Command,
     ConnectionEvent,
     CountKind,
     Delivery,
-    Heartbeat,
     QueueInfo,
     Received,
     Settled,
@@ -69,6 +69,7 @@ __all__ = [
     "Delivery",
     "EarlyConsumer",
     "Heartbeat",
+    "HostFigures",
     "Inspector",
     "Level",
     "PromptSubmitter",
@@ -76,6 +77,7 @@ __all__ = [
     "Received",
     "ResultSink",
     "ResultStore",
+    "RunningTask",
     "Settled",
     "Settlement",
     "Signal",
@@ -85,5 +87,7 @@ __all__ = [
     "Support",
     "Tombstone",
     "Verdict",
+    "heartbeat_data",
+    "heartbeat_of",
     "ready_in",
 ]

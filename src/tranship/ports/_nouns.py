@@ -16,7 +16,6 @@ __all__ = [
     "ConnectionEvent",
     "CountKind",
     "Delivery",
-    "Heartbeat",
     "QueueInfo",
     "Received",
     "Settled",
@@ -141,23 +140,6 @@ class Command:
 
 Signal = Tombstone | Command
 """What a control feed brings."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
-    """What a worker says of itself, every few seconds."""
-
-    worker: str
-    host: str
-    pid: int
-    queues: Sequence[str]
-    running: Sequence[str]
-    """Ids of the tasks it runs."""
-    limit: int
-    at: float
-    stopping: bool = False
-    ahead: float = 0.0
-    """Seconds by which the broker's clock was ahead of the worker's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 from tranship.envelope import DeadLetter, Receipt
 from tranship.errors import TranshipError
 from tranship.ports._capabilities import Capabilities
+from tranship.ports._heartbeat import Heartbeat
 from tranship.ports._nouns import (
     CancelReport,
     Command,
     ConnectionEvent,
     Delivery,
-    Heartbeat,
     QueueInfo,
     Received,
     Settled,
@@ -250,8 +250,9 @@ class ControlChannel(Protocol):
         """
 
     async def beat(self, heartbeat: Heartbeat) -> None:
-        """Make the worker known to :meth:`Inspector.workers`; forgotten after a minute without a beat, at
-        once when it says ``stopping``.
+        """Make the worker known to :meth:`Inspector.workers`, with everything it says [heartbeat_arrives_whole];
+        forgotten after a minute without a beat, at once when it says ``stopping``. To be written with
+        :func:`heartbeat_data` and read with :func:`heartbeat_of`: workers of other versions beat, too.
 
         Concurrency: yes. Bound: one round trip. Cancelled: known or not. Retry: never.
         Errors: BrokerUnreachable. Closed: ClosedError.
@@ -285,7 +286,7 @@ class Inspector(Protocol):
         """Every queue with something in it, by name [inspect_counts]."""
 
     async def workers(self) -> Sequence[Heartbeat]:
-        """The latest beat of every worker heard of in the last minute, by name."""
+        """The latest beat of every worker heard of in the last minute, by name; what is no heartbeat is left out."""
 
     async def dead(self, queue: str | None = None, *, limit: int = 100, after: str = "") -> Sequence[DeadLetter]:
         """Dead letters, oldest first, of one queue or of all, starting behind the dead letter ``after``."""

@@ -18,6 +18,14 @@ from tranship.settings._url import BrokerURL
 __all__ = ["SettingRow", "Settings"]
 
 _PREFIX: Final = "TRANSHIP_"
+_DURATIONS: Final = (
+    "submit_timeout",
+    "unknown_id_timeout",
+    "heartbeat_interval",
+    "heartbeat_debounce",
+    "shutdown_timeout",
+    "watchdog",
+)
 _ABOUT: Final = ("origins", "production")
 """Fields that are about the settings, and none themselves."""
 
@@ -57,6 +65,10 @@ class Settings:
     max_deliveries: int = 5
     """A task that was delivered this often without an end is dead-lettered."""
     heartbeat_interval: float = 5.0
+    """How often a worker says what it is and does."""
+    heartbeat_debounce: float = 0.1
+    """How soon it says that its labels or its hot cache have changed: with what changes meanwhile, and at most this
+    often."""
     shutdown_timeout: float = 30.0
     """How long a worker that stops waits for what is running."""
     wait_for_broker: float | None = None
@@ -69,7 +81,7 @@ class Settings:
     """Variables of the environment that say it is production; found by :meth:`load`."""
 
     def __post_init__(self) -> None:
-        for name in ("submit_timeout", "unknown_id_timeout", "heartbeat_interval", "shutdown_timeout", "watchdog"):
+        for name in _DURATIONS:
             self._keep(name, positive_duration(name, getattr(self, name)))
         if self.result_timeout is not None:
             self._keep("result_timeout", positive_duration("result_timeout", self.result_timeout))

@@ -3,6 +3,7 @@
 from tranship.task._context import CancelReason, TaskContext, activate, current, current_or_none, enter
 from tranship.task._decorator import task
 from tranship.task._dialect import Dialect, Heed
+from tranship.task._hot_cache import HotCache
 from tranship.task._options import OptionArguments, TaskOptions
 from tranship.task._task import AsyncTask, SyncTask, Task, TaskCall, named
 
@@ -11,6 +12,7 @@ __all__ = [
     "CancelReason",
     "Dialect",
     "Heed",
+    "HotCache",
     "OptionArguments",
     "SyncTask",
     "Task",

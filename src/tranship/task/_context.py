@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
+from tranship.checks import invalid, is_share
 from tranship.envelope import Envelope
 from tranship.errors import (
     ConfigurationError,
@@ -20,8 +21,13 @@ from tranship.errors import (
     TranshipError,
 )
 from tranship.protocol import user_headers
+from tranship.task._hot_cache import HotCache
 
 __all__ = ["CancelReason", "TaskContext", "activate", "current", "current_or_none", "enter"]
+
+
+_NOTE: Final = 200
+"""Characters of what a handler says of its progress."""
 
 
 class CancelReason(enum.StrEnum):
@@ -45,13 +51,26 @@ class TaskContext:
         envelope: the task.
         delivery_count: how many times it has been delivered, this one included.
         ahead: seconds by which the broker's clock, which deadlines go by, is ahead of ours.
+        hot_cache: the worker's; None: one of its own.
+
+    Attributes:
+        progress: what the handler said last with :meth:`set_progress`: how much is done, and a note; None: nothing.
     """
 
-    __slots__ = ("_ends", "_event", "_lock", "_reason", "delivery_count", "envelope")
+    __slots__ = ("_ends", "_event", "_hot_cache", "_lock", "_reason", "delivery_count", "envelope", "progress")
 
-    def __init__(self, envelope: Envelope, *, delivery_count: int = 1, ahead: float = 0.0) -> None:
+    def __init__(
+        self,
+        envelope: Envelope,
+        *,
+        delivery_count: int = 1,
+        ahead: float = 0.0,
+        hot_cache: HotCache | None = None,
+    ) -> None:
         self.envelope = envelope
         self.delivery_count = delivery_count
+        self.progress: tuple[float, str] | None = None
+        self._hot_cache = hot_cache
         self._ends = None if envelope.deadline is None else envelope.deadline - ahead
         if envelope.run_timeout is not None:
             ends = time.time() + envelope.run_timeout
@@ -95,6 +114,28 @@ class TaskContext:
     def root_id(self) -> str:
         """The id of the task that everything began with; its own when no task submitted it."""
         return self.envelope.root_id or self.envelope.id
+
+    @property
+    def hot_cache(self) -> HotCache:
+        """What this worker holds ready, such as models in memory: add to it what is loaded, remove what is not any
+        more. Heartbeats tell it, with the skills that have everything they need.
+        """
+        if self._hot_cache is None:
+            self._hot_cache = HotCache()
+        return self._hot_cache
+
+    def set_progress(self, done: float, note: str = "") -> None:
+        """Say how much is done, from 0 to 1, and perhaps a few words, as often as you like: ``tranship tasks`` shows
+        what was said last when the worker's heartbeat was due.
+
+        Raises:
+            InvalidOptionError: ``done`` is no number from 0 to 1, or ``note`` no text.
+        """
+        if not is_share(done):
+            raise invalid("done", done, "a number from 0 to 1")
+        if not isinstance(note, str):
+            raise invalid("note", note, "a text")
+        self.progress = float(done), note[:_NOTE]
 
     def remaining(self) -> float | None:
         """Return the seconds until the deadline or the end of ``run_timeout``, whichever is sooner.

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sized
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from tranship.client import AsyncClient
 from tranship.ports import Capability
@@ -38,6 +38,10 @@ __all__ = ["Desk", "Kind", "facade_case", "worker_case"]
 
 Kind = Literal["async", "blocking"]
 KINDS: tuple[Kind, ...] = ("async", "blocking")
+
+
+_OWN: Final = ("queues", "name", "labels", "skill_dependencies")
+"""Options of a worker that are no settings."""
 
 
 class Desk:
@@ -104,7 +108,7 @@ class Desk:
     ) -> Worker:
         """Return a worker that is not at work; ``via`` as for clients, options are those of Worker and its settings."""
         url = self._url(lease, via)
-        own = {name: options.pop(name) for name in ("queues", "name") if name in options}
+        own = {name: options.pop(name) for name in _OWN if name in options}
         settings = self._settings(url, {"shutdown_timeout": 5.0, **options})
         return Worker(settings=settings, tasks=tasks, registry=self.registry(self.worker_faults), **own)
 

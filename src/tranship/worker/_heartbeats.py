@@ -1,89 +1,102 @@
-"""What a worker says of itself, every few seconds: an operator sees it, and no task depends on it."""
+"""When a worker says what it is and does: every few seconds, and soon after something has changed."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
-from collections.abc import Callable, Sequence
 from typing import Final
 
-from tranship.clocks import clock_of, look
+from tranship.clocks import look
 from tranship.errors import TranshipError
-from tranship.ports import Backend, ControlChannel, Heartbeat
+from tranship.ports import Backend, ControlChannel
 from tranship.settings import Settings
+from tranship.worker._namesakes import Namesakes
+from tranship.worker._presence import Presence
 
 __all__ = ["Heartbeats"]
 
 log = logging.getLogger("tranship.worker")
 
-_MOST: Final = 1000
-"""Ids of running tasks in one heartbeat."""
+_TIMEOUT: Final = 5.0
+"""Seconds that one may take, at least: those that are due the whole time need not all arrive."""
 
 
 class Heartbeats:
-    """Those of one worker.
+    """Those of one worker; an operator sees them, and no task depends on them.
 
     Args:
         control: where they go; None: nowhere.
-        name: the worker's.
-        queues: what it consumes.
-        settings: its limit, and the interval.
-        running: returns the ids of the tasks that run.
         backend: whose clock is looked at, now and then.
+        settings: the interval, and the least time between two.
+        presence: what is said.
+        namesakes: are greeted along the way; None: nobody can hear.
     """
 
     def __init__(
         self,
         control: ControlChannel | None,
         *,
-        name: str,
-        queues: Sequence[str],
-        settings: Settings,
-        running: Callable[[], Sequence[str]],
         backend: Backend,
+        settings: Settings,
+        presence: Presence,
+        namesakes: Namesakes | None,
     ) -> None:
         self._control = control
-        self._name = name
-        self._queues = queues
-        self._settings = settings
-        self._running = running
         self._backend = backend
+        self._interval = settings.heartbeat_interval
+        self._debounce = settings.heartbeat_debounce
+        self._presence = presence
+        self._namesakes = namesakes
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+
+    def changed(self) -> None:
+        """Something has changed that is to be known soon; any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self.hurry)
+        except RuntimeError:
+            # The loop was closed in this moment: there is nobody left to tell of.
+            return
+
+    def hurry(self) -> None:
+        """The same, on the loop."""
+        self._news.set()
 
     async def keep(self) -> None:
         """Say that the worker is there, and look what time it is at the broker, until cancelled."""
+        looked = time.monotonic()
         while True:
-            if self._control is not None:
-                await self._say(self._control, stopping=False)
-            await asyncio.sleep(self._settings.heartbeat_interval)
-            await look(self._backend, self._backend.url)
+            self._news.clear()
+            await self._say(stopping=False)
+            await self._until_due()
+            if time.monotonic() - looked >= self._interval:
+                await look(self._backend, self._backend.url)
+                looked = time.monotonic()
 
     async def end(self) -> None:
         """Say that the worker stops."""
-        if self._control is not None:
-            await self._say(self._control, stopping=True)
+        await self._say(stopping=True)
 
-    async def _say(self, control: ControlChannel, *, stopping: bool) -> None:
+    async def _until_due(self) -> None:
         try:
-            async with asyncio.timeout(self._settings.heartbeat_interval):
-                await control.beat(self._beat(stopping))
+            async with asyncio.timeout(self._interval):
+                await self._news.wait()
+        except TimeoutError:
+            return
+        # What else changes meanwhile is told with it, and a change that never ends is told this often.
+        await asyncio.sleep(self._debounce)
+
+    async def _say(self, *, stopping: bool) -> None:
+        if self._control is None:
+            return
+        try:
+            async with asyncio.timeout(max(self._interval, _TIMEOUT)):
+                await self._control.beat(self._presence.beat(stopping=stopping))
+                if self._namesakes is not None and not stopping:
+                    await self._namesakes.greet()
         except (TranshipError, TimeoutError) as error:
             log.debug("a heartbeat was not sent: %r", error)
         except Exception:
             # A driver's bug: workers work without being seen.
             log.exception("the backend's beat failed in an unexpected way")
-
-    def _beat(self, stopping: bool) -> Heartbeat:
-        return Heartbeat(
-            worker=self._name,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            queues=list(self._queues),
-            running=self._running()[:_MOST],
-            limit=self._settings.max_concurrent_tasks,
-            at=time.time(),
-            stopping=stopping,
-            ahead=clock_of(self._backend).ahead,
-        )

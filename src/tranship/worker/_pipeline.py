@@ -20,7 +20,7 @@ from tranship.clocks import Clock
 from tranship.envelope import PROBE_TASK, Envelope, ErrorInfo, Outcome
 from tranship.errors import InvalidArgumentsError, MalformedMessage, UnknownTask
 from tranship.protocol import Decoder, TakesLong, canvas
-from tranship.task import Dialect, Task, TaskContext, activate, task
+from tranship.task import Dialect, HotCache, Task, TaskContext, activate, task
 from tranship.worker._answered import Answered
 from tranship.worker._cancels import Cancels
 from tranship.worker._classify import classify, stopped
@@ -56,6 +56,7 @@ class Pipeline:
         max_deliveries: a task that comes more often than this is dead-lettered.
         clock: the broker's; None: this host's own.
         max_size: the largest body in bytes, compressed or not; a larger one is dead-lettered.
+        hot_cache: what handlers find in their context; None: each its own.
 
     Attributes:
         longest: seconds that an attempt of a task without a limit of its own may run, because the broker would take
@@ -72,6 +73,7 @@ class Pipeline:
         max_deliveries: int,
         clock: Clock | None = None,
         max_size: int,
+        hot_cache: HotCache | None = None,
     ) -> None:
         self._tasks = {PROBE_TASK: _probe, **tasks}
         self._cancels = cancels
@@ -80,6 +82,7 @@ class Pipeline:
         self._max_deliveries = max_deliveries
         self._clock = clock or Clock()
         self._decoder = Decoder(max_size)
+        self._hot_cache = hot_cache
         self._io = asyncio.get_running_loop()
         self.longest: float | None = None
 
@@ -190,7 +193,9 @@ class Pipeline:
         except BaseException as error:  # noqa: BLE001 - a model's own code may raise anything
             classify(run, error)
             return
-        run.context = TaskContext(envelope, delivery_count=run.delivery.delivery_count, ahead=run.ahead)
+        count = run.delivery.delivery_count
+        run.context = TaskContext(envelope, delivery_count=count, ahead=run.ahead, hot_cache=self._hot_cache)
+        run.began = time.monotonic()
         run.started = True
         _set_limit(run, envelope.run_timeout or self.longest)
         # Every delivery has an asyncio task, and so a context, of its own: nothing to restore.

@@ -39,6 +39,7 @@ class Run:
     __slots__ = (
         "ahead",
         "answered",
+        "began",
         "broken",
         "consumer",
         "context",
@@ -83,6 +84,8 @@ class Run:
         """What it means when they are up."""
         self.started = False
         """Whether the handler has been called."""
+        self.began = 0.0
+        """When, by the monotonic clock."""
         self.stopped: Stop | None = None
         self.thread_busy: asyncio.Future[Any] | None = None
         """A thread that still runs the handler although its outcome is decided."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,7 @@ from tranship.ports import (
     Delivery,
     Settled,
     Settlement,
+    Signal,
     Tombstone,
     ready_in,
 )
@@ -35,8 +37,11 @@ from tranship.worker._heartbeats import Heartbeats
 from tranship.worker._intake import Intake, close
 from tranship.worker._io import IOLoop
 from tranship.worker._leases import Leases
+from tranship.worker._namesakes import Namesakes
 from tranship.worker._ordered import InOrder
 from tranship.worker._pipeline import Pipeline
+from tranship.worker._presence import Presence
+from tranship.worker._profile import Profile
 from tranship.worker._record import Run, Stop
 from tranship.worker._report import Reporter, log_end, log_too_late
 from tranship.worker._starvation import Starvation
@@ -80,6 +85,7 @@ class Session:
         queues_in_order: whether an earlier queue goes before a later one.
         settings: limits and times.
         name: the worker's name.
+        profile: what its owner and its handlers say of it.
     """
 
     def __init__(
@@ -92,6 +98,7 @@ class Session:
         queues: Sequence[str],
         settings: Settings,
         name: str,
+        profile: Profile,
         queues_in_order: bool = False,
     ) -> None:
         self._backend = backend
@@ -111,9 +118,25 @@ class Session:
         self._threads = HandlerThreads()
         self._control = _control(backend)
         self._cancels = Cancels(self._cancelled, marks_of(_control(result_backend or backend), self._control))
-        self._heartbeats = Heartbeats(
-            self._control, name=name, queues=queues, settings=settings, running=self._running, backend=backend
+        instance = secrets.token_hex(8)
+        self._namesakes = Namesakes(self._control, name, instance) if self._control is not None else None
+        presence = Presence(
+            name=name,
+            instance=instance,
+            queues=queues,
+            tasks=tasks,
+            limit=settings.max_concurrent_tasks,
+            profile=profile,
+            clock=clock_of(backend),
+            runs=self.runs,
+            capacity=dict,
+            namesakes=self._namesakes.known if self._namesakes is not None else list,
+            room=backend.submitter().max_message_size,
         )
+        self._heartbeats = Heartbeats(
+            self._control, backend=backend, settings=settings, presence=presence, namesakes=self._namesakes
+        )
+        profile.on_change(self._heartbeats.changed)
         stores = [backend] if result_backend is None else [backend, result_backend]
         self._reporter = Reporter(
             worker=name,
@@ -143,6 +166,7 @@ class Session:
             max_deliveries=settings.max_deliveries,
             clock=clock_of(backend),
             max_size=backend.submitter().max_message_size,
+            hot_cache=profile.hot_cache,
         )
         self._handlers = Handlers(
             io, pipeline=self._pipeline, reporter=self._reporter, ended=self._ended, freed=self._free
@@ -171,7 +195,7 @@ class Session:
             BrokerError.
         """
         if self._control is not None:
-            await self._control.listen(self._cancels.heard, worker=self._name)
+            await self._control.listen(self._heard, worker=self._name)
 
     async def run(self) -> None:
         """Work until cancelled or :meth:`drain`; returns when intake has ended.
@@ -345,9 +369,16 @@ class Session:
 
     # Around it.
 
+    def _heard(self, signals: Sequence[Signal]) -> None:
+        self._cancels.heard(signals)
+        if self._namesakes is not None and self._namesakes.heard(signals):
+            self._heartbeats.hurry()
+
     def _connection(self, event: ConnectionEvent, _generation: int) -> None:
         if event is ConnectionEvent.RESTORED:
             self.intake.hurry()
+            if self._namesakes is not None:
+                self._namesakes.ask_again()
         self._leases.look()
 
     def _cancelled(self, tombstone: Tombstone) -> None:

@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tranship._defaults import default_registry, say_default
@@ -23,9 +23,10 @@ from tranship.errors import BrokerError, BusyError, ConfigurationError, InvalidO
 from tranship.ports import Backend
 from tranship.registry import Registry
 from tranship.settings import Settings
-from tranship.task import Task
+from tranship.task import HotCache, Task
 from tranship.worker._io import IOLoop
 from tranship.worker._opening import begin
+from tranship.worker._profile import Profile
 from tranship.worker._session import Session, WorkerStatus
 from tranship.worker._watch import Watch
 
@@ -59,6 +60,9 @@ class Worker:
         result_url: where results are kept; None: at the broker.
         namespace: prefixes every name on the broker.
         name: unique among workers; None: host, process id and something random.
+        labels: what heartbeats say of it besides, such as ``{"zone": "eu-1"}``; see :meth:`set_labels`.
+        skill_dependencies: for each skill the names of what it needs loaded, such as models; heartbeats tell which
+            skills are hot: those of which everything is in the :attr:`hot_cache`.
         settings, registry: as for :class:`~tranship.Client`.
 
     Raises:
@@ -79,6 +83,8 @@ class Worker:
         result_url: str | None = None,
         namespace: str | None = None,
         name: str | None = None,
+        labels: Mapping[str, Any] | None = None,
+        skill_dependencies: Mapping[str, Sequence[str]] | None = None,
         settings: Settings | None = None,
         registry: Registry | None = None,
     ) -> None:
@@ -96,6 +102,7 @@ class Worker:
         self.queues = _queues(queues, self.tasks.values())
         self.queues_in_order = bool(one_of("queues_in_order", queues_in_order, (True, False)))
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._profile = Profile(labels, skill_dependencies)
         self._registry = registry
         self._session: Session | None = None
         self._problem = NOT_AT_WORK
@@ -191,6 +198,19 @@ class Worker:
             return WorkerStatus(ready=False, running=[], done=0, problem=self._problem)
         return session.status()
 
+    @property
+    def hot_cache(self) -> HotCache:
+        """What it holds ready; handlers find it as ``current().hot_cache``. A change is told within a moment."""
+        return self._profile.hot_cache
+
+    def set_labels(self, **labels: Any) -> None:
+        """Set labels, which heartbeats tell; None removes one. Any thread; a change is told within a moment.
+
+        Raises:
+            InvalidOptionError: a value that JSON does not know, or more than 4096 bytes of them; nothing was changed.
+        """
+        self._profile.set_labels(labels)
+
     def replace(self, *, queues: Sequence[str] | None = None, name: str | None = None, **settings: Any) -> Worker:
         """Return a worker with the same tasks and other settings; None counts as not given.
 
@@ -202,6 +222,8 @@ class Worker:
             queues=self.queues if queues is None else queues,
             queues_in_order=self.queues_in_order,
             name=self.name if name is None else name,
+            labels=self._profile.labels,
+            skill_dependencies=self._profile.skill_dependencies,
             settings=self.settings.replace(**settings),
             registry=self._registry,
         )
@@ -334,6 +356,7 @@ class Worker:
             queues_in_order=self.queues_in_order,
             settings=self.settings,
             name=self.name,
+            profile=self._profile,
         )
         _check_limits(session.intake.consumer.hard_limit, self.tasks.values(), backend.name)
         return session

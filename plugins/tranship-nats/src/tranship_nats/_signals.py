@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from math import isfinite
 from typing import Any, Final
 
 from tranship import codec
 from tranship.errors import InvalidOptionError, MalformedMessage
-from tranship.ports import Command, Heartbeat, Tombstone
+from tranship.ports import Command, Heartbeat, Tombstone, heartbeat_data, heartbeat_of
 from tranship.protocol import number_of
 from tranship_nats._names import token
 
@@ -69,17 +69,12 @@ def command_of(data: bytes, worker: str) -> Command | None:
 
 def beat_bytes(heartbeat: Heartbeat) -> bytes:
     """Return what is stored of ``heartbeat``."""
-    return codec.dumps({**asdict(heartbeat), "queues": list(heartbeat.queues), "running": list(heartbeat.running)})
+    return codec.dumps(heartbeat_data(heartbeat), name="heartbeat")
 
 
 def beat_of(data: bytes) -> Heartbeat | None:
     """Return the heartbeat in ``data``; None: it is none."""
-    values = _values(data)
-    known = {part.name for part in fields(Heartbeat)}
-    try:
-        return Heartbeat(**{name: value for name, value in values.items() if name in known})
-    except TypeError:
-        return None
+    return heartbeat_of(_values(data))
 
 
 def _values(data: bytes) -> Mapping[str, Any]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from tranship import codec
-from tranship.ports import Heartbeat
+from tranship.ports import Heartbeat, heartbeat_data, heartbeat_of
 from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._publisher import Publisher
 from tranship_rabbitmq._streams import Entry, read
@@ -46,8 +45,7 @@ class Beats:
         Raises:
             BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
         """
-        body = {**asdict(heartbeat), "queues": list(heartbeat.queues), "running": list(heartbeat.running)}
-        await self._publish({"beat": body})
+        await self._publish({"beat": heartbeat_data(heartbeat)})
 
     async def read(self) -> list[Heartbeat]:
         """Return the latest beat of every worker of the last minute, by name.
@@ -60,7 +58,7 @@ class Beats:
         since = time.time() - _MEMORY
         latest: dict[str, Heartbeat] = {}
         for entry in await self._entries(since):
-            beat = _beat(entry.get("beat"))
+            beat = heartbeat_of(entry.get("beat"))
             if beat is not None and beat.at >= since - _MEMORY:
                 latest[beat.worker] = beat
         return sorted((beat for beat in latest.values() if not beat.stopping), key=lambda beat: beat.worker)
@@ -87,10 +85,3 @@ class Beats:
         finally:
             await self._back.bounded(channel.close(), doing="reading heartbeats")
         return found
-
-
-def _beat(found: Any) -> Heartbeat | None:
-    try:
-        return Heartbeat(**found) if isinstance(found, dict) else None
-    except TypeError:
-        return None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from math import isfinite
 from typing import Any, Final
 
 from tranship import codec
 from tranship.errors import InvalidOptionError, MalformedMessage
-from tranship.ports import Command, Heartbeat, Signal, Tombstone
+from tranship.ports import Command, Heartbeat, Signal, Tombstone, heartbeat_data, heartbeat_of
 from tranship.protocol import number_of
 
 __all__ = [
@@ -97,15 +96,15 @@ def signals_of(payload: bytes, *, worker: str) -> list[Signal]:
 
 def text_of_beat(heartbeat: Heartbeat) -> bytes:
     """Return what is stored of ``heartbeat``."""
-    return codec.dumps({**asdict(heartbeat), "queues": list(heartbeat.queues), "running": list(heartbeat.running)})
+    return codec.dumps(heartbeat_data(heartbeat), name="heartbeat")
 
 
 def beat_of(stored: bytes, *, since: float) -> Heartbeat | None:
     """Return a stored heartbeat; None: heard before ``since`` (by the server's clock), or not one of ours."""
     heard, _, text = stored.partition(b" ")
     try:
-        return Heartbeat(**codec.loads(text, codec.JSON)) if (number_of(heard) or 0.0) > since else None
-    except (ValueError, TypeError, MalformedMessage):
+        return heartbeat_of(codec.loads(text, codec.JSON)) if (number_of(heard) or 0.0) > since else None
+    except MalformedMessage:
         return None
 
 

@@ -17,7 +17,7 @@ from redis_context import eventually, opened
 from tranship.envelope import TaskState
 from tranship.errors import BrokerRefused, BrokerUnreachable, BusyError, ClosedError, InvalidOptionError, StorageFull
 from tranship.mailbox import node_name
-from tranship.ports import Command, Heartbeat, Signal, Tombstone
+from tranship.ports import Command, Heartbeat, RunningTask, Signal, Tombstone
 from tranship.protocol import decode_result
 from tranship.testing.services import Service
 from tranship_redis._context import Context
@@ -454,7 +454,7 @@ async def test_no_right_to_our_channel(context: Context) -> None:
 
 
 def beat(worker: str, **fields: Any) -> Heartbeat:
-    given = {"host": "here", "pid": 1, "queues": ("q",), "running": ("t",), "limit": 10, "at": 12.5, **fields}
+    given = {"host": "here", "pid": 1, "queues": ("q",), "running": (), "limit": 10, "at": 12.5, **fields}
     return Heartbeat(worker=worker, **given)
 
 
@@ -462,10 +462,10 @@ async def test_workers_are_known_until_they_stop(either: Context) -> None:
     control, inspector = RedisControl(either), RedisInspector(either)
     await control.beat(beat("w-2"))
     await control.beat(beat("w-1", limit=3))
-    await control.beat(beat("w-2", running=["a", "b"]))
+    await control.beat(beat("w-2", running=[RunningTask(id="a"), RunningTask(id="b")]))
     first, second = await inspector.workers()
     assert (first.worker, first.limit, first.at, first.stopping) == ("w-1", 3, 12.5, False)
-    assert list(second.running) == ["a", "b"]
+    assert [one.id for one in second.running] == ["a", "b"]
     await control.beat(beat("w-1", stopping=True))
     assert [one.worker for one in await inspector.workers()] == ["w-2"]
 

@@ -52,7 +52,7 @@ def _age(tx: Transaction, seq: int) -> float:
 
 def _workers(tx: Transaction, _: None) -> list[Heartbeat]:
     rows = tx.rows("SELECT beat FROM worker WHERE ns=? AND at>? ORDER BY name", tx.ns, tx.now - WORKER_MEMORY)
-    return [heartbeat(text) for (text,) in rows]
+    return [beat for (text,) in rows if (beat := heartbeat(text)) is not None]
 
 
 def _ping(tx: Transaction, _: None) -> None:

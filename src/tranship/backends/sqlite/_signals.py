@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 from tranship.backends.sqlite._enqueue import delete_tasks
@@ -13,7 +12,7 @@ from tranship.backends.sqlite._rows import raw_message
 from tranship.backends.sqlite._transaction import Kind, Mode, Transaction, each
 from tranship.envelope import ErrorInfo, Priority, TaskResult, TaskState
 from tranship.errors import MessageError, TaskCancelled
-from tranship.ports import Command, Heartbeat, Signal, Tombstone
+from tranship.ports import Command, Heartbeat, Signal, Tombstone, heartbeat_data, heartbeat_of
 from tranship.protocol import decode, encode_result
 
 __all__ = ["BEAT", "CANCEL", "COMMAND", "SEND", "heartbeat", "signal"]
@@ -89,7 +88,7 @@ def _beat(tx: Transaction, beat: Heartbeat) -> None:
     if beat.stopping:
         tx.run("DELETE FROM worker WHERE ns=? AND name=?", tx.ns, beat.worker)
         return
-    text = json.dumps({**asdict(beat), "queues": list(beat.queues), "running": list(beat.running)})
+    text = json.dumps(heartbeat_data(beat))
     # Our own clock says when it was heard: the beat's is the worker's.
     tx.run("INSERT OR REPLACE INTO worker(ns, name, at, beat) VALUES(?,?,?,?)", tx.ns, beat.worker, tx.now, text)
 
@@ -99,9 +98,12 @@ def signal(kind: str, value: str, expires: float) -> Signal:
     return Command(**json.loads(value)) if kind == COMMAND else Tombstone(kind=kind, value=value, expires=expires)
 
 
-def heartbeat(text: str) -> Heartbeat:
-    """Return a stored heartbeat."""
-    return Heartbeat(**json.loads(text))
+def heartbeat(text: str) -> Heartbeat | None:
+    """Return a stored heartbeat; None: it is none."""
+    try:
+        return heartbeat_of(json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 CANCEL: Final = Kind("cancel", each(_cancel))

@@ -7,7 +7,18 @@ import time
 from collections.abc import Sequence
 
 from tranship.envelope import TaskState
-from tranship.ports import Backend, Capability, Command, Heartbeat, Signal, Tombstone, Verdict
+from tranship.ports import (
+    Backend,
+    Capability,
+    Command,
+    Heartbeat,
+    HostFigures,
+    RunningTask,
+    Signal,
+    Tombstone,
+    Verdict,
+    heartbeat_data,
+)
 from tranship.testing.case import case
 from tranship.testing.lab import Lab
 from tranship.testing.suites.marks import Marking
@@ -183,10 +194,25 @@ class _Signalling:
         await other.control().beat(_beat("w-1"))
         await backend.control().beat(_beat("w-2", running=["b", "c"]))
         inspector = other.inspector()
-        beats = [(beat.worker, list(beat.running), list(beat.queues)) for beat in await inspector.workers()]
+        found = await inspector.workers()
+        beats = [(beat.worker, [one.id for one in beat.running], list(beat.queues)) for beat in found]
         assert beats == [("w-1", [], ["q"]), ("w-2", ["b", "c"], ["q"])]
         await other.control().beat(_beat("w-1", stopping=True))
         assert [beat.worker for beat in await inspector.workers()] == ["w-2"]
+
+    @case(
+        "heartbeat_arrives_whole",
+        level="capability",
+        needs=_CONTROL,
+        rationale="what a worker says of itself is of use to those who read all of it",
+    )
+    async def test_heartbeat_arrives_whole(self, lab: Lab) -> None:
+        """Every field, with text and numbers of all kinds, read over another connection."""
+        backend, other = await lab.open(), await lab.open()
+        beat = _full_beat()
+        await backend.control().beat(beat)
+        (found,) = await other.inspector().workers()
+        assert heartbeat_data(found) == heartbeat_data(beat)
 
 
 class ControlSuite(_Cancelling, _Signalling, Marking):
@@ -241,8 +267,39 @@ def _beat(worker: str, *, running: Sequence[str] = (), stopping: bool = False) -
         host="here",
         pid=1,
         queues=["q"],
-        running=running,
+        running=[RunningTask(id=one) for one in running],
         limit=10,
         at=time.time(),
         stopping=stopping,
+    )
+
+
+def _full_beat() -> Heartbeat:
+    now = round(time.time(), 3)
+    task = RunningTask(id="a", task="app.résumé", queue="q", since=now - 3, attempt=2, progress=0.25, note="5 of 20")
+    return Heartbeat(
+        worker="w-é",
+        host="here",
+        pid=4711,
+        queues=["q", "another queue"],
+        running=[task],
+        limit=10,
+        at=now,
+        ahead=0.5,
+        instance="0123",
+        version="0.1.0",
+        started_at=now - 60,
+        tasks=["app.résumé", "app.two"],
+        busy=8000,
+        free=2,
+        capacity={"gpu": 1, "cpu": 0},
+        figures=HostFigures(
+            cpus=8, load=0.75, memory=2**36, memory_available=2**35, process_cpu=1.5, process_memory=2**27
+        ),
+        skill_dependencies={"draw": ["model-1", "model-2"], "nothing": []},
+        hot_cache=["model-1", "model-2"],
+        hot_skills=["draw", "nothing"],
+        labels={"zone": "eu-1", "gpus": [0, 1], "spot": True, "cost": 0.5, "nested": {"none": None}},
+        namesakes=["on there, process 12"],
+        left_out={"running": 7999},
     )

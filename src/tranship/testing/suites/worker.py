@@ -10,6 +10,7 @@ from tranship.testing.suites.worker_faults import WorkerFaultCases
 from tranship.testing.suites.worker_leases import WorkerLeaseCases
 from tranship.testing.suites.worker_messages import MessageCases
 from tranship.testing.suites.worker_outages import WorkerAwayCases
+from tranship.testing.suites.worker_presence import WorkerPresenceCases
 from tranship.testing.suites.worker_runs import RunCases
 from tranship.testing.suites.worker_stops import WorkerStopCases
 
@@ -27,5 +28,6 @@ class WorkerSuite(
     WorkerOutageCases,
     WorkerAwayCases,
     WorkerErrorCases,
+    WorkerPresenceCases,
 ):
-    """``Worker``: running, retrying, cancelling, clocks, stopping, bad messages, outages."""
+    """``Worker``: running, retrying, cancelling, clocks, stopping, bad messages, outages, heartbeats."""

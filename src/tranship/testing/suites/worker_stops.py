@@ -127,7 +127,7 @@ class WorkerStopCases:
         inspector = (await desk.lab.open()).inspector()
 
         async def beats() -> bool:
-            return any(handle.id in beat.running for beat in await inspector.workers())
+            return any(handle.id in [one.id for one in beat.running] for beat in await inspector.workers())
 
         await desk.lab.eventually(beats, "the worker says what it runs")
         (beat,) = await inspector.workers()

@@ -1,0 +1,163 @@
+"""What a worker says of itself, as an operator reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from tranship.ports import Capability, Heartbeat, Inspector
+from tranship.task import current, task
+from tranship.testing.desk import Desk, worker_case
+
+__all__ = ["WorkerPresenceCases"]
+
+NEEDS: Final = {Capability.CONTROL, Capability.RESULTS}
+
+
+class WorkerPresenceCases:
+    """Part of the worker's suite: heartbeats."""
+
+    @worker_case("worker_tells_what_it_is", level="capability", needs=NEEDS, rationale="an operator looks here first")
+    async def test_worker_tells_what_it_is(self, desk: Desk) -> None:
+        """Identity, capacity, what runs since when and how far it is, the host, skills and labels."""
+        gate = asyncio.Event()
+
+        @task(name="kit.gate", queue="q")
+        async def wait() -> None:
+            current().set_progress(0.5, "half")
+            await gate.wait()
+
+        client = await desk.client()
+        begun = time.time()
+        skills, labels = {"draw": ["model"]}, {"zone": "eu"}
+        worker = await desk.work(
+            wait,
+            name="kit-worker",
+            heartbeat_interval=0.1,
+            max_concurrent_tasks=3,
+            skill_dependencies=skills,
+            labels=labels,
+        )
+        handle = await client.submit(wait)
+        inspector = (await desk.lab.open()).inspector()
+
+        async def runs() -> bool:
+            return any(one.progress for beat in await inspector.workers() for one in beat.running)
+
+        await desk.lab.eventually(runs, "the worker says what it runs, and how far it is")
+        (beat,) = await inspector.workers()
+        (running,) = beat.running
+        assert (running.id, running.task, running.queue, running.attempt) == (handle.id, "kit.gate", "q", 0)
+        assert (running.progress, running.note) == (0.5, "half")
+        assert running.since is not None
+        assert begun - 1 < running.since <= time.time() + 1
+        assert (beat.worker, beat.pid, list(beat.tasks)) == ("kit-worker", os.getpid(), ["kit.gate"])
+        assert (beat.limit, beat.busy, beat.free) == (3, 1, 2)
+        assert beat.host
+        assert beat.version
+        assert beat.instance
+        assert beat.started_at is not None
+        assert begun - 1 < beat.started_at <= beat.at
+        assert beat.figures.cpus
+        assert (dict(beat.skill_dependencies), dict(beat.labels)) == ({"draw": ["model"]}, labels)
+        assert (list(beat.hot_cache), list(beat.hot_skills)) == ([], [])
+        gate.set()
+        await handle.result(desk.lab.patience)
+        await desk.stop(worker)
+        assert list(await inspector.workers()) == []
+
+    @worker_case(
+        "worker_tells_changes_soon", level="capability", needs=NEEDS, rationale="who waits for a hot worker is told now"
+    )
+    async def test_worker_tells_changes_soon(self, desk: Desk) -> None:
+        """A model that a handler has loaded, a skill that is complete, a label: long before the next beat is due."""
+
+        @task(name="kit.load", queue="q")
+        async def load(name: str) -> list[str]:
+            current().hot_cache.add(name)
+            return list(current().hot_cache)
+
+        client = await desk.client()
+        skills = {"draw": ["model", "vae"], "scale": ["other"]}
+        worker = await desk.work(load, heartbeat_interval=600, skill_dependencies=skills)
+        inspector = (await desk.lab.open()).inspector()
+        await (await client.submit(load, "model")).result(desk.lab.patience)
+        beat = await _until_hot(desk, inspector, ["model"])
+        assert list(beat.hot_skills) == []
+        assert await (await client.submit(load, "vae")).result(desk.lab.patience) == ["model", "vae"]
+        beat = await _until_hot(desk, inspector, ["model", "vae"])
+        assert list(beat.hot_skills) == ["draw"]
+        worker.hot_cache.remove("model")
+        worker.set_labels(zone="eu")
+        beat = await _until_hot(desk, inspector, ["vae"])
+        assert list(beat.hot_skills) == []
+
+        async def labelled() -> bool:
+            return [dict(beat.labels) for beat in await inspector.workers()] == [{"zone": "eu"}]
+
+        await desk.lab.eventually(labelled, "the label is told")
+
+    @worker_case(
+        "namesakes_are_told",
+        level="capability",
+        needs={Capability.CONTROL},
+        rationale="two workers of one name hide each other, and both take what is for one",
+    )
+    async def test_namesakes_are_told(self, desk: Desk) -> None:
+        """Both logs have it, once each, and heartbeats say it; a worker of another name is told nothing."""
+
+        @task(name="kit.nothing", queue="q")
+        async def nothing() -> None: ...
+
+        with _warnings() as said:
+            first = await desk.work(nothing, name="twin", heartbeat_interval=0.2)
+            await desk.work(nothing, name="single", heartbeat_interval=0.2)
+            await desk.work(nothing, name="twin", heartbeat_interval=0.2)
+            inspector = (await desk.lab.open()).inspector()
+            await desk.until(lambda: len(said) >= 2, "both are told")
+
+            async def known() -> bool:
+                return [(beat.worker, len(beat.namesakes)) for beat in await inspector.workers()] == [
+                    ("single", 0),
+                    ("twin", 1),
+                ]
+
+            await desk.lab.eventually(known, "heartbeats say it")
+            await desk.stop(first)
+            await desk.lab.eventually(known, "the other one is there again after that one has left")
+        assert len(said) == 2, said
+        assert all("another worker is named 'twin'" in one for one in said)
+
+
+async def _until_hot(desk: Desk, inspector: Inspector, cache: list[str]) -> Heartbeat:
+    found: list[Heartbeat] = []
+
+    async def told() -> bool:
+        found[:] = [beat for beat in await inspector.workers() if list(beat.hot_cache) == cache]
+        return bool(found)
+
+    await desk.lab.eventually(told, f"the worker says that {cache} are loaded")
+    return found[0]
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What workers warn of meanwhile."""
+    said: list[str] = []
+
+    class Note(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.WARNING:
+                said.append(record.getMessage())
+
+    log, note = logging.getLogger("tranship.worker"), Note()
+    log.addHandler(note)
+    try:
+        yield said
+    finally:
+        log.removeHandler(note)

@@ -1,0 +1,135 @@
+"""From a worker at work to the heartbeat that tells of it, of a bounded size."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from tranship import __version__, codec
+from tranship.clocks import Clock
+from tranship.ports import Heartbeat, RunningTask
+from tranship.worker._figures import Figures
+from tranship.worker._profile import Profile
+from tranship.worker._record import Run
+
+__all__ = ["Presence"]
+
+LARGEST: Final = 65_536
+"""Bytes of JSON for the lists in a heartbeat, together; what its owner says has bounds of its own."""
+_SHARES: Final = {"running": 0.5, "queues": 0.2, "tasks": 0.15, "hot_cache": 0.15}
+"""Of that, for each list."""
+
+
+class Presence:
+    """Of one worker at work.
+
+    Args:
+        name: the worker's.
+        instance: something random.
+        queues: what it consumes.
+        tasks: names of what it can run.
+        limit: how many tasks run at once.
+        profile: what its owner and its handlers say.
+        clock: the broker's.
+        runs: returns what runs.
+        capacity: returns the free slots of each task type that has a limit of its own.
+        namesakes: returns where others of its name are.
+        room: the largest message in bytes.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        instance: str,
+        queues: Sequence[str],
+        tasks: Collection[str],
+        limit: int,
+        profile: Profile,
+        clock: Clock,
+        runs: Callable[[], Sequence[Run]],
+        capacity: Callable[[], Mapping[str, int]],
+        namesakes: Callable[[], Sequence[str]],
+        room: int,
+    ) -> None:
+        self._name = name
+        self._instance = instance
+        self._queues = queues
+        self._tasks = sorted(tasks)
+        self._limit = limit
+        self._profile = profile
+        self._clock = clock
+        self._runs = runs
+        self._capacity = capacity
+        self._namesakes = namesakes
+        self._room = min(LARGEST, room // 2)
+        self._figures = Figures()
+        self._started_at = time.time()
+
+    def beat(self, *, stopping: bool) -> Heartbeat:
+        """Return what there is to say now."""
+        runs, profile = self._runs(), self._profile
+        lists: dict[str, Iterable[Any]] = {
+            "running": _oldest_first(runs),
+            "queues": self._queues,
+            "tasks": self._tasks,
+            "hot_cache": profile.hot_cache,
+        }
+        sizes = {"running": len(runs), "queues": len(self._queues), "tasks": len(self._tasks)}
+        sizes["hot_cache"] = len(profile.hot_cache)
+        told = {name: _fitting(items, self._room * _SHARES[name]) for name, items in lists.items()}
+        return Heartbeat(
+            worker=self._name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            limit=self._limit,
+            at=time.time(),
+            stopping=stopping,
+            ahead=self._clock.ahead,
+            instance=self._instance,
+            version=__version__,
+            started_at=self._started_at,
+            busy=len(runs),
+            free=max(0, self._limit - len(runs)),
+            capacity=self._capacity(),
+            figures=self._figures.read(),
+            skill_dependencies=profile.skill_dependencies,
+            hot_skills=profile.hot_cache.hot(profile.skill_dependencies),
+            labels=profile.labels,
+            namesakes=self._namesakes(),
+            left_out={name: sizes[name] - len(items) for name, items in told.items() if len(items) < sizes[name]},
+            **told,
+        )
+
+
+def _fitting(items: Iterable[Any], room: float) -> list[Any]:
+    """Return as many of ``items`` as fit into ``room`` bytes of JSON."""
+    told = []
+    for one in items:
+        room -= len(codec.dumps(asdict(one) if isinstance(one, RunningTask) else one)) + 1
+        if room < 0:
+            break
+        told.append(one)
+    return told
+
+
+def _oldest_first(runs: Sequence[Run]) -> Iterable[RunningTask]:
+    """What has not begun yet comes last."""
+    now, monotonic = time.time(), time.monotonic()
+    for run in sorted(runs, key=lambda run: run.began or monotonic):
+        if run.envelope is None:
+            continue
+        done, note = (run.context and run.context.progress) or (None, "")
+        yield RunningTask(
+            id=run.envelope.id,
+            task=run.envelope.task,
+            queue=run.envelope.queue,
+            since=round(now - (monotonic - run.began), 3) if run.began else None,
+            attempt=run.envelope.attempt,
+            progress=done,
+            note=note,
+        )
