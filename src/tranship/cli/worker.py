@@ -44,6 +44,15 @@ WaitForBroker = Annotated[
         "(with --burst: not at all).",
     ),
 ]
+HealthPort = Annotated[
+    int | None,
+    typer.Option(
+        "--health-port", metavar="PORT", help="Answer /live, /ready and /metrics there, by HTTP; 0: any free port."
+    ),
+]
+HealthHost = Annotated[
+    str | None, typer.Option("--health-host", metavar="ADDRESS", help="Where that can be reached from.")
+]
 
 
 @command(json=False, log=False)
@@ -58,6 +67,8 @@ def run(
     max_deliveries: MaxDeliveries = None,
     shutdown_timeout: ShutdownTimeout = None,
     wait_for_broker: WaitForBroker = None,
+    health_port: HealthPort = None,
+    health_host: HealthHost = None,
 ) -> None:
     """Run tasks until SIGTERM or Ctrl-C, then finish what runs; a second signal hurries.
 
@@ -70,6 +81,8 @@ def run(
         "max_deliveries": max_deliveries,
         "shutdown_timeout": shutdown_timeout,
         "wait_for_broker": wait_for_broker,
+        "health_port": health_port,
+        "health_host": health_host,
     }
     worker = _worker(call, targets, queues=_split(queues), name=name, **options)
     call.log(logging.INFO)
@@ -80,7 +93,7 @@ def run(
 
 
 def _worker(
-    call: Invocation, targets: list[str], *, queues: list[str] | None, name: str | None, **options: float | None
+    call: Invocation, targets: list[str], *, queues: list[str] | None, name: str | None, **options: float | str | None
 ) -> Worker:
     from tranship.cli._load import load_work
     from tranship.worker import Worker

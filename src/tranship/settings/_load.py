@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar, get_type_hints
 
-from tranship.checks import duration, positive_duration, whole
+from tranship.checks import duration, invalid, positive_duration, text, whole
 from tranship.errors import ConfigurationError, InvalidOptionError
 from tranship.settings._default import default_broker_url
 from tranship.settings._environment import production_signs
@@ -76,6 +76,10 @@ class Settings:
     (``run_until_idle`` and ``--burst``: not at all)."""
     watchdog: float = 30.0
     """How long a worker may hear nothing from the broker before it rebuilds its consumer."""
+    health_port: int | None = None
+    """Where a worker answers health checks by HTTP; 0: any port that is free; None: nowhere."""
+    health_host: str = "127.0.0.1"
+    """The address of that: this machine's own, unless you choose another (``0.0.0.0`` in a container)."""
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     production: Sequence[str] = field(default=(), repr=False, compare=False)
     """Variables of the environment that say it is production; found by :meth:`load`."""
@@ -89,6 +93,9 @@ class Settings:
             self._keep("wait_for_broker", duration("wait_for_broker", self.wait_for_broker))
         whole("max_concurrent_tasks", self.max_concurrent_tasks)
         whole("max_deliveries", self.max_deliveries)
+        if self.health_port is not None and whole("health_port", self.health_port, minimum=0) > 65_535:
+            raise invalid("health_port", self.health_port, "a port from 0 to 65535")
+        text("health_host", self.health_host)
 
     def _keep(self, name: str, seconds: float) -> None:
         object.__setattr__(self, name, seconds)

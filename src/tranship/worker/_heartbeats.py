@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from tranship.clocks import look
-from tranship.errors import TranshipError
+from tranship.errors import BrokerUnreachable, TranshipError
 from tranship.ports import Backend, ControlChannel
 from tranship.settings import Settings
 from tranship.worker._namesakes import Namesakes
@@ -50,6 +50,8 @@ class Heartbeats:
         self._namesakes = namesakes
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
+        self.cut_off = False
+        """Whether the broker could not be reached by the last one."""
 
     def changed(self) -> None:
         """Something has changed that is to be known soon; any thread."""
@@ -93,9 +95,11 @@ class Heartbeats:
         try:
             async with asyncio.timeout(max(self._interval, _TIMEOUT)):
                 await self._control.beat(self._presence.beat(stopping=stopping))
+                self.cut_off = False
                 if self._namesakes is not None and not stopping:
                     await self._namesakes.greet()
         except (TranshipError, TimeoutError) as error:
+            self.cut_off = isinstance(error, BrokerUnreachable | TimeoutError)
             log.debug("a heartbeat was not sent: %r", error)
         except Exception:
             # A driver's bug: workers work without being seen.

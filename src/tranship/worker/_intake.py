@@ -83,6 +83,11 @@ class Intake:
         """Whether it is consuming (no failure, a word from the broker not long ago), or at work on all it may take."""
         return self.failed is None and (self._full or time.monotonic() - self.heard_at < self._silence + self._wait)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping
+
     def room(self) -> None:
         """A slot has become free."""
         self._room.set()

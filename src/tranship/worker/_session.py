@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from tranship.clocks import clock_of, look
@@ -31,6 +30,7 @@ from tranship.settlement import ENOUGH, Settling
 from tranship.task import Task
 from tranship.worker._answered import Answered
 from tranship.worker._cancels import Cancels, hits, marks_of
+from tranship.worker._checkup import WorkerStatus
 from tranship.worker._classify import stopped
 from tranship.worker._handlers import Handlers
 from tranship.worker._heartbeats import Heartbeats
@@ -49,7 +49,7 @@ from tranship.worker._suspects import Suspects
 from tranship.worker._threads import HandlerThreads
 from tranship.worker._unsettled import Unsettled
 
-__all__ = ["Session", "WorkerStatus"]
+__all__ = ["Session"]
 
 log = logging.getLogger("tranship.worker")
 
@@ -57,20 +57,6 @@ HEEDING: Final = 5.0
 """Seconds that handlers get to end when they are told that the worker stops."""
 WELL_BEFORE: Final = 0.95
 """Of the time after which a broker takes deliveries back: a task that has no limit of its own ends by then."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStatus:
-    """What a health check wants to know."""
-
-    ready: bool
-    """Consuming, or able to: not merely alive."""
-    running: Sequence[str]
-    """Ids of the tasks that run."""
-    done: int
-    """Deliveries settled so far."""
-    problem: str | None
-    """Why it is not ready."""
 
 
 class Session:
@@ -86,6 +72,7 @@ class Session:
         settings: limits and times.
         name: the worker's name.
         profile: what its owner and its handlers say of it.
+        ended: called with each delivery that has ended; None: nobody counts.
     """
 
     def __init__(
@@ -100,7 +87,9 @@ class Session:
         name: str,
         profile: Profile,
         queues_in_order: bool = False,
+        ended: Callable[[Run], None] | None = None,
     ) -> None:
+        self._count = ended
         self._backend = backend
         self._queues = queues
         self._settings = settings
@@ -241,13 +230,21 @@ class Session:
 
     def status(self) -> WorkerStatus:
         """What a health check wants to know."""
-        failed = self.intake.failed
+        problem = self._problem()
         return WorkerStatus(
-            ready=self.intake.ready,
+            ready=self.intake.ready and problem is None,
+            connected=self.intake.failed is None and not self._heartbeats.cut_off,
             running=self._running(),
             done=self._done,
-            problem=None if failed is None else str(failed),
+            problem=problem,
         )
+
+    def _problem(self) -> str | None:
+        if self.intake.stopping:
+            return "stopping"
+        if self.intake.failed is not None:
+            return str(self.intake.failed)
+        return "the broker cannot be reached" if self._heartbeats.cut_off else None
 
     @property
     def lease(self) -> float | None:
@@ -314,6 +311,8 @@ class Session:
         self._undecided.discard(run)
         if not self._undecided:
             self._decided.set()
+        if self._count is not None:
+            self._count(run)
         if run.broken:
             self._unsettled.leave(run)
         else:
@@ -379,6 +378,8 @@ class Session:
             self.intake.hurry()
             if self._namesakes is not None:
                 self._namesakes.ask_again()
+        # Whether it can be reached is found out now.
+        self._heartbeats.hurry()
         self._leases.look()
 
     def _cancelled(self, tombstone: Tombstone) -> None:

@@ -15,7 +15,7 @@ from tranship.guards import ServiceThread
 from tranship.worker._io import IOLoop
 from tranship.worker._record import Run
 
-__all__ = ["Watch"]
+__all__ = ["EVERY", "Watch"]
 
 log = logging.getLogger("tranship.worker")
 
@@ -35,9 +35,17 @@ class Watch:
         io: moves to a thread of its own as soon as the handlers' loop has not come round between two looks.
         running: what runs, and may be what blocks.
         latest: what was the last to begin.
+        every: seconds between two looks: after one or two of them the I/O goes on, whatever blocks.
     """
 
-    def __init__(self, io: IOLoop, running: Callable[[], Sequence[Run]], latest: Callable[[], Run | None]) -> None:
+    def __init__(
+        self,
+        io: IOLoop,
+        running: Callable[[], Sequence[Run]],
+        latest: Callable[[], Run | None],
+        *,
+        every: float = EVERY,
+    ) -> None:
         self._io = io
         self._loop = io.handlers
         self._running = running
@@ -45,7 +53,7 @@ class Watch:
         self._asked: float | None = None
         """Since when, by the monotonic clock, the handlers' loop has not answered."""
         self._named = ""
-        self._every = EVERY
+        self._every = every
         self._end = threading.Event()
         self._thread = ServiceThread(target=self._look_again, name="tranship-watch")
         self._thread.start()
@@ -53,7 +61,7 @@ class Watch:
     def keep(self, lease: float | None) -> None:
         """Look often enough for leases of ``lease`` seconds."""
         if lease is not None:
-            self._every = min(EVERY, lease / 6)
+            self._every = min(self._every, lease / 6)
 
     def stop(self) -> None:
         """Look no more."""

@@ -24,11 +24,13 @@ from tranship.ports import Backend
 from tranship.registry import Registry
 from tranship.settings import Settings
 from tranship.task import HotCache, Task
+from tranship.worker._checkup import PORT, Checkup, WorkerStatus
 from tranship.worker._io import IOLoop
 from tranship.worker._opening import begin
 from tranship.worker._profile import Profile
-from tranship.worker._session import Session, WorkerStatus
-from tranship.worker._watch import Watch
+from tranship.worker._record import Run
+from tranship.worker._session import Session
+from tranship.worker._watch import EVERY, Watch
 
 __all__ = ["Worker"]
 
@@ -38,6 +40,8 @@ IDLE_LOOK = 0.02
 """Seconds between two looks of :meth:`Worker.run_until_idle` whether everything is done."""
 
 NOT_AT_WORK = "not at work"
+EVERY_ASKED = 0.1
+"""Seconds between two looks whether a handler blocks, where health checks wait for their answer."""
 WINDING = 30.0
 """Seconds that giving back and settling may take in a hurry."""
 LAST_CALL = 6.0
@@ -112,6 +116,9 @@ class Worker:
         """Why it was told to stop."""
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._health_port: int | None = None
+        self._count: Callable[[Run], None] | None = None
+        """Counts deliveries that have ended, where somebody may ask how many."""
         self._serving = threading.Lock()
         self.on_end: Callable[[], None] = _nothing
         """Called when it has given back and closed everything, perhaps while a handler still blocks its loop; on
@@ -131,6 +138,21 @@ class Worker:
         """
         with heard(self.signalled):
             run(self.serve(), instead="await worker.serve()")
+
+    def run_with_health_check(self, port: int | None = None, *, host: str | None = None) -> None:
+        """As :meth:`run`, and answer health checks by HTTP: ``/live``, ``/ready`` and ``/metrics``.
+
+        Args:
+            port: None: the setting ``health_port``, else 8080; 0: any that is free.
+            host: None: the setting ``health_host``: this machine alone.
+
+        Raises:
+            As :meth:`run`; ConfigurationError: nobody can listen there. Nothing has been consumed then.
+        """
+        if port is None and self.settings.health_port is None:
+            port = PORT
+        self.settings = self.settings.replace(health_port=port, health_host=host)
+        self.run()
 
     async def serve(self) -> None:
         """Work until :meth:`stop`, on the running loop. Cancelling it stops the hard way.
@@ -195,8 +217,13 @@ class Worker:
         """What a health check wants to know; any thread."""
         session = self._session
         if session is None:
-            return WorkerStatus(ready=False, running=[], done=0, problem=self._problem)
+            return WorkerStatus(ready=False, connected=False, running=[], done=0, problem=self._problem)
         return session.status()
+
+    @property
+    def health_port(self) -> int | None:
+        """The port on which it answers health checks right now; None: it does not."""
+        return self._health_port
 
     @property
     def hot_cache(self) -> HotCache:
@@ -236,15 +263,16 @@ class Worker:
         io = IOLoop(f"tranship-worker-{self.name}")
         watch = Watch(
             io,
-            lambda: self._session.runs() if self._session else (),
+            self._runs,
             lambda: self._session.latest() if self._session else None,
+            every=EVERY if self.settings.health_port is None else EVERY_ASKED,
         )
         try:
             await io.run(self._work_on(io, watch, until, patience))
         finally:
             watch.stop()
             io.close()
-            self._session = self._loop = None
+            self._session = self._loop = self._count = self._health_port = None
             self._problem = NOT_AT_WORK
             self._asked = self._asked_to_hurry = False
             self._reason = ""
@@ -256,6 +284,7 @@ class Worker:
         self._heed()
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.on_end)
+            await self._be_asked(stack)
             session = await begin(
                 lambda opened: self._begin(opened, io),
                 stack,
@@ -270,6 +299,25 @@ class Worker:
                 watch.keep(session.lease)
                 log.info("worker %s consumes %s from %s", self.name, ", ".join(self.queues), session.url)
                 await self._session_until(session, until)
+
+    def _runs(self) -> Sequence[Run]:
+        return self._session.runs() if self._session else ()
+
+    async def _be_asked(self, stack: contextlib.AsyncExitStack) -> None:
+        """Answer health checks, from before the broker is asked for anything until everything is given back."""
+        port = self.settings.health_port
+        if port is None:
+            return
+        checkup = Checkup(
+            self.name,
+            tasks=self.tasks,
+            queues=self.queues,
+            limit=self.settings.max_concurrent_tasks,
+            status=self.status,
+            runs=self._runs,
+        )
+        server = await stack.enter_async_context(checkup.server(self.settings.health_host, port))
+        self._count, self._health_port = checkup.metrics.ended, server.port
 
     async def _session_until(self, session: Session, until: Callable[[Session], Any]) -> None:
         working = asyncio.create_task(session.run())
@@ -357,6 +405,7 @@ class Worker:
             settings=self.settings,
             name=self.name,
             profile=self._profile,
+            ended=self._count,
         )
         _check_limits(session.intake.consumer.hard_limit, self.tasks.values(), backend.name)
         return session

@@ -10,7 +10,7 @@ from tranship.testing.suites.worker_faults import WorkerFaultCases
 from tranship.testing.suites.worker_leases import WorkerLeaseCases
 from tranship.testing.suites.worker_messages import MessageCases
 from tranship.testing.suites.worker_outages import WorkerAwayCases
-from tranship.testing.suites.worker_presence import WorkerPresenceCases
+from tranship.testing.suites.worker_presence import WorkerHealthCases, WorkerPresenceCases
 from tranship.testing.suites.worker_runs import RunCases
 from tranship.testing.suites.worker_stops import WorkerStopCases
 
@@ -29,5 +29,6 @@ class WorkerSuite(
     WorkerAwayCases,
     WorkerErrorCases,
     WorkerPresenceCases,
+    WorkerHealthCases,
 ):
-    """``Worker``: running, retrying, cancelling, clocks, stopping, bad messages, outages, heartbeats."""
+    """``Worker``: running, retrying, cancelling, clocks, stopping, bad messages, outages, heartbeats, health."""

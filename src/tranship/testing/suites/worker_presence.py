@@ -13,8 +13,10 @@ from typing import Final
 from tranship.ports import Capability, Heartbeat, Inspector
 from tranship.task import current, task
 from tranship.testing.desk import Desk, worker_case
+from tranship.testing.suites.recovery import back
+from tranship.worker import Worker
 
-__all__ = ["WorkerPresenceCases"]
+__all__ = ["WorkerHealthCases", "WorkerPresenceCases"]
 
 NEEDS: Final = {Capability.CONTROL, Capability.RESULTS}
 
@@ -132,6 +134,64 @@ class WorkerPresenceCases:
             await desk.lab.eventually(known, "the other one is there again after that one has left")
         assert len(said) == 2, said
         assert all("another worker is named 'twin'" in one for one in said)
+
+
+class WorkerHealthCases:
+    """Part of the worker's suite: health checks."""
+
+    @worker_case(
+        "health_tells_cut_off",
+        level="capability",
+        needs=NEEDS,
+        rationale="a worker that gets nothing any more must not look well, however busy it is",
+        limit=60,
+    )
+    async def test_health_tells_cut_off(self, desk: Desk) -> None:
+        """Full of work and cut off: alive, not ready; connected again: ready; told to stop: not ready."""
+        gate = asyncio.Event()
+        started: list[int] = []
+
+        @task(name="kit.gate", queue="q")
+        async def wait() -> None:
+            started.append(1)
+            await gate.wait()
+
+        proxy = desk.lab.proxy()
+        client = await desk.client()
+        worker = await desk.work(wait, via=proxy, max_concurrent_tasks=1, health_port=0, heartbeat_interval=0.5)
+        assert await _asked(worker, "/ready") == 200
+        handle = await client.submit(wait)
+        await desk.until_long(started, 1)
+        assert await _asked(worker, "/ready") == 200
+        proxy.refuse()
+        proxy.reset()
+
+        async def answers(code: int) -> bool:
+            return await _asked(worker, "/ready") == code
+
+        await desk.lab.eventually(lambda: answers(503), "it says that it is cut off")
+        assert worker.status().problem
+        assert not worker.status().connected
+        assert await _asked(worker, "/live") == 200
+        proxy.heal()
+        await desk.lab.eventually(lambda: answers(200), "it is ready again")
+        assert worker.status().connected
+        worker.stop()
+        await desk.lab.eventually(lambda: answers(503), "it says that it stops")
+        assert worker.status().problem == "stopping"
+        gate.set()
+        await handle.result(back(desk.lab))
+
+
+async def _asked(worker: Worker, path: str) -> int:
+    """Ask ``worker`` and return the status code."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.health_port)
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answer = await reader.read()
+    finally:
+        writer.close()
+    return int(answer.split()[1])
 
 
 async def _until_hot(desk: Desk, inspector: Inspector, cache: list[str]) -> Heartbeat:
