@@ -1,4 +1,4 @@
-"""Task arguments as people type them."""
+"""Values as people type them: arguments of tasks, limits by type."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-__all__ = ["argument", "keyword_arguments"]
+__all__ = ["argument", "keyword_arguments", "type_limits"]
 
 
 def argument(text: str) -> Any:
@@ -26,6 +26,24 @@ def keyword_arguments(pairs: Sequence[str], document: str | None) -> dict[str, A
         typer.BadParameter: no JSON object, or no ``key=value``.
     """
     return {**_object(document), **dict(map(_pair, pairs))}
+
+
+def type_limits(pairs: Sequence[str]) -> dict[str, int]:
+    """Return the limits of ``--type-limit``, by type; of two for one type the last.
+
+    Raises:
+        typer.BadParameter: no ``TYPE=N``.
+    """
+    return dict(map(_limit, pairs))
+
+
+def _limit(text: str) -> tuple[str, int]:
+    kind, _, number = text.rpartition("=")
+    if not kind or not number.isascii() or not number.isdigit() or int(number) < 1:
+        raise typer.BadParameter(
+            f"{text!r} is no TYPE=N with a whole number of at least 1, such as video=2", param_hint="--type-limit"
+        )
+    return kind, int(number)
 
 
 def _object(document: str | None) -> dict[str, Any]:

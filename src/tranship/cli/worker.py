@@ -6,11 +6,12 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tranship.cli._invocation import Invocation, command
+from tranship.cli._values import type_limits
 
 if TYPE_CHECKING:
     from tranship.worker import Worker
@@ -27,6 +28,10 @@ Queues = Annotated[
 ]
 Concurrency = Annotated[
     int | None, typer.Option("--concurrency", "-c", metavar="N", help="How many tasks run at once.")
+]
+TypeLimits = Annotated[
+    list[str] | None,
+    typer.Option("--type-limit", metavar="TYPE=N", help="How many tasks of a type run at once; may be repeated."),
 ]
 Burst = Annotated[bool, typer.Option("--burst", help="End when everything queued or scheduled is done.")]
 Name = Annotated[str | None, typer.Option("--name", "-n", help="Unique among workers.")]
@@ -62,6 +67,7 @@ def run(
     *,
     queues: Queues = None,
     concurrency: Concurrency = None,
+    type_limit: TypeLimits = None,
     burst: Burst = False,
     name: Name = None,
     max_deliveries: MaxDeliveries = None,
@@ -84,7 +90,8 @@ def run(
         "health_port": health_port,
         "health_host": health_host,
     }
-    worker = _worker(call, targets, queues=_split(queues), name=name, **options)
+    limits = type_limits(type_limit) if type_limit else None
+    worker = _worker(call, targets, queues=_split(queues), name=name, limits=limits, **options)
     call.log(logging.INFO)
     with _quick_switching():
         done = serve(worker, burst=burst)
@@ -93,15 +100,22 @@ def run(
 
 
 def _worker(
-    call: Invocation, targets: list[str], *, queues: list[str] | None, name: str | None, **options: float | str | None
+    call: Invocation,
+    targets: list[str],
+    *,
+    queues: list[str] | None,
+    name: str | None,
+    limits: dict[str, int] | None,
+    **options: Any,
 ) -> Worker:
     from tranship.cli._load import load_work
     from tranship.worker import Worker
 
     work = load_work(targets)
     if isinstance(work, Worker):
-        return work.replace(queues=queues, name=name, broker_url=call.url, namespace=call.namespace, **options)
-    return Worker(settings=call.settings(**options), tasks=work, queues=queues, name=name)
+        given = {"broker_url": call.url, "namespace": call.namespace, **options}
+        return work.replace(queues=queues, name=name, task_type_limits=limits, **given)
+    return Worker(settings=call.settings(**options), tasks=work, queues=queues, name=name, task_type_limits=limits)
 
 
 def _split(queues: list[str] | None) -> list[str] | None:

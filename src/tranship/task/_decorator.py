@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from types import ModuleType
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+from tranship.checks import name_text
 from tranship.errors import ConfigurationError
 from tranship.task._naming import default_name
 from tranship.task._options import DEFAULTS, OptionArguments
@@ -37,7 +38,9 @@ def task(  # type: ignore[overload-overlap]
 @overload
 def task(function: Callable[P, R], /) -> SyncTask[P, R]: ...
 @overload
-def task(*, name: str | None = None, **options: Unpack[OptionArguments]) -> TaskDecorator: ...
+def task(
+    *, name: str | None = None, task_type: str | None = None, **options: Unpack[OptionArguments]
+) -> TaskDecorator: ...
 
 
 def task(
@@ -45,6 +48,7 @@ def task(
     /,
     *,
     name: str | None = None,
+    task_type: str | None = None,
     **options: Unpack[OptionArguments],
 ) -> Any:
     """Make a task of a function: ``@task``, or ``@task(queue="media", run_timeout=30)``.
@@ -55,6 +59,8 @@ def task(
         function: a function, or an object that can be called (it needs a ``name``).
         name: under which workers know it; None: ``module.qualname``, where the module ``__main__`` is named
             as others import it: what ``python -m`` was given, else the stem of the script's file.
+        task_type: what workers limit it by (``Worker(task_type_limits={"video": 2})``), together with the others of
+            that type; None: by nothing but ``max_concurrent_tasks``.
         **options: the fields of :class:`TaskOptions`.
 
     Raises:
@@ -63,11 +69,15 @@ def task(
         InvalidOptionError: an unknown option, or a value outside what is allowed.
     """
     chosen = DEFAULTS.merged(**options)
+    if task_type is not None:
+        name_text("task_type", task_type)
 
     def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
         _refuse(decorated)
         kind = AsyncTask if is_coroutine_function(decorated) else SyncTask
-        return kind(default_name(decorated) if name is None else name, chosen, function=decorated)
+        made: Task[..., Any] = kind(default_name(decorated) if name is None else name, chosen, function=decorated)
+        made.task_type = task_type
+        return made
 
     return decorate if function is None else decorate(function)
 

@@ -58,9 +58,11 @@ class Task(Generic[P, R_co]):
         is_async: whether the function is a coroutine function.
         options_set: how it is submitted.
         dialect: how it is answered where its clients expect other words than ours; None: as usual.
+        task_type: what workers limit it by, together with others of that type; None: nothing.
     """
 
     is_async = False
+    task_type: str | None = None
     dialect: Dialect | None = None
     # Of a task that is defined elsewhere; one with a function has its own.
     _stub: Callable[..., None] = staticmethod(_take_anything)

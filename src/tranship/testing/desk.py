@@ -40,7 +40,7 @@ Kind = Literal["async", "blocking"]
 KINDS: tuple[Kind, ...] = ("async", "blocking")
 
 
-_OWN: Final = ("queues", "name", "labels", "skill_dependencies")
+_OWN: Final = ("queues", "name", "labels", "skill_dependencies", "task_type_limits")
 """Options of a worker that are no settings."""
 
 

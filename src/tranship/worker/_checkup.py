@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
@@ -34,6 +34,8 @@ class WorkerStatus:
     """Deliveries settled so far."""
     problem: str | None
     """Why it is not ready."""
+    capacity: Mapping[str, int] = field(default_factory=dict)
+    """How many more tasks it would run of each type that has a limit of its own."""
 
 
 class Checkup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from tranship.errors import BrokerError, BrokerUnreachable, ClosedError, TranshipError
@@ -39,6 +39,7 @@ class Intake:
         make_consumer: makes a new consumer of the worker's queues.
         free: how many deliveries may be taken now.
         take: starts one delivery; told the monotonic time just before it was received.
+        skip: which queues are to be left alone now; what it says may change until :meth:`reopened`.
         silence: seconds without a word from the broker after which the consumer is rebuilt; a receive that
             does not come back is given up after half of that.
         starvation: compares what comes with what is ready; None: the broker cannot say.
@@ -51,6 +52,7 @@ class Intake:
         free: Callable[[], int],
         take: Callable[[Delivery, float], None],
         silence: float,
+        skip: Callable[[], Collection[str]] = tuple,
         starvation: Starvation | None = None,
     ) -> None:
         self.consumer = make_consumer()
@@ -62,6 +64,9 @@ class Intake:
         self._make_consumer = make_consumer
         self._free = free
         self._take = take
+        self._skip = skip
+        self._skipped: Collection[str] = ()
+        """The queues that the last receive left alone."""
         self._silence = silence
         self._starvation = starvation
         self._wait = min(WAIT, silence / 6, _third(self.consumer.lease))
@@ -71,6 +76,8 @@ class Intake:
         """Set: no pause is to be slept out."""
         self._full = False
         self._stopping = False
+        self._reopened = False
+        """Whether the receive that is under way is to be asked anew."""
         self._stale = False
         """Whether a new consumer is to be made before anything else is received."""
         self._receiver: asyncio.Task[Any] | None = None
@@ -91,6 +98,13 @@ class Intake:
     def room(self) -> None:
         """A slot has become free."""
         self._room.set()
+
+    def reopened(self) -> None:
+        """Queues that were to be left alone no longer are: a receive that waits without them is asked anew."""
+        self._room.set()
+        if self._skipped and self._receiver is not None:
+            self._reopened = True
+            self._receiver.cancel()
 
     def hurry(self) -> None:
         """The connection is back: receive again at once."""
@@ -148,6 +162,7 @@ class Intake:
                 await self._until_room()
             return
         asked = time.monotonic()
+        self._skipped = self._skip()
         received = await self._receive(free)
         if received is None:
             return
@@ -181,16 +196,17 @@ class Intake:
         self._receiver = asyncio.current_task()
         try:
             async with asyncio.timeout(self._wait + self._overdue):
-                return await self.consumer.receive(limit, self._wait)
+                return await self.consumer.receive(limit, self._wait, skip=self._skipped)
         except TimeoutError as error:
             raise _Silent(f"receiving has not come back for {self._wait + self._overdue:g} s") from error
         except asyncio.CancelledError:
-            if not self._stopping or self._receiver is None:
+            if not (self._stopping or self._reopened) or self._receiver is None:
                 raise
             self._receiver.uncancel()
             return None
         finally:
             self._receiver = None
+            self._reopened = False
 
     def _heard(self, received: Received) -> None:
         now = time.monotonic()
@@ -205,7 +221,8 @@ class Intake:
         starvation = self._starvation
         if starvation is None or self._stopping:
             return
-        if received.deliveries:
+        if received.deliveries or self._skipped:
+            # What is left alone is ready, too, and nobody starves of it.
             starvation.fed()
         elif ready := await starvation.ready():
             seconds = time.monotonic() - starvation.since

@@ -210,7 +210,7 @@ def log_end(run: Run) -> None:
         log.info("task %s came again with its result there already: it does not run again", run.id)
         return
     if run.outcome is Outcome.RETRY and not run.started:
-        log.debug("task %s came before its time, and goes back until then", run.id)
+        log.debug("task %s goes back for %.3g s: %s", run.id, run.delay, run.detail or "it came before its time")
         return
     level = logging.INFO if run.outcome in (Outcome.CANCELLED, Outcome.EXPIRED) else logging.WARNING
     if log.isEnabledFor(level):

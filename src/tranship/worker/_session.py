@@ -7,6 +7,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from tranship.clocks import clock_of, look
@@ -47,6 +48,7 @@ from tranship.worker._report import Reporter, log_end, log_too_late
 from tranship.worker._starvation import Starvation
 from tranship.worker._suspects import Suspects
 from tranship.worker._threads import HandlerThreads
+from tranship.worker._types import TypeLimits
 from tranship.worker._unsettled import Unsettled
 
 __all__ = ["Session"]
@@ -55,6 +57,7 @@ log = logging.getLogger("tranship.worker")
 
 HEEDING: Final = 5.0
 """Seconds that handlers get to end when they are told that the worker stops."""
+NO_LIMITS: Final[Mapping[str, int]] = MappingProxyType({})
 WELL_BEFORE: Final = 0.95
 """Of the time after which a broker takes deliveries back: a task that has no limit of its own ends by then."""
 
@@ -73,6 +76,7 @@ class Session:
         name: the worker's name.
         profile: what its owner and its handlers say of it.
         ended: called with each delivery that has ended; None: nobody counts.
+        type_limits: how many tasks of a type may run at once.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class Session:
         profile: Profile,
         queues_in_order: bool = False,
         ended: Callable[[Run], None] | None = None,
+        type_limits: Mapping[str, int] = NO_LIMITS,
     ) -> None:
         self._count = ended
         self._backend = backend
@@ -118,7 +123,7 @@ class Session:
             profile=profile,
             clock=clock_of(backend),
             runs=self.runs,
-            capacity=dict,
+            capacity=self.capacity,
             namesakes=self._namesakes.known if self._namesakes is not None else list,
             room=backend.submitter().max_message_size,
         )
@@ -132,11 +137,14 @@ class Session:
             max_size=min(one.submitter().max_message_size for one in stores),
             content_type=stores[-1].capabilities.result_type,
         )
+        delays = backend.capabilities.has(Capability.DELAY)
+        self._types = limits = TypeLimits(type_limits, tasks, queues, delays=delays) if type_limits else None
         self.intake = Intake(
             lambda: InOrder(backend.consumer(queues), queues) if queues_in_order else backend.consumer(queues),
-            free=self._room,
+            free=self._room if limits is None else lambda: limits.room(self._room()),
             take=self._take,
             silence=settings.watchdog,
+            skip=tuple if limits is None else limits.full_queues,
             starvation=_starvation(backend, queues, settings.watchdog),
         )
         self.intake.retired = self._retire
@@ -162,7 +170,7 @@ class Session:
         )
         if (hard_limit := self.intake.consumer.hard_limit) is not None:
             self._pipeline.longest = hard_limit * WELL_BEFORE
-        self._leases = Leases(self.intake.consumer.lease, fenced=fused, stop=self._handlers.stop)
+        self._leases = Leases(self.intake.consumer.lease, fenced=fused, stop=self._stop)
         self._settling = Settling(
             results,
             fused=fused,
@@ -199,6 +207,8 @@ class Session:
     async def drain(self, patience: float) -> None:
         """Stop taking in, let what runs finish for ``patience`` seconds, give back the rest, settle everything."""
         self.intake.stop()
+        for run in () if self._types is None else self._types.kept:
+            self._stop(run, Stop.SHUTDOWN)
         ending = [asyncio.create_task(event.wait()) for event in (self._empty, self._hurried)]
         await asyncio.wait(ending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if self._runs:
@@ -237,6 +247,7 @@ class Session:
             running=self._running(),
             done=self._done,
             problem=problem,
+            capacity=self.capacity(),
         )
 
     def _problem(self) -> str | None:
@@ -250,6 +261,14 @@ class Session:
     def lease(self) -> float | None:
         """Seconds that a delivery is ours without being renewed; None: as long as the connection lives."""
         return self.intake.consumer.lease
+
+    def capacity(self) -> Mapping[str, int]:
+        """How many more tasks of each limited type may run now; any thread."""
+        return {} if self._types is None else self._types.capacity()
+
+    def shared_types(self) -> Mapping[str, Sequence[str]]:
+        """Each limited type whose queue is not its own, with the queues that it shares."""
+        return {} if self._types is None else self._types.shared
 
     def runs(self) -> Sequence[Run]:
         """What runs; any thread."""
@@ -272,6 +291,8 @@ class Session:
         self._suspects.look_at(run)
         self._empty.clear()
         self._leases.hold(run, asked)
+        if self._types is not None:
+            self._types.expect(run)
         admitted = True
         try:
             admitted = self._pipeline.admit(run)
@@ -298,8 +319,12 @@ class Session:
         if run.outcome is None and run.stopped is not None and run.envelope is not None:
             stopped(run, run.stopped)
         if run.outcome is None and not run.broken:
-            self._handlers.start(run)
-            return
+            if self._types is None or self._types.admit(run):
+                self._handlers.start(run)
+                return
+            if not self._types.put_back(run):
+                self._types.keep(run)
+                return
         try:
             run.settlement = self._reporter.settlement(run)
         except Exception as error:  # noqa: BLE001 - a bug of ours may be any
@@ -354,9 +379,17 @@ class Session:
 
     def _free(self, run: Run) -> None:
         self._runs.discard(run)
+        if self._types is not None and (kind := self._types.free(run)) is not None:
+            self._type_has_room(self._types, kind)
         self.intake.room()
         if not self._runs:
             self._empty.set()
+
+    def _type_has_room(self, types: TypeLimits, kind: str) -> None:
+        if (waiting := types.next(kind)) is not None:
+            self._go_on(waiting)
+        else:
+            self.intake.reopened()
 
     def _room(self) -> int:
         if self._suspects:
@@ -383,9 +416,14 @@ class Session:
         self._leases.look()
 
     def _cancelled(self, tombstone: Tombstone) -> None:
-        for run in self._runs:
+        for run in self.runs():
             if run.envelope is not None and hits(tombstone, run.envelope):
-                self._handlers.stop(run, Stop.CANCELLED)
+                self._stop(run, Stop.CANCELLED)
+
+    def _stop(self, run: Run, why: Stop) -> None:
+        self._handlers.stop(run, why)
+        if self._types is not None and self._types.forget(run):
+            self._go_on(run)
 
     def _retire(self, consumer: Consumer) -> None:
         """A consumer that fell silent is kept for what it brought and still runs."""
@@ -406,8 +444,8 @@ class Session:
 
     async def _hard_stop(self) -> None:
         log.warning("giving back %d tasks that did not end in time", len(self._runs))
-        for run in list(self._runs):
-            self._handlers.stop(run, Stop.SHUTDOWN)
+        for run in self.runs():
+            self._stop(run, Stop.SHUTDOWN)
         if self._undecided:
             self._decided.clear()
             # A handler that blocks may not heed it: closing the consumer gives its task back.

@@ -30,6 +30,7 @@ from tranship.worker._opening import begin
 from tranship.worker._profile import Profile
 from tranship.worker._record import Run
 from tranship.worker._session import Session
+from tranship.worker._types import checked_limits
 from tranship.worker._watch import EVERY, Watch
 
 __all__ = ["Worker"]
@@ -42,6 +43,10 @@ IDLE_LOOK = 0.02
 NOT_AT_WORK = "not at work"
 EVERY_ASKED = 0.1
 """Seconds between two looks whether a handler blocks, where health checks wait for their answer."""
+_SHARED = (
+    "task type %r shares %s with others: what comes beyond its limit of %d is put back for a moment; tasks of a type "
+    "with a queue of its own stay at the broker"
+)
 WINDING = 30.0
 """Seconds that giving back and settling may take in a hurry."""
 LAST_CALL = 6.0
@@ -57,6 +62,7 @@ class Worker:
         queues: what it consumes; None: the queues of ``tasks``.
         queues_in_order: take nothing from a queue while one listed before it has a task; otherwise they take turns.
         max_concurrent_tasks: how many run at once.
+        task_type_limits: how many of a type (``@task(task_type=...)``) run at once, by type.
         max_deliveries: a task delivered more often than this without an end is dead-lettered.
         shutdown_timeout: seconds that running tasks get when the worker stops.
         wait_for_broker: seconds that a worker which starts waits for a broker that cannot be reached; None: as long as
@@ -81,6 +87,7 @@ class Worker:
         queues: Sequence[str] | None = None,
         queues_in_order: bool = False,
         max_concurrent_tasks: int | None = None,
+        task_type_limits: Mapping[str, int] | None = None,
         max_deliveries: int | None = None,
         shutdown_timeout: float | None = None,
         wait_for_broker: float | None = None,
@@ -104,6 +111,7 @@ class Worker:
         self.settings = settings.replace(**given) if settings else Settings.load(**given)
         self.tasks = _by_name(tasks)
         self.queues = _queues(queues, self.tasks.values())
+        self.task_type_limits = checked_limits(task_type_limits, self.tasks)
         self.queues_in_order = bool(one_of("queues_in_order", queues_in_order, (True, False)))
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._profile = Profile(labels, skill_dependencies)
@@ -238,7 +246,14 @@ class Worker:
         """
         self._profile.set_labels(labels)
 
-    def replace(self, *, queues: Sequence[str] | None = None, name: str | None = None, **settings: Any) -> Worker:
+    def replace(
+        self,
+        *,
+        queues: Sequence[str] | None = None,
+        name: str | None = None,
+        task_type_limits: Mapping[str, int] | None = None,
+        **settings: Any,
+    ) -> Worker:
         """Return a worker with the same tasks and other settings; None counts as not given.
 
         Raises:
@@ -251,6 +266,7 @@ class Worker:
             name=self.name if name is None else name,
             labels=self._profile.labels,
             skill_dependencies=self._profile.skill_dependencies,
+            task_type_limits=self.task_type_limits if task_type_limits is None else task_type_limits,
             settings=self.settings.replace(**settings),
             registry=self._registry,
         )
@@ -298,6 +314,8 @@ class Worker:
                 self._session = session
                 watch.keep(session.lease)
                 log.info("worker %s consumes %s from %s", self.name, ", ".join(self.queues), session.url)
+                for kind, queues in session.shared_types().items():
+                    log.info(_SHARED, kind, ", ".join(queues), self.task_type_limits[kind])
                 await self._session_until(session, until)
 
     def _runs(self) -> Sequence[Run]:
@@ -406,6 +424,7 @@ class Worker:
             name=self.name,
             profile=self._profile,
             ended=self._count,
+            type_limits=self.task_type_limits,
         )
         _check_limits(session.intake.consumer.hard_limit, self.tasks.values(), backend.name)
         return session

@@ -29,7 +29,7 @@ class WorkerPresenceCases:
         """Identity, capacity, what runs since when and how far it is, the host, skills and labels."""
         gate = asyncio.Event()
 
-        @task(name="kit.gate", queue="q")
+        @task(name="kit.gate", queue="q", task_type="video")
         async def wait() -> None:
             current().set_progress(0.5, "half")
             await gate.wait()
@@ -42,6 +42,7 @@ class WorkerPresenceCases:
             name="kit-worker",
             heartbeat_interval=0.1,
             max_concurrent_tasks=3,
+            task_type_limits={"video": 2},
             skill_dependencies=skills,
             labels=labels,
         )
@@ -60,6 +61,7 @@ class WorkerPresenceCases:
         assert begun - 1 < running.since <= time.time() + 1
         assert (beat.worker, beat.pid, list(beat.tasks)) == ("kit-worker", os.getpid(), ["kit.gate"])
         assert (beat.limit, beat.busy, beat.free) == (3, 1, 2)
+        assert dict(beat.capacity) == {"video": 1}
         assert beat.host
         assert beat.version
         assert beat.instance
