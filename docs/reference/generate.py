@@ -101,6 +101,18 @@ def errors() -> str:
     return table(["error", "`code`", "`retryable`", ""], rows)
 
 
+def error_codes() -> str:
+    from tranship import error_codes as codes
+
+    told = dict(
+        _documented(this, following) or ("", "")
+        for this, following in pairwise(ast.parse(inspect.getsource(codes)).body)
+    )
+    named = [name for name in told if name.endswith("_ERROR")]
+    rows = ([f"`{name}`", "yes" if name in codes.FINAL_CODES else "no", told[name]] for name in named)
+    return table(["code", "final", ""], rows)
+
+
 def error_tree() -> str:
     from tranship import errors
 
@@ -274,6 +286,7 @@ def parts() -> dict[str, Callable[[], str]]:
     return {
         "settings": settings,
         "errors": errors,
+        "error-codes": error_codes,
         "error-tree": error_tree,
         "states": states,
         "cancel-reasons": reasons,

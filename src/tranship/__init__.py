@@ -1,7 +1,7 @@
 """tranship: submit tasks, wait for results and run workers over any broker, chosen by URL.
 
-The names here are the public API; ``tranship.ports``, ``tranship.errors``, ``tranship.hookspecs`` and
-``tranship.testing`` are public as modules. Most of it is imported when it is first used.
+The names here are the public API; ``tranship.ports``, ``tranship.errors``, ``tranship.error_codes``,
+``tranship.hookspecs`` and ``tranship.testing`` are public as modules. Most of it is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from tranship.task import Task, TaskCall, TaskContext, current, named, task
 if TYPE_CHECKING:
     from tranship.client import AsyncClient, AsyncTaskHandle, Probe
     from tranship.envelope import Envelope, Priority, TaskResult, TaskState
-    from tranship.errors import Reject, Retry, TaskError, TranshipError
+    from tranship.errors import (
+        Reject,
+        ResourceError,
+        Retry,
+        TaskError,
+        TaskTimeoutError,
+        TaskValidationError,
+        TranshipError,
+    )
     from tranship.hookspecs import hookimpl
     from tranship.retry import ExponentialBackoff, FixedBackoff, LinearBackoff, RetryPolicy
     from tranship.settings import Settings
@@ -33,6 +41,7 @@ __all__ = [
     "Priority",
     "Probe",
     "Reject",
+    "ResourceError",
     "Retry",
     "RetryPolicy",
     "Settings",
@@ -43,6 +52,8 @@ __all__ = [
     "TaskHandle",
     "TaskResult",
     "TaskState",
+    "TaskTimeoutError",
+    "TaskValidationError",
     "TranshipError",
     "Worker",
     "WorkerStatus",
@@ -58,7 +69,15 @@ __version__: Final = "0.1.0"
 _HOMES: Final = {
     "client": ("AsyncClient", "AsyncTaskHandle", "Probe"),
     "envelope": ("Envelope", "Priority", "TaskResult", "TaskState"),
-    "errors": ("Reject", "Retry", "TaskError", "TranshipError"),
+    "errors": (
+        "Reject",
+        "ResourceError",
+        "Retry",
+        "TaskError",
+        "TaskTimeoutError",
+        "TaskValidationError",
+        "TranshipError",
+    ),
     "hookspecs": ("hookimpl",),
     "retry": ("ExponentialBackoff", "FixedBackoff", "LinearBackoff", "RetryPolicy"),
     "settings": ("Settings",),

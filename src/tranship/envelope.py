@@ -193,6 +193,12 @@ class ErrorInfo:
     retryable: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
     traceback: str | None = None
+    error_type: str = ""
+    """What the handler calls it; empty: its class without the module, which is then what stands here."""
+
+    def __post_init__(self) -> None:
+        if not self.error_type:
+            object.__setattr__(self, "error_type", self.type.rpartition(".")[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +255,7 @@ class TaskResult:
         return kind(
             message,
             type=error.type,
+            error_type=error.error_type,
             code=error.code,
             retryable=error.retryable,
             details=error.details,

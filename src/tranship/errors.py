@@ -36,6 +36,9 @@
     │   ├── TaskNotFound                   the store does not know the id
     │   └── ResultsDisabled                there is no result to wait for
     ├── TaskError                          for handlers to raise: message, code, retryable, details
+    │   ├── TaskValidationError            the arguments are wrong; not tried again
+    │   ├── TaskTimeoutError               something took too long
+    │   └── ResourceError                  something that is needed is not to be had now
     ├── ClosedError                        used after close
     └── BusyError                          a second caller where one is allowed
 
@@ -51,6 +54,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
+
+from tranship.error_codes import FINAL_CODES, TIMEOUT_ERROR
 
 __all__ = [
     "BatchSubmitError",
@@ -72,6 +77,7 @@ __all__ = [
     "MessageTooLarge",
     "PluginError",
     "Reject",
+    "ResourceError",
     "ResultTimeout",
     "ResultsDisabled",
     "Retry",
@@ -87,6 +93,8 @@ __all__ = [
     "TaskNotFound",
     "TaskResultError",
     "TaskTimedOut",
+    "TaskTimeoutError",
+    "TaskValidationError",
     "TranshipError",
     "UnknownSchemeError",
     "UnknownTask",
@@ -311,6 +319,8 @@ class TaskFailed(TaskResultError):
 
     Attributes:
         type: the remote exception's qualified name, such as ``"builtins.ValueError"``.
+        error_type: what the handler calls it, ``TaskError(..., error_type=...)``; else its class, ``"ValueError"``.
+        code: what the handler calls it for programs; ``error_code`` is another name.
         details: JSON-like data the handler attached.
         traceback: the remote traceback as text, or None. Nothing is unpickled or imported.
     """
@@ -322,6 +332,7 @@ class TaskFailed(TaskResultError):
         message: str = "",
         *,
         type: str = "",  # noqa: A002 - the field's standard term
+        error_type: str = "",
         code: str | None = None,
         retryable: bool = False,
         details: Mapping[str, Any] | None = None,
@@ -330,10 +341,16 @@ class TaskFailed(TaskResultError):
     ) -> None:
         super().__init__(message, task_id=task_id)
         self.type = type
+        self.error_type = error_type or type.rpartition(".")[2]
         self.code = code or type_code(self)
         self.retryable = retryable
         self.details = dict(details or {})
         self.traceback = traceback
+
+    @property
+    def error_code(self) -> str:
+        """The code."""
+        return self.code
 
 
 def type_code(error: TranshipError) -> str:
@@ -362,11 +379,14 @@ class ResultsDisabled(TaskResultError):
 class TaskError(TranshipError):
     """Raise it in a handler to fail with a code, a retry verdict and data of your own.
 
+    A subclass may set ``code`` and ``retryable`` for all of its kind.
+
     Args:
         message: what went wrong, for people.
-        code: for programs; a policy's ``stop_on_codes`` looks at it.
-        error_code: another name of ``code``, which other systems use.
-        retryable: may another attempt succeed? False ends the task at once.
+        error_code: for programs; a policy's ``stop_on_codes`` looks at it. :mod:`tranship.error_codes` has some.
+        error_type: what this kind of error is called; None: the name of the class.
+        retryable: may another attempt succeed? False ends the task at once. None: what the code says, else the class.
+        code: another name of ``error_code``.
         details: JSON-like data, handed to whoever waits.
     """
 
@@ -376,16 +396,47 @@ class TaskError(TranshipError):
     def __init__(
         self,
         message: str = "",
+        error_code: str | None = None,
+        error_type: str | None = None,
+        retryable: bool | None = None,
         *,
         code: str | None = None,
-        error_code: str | None = None,
-        retryable: bool = True,
         **details: Any,
     ) -> None:
         super().__init__(message)
         self.code = code or error_code or type_code(self)
-        self.retryable = retryable
+        self.error_type = error_type or type(self).__name__
+        self.retryable = type_verdict(self) and self.code not in FINAL_CODES if retryable is None else retryable
         self.details = details
+
+    @property
+    def error_code(self) -> str:
+        """The code."""
+        return self.code
+
+
+def type_verdict(error: TranshipError) -> bool:
+    """Return what the error's class says of further attempts, whatever the instance says."""
+    return type(error).retryable
+
+
+class TaskValidationError(TaskError):
+    """Raise it in a handler whose arguments are wrong: they will be wrong the next time."""
+
+    code = "VALIDATION_ERROR"
+    retryable = False
+
+
+class TaskTimeoutError(TaskError):
+    """Raise it in a handler for which something took too long. For the attempt itself there is ``run_timeout``."""
+
+    code = TIMEOUT_ERROR
+
+
+class ResourceError(TaskError):
+    """Raise it in a handler that lacks something for now, such as memory, disk or a quota."""
+
+    code = "RESOURCE_ERROR"
 
 
 class ClosedError(TranshipError):

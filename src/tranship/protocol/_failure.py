@@ -45,6 +45,8 @@ def own_error(error: ErrorInfo, celery: Any) -> dict[str, Any]:
         fields["type"] = error.type
     if seen is None or seen[1] != error.message:
         fields["message"] = error.message
+    if error.error_type != error.type.rpartition(".")[2]:
+        fields["error_type"] = error.error_type
     if error.details:
         fields["details"] = writable(error.details)
     return fields
@@ -63,6 +65,7 @@ def read_own(fields: Any, celery: Any, traceback: str | None) -> ErrorInfo | Non
         retryable=fields.get("retryable") is True,
         details=details if isinstance(details, dict) else {},
         traceback=traceback,
+        error_type=_text(fields.get("error_type"), ""),
     )
 
 

@@ -41,6 +41,9 @@ def describe(error: BaseException) -> ErrorInfo:
         retryable=retryable,
         details=details,
         traceback=_traceback(error),
+        error_type=_had(lambda: cleaned(str(error.error_type))[:_LONGEST_NAME], "")
+        if isinstance(error, TaskError)
+        else "",
     )
 
 

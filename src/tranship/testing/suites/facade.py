@@ -7,6 +7,7 @@ from tranship.testing.suites.facade_delayed import DelayedCases
 from tranship.testing.suites.facade_lifecycle import FacadeLifecycleCases
 from tranship.testing.suites.facade_many import ManyResultCases
 from tranship.testing.suites.facade_outage import FacadeOutageCases
+from tranship.testing.suites.facade_outcomes import OutcomeCases
 from tranship.testing.suites.facade_replies import ReplyCases
 from tranship.testing.suites.facade_results import ResultCases
 from tranship.testing.suites.facade_submit import SubmitCases
@@ -18,6 +19,7 @@ class FacadeSuite(
     SubmitCases,
     ConcurrentSubmitCases,
     ResultCases,
+    OutcomeCases,
     ReplyCases,
     DelayedCases,
     ManyResultCases,
