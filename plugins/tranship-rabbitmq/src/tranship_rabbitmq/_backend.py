@@ -145,7 +145,8 @@ class RabbitBackend:
         context = self._opened().context
         await context.topology.queues(queues)
         for queue in queues:
-            await context.journal.announce(queue)
+            context.journal.announcements.add(queue)
+        await context.journal.announcements.answered()
 
     def submitter(self) -> RabbitSubmitter:
         """The submitter."""

@@ -185,7 +185,8 @@ class RabbitConsumer:
         await self._ctx.back.open()
         await self._ctx.topology.queues(self._queues)
         for queue in self._queues:
-            await self._ctx.journal.announce(queue)
+            self._ctx.journal.announcements.add(queue)
+        await self._ctx.journal.announcements.answered()
         # What was taken over an earlier channel is somebody else's.
         self._inbox.clear()
         self._fetcher.forget()

@@ -135,7 +135,7 @@ class DeadLetters:
         for letter, message in zip(letters, messages, strict=True):
             name = self._context.names.dead(letter.queue)
             await self._context.topology.have_own(name, {})
-            await self._context.journal.announce(letter.queue)
+            self._context.journal.announcements.add(letter.queue)
             await self._context.publisher.publish(self._taken_in(letter, message), message.body, routing_key=name)
 
     def _taken_in(self, letter: DeadLetter, message: Message) -> Properties:

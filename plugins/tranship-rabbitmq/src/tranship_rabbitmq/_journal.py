@@ -14,6 +14,7 @@ from typing import Final
 
 from tranship import codec
 from tranship.errors import TranshipError
+from tranship_rabbitmq._announcing import Announcements
 from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._publisher import Publisher
 from tranship_rabbitmq._streams import Entry, read
@@ -30,8 +31,6 @@ MAX_AGE: Final = "30D"
 """What is older may be dropped; names are entered again by whoever uses them."""
 _SEGMENT: Final = 1_000_000
 """Bytes: only whole segments are dropped."""
-_PATIENCE: Final = 2.0
-"""Seconds."""
 
 
 class Journal:
@@ -57,7 +56,8 @@ class Journal:
         self._from_the_first = False
         """Whether somebody listens who has not heard what was read before."""
         self._marks: dict[str, asyncio.Future[None]] = {}
-        self._announced: set[str] = set()
+        self.announcements = Announcements(self.write)
+        """Of the queues that this backend uses, for inspectors."""
         self.queues: set[str] = set()
         """Every queue that was entered, once :meth:`sync` has returned."""
 
@@ -68,18 +68,6 @@ class Journal:
         self._listeners.append(listener)
         self._from_the_first = True
         return lambda: self._listeners.remove(listener)
-
-    async def announce(self, queue: str) -> None:
-        """Enter the name of a queue, once per backend, for inspectors. Tasks do not wait for it for long, nor fail."""
-        if queue in self._announced:
-            return
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await self.write([{"queue": queue}])
-        except (TranshipError, TimeoutError) as error:
-            log.warning("queue %r is not listed yet: %s", queue, error or "the server takes its time")
-        else:
-            self._announced.add(queue)
 
     async def write(self, entries: Sequence[Entry]) -> None:
         """Enter ``entries``; returns once they are stored.
@@ -112,6 +100,7 @@ class Journal:
             BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
         """
         await self._follow()
+        await self.announcements.answered()
         mark = uuid.uuid4().hex
         seen = self._marks[mark] = asyncio.get_running_loop().create_future()
         try:
@@ -132,6 +121,7 @@ class Journal:
     async def aclose(self) -> None:
         """Follow no more."""
         self._wanted = False
+        await self.announcements.aclose()
         if self._following_again is not None:
             self._following_again.cancel()
             await asyncio.wait({self._following_again})
@@ -166,9 +156,9 @@ class Journal:
         """The stream has been deleted."""
         log.warning("the stream %r has been deleted: cancels before now are forgotten", self._name)
         self._topology.forget(self._name)
-        self._announced.clear()
         channel.end(Ended("its stream was deleted"))
         if self._wanted:
+            self.announcements.repeat()
             self._following_again = asyncio.get_running_loop().create_task(self._mend())
 
     async def _mend(self) -> None:

@@ -61,6 +61,10 @@ class Link:
         self._opening = asyncio.Lock()
         self.closed = False
 
+    def beside(self, purpose: str) -> Link:
+        """Return another connection to the same servers, not opened yet."""
+        return Link(self._places, self._options, purpose)
+
     @property
     def wire(self) -> Wire:
         """The connection.

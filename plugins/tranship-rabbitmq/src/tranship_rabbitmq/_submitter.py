@@ -158,7 +158,8 @@ class RabbitSubmitter:
         name, _ = self._ctx.names.place(envelope.queue, envelope.priority)
         if not self._ctx.topology.knows(name):
             await self._ctx.topology.have(Physical(name, envelope.queue, envelope.priority))
-            await self._ctx.journal.announce(envelope.queue)
+            self._ctx.journal.announcements.add(envelope.queue)
+            await self._ctx.journal.announcements.answered()
         await channel.wire.drained(_CHUNK)
 
     async def _schedule(self, call: _Call, index: int, message: Message) -> None:

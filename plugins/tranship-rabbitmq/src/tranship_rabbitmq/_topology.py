@@ -99,7 +99,8 @@ class Topology:
         """Have a stream, that is ready to be written to.
 
         A server of version 3.10 loses the connection of whoever writes to a stream that somebody else is just
-        creating. So it is created under a lock: a queue that only one connection at a time can have.
+        creating. So it is created under a lock: a queue that only one connection at a time can have. A server that
+        cannot create one at the moment ends the connection that asks for it: it is created over another one.
 
         Raises:
             BrokerRefused, BrokerUnreachable.
@@ -139,11 +140,21 @@ class Topology:
             await asyncio.sleep(_LOOK)
             return
         try:
+            if not await when_there(lambda: self._has_queue(name), seconds=self._link.command_timeout):
+                await self._create_beside(name, arguments)
             await self._declare(name, arguments)
         finally:
             # An error here means that the connection has gone, and the lock with it. It must not hide a cancel.
             with contextlib.suppress(TranshipError):
                 await self.call(f"unlocking {name!r}", "queue.delete", 0, lock, False, False, False)
+
+    async def _create_beside(self, name: str, arguments: Mapping[str, Any]) -> None:
+        link = self._link.beside("declare")
+        try:
+            await link.open()
+            await Topology(link, self._options, self._names).have_own(name, arguments)
+        finally:
+            await link.aclose()
 
     async def counts(self, names: Iterable[str]) -> dict[str, int]:
         """Return how many messages are ready in each queue that there is.
@@ -170,10 +181,16 @@ class Topology:
         Raises:
             BrokerRefused, BrokerUnreachable, StorageFull.
         """
-        doing = f"looking for exchange {name!r}"
+        declaration: tuple[Any, ...] = (0, name, "topic", True, True, False, False, False, {})
+        return await self._has(f"looking for exchange {name!r}", "exchange.declare", *declaration)
+
+    async def _has_queue(self, name: str) -> bool:
+        return await self._has(f"looking for {name!r}", *_declaration(name, {}, passive=True))
+
+    async def _has(self, doing: str, name: str, *arguments: Any) -> bool:
         async with self._lock:
             try:
-                await self._call(doing, "exchange.declare", 0, name, "topic", True, True, False, False, False, {})
+                await self._call(doing, name, *arguments)
             except ChannelEnded as why:
                 if not is_missing(why):
                     raise error_of(why, doing=doing) from why

@@ -1,0 +1,96 @@
+"""Names of queues on their way into the journal: tried again beside everything else until it takes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from tranship.errors import TranshipError
+from tranship_rabbitmq._streams import Entry
+
+__all__ = ["Announcements"]
+
+log = logging.getLogger("tranship.rabbitmq")
+
+_PATIENCE: Final = 2.0
+"""Seconds for one attempt, and for whoever waits for it."""
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+
+
+class Announcements:
+    """The names that one backend uses, each entered once.
+
+    A server that has just started may be unable to store them for a minute: they are tried again as long as the
+    backend is open, and nobody waits for the second attempt.
+
+    Args:
+        write: stores entries.
+    """
+
+    def __init__(self, write: Callable[[Sequence[Entry]], Awaitable[None]]) -> None:
+        self._write = write
+        self._entered: set[str] = set()
+        self._left: set[str] = set()
+        self._entering: asyncio.Task[None] | None = None
+        self._answered = asyncio.Event()
+        """Set: nothing is left, or the latest attempt failed, or has taken too long."""
+        self._answered.set()
+
+    def add(self, queue: str) -> None:
+        """Enter a name, if that has not been done."""
+        if queue not in self._entered:
+            self._left.add(queue)
+            self._start()
+
+    def repeat(self) -> None:
+        """Enter all of them again: what was entered has gone."""
+        self._left |= self._entered
+        self._entered.clear()
+        self._start()
+
+    async def answered(self) -> None:
+        """Return once every name has been entered, or an attempt has failed; after two seconds at the latest."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._answered.wait()
+        except TimeoutError:
+            # Nobody waits for this attempt once more.
+            self._answered.set()
+
+    async def aclose(self) -> None:
+        """Let an attempt that is under way end, then enter no more."""
+        await self.answered()
+        if self._entering is not None:
+            self._entering.cancel()
+            await asyncio.wait({self._entering})
+        if self._left:
+            log.warning("closed before these queues were listed: %s", ", ".join(sorted(self._left)))
+
+    def _start(self) -> None:
+        if self._left and (self._entering is None or self._entering.done()):
+            self._answered.clear()
+            self._entering = asyncio.get_running_loop().create_task(self._enter())
+
+    async def _enter(self) -> None:
+        pause, tell = _FIRST_PAUSE, log.warning
+        while self._left:
+            names = sorted(self._left)
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await self._write([{"queue": name} for name in names])
+            except (TranshipError, TimeoutError) as error:
+                self._answered.set()
+                tell("not listed yet: queue %s: %s", ", ".join(names), str(error) or "the server takes its time")
+                if isinstance(error, TranshipError) and not error.retryable:
+                    # What is refused is not repeated by itself: the next name tries them all again.
+                    return
+                tell = log.debug
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                self._entered.update(names)
+                self._left.difference_update(names)
+        self._answered.set()
