@@ -8,14 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
 import selectors
 import threading
 from asyncio import _set_running_loop
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tranship._running import keep_running, wind_up
 from tranship.guards import ServiceThread
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 __all__ = ["IOLoop"]
 
@@ -24,7 +28,10 @@ _TURNS: Final = 20
 
 
 class _Selector(selectors.DefaultSelector):
-    """Ends a step where the loop would begin to wait.
+    """Ends a step where the loop would begin to wait: the handlers' loop waits in its place, one wait for both.
+
+    That one watches copies of the descriptors. A number that is closed in another thread may have become something
+    else by the time that it is told.
 
     Attributes:
         stepped: whether the loop is stepped; otherwise it waits.
@@ -33,32 +40,95 @@ class _Selector(selectors.DefaultSelector):
         pause: seconds for which the loop would have waited; None: until something comes.
     """
 
-    stepped = True
     end_step: Callable[[], None]
-    left = 0
-    pause: float | None = 0.0
+    _handlers: asyncio.AbstractEventLoop
+    _step: Callable[[], None]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stepped = False
+        self.left = 0
+        self.pause: float | None = 0.0
+        self._events: list[tuple[selectors.SelectorKey, int]] = []
+        self._copies: dict[int, int] = {}
+
+    def wait_on(self, handlers: asyncio.AbstractEventLoop, step: Callable[[], None]) -> None:
+        """From now on ``handlers`` waits, and calls ``step``.
+
+        Raises:
+            NotImplementedError, OSError: it cannot, as on Windows.
+        """
+        self._handlers, self._step = handlers, step
+        for key in self.get_map().values():
+            self._watch(key)
+        self.stepped = True
+
+    def let_go(self) -> None:
+        """From the handlers' loop, or after its end: it watches nothing any more."""
+        for fd in list(self._copies):
+            self._forget(fd)
+
+    def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
+        key = super().register(fileobj, events, data)
+        if self.stepped:
+            self._watch(key)
+        return key
+
+    def modify(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
+        key = super().modify(fileobj, events, data)
+        if self.stepped:
+            self._forget(key.fd)
+            self._watch(key)
+        return key
+
+    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        key = super().unregister(fileobj)
+        if self.stepped:
+            self._forget(key.fd)
+        return key
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if not self.stepped:
             return super().select(timeout)
+        if self._events:
+            events, self._events = self._events, []
+            return events
         self.left -= 1
-        if timeout == 0 and self.left > 0:
-            # Something is ready; what the selector has is looked for when nothing is, and in the last turn.
-            return []
-        events = super().select(0)
         if self.left <= 0:
             self.end_step()
-        elif not events:
+        elif timeout != 0:
             self.pause = timeout
             self.end_step()
-        return events
+        return []
+
+    def _watch(self, key: selectors.SelectorKey) -> None:
+        copy = self._copies[key.fd] = os.dup(key.fd)
+        if key.events & selectors.EVENT_READ:
+            self._handlers.add_reader(copy, self._tell, key, selectors.EVENT_READ)
+        if key.events & selectors.EVENT_WRITE:
+            self._handlers.add_writer(copy, self._tell, key, selectors.EVENT_WRITE)
+
+    def _forget(self, fd: int) -> None:
+        copy = self._copies.pop(fd, None)
+        if copy is None:
+            return
+        # Its loop may have been closed, and what it watched with that.
+        with contextlib.suppress(RuntimeError):
+            self._handlers.remove_reader(copy)
+            self._handlers.remove_writer(copy)
+        os.close(copy)
+
+    def _tell(self, key: selectors.SelectorKey, event: int) -> None:
+        if self.stepped:
+            self._events.append((key, event))
+            self._step()
 
 
 class IOLoop:
     """A loop beside the running one, which is the handlers'.
 
-    At first it is *stepped*: the handlers' loop watches its selector and its next timer, and calls it when there is
-    something to do. That costs no switch of threads. Who blocks the handlers' loop stops it: :meth:`move`.
+    At first it is *stepped*: the handlers' loop watches what it waits for and its next timer, and calls it when there
+    is something to do. That costs no switch of threads. Who blocks the handlers' loop stops it: :meth:`move`.
 
     Args:
         name: of its thread, once it has one.
@@ -87,9 +157,9 @@ class IOLoop:
         self._timer: asyncio.TimerHandle | None = None
         self._thread = ServiceThread(target=self._run, name=name)
         try:
-            self.handlers.add_reader(self._selector.fileno(), self._step)
-        except (AttributeError, NotImplementedError):
-            # Windows: its loops cannot watch a selector.
+            self._selector.wait_on(self.handlers, self._step)
+        except (NotImplementedError, OSError):
+            self._selector.let_go()
             self._have_a_thread()
 
     def move(self) -> bool:
@@ -164,6 +234,7 @@ class IOLoop:
     def abandon(self) -> None:
         """The handlers' loop has been closed; any thread."""
         if not self._stepped:
+            self._selector.let_go()
             self.loop.call_soon_threadsafe(self._cancel)
 
     def close(self) -> None:
@@ -225,8 +296,7 @@ class IOLoop:
         self._step()
 
     def _step_no_more(self) -> None:
-        if (fd := self._selector.fileno()) >= 0:
-            self.handlers.remove_reader(fd)
+        self._selector.let_go()
         for handle in (self._next, self._timer):
             if handle is not None:
                 handle.cancel()
