@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         TranshipError,
     )
     from tranship.hookspecs import hookimpl
+    from tranship.outcomes import Outcome, Snooze
     from tranship.retry import ExponentialBackoff, FixedBackoff, LinearBackoff, RetryPolicy
     from tranship.settings import Settings
     from tranship.sync import Client, TaskHandle
@@ -38,6 +39,7 @@ __all__ = [
     "ExponentialBackoff",
     "FixedBackoff",
     "LinearBackoff",
+    "Outcome",
     "Priority",
     "Probe",
     "Reject",
@@ -45,6 +47,7 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "Settings",
+    "Snooze",
     "Task",
     "TaskCall",
     "TaskContext",
@@ -79,6 +82,7 @@ _HOMES: Final = {
         "TranshipError",
     ),
     "hookspecs": ("hookimpl",),
+    "outcomes": ("Outcome", "Snooze"),
     "retry": ("ExponentialBackoff", "FixedBackoff", "LinearBackoff", "RetryPolicy"),
     "settings": ("Settings",),
     "sync": ("Client", "TaskHandle"),

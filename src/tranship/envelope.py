@@ -27,9 +27,9 @@ __all__ = [
     "TRANSITIONS",
     "DeadLetter",
     "Draft",
+    "Ending",
     "Envelope",
     "ErrorInfo",
-    "Outcome",
     "Priority",
     "Receipt",
     "TaskResult",
@@ -213,6 +213,8 @@ class TaskResult:
     finished_at: float | None = None
     """Epoch seconds at which the terminal state was written, by the writer's clock."""
     worker: str | None = None
+    status: str | None = None
+    """What a handler that returned an :class:`~tranship.Outcome` calls it; None: it returned a plain value."""
 
     @property
     def success(self) -> bool:
@@ -264,7 +266,7 @@ class TaskResult:
         )
 
 
-class Outcome(enum.Enum):
+class Ending(enum.Enum):
     """How one delivery ended; the closed set that settlement knows."""
 
     SUCCEEDED = "succeeded"

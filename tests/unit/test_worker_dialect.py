@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tranship import AsyncClient, FixedBackoff, RetryPolicy, Worker, current, named, task
-from tranship.envelope import Outcome, TaskState
+from tranship.envelope import Ending, TaskState
 from tranship.errors import InvalidOptionError, TaskCancelled, TaskDeadLettered, TaskError, TaskFailed, TaskTimedOut
 from tranship.operations import Operator
 from tranship.task import Task
@@ -18,7 +18,7 @@ class Polite:
     """Answers ``ask`` itself, refuses ``refuse``, and says sorry for whatever fails."""
 
     def __init__(self) -> None:
-        self.concluded: list[tuple[Outcome, str]] = []
+        self.concluded: list[tuple[Ending, str]] = []
 
     async def admit(self, context, heed) -> Any:
         wish = context.envelope.kwargs.get("wish")
@@ -78,8 +78,8 @@ async def test_without_an_answer_the_handler_runs(url, ran):
 @pytest.mark.parametrize(
     ("wish", "outcome", "code", "sorry"),
     [
-        ("refuse", Outcome.FAILED, "TASK_ERROR", "not this one"),
-        ("fail", Outcome.FAILED, "TASK_FAILED", "out of wishes"),
+        ("refuse", Ending.FAILED, "TASK_ERROR", "not this one"),
+        ("fail", Ending.FAILED, "TASK_FAILED", "out of wishes"),
     ],
 )
 async def test_a_failure_is_told_in_the_tasks_own_words(url, ran, wish, outcome, code, sorry):
@@ -101,7 +101,7 @@ async def test_a_dead_letter_is_told_and_kept(url, ran):
     made = make(polite, ran, retry=RetryPolicy(max_attempts=2, backoff=FixedBackoff(0.01)))
     result = await granted(url, made, wish="fail")
     assert result.value == {"sorry": "out of wishes"}
-    assert polite.concluded == [(Outcome.DEAD, "TASK_FAILED")]
+    assert polite.concluded == [(Ending.DEAD, "TASK_FAILED")]
     assert ran == ["fail", "fail"]
     with Operator(url) as operator:
         assert [letter.reason for letter in operator.dead_letters()] == ["retries-exhausted"]
@@ -120,7 +120,7 @@ async def test_a_large_error_is_told_in_the_tasks_own_words_too(url, ran, attemp
     result = await granted(f"{url}?max_message_size=100000", large)
     assert result.value["sorry"].startswith("out of wishes xxx")
     assert "shortened" in result.value["sorry"]
-    assert {outcome for outcome, _ in polite.concluded} == {Outcome.DEAD if attempts else Outcome.FAILED}
+    assert {outcome for outcome, _ in polite.concluded} == {Ending.DEAD if attempts else Ending.FAILED}
 
 
 async def test_without_a_dialect_nothing_changes(url, ran):

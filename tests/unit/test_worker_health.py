@@ -15,7 +15,7 @@ from cli_kit import APP, finish, ran, started, until, url_of
 from patience import until as aio_until
 
 from tranship import Client, Worker, current, task
-from tranship.envelope import Envelope, Outcome
+from tranship.envelope import Ending, Envelope
 from tranship.errors import ConfigurationError, InvalidOptionError
 from tranship.testing.background import BackgroundWorker
 from tranship.worker import _health
@@ -238,7 +238,7 @@ class TestMetrics:
         for number in range(1000):
             run = Run(None, None)  # type: ignore[arg-type] - neither is looked at
             run.envelope = Envelope(id="i", task=f"made-up-{number}")
-            run.end(Outcome.DEAD)
+            run.end(Ending.DEAD)
             metrics.ended(run)
         text = metrics.text(labels={}, gauges={}, running=[])
         assert f'tranship_tasks_total{{task="{UNKNOWN}",outcome="dead"}} 1000' in text
@@ -256,7 +256,7 @@ class TestMetrics:
             run = Run(None, None)  # type: ignore[arg-type]
             run.envelope = Envelope(id="i", task="t")
             run.broken = broken
-            run.end(Outcome.SUCCEEDED if broken else Outcome.RETRY)
+            run.end(Ending.SUCCEEDED if broken else Ending.RETRY)
             metrics.ended(run)
         text = metrics.text(labels={}, gauges={}, running=[])
         assert [line for line in text.splitlines() if line.startswith("tranship_tasks_total{")] == [

@@ -10,7 +10,7 @@ import time
 import pytest
 from patience import until
 
-from tranship.envelope import Envelope, Outcome, Priority
+from tranship.envelope import Ending, Envelope, Priority
 from tranship.errors import BrokerUnreachable, DeadlineExceeded, Reject, Retry, TaskError, TaskTimedOut
 from tranship.ports import Command, Delivery, Tombstone
 from tranship.protocol import RawMessage
@@ -189,34 +189,34 @@ class TestClassify:
 
     def test_an_exception_with_attempts_left_is_a_retry(self):
         one = self.outcome(ValueError("x"))
-        assert (one.outcome, one.delay) == (Outcome.RETRY, 1.0)
+        assert (one.outcome, one.delay) == (Ending.RETRY, 1.0)
 
     def test_the_last_attempt_ends_among_the_dead_letters(self):
         one = self.outcome(ValueError("x"), attempt=1)
-        assert (one.outcome, one.reason) == (Outcome.DEAD, "retries-exhausted")
+        assert (one.outcome, one.reason) == (Ending.DEAD, "retries-exhausted")
 
     def test_without_a_policy_it_is_a_failure(self):
-        assert self.outcome(ValueError("x"), retry=None).outcome is Outcome.FAILED
+        assert self.outcome(ValueError("x"), retry=None).outcome is Ending.FAILED
 
     def test_no_attempt_is_scheduled_behind_the_deadline(self):
         one = self.outcome(ValueError("the cause"), deadline=time.time() + 0.5)
-        assert one.outcome is Outcome.FAILED
+        assert one.outcome is Ending.FAILED
         assert one.error.message == "the cause"
 
     def test_signals_are_no_errors(self):
         assert self.outcome(Retry(5.0)).delay == 5.0
         assert self.outcome(Retry(0.25)).delay == 0.25
-        assert self.outcome(Retry(), retry=None).outcome is Outcome.RETRY
+        assert self.outcome(Retry(), retry=None).outcome is Ending.RETRY
         rejected = self.outcome(Reject("why"))
-        assert (rejected.outcome, rejected.reason) == (Outcome.DEAD, "why")
+        assert (rejected.outcome, rejected.reason) == (Ending.DEAD, "why")
 
     def test_a_stop_has_its_own_outcome(self):
         expected = {
-            Stop.CANCELLED: Outcome.CANCELLED,
-            Stop.DEADLINE: Outcome.EXPIRED,
-            Stop.LOST: Outcome.LOST,
-            Stop.SHUTDOWN: Outcome.RELEASED,
-            Stop.TIMEOUT: Outcome.RETRY,
+            Stop.CANCELLED: Ending.CANCELLED,
+            Stop.DEADLINE: Ending.EXPIRED,
+            Stop.LOST: Ending.LOST,
+            Stop.SHUTDOWN: Ending.RELEASED,
+            Stop.TIMEOUT: Ending.RETRY,
         }
         for why, outcome in expected.items():
             one = run(self.policy(run_timeout=3.0))

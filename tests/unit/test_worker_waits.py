@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from tranship.envelope import Envelope, Outcome
+from tranship.envelope import Ending, Envelope
 from tranship.errors import Retry, TaskError
 from tranship.retry import FixedBackoff, RetryPolicy
 from tranship.worker._classify import classify
@@ -65,7 +65,7 @@ def test_a_retry_comes_no_sooner_than_the_failure_asks(said):
         run = Run(None, None)
         run.envelope = Envelope(id="1", task="t", retry=RetryPolicy(max_attempts=2, backoff=FixedBackoff(0.1)))
         classify(run, error)
-        assert run.outcome is Outcome.RETRY
+        assert run.outcome is Ending.RETRY
         assert run.delay == (least or 0.1)
 
 

@@ -91,6 +91,7 @@ def _is_usual(result: TaskResult) -> bool:
     return (
         result.state is TaskState.SUCCESS
         and result.error is None
+        and result.status is None
         and result.finished_at is not None
         and result.worker is not None
         and result.worker.isascii()
@@ -141,6 +142,7 @@ def decode_result(document: bytes, *, task_id: str | None = None) -> TaskResult:
         attempt=_attempt(fields.values, extra),
         finished_at=_finished_at(fields.values, extra),
         worker=worker,
+        status=_own_status(extra),
     )
 
 
@@ -158,6 +160,8 @@ def _extra(result: TaskResult, celery: Any) -> dict[str, Any]:
         extra["worker"] = result.worker
     if result.finished_at is not None:
         extra["finished_at"] = result.finished_at
+    if result.status is not None:
+        extra["status"] = result.status
     if result.error is not None:
         extra["error"] = own_error(result.error, celery)
     return extra
@@ -214,6 +218,11 @@ def _error(state: TaskState, found: Any, extra: dict[str, Any] | None, traceback
     if extra is not None:
         return read_own(extra.get("error"), found, text)
     return read_foreign(state, found, text)
+
+
+def _own_status(extra: dict[str, Any] | None) -> str | None:
+    status = None if extra is None else extra.get("status")
+    return status if isinstance(status, str) else None
 
 
 def _attempt(values: Mapping[str, Any], extra: dict[str, Any] | None) -> int:

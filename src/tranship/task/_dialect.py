@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from tranship.envelope import Envelope, ErrorInfo, Outcome
+from tranship.envelope import Ending, Envelope, ErrorInfo
 from tranship.task._context import TaskContext
 
 __all__ = ["Dialect", "Heed"]
@@ -23,7 +23,7 @@ class Dialect(Protocol):
         What it raises counts as raised by the handler.
         """
 
-    def conclude(self, envelope: Envelope, outcome: Outcome, error: ErrorInfo) -> Any:
+    def conclude(self, envelope: Envelope, outcome: Ending, error: ErrorInfo) -> Any:
         """Return what is stored, as a success, for a task that did not succeed; None: the failure as it is.
 
         Args:

@@ -20,6 +20,7 @@ from tranship import codec
 from tranship.errors import ConfigurationError, InvalidArgumentsError
 from tranship.task._readback import difference
 from tranship.task._readers import Read, reader
+from tranship.task._returns import value_hint
 
 __all__ = ["Models"]
 
@@ -118,6 +119,8 @@ class Models:
                 log.warning("task %s: annotation %r of %s is not known: %s", self._name, annotation, parameter, error)
                 return None
             return _UNKNOWN
+        if parameter == _RETURN:
+            hint = value_hint(hint)
         return hint if _mentions_model(hint) else None
 
     def _reader(self, what: str, model: Any) -> Read:

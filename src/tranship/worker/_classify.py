@@ -4,23 +4,38 @@ from __future__ import annotations
 
 from typing import Final
 
-from tranship.envelope import Envelope, ErrorInfo, Outcome
+from tranship.envelope import Ending, Envelope, ErrorInfo
 from tranship.errors import (
+    DeadlineExceeded,
+    InvalidOptionError,
     Reject,
     Retry,
     TaskCancelled,
     TaskTimedOut,
 )
+from tranship.outcomes import Outcome, Snooze
 from tranship.retry import RetryPolicy
 from tranship.worker._describe import cleaned, describe, message_of
 from tranship.worker._groups import may_succeed_later, meant, shared_names
 from tranship.worker._record import Run, Stop
 from tranship.worker._waits import seconds_of
 
-__all__ = ["EXHAUSTED", "classify", "stopped"]
+__all__ = ["EXHAUSTED", "classify", "returned", "stopped"]
 
 EXHAUSTED: Final = "retries-exhausted"
 """The reason of a dead letter whose retry policy ran out of attempts."""
+
+
+def returned(run: Run) -> None:
+    """Decide the outcome of a handler that returned ``run.value``."""
+    value = run.value
+    if value.__class__ is Outcome:
+        run.status, run.value = value.status, value.data
+    elif isinstance(value, Snooze):
+        run.value = None
+        classify(run, value)
+        return
+    run.end(Ending.SUCCEEDED)
 
 
 def classify(run: Run, error: BaseException) -> None:
@@ -29,10 +44,12 @@ def classify(run: Run, error: BaseException) -> None:
     assert envelope is not None
     error = meant(error)
     if isinstance(error, TaskCancelled) and run.stopped is Stop.CANCELLED:
-        run.end(Outcome.CANCELLED)
+        run.end(Ending.CANCELLED)
     elif isinstance(error, Reject):
         reason = _reason(error)
         run.bury(reason, f"the handler rejected it: {reason}", _rejected(error))
+    elif isinstance(error, Snooze):
+        _snooze(run, envelope, error)
     else:
         _retry_or_fail(run, envelope, error)
 
@@ -42,23 +59,38 @@ def stopped(run: Run, why: Stop) -> None:
     envelope = run.envelope
     assert envelope is not None
     if why is Stop.CANCELLED:
-        run.end(Outcome.CANCELLED)
+        run.end(Ending.CANCELLED)
     elif why is Stop.DEADLINE:
-        run.end(Outcome.EXPIRED)
+        run.end(Ending.EXPIRED)
     elif why is Stop.TIMEOUT:
         message = f"an attempt of task {envelope.task!r} ran longer than its run_timeout of {run.limit or 0.0:g} s"
         _retry_or_fail(run, envelope, TaskTimedOut(message, task_id=envelope.id))
     elif why is Stop.LOST:
-        run.end(Outcome.LOST)
+        run.end(Ending.LOST)
     else:
-        run.end(Outcome.RELEASED)
+        run.end(Ending.RELEASED)
+
+
+def _snooze(run: Run, envelope: Envelope, snooze: Snooze) -> None:
+    delay = seconds_of(getattr(snooze, "delay", None))
+    if not delay:
+        # Of a subclass: ours checks it.
+        _retry_or_fail(run, envelope, InvalidOptionError("delay of Snooze is missing; expected seconds above 0"))
+        return
+    left = run.seconds_left()
+    if left is not None and left <= delay:
+        message = f"task {envelope.id} was to come again in {delay:g} s, and its deadline is in {max(left, 0.0):.3g} s"
+        run.end(Ending.EXPIRED, describe(DeadlineExceeded(message, task_id=envelope.id)))
+        return
+    run.delay, run.snoozed = delay, True
+    run.end(Ending.RETRY)
 
 
 def _retry_or_fail(run: Run, envelope: Envelope, error: BaseException) -> None:
     info = describe(error)
     policy = envelope.retry or (RetryPolicy() if isinstance(error, Retry) else None)
     if policy is None:
-        run.end(Outcome.FAILED, info)
+        run.end(Ending.FAILED, info)
         return
     names = shared_names(error)
     retryable = info.retryable and may_succeed_later(error)
@@ -72,7 +104,7 @@ def _retry_or_fail(run: Run, envelope: Envelope, error: BaseException) -> None:
     if delay is None and policy.applies(names=names, code=info.code, retryable=retryable):
         run.bury(EXHAUSTED, f"attempt {envelope.attempt + 1} of {policy.max_attempts} failed: {info.message}", info)
     elif delay is None:
-        run.end(Outcome.FAILED, info)
+        run.end(Ending.FAILED, info)
     else:
         _retry(run, info, _asked(error, delay))
 
@@ -81,10 +113,10 @@ def _retry(run: Run, info: ErrorInfo, delay: float) -> None:
     left = run.seconds_left()
     if left is not None and left <= delay:
         # The next attempt would only find the deadline passed: the real cause says more.
-        run.end(Outcome.FAILED, info)
+        run.end(Ending.FAILED, info)
         return
     run.delay = delay
-    run.end(Outcome.RETRY, info)
+    run.end(Ending.RETRY, info)
 
 
 def _reason(error: Reject) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final
 
-from tranship.envelope import Outcome
+from tranship.envelope import Ending
 from tranship.worker._figures import process_memory
 from tranship.worker._record import Run
 
@@ -37,7 +37,7 @@ class Metrics:
 
     def ended(self, run: Run) -> None:
         """Count the end of one delivery."""
-        if run.outcome is Outcome.RETRY and not run.started:
+        if run.outcome is Ending.RETRY and not run.started:
             # It came before its time: nothing has been tried.
             return
         name = self._name(run)

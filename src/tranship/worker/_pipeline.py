@@ -17,13 +17,13 @@ from typing import Any, Final
 
 from tranship._signals import may_be_ctrl_c
 from tranship.clocks import Clock
-from tranship.envelope import PROBE_TASK, Envelope, ErrorInfo, Outcome
+from tranship.envelope import PROBE_TASK, Ending, Envelope, ErrorInfo
 from tranship.errors import InvalidArgumentsError, MalformedMessage, UnknownTask
 from tranship.protocol import Decoder, TakesLong, canvas
 from tranship.task import Dialect, HotCache, Task, TaskContext, activate, task
 from tranship.worker._answered import Answered
 from tranship.worker._cancels import Cancels
-from tranship.worker._classify import classify, stopped
+from tranship.worker._classify import classify, returned, stopped
 from tranship.worker._describe import describe
 from tranship.worker._record import Run, Stop
 from tranship.worker._threads import HandlerThreads
@@ -144,7 +144,7 @@ class Pipeline:
         assert run.envelope is not None
         run.answered = await self._answered.find(run.envelope)
         if run.answered is not None:
-            run.end(Outcome.ANSWERED)
+            run.end(Ending.ANSWERED)
 
     # Admit.
 
@@ -153,20 +153,20 @@ class Pipeline:
         assert envelope is not None
         run.ahead = self._clock.ahead
         if self._cancels.covers(envelope):
-            run.end(Outcome.CANCELLED)
+            run.end(Ending.CANCELLED)
         elif run.delivery.delivery_count > self._max_deliveries:
             self._poisonous(run, envelope)
         elif envelope.deadline is not None and envelope.deadline <= time.time() + run.ahead:
-            run.end(Outcome.EXPIRED)
+            run.end(Ending.EXPIRED)
         elif envelope.not_before is not None and (early := _early(run, envelope.not_before)) > EARLY:
             # From a peer that leaves waiting to the worker, or a broker that is early: on the schedule, as the same
             # attempt.
             run.delay = early
-            run.end(Outcome.RETRY)
+            run.end(Ending.RETRY)
         elif parts := canvas(envelope):
             names = ", ".join(sorted(parts))
             message = f"task {envelope.id} carries Celery canvas ({names}), which tranship does not run"
-            run.end(Outcome.FAILED, ErrorInfo(type="tranship.errors.UnsupportedError", message=message, code="CANVAS"))
+            run.end(Ending.FAILED, ErrorInfo(type="tranship.errors.UnsupportedError", message=message, code="CANVAS"))
 
     def _poisonous(self, run: Run, envelope: Envelope) -> None:
         message = (
@@ -188,7 +188,7 @@ class Pipeline:
         try:
             args, kwargs = handler.coerce(envelope.args, envelope.kwargs)
         except InvalidArgumentsError as error:
-            run.end(Outcome.FAILED, _final(error))
+            run.end(Ending.FAILED, _final(error))
             return
         except BaseException as error:  # noqa: BLE001 - a model's own code may raise anything
             classify(run, error)
@@ -218,7 +218,7 @@ class Pipeline:
             return True
         if run.value is None:
             return False
-        run.end(Outcome.SUCCEEDED)
+        run.end(Ending.SUCCEEDED)
         return True
 
     async def _heed(self, run: Run, key: str) -> bool:
@@ -246,7 +246,7 @@ class Pipeline:
             else:
                 classify(run, error)
         else:
-            run.end(Outcome.SUCCEEDED)
+            returned(run)
 
     async def _call_thread(self, run: Run, call: Callable[[], Any]) -> None:
         future = self._threads.start(call)
@@ -268,7 +268,7 @@ class Pipeline:
             # An async def behind a plain wrapper: the limit and the retries are its own.
             await self._call_async(run, lambda: value)
         else:
-            run.end(Outcome.SUCCEEDED)
+            returned(run)
 
     async def _wait_for_thread(self, run: Run, future: asyncio.Future[Any]) -> None:
         """Wait for the thread. A thread cannot be interrupted: a cancel is left to the handler to notice."""
@@ -309,7 +309,7 @@ class Pipeline:
         if run.stopped is not None:
             _uncancel()
             if run.envelope is None:
-                run.end(Outcome.RELEASED)
+                run.end(Ending.RELEASED)
             else:
                 stopped(run, run.stopped)
         elif _being_cancelled():

@@ -7,7 +7,7 @@ import enum
 import time
 from typing import Any, Final
 
-from tranship.envelope import Envelope, ErrorInfo, Outcome
+from tranship.envelope import Ending, Envelope, ErrorInfo
 from tranship.ports import Consumer, Delivery, Settlement, StoredResult
 from tranship.task import Task, TaskContext
 
@@ -55,7 +55,9 @@ class Run:
         "outcome",
         "reason",
         "settlement",
+        "snoozed",
         "started",
+        "status",
         "stopped",
         "task",
         "thread_busy",
@@ -89,8 +91,12 @@ class Run:
         self.stopped: Stop | None = None
         self.thread_busy: asyncio.Future[Any] | None = None
         """A thread that still runs the handler although its outcome is decided."""
-        self.outcome: Outcome | None = None
+        self.outcome: Ending | None = None
         self.value: Any = None
+        self.status: str | None = None
+        """What the handler calls it, beside the value."""
+        self.snoozed = False
+        """For RETRY: it comes again as the same attempt."""
         self.answered: StoredResult | None = None
         """For ANSWERED: the result that is there already."""
         self.error: ErrorInfo | None = None
@@ -109,7 +115,7 @@ class Run:
         """The task's id, once decoded."""
         return None if self.envelope is None else self.envelope.id
 
-    def end(self, outcome: Outcome, error: ErrorInfo | None = None) -> None:
+    def end(self, outcome: Ending, error: ErrorInfo | None = None) -> None:
         """Decide how the delivery ends."""
         self.outcome = outcome
         self.error = error
@@ -117,7 +123,7 @@ class Run:
     def bury(self, reason: str, detail: str, error: ErrorInfo | None = None) -> None:
         """Decide for the dead letters. Reason and detail travel as headers: the result has the whole error."""
         self.reason, self.detail = _brief(" ".join(reason.split()), _REASON), _brief(detail, _DETAIL)
-        self.end(Outcome.DEAD, error)
+        self.end(Ending.DEAD, error)
 
     def tell(self, why: Stop) -> bool:
         """Say that the handler is to stop, for it to see in its context; any thread. False: it is too late.

@@ -10,7 +10,7 @@ from textwrap import indent
 from typing import Any, Final
 
 from tranship import codec
-from tranship.envelope import Envelope, ErrorInfo, Outcome, TaskResult, TaskState
+from tranship.envelope import Ending, Envelope, ErrorInfo, TaskResult, TaskState
 from tranship.errors import EncodeError, MessageTooLarge, SubmitError
 from tranship.ports import Settlement, StoredResult, Verdict
 from tranship.protocol import Encoder, encode_result
@@ -26,11 +26,11 @@ _LINE: Final = 1000
 _LINES: Final = 10_000
 """Characters of a message, and of a traceback, in the log."""
 _STATES: Final = {
-    Outcome.SUCCEEDED: TaskState.SUCCESS,
-    Outcome.FAILED: TaskState.FAILURE,
-    Outcome.CANCELLED: TaskState.CANCELLED,
-    Outcome.EXPIRED: TaskState.EXPIRED,
-    Outcome.DEAD: TaskState.DEAD_LETTERED,
+    Ending.SUCCEEDED: TaskState.SUCCESS,
+    Ending.FAILED: TaskState.FAILURE,
+    Ending.CANCELLED: TaskState.CANCELLED,
+    Ending.EXPIRED: TaskState.EXPIRED,
+    Ending.DEAD: TaskState.DEAD_LETTERED,
 }
 
 
@@ -52,20 +52,20 @@ class Reporter:
     def settlement(self, run: Run) -> Settlement | None:
         """The settlement of a decided record; None where nothing is to be settled: released, or lost."""
         match run.outcome:
-            case Outcome.SUCCEEDED | Outcome.FAILED | Outcome.CANCELLED | Outcome.EXPIRED:
+            case Ending.SUCCEEDED | Ending.FAILED | Ending.CANCELLED | Ending.EXPIRED:
                 # The result first: encoding it may still turn a success into a failure.
                 return Settlement(run.delivery, Verdict.ACK, result=self._result(run))
-            case Outcome.ANSWERED:
+            case Ending.ANSWERED:
                 return Settlement(run.delivery, Verdict.ACK, result=run.answered)
-            case Outcome.DEAD:
+            case Ending.DEAD:
                 result = self._result(run)
                 return Settlement(run.delivery, Verdict.REJECT, result=result, reason=run.reason, detail=run.detail)
-            case Outcome.RETRY:
+            case Ending.RETRY:
                 try:
                     return self._replacement(run)
                 except SubmitError as error:
                     # What could be read but cannot be written again: there will be no next attempt.
-                    run.end(Outcome.FAILED, describe(error))
+                    run.end(Ending.FAILED, describe(error))
                     return self.settlement(run)
             case _:
                 return None
@@ -73,8 +73,8 @@ class Reporter:
     def _replacement(self, run: Run) -> Settlement:
         envelope = run.envelope
         assert envelope is not None
-        # A task that came too early was not attempted.
-        attempt = envelope.attempt + 1 if run.started else envelope.attempt
+        # A task that came too early was not attempted; one that snoozes goes on with the same attempt.
+        attempt = envelope.attempt + 1 if run.started and not run.snoozed else envelope.attempt
         following = replace(envelope, attempt=attempt, not_before=time.time() + run.ahead + run.delay)
         return Settlement(run.delivery, Verdict.REPLACE, replacement=self._encoder.encode(following))
 
@@ -87,8 +87,8 @@ class Reporter:
         try:
             state, document = self._document(run, envelope)
         except BaseException as error:  # noqa: BLE001 - the value's own code may raise anything
-            if run.outcome is Outcome.SUCCEEDED:
-                run.outcome, run.error = Outcome.FAILED, None
+            if run.outcome is Ending.SUCCEEDED:
+                run.outcome, run.error = Ending.FAILED, None
             run.error = run.error or _not_written(envelope, error)
             state, document = self._shorter(run, envelope, run.error)
         return StoredResult(
@@ -129,6 +129,7 @@ class Reporter:
             attempt=envelope.attempt,
             finished_at=time.time(),
             worker=self._worker,
+            status=run.status if run.outcome is Ending.SUCCEEDED else None,
         )
         document = encode_result(result, content_type=self._content_type)
         if len(document) > self._max_size:
@@ -145,7 +146,7 @@ class Reporter:
 def _ending(run: Run, envelope: Envelope) -> tuple[TaskState, Any, ErrorInfo | None]:
     """State, value and error as those who wait see them."""
     assert run.outcome is not None
-    if run.outcome is Outcome.SUCCEEDED:
+    if run.outcome is Ending.SUCCEEDED:
         return TaskState.SUCCESS, run.value, None
     error = _explained(run, envelope)
     dialect = None if run.task is None else run.task.dialect
@@ -167,19 +168,19 @@ def _not_written(envelope: Envelope, error: BaseException) -> ErrorInfo:
 
 def _explained(run: Run, envelope: Envelope) -> ErrorInfo | None:
     """The error as those who wait see it; a dead letter's says why it is one."""
-    if run.outcome is not Outcome.DEAD:
+    if run.outcome is not Ending.DEAD:
         return run.error or (_plain(run.outcome, envelope) if run.outcome else None)
     error = run.error or ErrorInfo(type="tranship.errors.TaskDeadLettered", message=run.detail, code="DEAD_LETTERED")
     return replace(error, details={**error.details, "reason": run.reason})
 
 
-def _plain(outcome: Outcome, envelope: Envelope) -> ErrorInfo | None:
+def _plain(outcome: Ending, envelope: Envelope) -> ErrorInfo | None:
     """What there is to say of an outcome that no exception explains."""
-    if outcome is Outcome.CANCELLED:
+    if outcome is Ending.CANCELLED:
         return ErrorInfo(
             type="tranship.errors.TaskCancelled", message=f"task {envelope.id} was cancelled", code="TASK_CANCELLED"
         )
-    if outcome is Outcome.EXPIRED:
+    if outcome is Ending.EXPIRED:
         message = f"task {envelope.id} had not finished by its deadline"
         return ErrorInfo(type="tranship.errors.DeadlineExceeded", message=message, code="DEADLINE_EXCEEDED")
     return None
@@ -189,9 +190,9 @@ def log_too_late(run: Run, *, fused: bool) -> None:
     """Say what was written of a task whose delivery was lost before it was settled; ``fused``: all in one step."""
     if fused:
         written = "nothing was written"
-    elif run.outcome is Outcome.RETRY:
+    elif run.outcome is Ending.RETRY:
         written = "its next attempt may have been sent before that"
-    elif run.outcome is Outcome.DEAD:
+    elif run.outcome is Ending.DEAD:
         written = "its dead letter may have been written before that"
     elif run.envelope is not None and run.envelope.store_result:
         written = "its result was sent to the store before that, where the first one counts"
@@ -202,17 +203,20 @@ def log_too_late(run: Run, *, fused: bool) -> None:
 
 def log_end(run: Run) -> None:
     """One record per task: what ended well is of interest to few, the rest to somebody, with its traceback."""
-    if run.outcome is Outcome.SUCCEEDED:
+    if run.outcome is Ending.SUCCEEDED:
         if log.isEnabledFor(logging.INFO):
             log.info("task %s (%s) succeeded", run.id, run.envelope and run.envelope.task)
         return
-    if run.outcome is Outcome.ANSWERED:
+    if run.outcome is Ending.ANSWERED:
         log.info("task %s came again with its result there already: it does not run again", run.id)
         return
-    if run.outcome is Outcome.RETRY and not run.started:
+    if run.outcome is Ending.RETRY and not run.started:
         log.debug("task %s goes back for %.3g s: %s", run.id, run.delay, run.detail or "it came before its time")
         return
-    level = logging.INFO if run.outcome in (Outcome.CANCELLED, Outcome.EXPIRED) else logging.WARNING
+    if run.snoozed:
+        log.info("task %s (%s) snoozes, runs again in %.3g s", run.id, run.envelope and run.envelope.task, run.delay)
+        return
+    level = logging.INFO if run.outcome in (Ending.CANCELLED, Ending.EXPIRED) else logging.WARNING
     if log.isEnabledFor(level):
         log.log(level, "task %s (%s)%s: %s%s", run.id, *_who(run), _what(run), _why(run))
 
@@ -227,7 +231,7 @@ def _who(run: Run) -> tuple[str, str]:
 
 
 def _what(run: Run) -> str:
-    if run.outcome is Outcome.RETRY:
+    if run.outcome is Ending.RETRY:
         return f"failed, runs again in {run.delay:.3g} s"
     return run.reason or (run.outcome.value if run.outcome else "undecided")
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tranship.clocks import clock_of, look
-from tranship.envelope import Outcome
+from tranship.envelope import Ending
 from tranship.errors import TranshipError
 from tranship.ports import (
     Backend,
@@ -344,7 +344,7 @@ class Session:
             self._report(run, run.settlement)
 
     def _report(self, run: Run, settlement: Settlement | None) -> None:
-        if run.outcome is Outcome.RELEASED:
+        if run.outcome is Ending.RELEASED:
             self._start(self._release(run))
             return
         if settlement is None or run.stopped is Stop.LOST or not self._leases.ours(run):

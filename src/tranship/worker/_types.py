@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from tranship.checks import mapping, name_text, whole
-from tranship.envelope import Outcome
+from tranship.envelope import Ending
 from tranship.errors import InvalidOptionError
 from tranship.task import Task
 from tranship.worker._record import Run
@@ -140,7 +140,7 @@ class TypeLimits:
         kind = _type_of(run)
         run.delay = self._next_delay()
         run.detail = f"{self._limits[kind]} tasks of type {kind!r} run here, which is the limit"
-        run.end(Outcome.RETRY)
+        run.end(Ending.RETRY)
         return True
 
     def keep(self, run: Run) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tranship.compat.sandai import _operator_answers as answers
 from tranship.compat.sandai._operator_call import DESCRIBE, OperatorCall, asks_for
-from tranship.envelope import Envelope, ErrorInfo, Outcome
+from tranship.envelope import Ending, Envelope, ErrorInfo
 from tranship.task import Heed, TaskContext
 
 __all__ = ["OperatorDialect"]
@@ -48,11 +48,11 @@ class OperatorDialect:
             return answers.succeeded([], {})
         return None
 
-    def conclude(self, envelope: Envelope, outcome: Outcome, error: ErrorInfo) -> Any:
+    def conclude(self, envelope: Envelope, outcome: Ending, error: ErrorInfo) -> Any:
         """Say in an envelope why there is no result."""
-        if outcome is Outcome.CANCELLED:
+        if outcome is Ending.CANCELLED:
             return answers.cancelled(envelope.cancel_key)
-        if outcome is Outcome.EXPIRED:
+        if outcome is Ending.EXPIRED:
             now = time.time()
             return answers.late(envelope.deadline or now, now, error.message)
         details = dict(error.details)

@@ -1,13 +1,17 @@
-"""What handlers say of themselves, as those see it who wait: errors as they were given."""
+"""What handlers say of themselves, as those see it who wait: errors as they were given, a status, or *later*."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 from tranship.envelope import TaskState
 from tranship.error_codes import PERMANENT_ERROR, TRANSIENT_ERROR
 from tranship.errors import (
+    DeadlineExceeded,
     ResourceError,
     TaskDeadLettered,
     TaskError,
@@ -15,6 +19,7 @@ from tranship.errors import (
     TaskTimeoutError,
     TaskValidationError,
 )
+from tranship.outcomes import Outcome, Snooze
 from tranship.ports import Capability
 from tranship.retry import FixedBackoff, RetryPolicy
 from tranship.task import current, task
@@ -81,6 +86,103 @@ class OutcomeCases:
             state = await handles[which].state()
             assert state is (TaskState.DEAD_LETTERED if attempts == 2 else TaskState.FAILURE), which
         assert runs == {which: attempts for which, (_, attempts) in _CODED.items()}
+
+    @facade_case(
+        "outcome_status", level="capability", needs=RESULTS, rationale="what comes next may depend on more than success"
+    )
+    async def test_outcome_status(self, desk: Desk) -> None:
+        """``Outcome(status, data)`` is a SUCCESS with a status, from both kinds of handlers; a bad one is a failure."""
+
+        @task(name="kit.reviewed", queue="q")
+        async def reviewed(status: Any) -> Outcome[dict[str, Any]]:
+            return Outcome(status, {"reason": "low"})
+
+        @task(name="kit.reviewed-thread", queue="q")
+        def reviewed_thread(size: int) -> Any:
+            return Outcome("odd", "x" * size if size else object())
+
+        client = await desk.client()
+        await desk.work(reviewed, reviewed_thread, plain)
+        handle = await client.submit(reviewed, "needs_manual_review")
+        result = await handle.wait(desk.lab.patience)
+        assert (result.state, result.status, result.value) == (
+            TaskState.SUCCESS,
+            "needs_manual_review",
+            {"reason": "low"},
+        )
+        assert await handle.result(desk.lab.patience) == {"reason": "low"}
+        assert (await client.handle(handle.id).info()).status == "needs_manual_review"
+        result = await (await client.submit(reviewed_thread, 3)).wait(desk.lab.patience)
+        assert (result.status, result.value) == ("odd", "xxx")
+        assert (await (await client.submit(plain)).wait(desk.lab.patience)).status is None
+        for bad in (7, None, "", ["x"], "x" * 256):
+            error = await raised((await client.submit(reviewed, bad)).result(desk.lab.patience), TaskFailed)
+            assert error.code == "INVALID_OPTION"
+            assert "status" in str(error)
+        limit = (await desk.lab.open()).submitter().max_message_size
+        for size, code in ((0, "ENCODE"), (limit + 1, "MESSAGE_TOO_LARGE")):
+            failed = await client.submit(reviewed_thread, size)
+            assert (await raised(failed.result(desk.lab.patience), TaskFailed)).code == code
+            assert (await failed.info()).status is None
+
+    @facade_case("snooze", level="capability", needs=DELAY, rationale="not yet is neither a failure nor an attempt")
+    async def test_snooze(self, desk: Desk) -> None:
+        """Raised and returned, it comes again no sooner, as the same attempt, without a retry policy."""
+        runs: dict[str, list[tuple[int, int, float]]] = {}
+
+        @task(name="kit.snoozes", queue="q")
+        async def snoozes(how: str) -> Any:
+            seen = runs.setdefault(how, [])
+            seen.append((current().attempt, current().delivery_count, time.monotonic()))
+            if len(seen) == 4:
+                return how
+            if how == "return":
+                return Snooze(timedelta(seconds=0.2))
+            raise Snooze(0.2)
+
+        @task(name="kit.snoozes-thread", queue="q", retry=_TWICE)
+        def snoozes_thread() -> str:
+            seen = runs.setdefault("thread", [])
+            seen.append((current().attempt, current().delivery_count, time.monotonic()))
+            if len(seen) < 4:
+                raise Snooze(0.2)
+            return "thread"
+
+        client = await desk.client()
+        await desk.work(snoozes, snoozes_thread)
+        handles = [await client.submit(snoozes, how) for how in ("raise", "return")]
+        handles.append(await client.submit(snoozes_thread))
+        assert [await one.result(desk.lab.patience) for one in handles] == ["raise", "return", "thread"]
+        for seen in runs.values():
+            assert [one[:2] for one in seen] == [(0, 1)] * 4
+            gaps = [after[2] - before[2] for before, after in pairwise(seen)]
+            assert all(0.14 < gap < 3.2 for gap in gaps), gaps
+        assert (await handles[0].info()).attempt == 0
+
+    @facade_case("snooze_bounded", level="capability", needs=RESULTS, rationale="nothing is put off for ever, or hot")
+    async def test_snooze_bounded(self, desk: Desk) -> None:
+        """Beyond the deadline: EXPIRED at once. Zero, negative, no number: a failure that names it, run once."""
+        runs: list[Any] = []
+
+        @task(name="kit.puts-off", queue="q")
+        async def puts_off(delay: Any) -> None:
+            runs.append(delay)
+            raise Snooze(delay)
+
+        client = await desk.client()
+        await desk.work(puts_off)
+        late = await client.submit(puts_off.options(deadline_in=20.0), 60)
+        assert "60 s" in str(await raised(late.result(10.0), DeadlineExceeded))
+        for bad in (0, -1, "soon", None):
+            error = await raised((await client.submit(puts_off, bad)).result(desk.lab.patience), TaskFailed)
+            assert error.code == "INVALID_OPTION"
+            assert repr(bad) in str(error)
+        assert runs == [60, 0, -1, "soon", None]
+
+
+@task(name="kit.plain", queue="q")
+async def plain() -> dict[str, str]:
+    return {"status": "mine"}
 
 
 _Raised = Callable[[], BaseException]
