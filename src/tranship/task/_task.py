@@ -15,6 +15,7 @@ from tranship.task._context import TaskContext
 from tranship.task._dialect import Dialect
 from tranship.task._models import Models
 from tranship.task._options import DEFAULTS, OptionArguments, TaskOptions
+from tranship.task._own import filler
 from tranship.task._plan import Plan
 from tranship.task._signature import argument_error, make_stub, signature_of
 
@@ -57,6 +58,7 @@ class Task(Generic[P, R_co]):
         function: what was decorated; None for a task that is defined elsewhere.
         is_async: whether the function is a coroutine function.
         options_set: how it is submitted.
+        fill: gives the envelope of a message the options that it does not set; None: this task has none to give.
         dialect: how it is answered where its clients expect other words than ours; None: as usual.
         task_type: what workers limit it by, together with others of that type; None: nothing.
     """
@@ -75,6 +77,7 @@ class Task(Generic[P, R_co]):
         self.options_set = options
         self.function = function
         self._plan = Plan(self.name, options)
+        self.fill = filler(options)
         if function is None:
             return
         # Attributes of the function stay where they are: one named "call" would hide ours.
@@ -104,6 +107,7 @@ class Task(Generic[P, R_co]):
         other.__dict__.update(self.__dict__)
         other.options_set = self.options_set.merged(**changes)
         other._plan = Plan(self.name, other.options_set)
+        other.fill = filler(other.options_set)
         return other
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R_co]:

@@ -132,6 +132,9 @@ class Pipeline:
         run.task = self._tasks.get(run.envelope.task)
         if run.task is None:
             self._unknown(run, run.envelope)
+        elif run.task.fill is not None:
+            # What the message leaves open, as one submitted by name or most of Celery's, is the handler's to say.
+            run.envelope = run.task.fill(run.envelope)
 
     def _unknown(self, run: Run, envelope: Envelope) -> None:
         known = ", ".join(sorted(name for name in self._tasks if name != PROBE_TASK)) or "none"
@@ -182,9 +185,6 @@ class Pipeline:
         envelope, handler = run.envelope, run.task
         assert envelope is not None
         assert handler is not None
-        if envelope.run_timeout is None and handler.options_set.run_seconds is not None:
-            # A message that sets no limit, as most of Celery's: the handler's own.
-            envelope = run.envelope = replace(envelope, run_timeout=handler.options_set.run_seconds)
         try:
             args, kwargs = handler.coerce(envelope.args, envelope.kwargs)
         except InvalidArgumentsError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,11 +19,12 @@ from tranship.errors import (
     TaskFailed,
     TaskTimeoutError,
     TaskValidationError,
+    TranshipError,
 )
 from tranship.outcomes import Outcome, Snooze
 from tranship.ports import Capability
 from tranship.retry import FixedBackoff, RetryPolicy
-from tranship.task import current, task
+from tranship.task import current, named, task
 from tranship.testing.desk import Desk, facade_case
 from tranship.testing.facades import raised
 
@@ -178,6 +180,32 @@ class OutcomeCases:
             assert error.code == "INVALID_OPTION"
             assert repr(bad) in str(error)
         assert runs == [60, 0, -1, "soon", None]
+
+    @facade_case(
+        "own_options_hold", level="capability", needs=DELAY, rationale="a policy that is silently ignored is none"
+    )
+    async def test_own_options_hold(self, desk: Desk) -> None:
+        """A handler's retry, run_timeout and result_ttl hold for a submit by name; what it sets itself counts."""
+        runs: dict[str, int] = {}
+
+        @task(name="kit.owned", queue="q", retry=_TWICE, run_timeout=0.3, result_ttl=600)
+        async def owned(name: str) -> None:
+            runs[name] = runs.get(name, 0) + 1
+            own = current().envelope
+            assert own.result_ttl == (60 if name == "said" else 600)
+            if name == "slow":
+                await asyncio.sleep(30)
+            raise ValueError(name)
+
+        client = await desk.client()
+        await desk.work(owned)
+        by_name = named("kit.owned", queue="q")
+        said = by_name.options(retry=RetryPolicy(max_attempts=1), result_ttl=60, run_timeout=20)
+        handles = [await client.submit(by_name, name) for name in ("fails", "slow")]
+        handles.append(await client.submit(said, "said"))
+        for handle in handles:
+            await raised(handle.result(desk.lab.patience), TranshipError)
+        assert runs == {"fails": 2, "slow": 2, "said": 1}
 
 
 @task(name="kit.plain", queue="q")
