@@ -244,11 +244,16 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 def _command(command: Any, path: str, shared: set[str]) -> str:
     own = [one for one in command.params if not shared.issuperset(one.opts)]
     arguments = [one for one in own if one.param_type_name == "argument"]
-    rows = [[_option(one), one.help or ""] for one in own if one not in arguments]
+    rows = [[_option(one), f"{one.help or ''}{_usual(one)}"] for one in own if one not in arguments]
     rows += [[f"`{one.metavar}`", one.help] for one in arguments if one.help]
     usage = " ".join([path, *(one.metavar for one in arguments)])
     text = f"### `{usage}`\n\n{inspect.cleandoc(command.help or '')}\n"
     return text + (f"\n{table(['', ''], iter(rows))}" if rows else "")
+
+
+def _usual(option: Any) -> str:
+    said = option.show_default if isinstance(option.show_default, str) else option.default
+    return "" if said in (None, False, "") or option.is_flag else f" Default: {said}."
 
 
 def _option(option: Any) -> str:

@@ -17,15 +17,20 @@ from tranship.cli import (
     plugins,
     queues,
     result,
+    run_one,
     submit,
     tasks,
     worker,
     workers,
 )
+from tranship.cli._bare import bare_number
 from tranship.cli._group import Group
 from tranship.cli._invocation import Invocation, Json, Namespace, Quiet, Url, Verbose
+from tranship.cli._watch import EVERY
 
 __all__ = ["app"]
+
+WatchingCommand = bare_number("--watch", "-w", means=EVERY)
 
 app = typer.Typer(
     name="tranship",
@@ -62,12 +67,13 @@ def _global_options(
 
 app.command("demo")(demo.run)
 app.command("worker")(worker.run)
+app.command("run-one")(run_one.run)
 app.command("submit", cls=result.WaitingCommand)(submit.run)
 app.command("result", cls=result.WaitingCommand)(result.run)
 app.command("cancel")(cancel.run)
-app.command("queues")(queues.run)
-app.command("workers")(workers.run)
-app.command("tasks")(tasks.run)
+app.command("queues", cls=WatchingCommand)(queues.run)
+app.command("workers", cls=WatchingCommand)(workers.run)
+app.command("tasks", cls=WatchingCommand)(tasks.run)
 app.add_typer(dead.app, name="dead")
 app.command("move")(move.run)
 app.command("plugins")(plugins.run)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tranship.operations import Operator
     from tranship.sync import Client
 
-__all__ = ["Invocation", "Json", "Namespace", "Quiet", "Url", "Verbose", "command"]
+__all__ = ["Invocation", "Json", "Namespace", "Quiet", "Url", "Verbose", "command", "usual"]
 
 _PANEL = "Global options"
 
@@ -30,8 +30,8 @@ Url = Annotated[
     typer.Option(
         "--url",
         "-u",
-        help="The broker, such as sqlite:////var/lib/app/tasks.db or redis://host/0; "
-        "otherwise TRANSHIP_BROKER_URL, the settings file, the embedded default.",
+        help="The broker, such as sqlite:////var/lib/app/tasks.db or redis://host/0.",
+        show_default="TRANSHIP_BROKER_URL, the settings file, an embedded one",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -46,6 +46,11 @@ Verbose = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Only what was asked for, and errors.", rich_help_panel=_PANEL)]
+
+
+def usual(setting: str, unit: str = "") -> str:
+    """Return the default of a setting as help shows it: what holds unless something else sets it."""
+    return f"{getattr(Settings, setting):g}{unit}, or the setting {setting}"
 
 
 @dataclass(kw_only=True)

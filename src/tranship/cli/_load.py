@@ -16,7 +16,7 @@ from tranship.errors import ConfigurationError, TranshipError
 from tranship.task import Task
 from tranship.worker import Worker
 
-__all__ = ["ModuleFailedError", "load_object", "load_work"]
+__all__ = ["ModuleFailedError", "load_module", "load_object", "load_work"]
 
 Tasks = list[Task[..., Any]]
 
@@ -68,7 +68,7 @@ def load_object(target: str) -> Any:
         ConfigurationError, ModuleFailedError: as :func:`load_work`.
     """
     name, _, path = target.partition(":")
-    found: Any = _module(name)
+    found: Any = load_module(name)
     for part in path.split("."):
         if not hasattr(found, part):
             raise ConfigurationError(f"{name!r} has no {path!r}{_guess(part, _names(found))}")
@@ -81,7 +81,7 @@ def _work(target: str) -> Worker | Tasks:
     if separator and not path:
         raise ConfigurationError(f"{target!r} names no object behind the ':'; write {name} or {name}:worker")
     if not separator:
-        return _tasks_of(_module(name))
+        return _tasks_of(load_module(name))
     found = load_object(target)
     if isinstance(found, Worker):
         return found
@@ -102,7 +102,12 @@ def _tasks_of(module: ModuleType) -> Tasks:
     return found
 
 
-def _module(name: str) -> ModuleType:
+def load_module(name: str) -> ModuleType:
+    """Return the module ``name``, looked for in the current directory first.
+
+    Raises:
+        ConfigurationError, ModuleFailedError: as :func:`load_work`.
+    """
     if name.endswith(".py") or "/" in name:
         raise ConfigurationError(f"{name!r} is a path; give the module's name: {_dotted(name)!r}")
     if not all(part.isidentifier() for part in name.split(".")):

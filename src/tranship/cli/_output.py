@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -35,6 +37,8 @@ class Output:
         self.out = _console(stderr=False)
         self.err = _console(stderr=True)
         self._quiet = quiet
+        self.in_lines = False
+        """Whether JSON is one line, because more of it follows."""
 
     def line(self, text: str, style: str = "") -> None:
         """Print what was asked for, in one line."""
@@ -52,18 +56,26 @@ class Output:
 
     def json(self, data: Any) -> None:
         """Print ``data`` for a program."""
-        print(_json(data))
+        print(_json(data, indent=None if self.in_lines else 2))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-        """Print rows; a column that starts with ``#`` is of numbers. Cells are texts, Text or None."""
-        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-        table.show_header = any(column.strip("#") for column in columns)
-        for column in columns:
-            justify: Any = "right" if column.startswith("#") else "left"
-            table.add_column(column.removeprefix("#"), justify=justify, overflow="fold")
-        for row in rows:
-            table.add_row(*[cell if isinstance(cell, Text) else Text(visible(_cell(cell))) for cell in row])
-        self.out.print(table)
+        """Print rows; a column that starts with ``#`` is of numbers. Cells are texts, Text or None.
+
+        Where it is too narrow for the longest words, each row is printed as lines of name and value.
+        """
+        cells = [[cell if isinstance(cell, Text) else Text(visible(_cell(cell))) for cell in row] for row in rows]
+        table = _table(columns, cells)
+        table.title, table.title_justify, table.title_style = title, "left", "bold"
+        roomy = self.out.options.update(width=_UNLIMITED)
+        if Measurement.get(self.out, roomy, table).minimum <= self.out.width:
+            self.out.print(table)
+            self.out.print()
+            return
+        # It would break inside of words: one cell below the other.
+        if title:
+            self.out.print(Text(title, "bold"))
+        for row in cells:
+            self.out.print(_stack(columns, row))
 
 
 def complain(text: str, *, hint: str = "", detail: str = "") -> None:
@@ -121,12 +133,42 @@ def moment(epoch: float) -> str:
     return datetime.fromtimestamp(epoch).astimezone().isoformat(sep=" ", timespec="seconds")
 
 
-def _json(data: Any) -> str:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.show_header = any(column.strip("#") for column in columns)
+    for at, column in enumerate(columns):
+        name, is_number = column.removeprefix("#"), column.startswith("#")
+        # A number stays in one line with its unit: "12 min".
+        cells = [row[at].cell_len if is_number else _longest_word(row[at].plain) for row in rows]
+        least = max([_longest_word(name), *cells])
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold", min_width=least)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _longest_word(text: str) -> int:
+    return max(map(cell_len, text.split()), default=0)
+
+
+def _stack(columns: Sequence[str], row: Sequence[Text]) -> Table:
+    """Return one row as lines, without those that are empty, and an empty one behind them."""
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(no_wrap=True, style="dim")
+    lines.add_column(overflow="fold")
+    for column, cell in zip(columns, row, strict=True):
+        if cell:
+            lines.add_row(column.removeprefix("#"), cell)
+    lines.add_row()
+    return lines
+
+
+def _json(data: Any, *, indent: int | None = 2) -> str:
     """Return ``data`` as JSON that every terminal and every encoding takes: what cannot be printed is escaped."""
     try:
-        text = json.dumps(data, indent=2, ensure_ascii=False, default=plain)
+        text = json.dumps(data, indent=indent, ensure_ascii=False, default=plain)
     except RecursionError:
-        text = json.dumps(_cut(data), indent=2, ensure_ascii=False, default=plain)
+        text = json.dumps(_cut(data), indent=indent, ensure_ascii=False, default=plain)
     if not all(map(str.isprintable, text.split("\n"))):
         # Only texts hold such characters, where \\u and four digits mean the same.
         text = "".join(one if _is_shown(one) else json.dumps(one)[1:-1] for one in text)

@@ -19,7 +19,7 @@ def run(
     key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Every task with this cancel key.")] = None,
     task_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="One task.")] = None,
     ttl: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="How long the cancel is remembered; otherwise a day.")
+        float | None, typer.Option(metavar="SECONDS", help="How long the cancel is remembered.", show_default="a day")
     ] = None,
 ) -> None:
     """Cancel tasks, queued or running, by cancel key or by id.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tranship.cli._complete import dead_letters, queue_names
 from tranship.cli._errors import ExitCode
 from tranship.cli._invocation import Invocation, command
 from tranship.errors import TranshipError
@@ -21,9 +22,14 @@ __all__ = ["app"]
 app = typer.Typer(help="Look at dead letters, run them again, delete them.", no_args_is_help=True)
 
 Ids = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID]...", help="Dead letters, by their own id or the task's.")
+    list[str] | None,
+    typer.Argument(metavar="[ID]...", help="Dead letters, by their own id or the task's.", autocompletion=dead_letters),
 ]
-OfQueue = Annotated[str | None, typer.Option("--queue", "-q", help="Those of this queue.")]
+Id = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="A dead letter, by its own id or the task's.", autocompletion=dead_letters),
+]
+OfQueue = Annotated[str | None, typer.Option("--queue", "-q", help="Those of this queue.", autocompletion=queue_names)]
 Everything = Annotated[bool, typer.Option("--all", help="All of them.")]
 
 
@@ -50,7 +56,7 @@ def list_letters(
 
 @app.command("show")
 @command()
-def show_letter(call: Invocation, letter_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def show_letter(call: Invocation, letter_id: Id) -> None:
     """Show everything about one: reason, arguments, error, traceback."""
     with call.operator() as operator:
         report = operator.dead_letter(letter_id)

@@ -25,7 +25,7 @@ Queues = Annotated[
 ]
 Everything = Annotated[bool, typer.Option("--all", help="Move every queue.")]
 DeadLetters = Annotated[bool, typer.Option("--dead-letters", help="Move the dead letters of the queues, too.")]
-Delayed = Annotated[bool, typer.Option("--delayed/--no-delayed", help="Move what is not due yet, too (the default).")]
+Delayed = Annotated[bool, typer.Option("--delayed/--no-delayed", help="Move what is not due yet, too.")]
 Limit = Annotated[int | None, typer.Option("--limit", "-l", metavar="N", help="Move this many at most.")]
 Refused = Annotated[
     str,

@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tranship.cli._invocation import Invocation, command
+from tranship.cli._watch import Watch, watched
 
 if TYPE_CHECKING:
-    from tranship.operations import QueueReport
+    from tranship.operations import Operator, QueueReport
 
 
 @command()
-def run(call: Invocation) -> None:
+def run(call: Invocation, watch: Watch = None) -> None:
     """Show every queue: what waits at each level, what runs, what died, who works."""
     with call.operator() as operator:
-        queues = operator.queues()
+        watched(call, watch, lambda: _look(call, operator))
+
+
+def _look(call: Invocation, operator: Operator) -> None:
+    queues = operator.queues()
     if call.json:
         call.output.json([as_data(queue) for queue in queues])
     elif queues:

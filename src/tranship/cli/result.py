@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from tranship.cli._bare import bare_number
 from tranship.cli._errors import ExitCode
 from tranship.cli._invocation import Invocation, command
 
@@ -29,35 +28,7 @@ Wait = Annotated[
     ),
 ]
 
-
-class WaitingCommand(TyperCommand):
-    """A command whose ``--wait`` may stand without a number."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse, after giving a bare ``--wait`` its meaning."""
-        return super().parse_args(ctx, list(_with_seconds(args)))
-
-
-def _with_seconds(args: Sequence[str]) -> list[str]:
-    end = args.index("--") if "--" in args else len(args)
-    found: list[str] = []
-    options = iter(range(end))
-    for index in options:
-        if args[index] not in ("--wait", "-w"):
-            found.append(args[index])
-        elif index + 1 < end and _is_number(args[index + 1]):
-            found.append(f"--wait={args[next(options)]}")
-        else:
-            found.append("--wait=inf")
-    return [*found, *args[end:]]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+WaitingCommand = bare_number("--wait", "-w", means=math.inf)
 
 
 @command()

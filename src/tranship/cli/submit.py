@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tranship.cli._complete import queue_names, task_names
 from tranship.cli._invocation import Invocation, command
 from tranship.cli._values import argument, keyword_arguments
 from tranship.cli.result import Wait, check_wait, wait_and_show
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 LEVELS = ("high", "normal", "low", "very_low")
 
 TaskName = Annotated[
-    str, typer.Argument(metavar="NAME", help="The task's name, or MODULE:TASK for its own options and argument check.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="The task's name, or MODULE:TASK for its own options and argument check.",
+        autocompletion=task_names,
+    ),
 ]
 Args = Annotated[
     list[str] | None,
@@ -25,10 +31,22 @@ Args = Annotated[
 ]
 Kwarg = Annotated[list[str] | None, typer.Option("--kwarg", "-k", metavar="KEY=VALUE", help="A keyword argument.")]
 Kwargs = Annotated[str | None, typer.Option("--kwargs", metavar="JSON", help="Keyword arguments as a JSON object.")]
-Queue = Annotated[str | None, typer.Option("--queue", "-q", help="Where to; otherwise 'default', or the task's own.")]
+Queue = Annotated[
+    str | None,
+    typer.Option(
+        "--queue", "-q", help="Where to.", show_default="default, or the task's own", autocompletion=queue_names
+    ),
+]
 PriorityName = Annotated[
     str | None,
-    typer.Option("--priority", "-p", metavar="|".join(LEVELS), autocompletion=lambda: list(LEVELS)),
+    typer.Option(
+        "--priority",
+        "-p",
+        metavar="|".join(LEVELS),
+        help="Before whom it is taken.",
+        show_default="normal, or the task's own",
+        autocompletion=lambda: list(LEVELS),
+    ),
 ]
 DeadlineIn = Annotated[float | None, typer.Option(metavar="SECONDS", help="It must have finished by then.")]
 Delay = Annotated[float | None, typer.Option(metavar="SECONDS", help="It starts no sooner than then.")]

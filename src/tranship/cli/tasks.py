@@ -7,10 +7,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tranship.cli._invocation import Invocation, command
+from tranship.cli._watch import Watch, watched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tranship.operations import Operator
     from tranship.ports import Heartbeat, RunningTask
 
 __all__ = ["run"]
@@ -19,10 +21,14 @@ Row = tuple["RunningTask", "Heartbeat"]
 
 
 @command()
-def run(call: Invocation) -> None:
+def run(call: Invocation, watch: Watch = None) -> None:
     """Show what runs: which task, where, since when, how far it is. As workers said last, within some seconds."""
     with call.operator() as operator:
-        workers = operator.workers()
+        watched(call, watch, lambda: _look(call, operator))
+
+
+def _look(call: Invocation, operator: Operator) -> None:
+    workers = operator.workers()
     rows = [(task, worker) for worker in workers for task in worker.running]
     rows.sort(key=lambda row: row[0].since or time.time())
     if call.json:

@@ -6,11 +6,12 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tranship.cli._invocation import Invocation, command
+from tranship.cli._invocation import Invocation, command, usual
 from tranship.cli._values import type_limits
 
 if TYPE_CHECKING:
@@ -24,39 +25,73 @@ Targets = Annotated[
 ]
 Queues = Annotated[
     list[str] | None,
-    typer.Option("--queues", "-q", metavar="A,B", help="What to consume; otherwise the queues of the tasks."),
+    typer.Option("--queues", "-q", metavar="A,B", help="What to consume.", show_default="the queues of the tasks"),
 ]
 Concurrency = Annotated[
-    int | None, typer.Option("--concurrency", "-c", metavar="N", help="How many tasks run at once.")
+    int | None,
+    typer.Option(
+        "--concurrency",
+        "-c",
+        metavar="N",
+        help="How many tasks run at once.",
+        show_default=usual("max_concurrent_tasks"),
+    ),
 ]
 TypeLimits = Annotated[
     list[str] | None,
     typer.Option("--type-limit", metavar="TYPE=N", help="How many tasks of a type run at once; may be repeated."),
 ]
 Burst = Annotated[bool, typer.Option("--burst", help="End when everything queued or scheduled is done.")]
-Name = Annotated[str | None, typer.Option("--name", "-n", help="Unique among workers.")]
+Name = Annotated[
+    str | None,
+    typer.Option("--name", "-n", help="Unique among workers.", show_default="host, process id and something random"),
+]
 MaxDeliveries = Annotated[
-    int | None, typer.Option(metavar="N", help="A task delivered more often without an end is dead-lettered.")
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="A task delivered more often without an end is dead-lettered.",
+        show_default=usual("max_deliveries"),
+    ),
 ]
 ShutdownTimeout = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="What running tasks get when the worker stops.")
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="What running tasks get when the worker stops.",
+        show_default=usual("shutdown_timeout"),
+    ),
 ]
 WaitForBroker = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        help="How long to wait at the start for a broker that cannot be reached; otherwise as long as it takes "
-        "(with --burst: not at all).",
+        help="How long to wait at the start for a broker that cannot be reached.",
+        show_default="as long as it takes; with --burst not at all",
     ),
 ]
 HealthPort = Annotated[
     int | None,
     typer.Option(
-        "--health-port", metavar="PORT", help="Answer /live, /ready and /metrics there, by HTTP; 0: any free port."
+        "--health-port",
+        metavar="PORT",
+        help="Answer /live, /ready and /metrics there, by HTTP; 0: any free port.",
+        show_default="none",
     ),
 ]
 HealthHost = Annotated[
-    str | None, typer.Option("--health-host", metavar="ADDRESS", help="Where that can be reached from.")
+    str | None,
+    typer.Option(
+        "--health-host",
+        metavar="ADDRESS",
+        help="Where to listen; 0.0.0.0: everybody can ask.",
+        show_default="127.0.0.1",
+    ),
+]
+Reload = Annotated[bool, typer.Option("--reload", help="Begin anew when a Python file has changed; for development.")]
+ReloadDirs = Annotated[
+    list[Path] | None,
+    typer.Option("--reload-dir", metavar="DIR", help="Look there.", show_default="the current directory"),
 ]
 
 
@@ -75,11 +110,18 @@ def run(
     wait_for_broker: WaitForBroker = None,
     health_port: HealthPort = None,
     health_host: HealthHost = None,
+    reload: Reload = False,
+    reload_dir: ReloadDirs = None,
 ) -> None:
     """Run tasks until SIGTERM or Ctrl-C, then finish what runs; a second signal hurries.
 
     A module stands for all tasks in it. The current directory is searched first.
     """
+    if reload or reload_dir:
+        from tranship.cli._reload import keep_current
+
+        keep_current(call, reload_dir or [Path.cwd()], patience=shutdown_timeout)
+        return
     from tranship.cli._serve import serve
 
     options = {

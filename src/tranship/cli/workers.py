@@ -6,22 +6,28 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tranship.cli._invocation import Invocation, command
+from tranship.cli._watch import Watch, watched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tranship.operations import Operator
     from tranship.ports import Heartbeat, HostFigures
 
 __all__ = ["run"]
 
 
 @command()
-def run(call: Invocation) -> None:
+def run(call: Invocation, watch: Watch = None) -> None:
     """Show every worker: where it is, since when, how busy, what it consumes and has loaded."""
+    with call.operator() as operator:
+        watched(call, watch, lambda: _look(call, operator))
+
+
+def _look(call: Invocation, operator: Operator) -> None:
     from tranship.ports import heartbeat_data
 
-    with call.operator() as operator:
-        workers = operator.workers()
+    workers = operator.workers()
     if call.json:
         call.output.json([heartbeat_data(worker) for worker in workers])
     elif workers:
@@ -71,4 +77,4 @@ def _row(worker: Heartbeat) -> list[Any]:
 
 
 def _memory(figures: HostFigures) -> str | None:
-    return None if figures.process_memory is None else f"{figures.process_memory / 2**20:.0f}\N{NO-BREAK SPACE}MB"
+    return None if figures.process_memory is None else f"{figures.process_memory / 2**20:.0f} MB"

@@ -11,7 +11,9 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tranship._defaults import default_registry, say_default
@@ -19,13 +21,15 @@ from tranship._running import run
 from tranship._signals import heard
 from tranship.checks import name_text, one_of
 from tranship.connections import process_table
+from tranship.envelope import TaskResult
 from tranship.errors import BrokerError, BusyError, ConfigurationError, InvalidOptionError, UnsupportedError
 from tranship.ports import Backend
 from tranship.registry import Registry
 from tranship.settings import Settings
-from tranship.task import HotCache, Task
+from tranship.task import HotCache, Task, TaskCall
 from tranship.worker._checkup import PORT, Checkup, WorkerStatus
 from tranship.worker._io import IOLoop
+from tranship.worker._one import place, run_one
 from tranship.worker._opening import begin
 from tranship.worker._profile import Profile
 from tranship.worker._record import Run
@@ -194,6 +198,31 @@ class Worker:
         await self._work(until_idle, self.settings.wait_for_broker or 0.0)
         return done
 
+    def run_one(self, call: TaskCall[Any], *, timeout: float | None = None) -> TaskResult:
+        """Run one call in this process, with no broker, and return its result: for jobs and functions that are handed
+        their work. It goes through everything that a delivery goes through: checks, limits, retries with their pauses.
+
+        SIGTERM and SIGINT end it as they end :meth:`run`.
+
+        Args:
+            call: of one of its tasks, as :meth:`Task.call` makes it.
+            timeout: seconds for all of it; None: as long as it takes.
+
+        Returns:
+            The result; its state is PENDING when the call had not ended in time, or before it was told to stop.
+
+        Raises:
+            ConfigurationError: the worker has no such task; or an event loop is running in this thread.
+        """
+        alone, one = self._alone(call)
+        with heard(alone.signalled):
+            return run(one(timeout), instead="await worker.serve_one(call)")
+
+    async def serve_one(self, call: TaskCall[Any], *, timeout: float | None = None) -> TaskResult:
+        """The same, on the running loop; signals are left to you."""
+        _, one = self._alone(call)
+        return await one(timeout)
+
     def stop(self, *, hurry: bool = False) -> None:
         """Ask it to stop: take nothing new, finish what runs; with ``hurry`` give that back at once. Any thread.
 
@@ -272,6 +301,24 @@ class Worker:
         )
 
     # Steps.
+
+    def _alone(self, call: TaskCall[Any]) -> tuple[Worker, Callable[[float | None], Coroutine[Any, Any, TaskResult]]]:
+        """A worker of the same making for this one call, and what runs it."""
+        if not isinstance(call, TaskCall):
+            raise ConfigurationError(f"call is {call!r}; expected what task.call(...) returns")
+        if call.task.name not in self.tasks:
+            raise ConfigurationError(
+                f"the worker has no task {call.task.name!r}; it has: {', '.join(sorted(self.tasks))}"
+            )
+        url = place()
+        alone = self.replace(queues=[call.task.options_set.queue])
+        alone.settings = replace(self.settings, broker_url=url, result_url=None, namespace="", health_port=None)
+
+        def one(timeout: float | None) -> Coroutine[Any, Any, TaskResult]:
+            work = partial(alone.serve_until_idle, math.inf)
+            return run_one(url, call, registry=self._registry, work=work, timeout=timeout)
+
+        return alone, one
 
     async def _work(self, until: Callable[[Session], Any], patience: float) -> None:
         if not self._serving.acquire(blocking=False):
