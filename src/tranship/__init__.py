@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         TranshipError,
     )
     from tranship.hookspecs import hookimpl
+    from tranship.middleware import Middleware, RunCall, SettleCall
     from tranship.outcomes import Outcome, Snooze
     from tranship.retry import ExponentialBackoff, FixedBackoff, LinearBackoff, RetryPolicy
     from tranship.settings import Settings
@@ -39,6 +40,7 @@ __all__ = [
     "ExponentialBackoff",
     "FixedBackoff",
     "LinearBackoff",
+    "Middleware",
     "Outcome",
     "Priority",
     "Probe",
@@ -46,7 +48,9 @@ __all__ = [
     "ResourceError",
     "Retry",
     "RetryPolicy",
+    "RunCall",
     "Settings",
+    "SettleCall",
     "Snooze",
     "Task",
     "TaskCall",
@@ -82,6 +86,7 @@ _HOMES: Final = {
         "TranshipError",
     ),
     "hookspecs": ("hookimpl",),
+    "middleware": ("Middleware", "RunCall", "SettleCall"),
     "outcomes": ("Outcome", "Snooze"),
     "retry": ("ExponentialBackoff", "FixedBackoff", "LinearBackoff", "RetryPolicy"),
     "settings": ("Settings",),

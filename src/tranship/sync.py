@@ -24,15 +24,21 @@ from tranship.client.shared import (
     batch_handles,
     cancel_target,
     check_stored,
+    envelopes_of,
     ids_of,
     prepare,
     prepare_one,
+    result_through,
     run_probe,
+    submit_many_through,
+    submit_through,
+    terminal,
     wait_for_end,
 )
 from tranship.connections import process_table
-from tranship.envelope import Receipt, TaskResult, TaskState
+from tranship.envelope import Envelope, Receipt, TaskResult, TaskState
 from tranship.errors import ResultTimeout
+from tranship.middleware import Chain, Middleware, chain_of, checked
 from tranship.settings import Settings
 from tranship.task import Task, TaskCall
 
@@ -167,7 +173,8 @@ class Client:
         result_url: where results are kept; None: at the broker.
         namespace: prefixes every name on the broker; two namespaces never see each other.
         submit_timeout: seconds, or a timedelta, until a submit that the broker does not take is given up.
-        settings: all of the above, already loaded.
+        middleware: what every submit and every result passes through; the first is the outermost.
+        settings: all of the above but ``middleware``, already loaded.
         registry: the plugins to choose from; None: those installed.
 
     Raises:
@@ -182,6 +189,7 @@ class Client:
         result_url: str | None = None,
         namespace: str | None = None,
         submit_timeout: Duration | None = None,
+        middleware: Iterable[Middleware] = (),
         settings: Settings | None = None,
         registry: Registry | None = None,
     ) -> None:
@@ -189,6 +197,8 @@ class Client:
             broker_url=url, result_url=result_url, namespace=namespace, submit_timeout=submit_timeout
         )
         self._connector = Connector(self.settings, registry)
+        several = checked(middleware)
+        self._submits, self._results = chain_of(several, "submit"), chain_of(several, "result")
 
     def open(self) -> Self:
         """Connect now rather than on first use.
@@ -249,6 +259,8 @@ class Client:
         """
         link = self._link()
         call = as_call(task, args, kwargs)
+        if self._submits is not None:
+            return self._submit_through(self._submits, link, call)
         message = prepare_one(link, call)
         (answer,) = link.submission.submit_blocking([message])
         return self._handle(link, call.task, message, answer)
@@ -258,10 +270,13 @@ class Client:
 
         Raises:
             BatchSubmitError: some were not submitted (its ``errors`` say which and why); all the others were.
-            InvalidArgumentsError, EncodeError, MessageTooLarge: a call is bad; nothing was sent.
+            InvalidArgumentsError, EncodeError, MessageTooLarge: a call is bad; nothing was sent. With middleware,
+                what is bad shows call by call, as a BatchSubmitError.
         """
         link = self._link()
         calls = as_calls(calls)
+        if self._submits is not None:
+            return self._submit_many_through(self._submits, link, calls)
         messages = prepare(link, calls)
         if not messages:
             return []
@@ -354,6 +369,26 @@ class Client:
         link = self._link()
         return process_table().portal_of(link.loop).run(work(link))
 
+    def _submit_through(
+        self, chain: Chain[Envelope, Receipt], link: ClientLink, call: TaskCall[Any]
+    ) -> TaskHandle[Any]:
+        ((envelope, own_id),) = envelopes_of(link, [call])
+        message, receipt = self._on_link(
+            lambda link: submit_through(link, chain, envelope, own_id=own_id, awaited=True)
+        )
+        return self._handle(link, call.task, message, receipt)
+
+    def _submit_many_through(
+        self, chain: Chain[Envelope, Receipt], link: ClientLink, calls: Sequence[TaskCall[Any]]
+    ) -> list[TaskHandle[Any]]:
+        envelopes = envelopes_of(link, calls)
+        answered = self._on_link(lambda link: submit_many_through(link, chain, envelopes))
+        messages, answers = [one[0] for one in answered], [one[1] for one in answered]
+        return batch_handles(partial(self._handle, link), calls, messages, answers)
+
+    def _result_through(self, chain: Chain[TaskResult, TaskResult], found: TaskResult) -> TaskResult:
+        return self._on_link(lambda _: result_through(chain, found))
+
     def _handle(self, link: ClientLink, task: Task[..., Any], message: Message, answer: Answer) -> TaskHandle[Any]:
         if not isinstance(answer, Receipt):
             raise answer
@@ -368,13 +403,17 @@ class Client:
         check_stored(handle.id, stored=handle.stored)
         seconds = self._seconds(timeout)
         unknown = None if handle.submitted else self.settings.unknown_id_timeout
-        return self._on_link(lambda link: wait_for_end(link, handle.id, seconds, unknown=unknown))
+        found = self._on_link(lambda link: wait_for_end(link, handle.id, seconds, unknown=unknown))
+        return found if self._results is None else self._result_through(self._results, found)
 
     def _seconds(self, timeout: Duration | None) -> float | None:
         return self.settings.result_timeout if timeout is None else duration("timeout", timeout)
 
     def _states(self, ids: Sequence[str]) -> list[TaskResult]:
-        return self._on_link(lambda link: link.states(ids))
+        found = self._on_link(lambda link: link.states(ids))
+        if self._results is None:
+            return found
+        return [self._result_through(self._results, one) for one in found]
 
     def _completed(self, arrivals: Arrivals[TaskHandle[R]], timeout: Duration | None) -> Iterator[TaskHandle[R]]:
         yield from arrivals.finished
@@ -396,6 +435,8 @@ class Client:
                     task_id, what = found.get(timeout=arrivals.left(budget))
                 except queue.Empty:
                     raise arrivals.timeout(budget) from None
+                if self._results is not None:
+                    what = self._result_through(self._results, terminal(what))
                 yield from arrivals.arrived(task_id, what)
         finally:
             end()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
 
 from tranship.checks import Duration, duration, positive_duration
 from tranship.client._connector import Connector
-from tranship.client._gather import Arrivals, Budget, check_stored, wait_for_end
+from tranship.client._gather import Arrivals, Budget, check_stored, terminal, wait_for_end
 from tranship.client._handle import AsyncTaskHandle
 from tranship.client._prepare import (
     AnyTask,
@@ -24,9 +24,11 @@ from tranship.client._prepare import (
     prepare_one,
 )
 from tranship.client._probe import Probe, run_probe
+from tranship.client._through import envelopes_of, result_through, submit_many_through, submit_through
 from tranship.connections import process_table
-from tranship.envelope import Receipt, TaskResult
+from tranship.envelope import Envelope, Receipt, TaskResult
 from tranship.errors import ResultTimeout
+from tranship.middleware import Chain, Middleware, chain_of, checked
 from tranship.settings import Settings
 from tranship.task import Task, TaskCall
 
@@ -61,7 +63,8 @@ class AsyncClient:
         result_url: where results are kept; None: at the broker.
         namespace: prefixes every name on the broker; two namespaces never see each other.
         submit_timeout: seconds, or a timedelta, until a submit that the broker does not take is given up.
-        settings: all of the above, already loaded.
+        middleware: what every submit and every result passes through; the first is the outermost.
+        settings: all of the above but ``middleware``, already loaded.
         registry: the plugins to choose from; None: those installed.
 
     Raises:
@@ -76,6 +79,7 @@ class AsyncClient:
         result_url: str | None = None,
         namespace: str | None = None,
         submit_timeout: Duration | None = None,
+        middleware: Iterable[Middleware] = (),
         settings: Settings | None = None,
         registry: Registry | None = None,
     ) -> None:
@@ -83,6 +87,8 @@ class AsyncClient:
             broker_url=url, result_url=result_url, namespace=namespace, submit_timeout=submit_timeout
         )
         self._connector = Connector(self.settings, registry)
+        several = checked(middleware)
+        self._submits, self._results = chain_of(several, "submit"), chain_of(several, "result")
 
     async def open(self) -> Self:
         """Connect now rather than on first use.
@@ -143,6 +149,8 @@ class AsyncClient:
         """
         link = self._connector.opened(asyncio.get_running_loop()) or await self._connector.link()
         call = as_call(task, args, kwargs)
+        if self._submits is not None:
+            return await self._submit_through(self._submits, link, call)
         message = prepare_one(link, call)
         (answer,) = await self._submit(link, [message])
         return self._handle(link, call.task, message, answer)
@@ -152,10 +160,13 @@ class AsyncClient:
 
         Raises:
             BatchSubmitError: some were not submitted (its ``errors`` say which and why); all the others were.
-            InvalidArgumentsError, EncodeError, MessageTooLarge: a call is bad; nothing was sent.
+            InvalidArgumentsError, EncodeError, MessageTooLarge: a call is bad; nothing was sent. With middleware,
+                what is bad shows call by call, as a BatchSubmitError.
         """
         link = await self._connector.link()
         calls = as_calls(calls)
+        if self._submits is not None:
+            return await self._submit_many_through(self._submits, link, calls)
         messages = prepare(link, calls)
         if not messages:
             return []
@@ -258,6 +269,26 @@ class AsyncClient:
             return await link.submission.submit(messages)
         return await link.submission.submit_from(messages, loop)
 
+    async def _submit_through(
+        self, chain: Chain[Envelope, Receipt], link: ClientLink, call: TaskCall[Any]
+    ) -> AsyncTaskHandle[Any]:
+        ((envelope, own_id),) = envelopes_of(link, [call])
+        message, receipt = await self._on_link(
+            lambda link: submit_through(link, chain, envelope, own_id=own_id, awaited=True)
+        )
+        return self._handle(link, call.task, message, receipt)
+
+    async def _submit_many_through(
+        self, chain: Chain[Envelope, Receipt], link: ClientLink, calls: Sequence[TaskCall[Any]]
+    ) -> list[AsyncTaskHandle[Any]]:
+        envelopes = envelopes_of(link, calls)
+        answered = await self._on_link(lambda link: submit_many_through(link, chain, envelopes))
+        messages, answers = [one[0] for one in answered], [one[1] for one in answered]
+        return batch_handles(partial(self._handle, link), calls, messages, answers)
+
+    async def _result_through(self, chain: Chain[TaskResult, TaskResult], found: TaskResult) -> TaskResult:
+        return await self._on_link(lambda _: result_through(chain, found))
+
     def _handle(self, link: ClientLink, task: Task[..., Any], message: Message, answer: Answer) -> AsyncTaskHandle[Any]:
         if not isinstance(answer, Receipt):
             raise answer
@@ -272,13 +303,17 @@ class AsyncClient:
         check_stored(handle.id, stored=handle.stored)
         seconds = self._seconds(timeout)
         unknown = None if handle.submitted else self.settings.unknown_id_timeout
-        return await self._on_link(lambda link: wait_for_end(link, handle.id, seconds, unknown=unknown))
+        found = await self._on_link(lambda link: wait_for_end(link, handle.id, seconds, unknown=unknown))
+        return found if self._results is None else await self._result_through(self._results, found)
 
     def _seconds(self, timeout: Duration | None) -> float | None:
         return self.settings.result_timeout if timeout is None else duration("timeout", timeout)
 
     async def _states(self, ids: Sequence[str]) -> list[TaskResult]:
-        return await self._on_link(lambda link: link.states(ids))
+        found = await self._on_link(lambda link: link.states(ids))
+        if self._results is None:
+            return found
+        return [await self._result_through(self._results, one) for one in found]
 
     async def _completed(
         self, arrivals: Arrivals[AsyncTaskHandle[R]], timeout: Duration | None
@@ -312,6 +347,8 @@ class AsyncClient:
                         task_id, what = await found.get()
                 except TimeoutError:
                     raise arrivals.timeout(budget) from None
+                if self._results is not None:
+                    what = await self._result_through(self._results, terminal(what))
                 for handle in arrivals.arrived(task_id, what):
                     yield handle
         finally:

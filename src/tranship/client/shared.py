@@ -1,7 +1,7 @@
 """What the blocking facade shares with the asynchronous one; not for applications."""
 
 from tranship.client._connector import Connector
-from tranship.client._gather import Arrivals, Budget, check_stored, wait_for_end
+from tranship.client._gather import Arrivals, Budget, check_stored, terminal, wait_for_end
 from tranship.client._prepare import (
     AnyTask,
     as_call,
@@ -13,6 +13,7 @@ from tranship.client._prepare import (
     prepare_one,
 )
 from tranship.client._probe import run_probe
+from tranship.client._through import envelopes_of, result_through, submit_many_through, submit_through
 
 __all__ = [
     "AnyTask",
@@ -24,9 +25,14 @@ __all__ = [
     "batch_handles",
     "cancel_target",
     "check_stored",
+    "envelopes_of",
     "ids_of",
     "prepare",
     "prepare_one",
+    "result_through",
     "run_probe",
+    "submit_many_through",
+    "submit_through",
+    "terminal",
     "wait_for_end",
 ]

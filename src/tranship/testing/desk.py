@@ -16,11 +16,12 @@ makes the cases ``result_set_before_wait[async]`` and ``result_set_before_wait[b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sized
+from collections.abc import Awaitable, Callable, Collection, Sequence, Sized
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from tranship.client import AsyncClient
+from tranship.middleware import Middleware
 from tranship.ports import Capability
 from tranship.registry import Registry
 from tranship.settings import BrokerURL, Settings
@@ -40,7 +41,7 @@ Kind = Literal["async", "blocking"]
 KINDS: tuple[Kind, ...] = ("async", "blocking")
 
 
-_OWN: Final = ("queues", "name", "labels", "skill_dependencies", "task_type_limits")
+_OWN: Final = ("middleware", "queues", "name", "labels", "skill_dependencies", "task_type_limits")
 """Options of a worker that are no settings."""
 
 
@@ -83,7 +84,13 @@ class Desk:
                 serving.result()
 
     def make_client(
-        self, *, lease: float | None = None, kind: Kind | None = None, via: FaultProxy | None = None, **settings: Any
+        self,
+        *,
+        lease: float | None = None,
+        kind: Kind | None = None,
+        via: FaultProxy | None = None,
+        middleware: Sequence[Middleware] = (),
+        **settings: Any,
     ) -> FacadeClient:
         """Return a client that is not opened; it is closed at the end.
 
@@ -91,7 +98,8 @@ class Desk:
         """
         url = self._url(lease, via)
         make = Client if (kind or self.kind) == "blocking" else AsyncClient
-        client = FacadeClient(make(settings=self._settings(url, settings), registry=self.registry(self.client_faults)))
+        chosen = self._settings(url, settings)
+        client = FacadeClient(make(middleware=middleware, settings=chosen, registry=self.registry(self.client_faults)))
         self._clients.append(client)
         return client
 

@@ -16,6 +16,7 @@ from tranship.worker._io import IOLoop
 from tranship.worker._pipeline import Pipeline
 from tranship.worker._record import Run, Stop
 from tranship.worker._report import Reporter
+from tranship.worker._through import Ends
 
 __all__ = ["Handlers"]
 
@@ -60,6 +61,7 @@ class Handlers:
         reporter: writes down how they ended, where they run: it is their values that are encoded.
         ended: called on the I/O loop with each run that has ended.
         freed: called on the I/O loop with each run that takes no slot any more; after ``ended``.
+        ends: the middleware that endings pass through; None: none.
 
     Attributes:
         latest: the last to begin.
@@ -73,8 +75,10 @@ class Handlers:
         reporter: Reporter,
         ended: Callable[[Run], None],
         freed: Callable[[Run], None],
+        ends: Ends | None = None,
     ) -> None:
         self._io = io
+        self._ends = ends
         self.latest: Run | None = None
         self._context = contextvars.copy_context()
         self._pipeline = pipeline
@@ -85,6 +89,11 @@ class Handlers:
         self._back: _Lane[tuple[Run, bool]] = _Lane(io.to_io, self._returned)
 
     # On the I/O loop.
+
+    @property
+    def takes_endings(self) -> bool:
+        """Whether deliveries whose outcome is decided are to be started as well: middleware is to see their end."""
+        return self._ends is not None
 
     def start(self, run: Run) -> None:
         """Have the handler of ``run``, which was admitted, run."""
@@ -121,7 +130,10 @@ class Handlers:
     async def _one(self, run: Run) -> None:
         self.latest = run
         try:
-            await self._pipeline.call(run)
+            if run.outcome is None:
+                await self._pipeline.call(run)
+            if self._ends is not None:
+                await self._ends.pass_through(run)
             run.settlement = self._reporter.settlement(run)
         except Exception:
             # A bug of ours: leave the delivery to its lease rather than lose it.

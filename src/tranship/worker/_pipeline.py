@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -19,6 +19,7 @@ from tranship._signals import may_be_ctrl_c
 from tranship.clocks import Clock
 from tranship.envelope import PROBE_TASK, Ending, Envelope, ErrorInfo
 from tranship.errors import InvalidArgumentsError, MalformedMessage, UnknownTask
+from tranship.middleware import Middleware
 from tranship.protocol import Decoder, TakesLong, canvas
 from tranship.task import Dialect, HotCache, Task, TaskContext, activate, task
 from tranship.worker._answered import Answered
@@ -27,6 +28,7 @@ from tranship.worker._classify import classify, returned, stopped
 from tranship.worker._describe import describe
 from tranship.worker._record import Run, Stop
 from tranship.worker._threads import HandlerThreads
+from tranship.worker._through import runs_of
 
 __all__ = ["DELIVERY_LIMIT", "Pipeline"]
 
@@ -57,6 +59,7 @@ class Pipeline:
         clock: the broker's; None: this host's own.
         max_size: the largest body in bytes, compressed or not; a larger one is dead-lettered.
         hot_cache: what handlers find in their context; None: each its own.
+        middleware: what handlers are called through.
 
     Attributes:
         longest: seconds that an attempt of a task without a limit of its own may run, because the broker would take
@@ -74,6 +77,7 @@ class Pipeline:
         clock: Clock | None = None,
         max_size: int,
         hot_cache: HotCache | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         self._tasks = {PROBE_TASK: _probe, **tasks}
         self._cancels = cancels
@@ -83,6 +87,7 @@ class Pipeline:
         self._clock = clock or Clock()
         self._decoder = Decoder(max_size)
         self._hot_cache = hot_cache
+        self._through = runs_of(middleware, self._in_thread)
         self._io = asyncio.get_running_loop()
         self.longest: float | None = None
 
@@ -202,7 +207,9 @@ class Pipeline:
         activate(run.context)
         if handler.dialect is not None and await self._dealt_with(run, handler.dialect, run.context):
             return
-        if handler.is_async:
+        if (through := self._through) is not None:
+            await self._call_async(run, lambda: through.call(run, args, kwargs))
+        elif handler.is_async:
             await self._call_async(run, lambda: handler.function(*args, **kwargs))
         else:
             await self._call_thread(run, lambda: handler.function(*args, **kwargs))
@@ -251,7 +258,7 @@ class Pipeline:
     async def _call_thread(self, run: Run, call: Callable[[], Any]) -> None:
         future = self._threads.start(call)
         run.thread_busy = future
-        await self._wait_for_thread(run, future)
+        await self._wait_for_thread(run, future, run.limit)
         if not future.done():
             await self._end_thread(run, future)
             return
@@ -270,10 +277,25 @@ class Pipeline:
         else:
             returned(run)
 
-    async def _wait_for_thread(self, run: Run, future: asyncio.Future[Any]) -> None:
-        """Wait for the thread. A thread cannot be interrupted: a cancel is left to the handler to notice."""
+    async def _in_thread(self, run: Run, call: Callable[[], Any]) -> Any:
+        """The same inside of middleware, whose limit is its own: return or raise what the thread does."""
+        future = run.thread_busy = self._threads.start(call)
+        try:
+            await self._wait_for_thread(run, future, None)
+        except asyncio.CancelledError:
+            if run.stopped is None and run.limit is not None:
+                await self._leave_thread(run, future)
+            raise
+        run.thread_busy = None
+        if run.stopped not in (None, Stop.CANCELLED):
+            # It looked at its context before we heard that it is to stop.
+            raise asyncio.CancelledError
+        return future.result()
+
+    async def _wait_for_thread(self, run: Run, future: asyncio.Future[Any], limit: float | None) -> None:
+        """Wait for the thread, ``limit`` seconds at most. A cancel is the handler's to notice."""
         loop = asyncio.get_running_loop()
-        end = None if run.limit is None else loop.time() + run.limit
+        end = None if limit is None else loop.time() + limit
         told = False
         while not future.done():
             try:
@@ -289,7 +311,12 @@ class Pipeline:
                 return
 
     async def _end_thread(self, run: Run, future: asyncio.Future[Any]) -> None:
-        """The time is up: a handler that looks gets a moment to notice; then its outcome is decided without it."""
+        """The time is up: its outcome is decided without the thread."""
+        await self._leave_thread(run, future)
+        stopped(run, run.limit_means)
+
+    async def _leave_thread(self, run: Run, future: asyncio.Future[Any]) -> None:
+        """The time is up: a handler that looks gets a moment to notice."""
         why = run.limit_means
         if run.context is not None:
             run.context.cancel(why.value)
@@ -301,7 +328,6 @@ class Pipeline:
                 run.envelope and run.envelope.task,
                 why.value,
             )
-        stopped(run, why)
 
     # Interrupted.
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from tranship.clocks import clock_of, look
 from tranship.envelope import Ending
 from tranship.errors import TranshipError
+from tranship.middleware import Middleware
 from tranship.ports import (
     Backend,
     Capability,
@@ -48,6 +49,7 @@ from tranship.worker._report import Reporter, log_end, log_too_late
 from tranship.worker._starvation import Starvation
 from tranship.worker._suspects import Suspects
 from tranship.worker._threads import HandlerThreads
+from tranship.worker._through import ends_of
 from tranship.worker._types import TypeLimits
 from tranship.worker._unsettled import Unsettled
 
@@ -77,6 +79,7 @@ class Session:
         profile: what its owner and its handlers say of it.
         ended: called with each delivery that has ended; None: nobody counts.
         type_limits: how many tasks of a type may run at once.
+        middleware: what handlers and endings pass through.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Session:
         queues_in_order: bool = False,
         ended: Callable[[Run], None] | None = None,
         type_limits: Mapping[str, int] = NO_LIMITS,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         self._count = ended
         self._backend = backend
@@ -164,9 +168,15 @@ class Session:
             clock=clock_of(backend),
             max_size=backend.submitter().max_message_size,
             hot_cache=profile.hot_cache,
+            middleware=middleware,
         )
         self._handlers = Handlers(
-            io, pipeline=self._pipeline, reporter=self._reporter, ended=self._ended, freed=self._free
+            io,
+            pipeline=self._pipeline,
+            reporter=self._reporter,
+            ended=self._ended,
+            freed=self._free,
+            ends=ends_of(middleware),
         )
         if (hard_limit := self.intake.consumer.hard_limit) is not None:
             self._pipeline.longest = hard_limit * WELL_BEFORE
@@ -325,6 +335,9 @@ class Session:
             if not self._types.put_back(run):
                 self._types.keep(run)
                 return
+        if self._handlers.takes_endings and not run.broken:
+            self._handlers.start(run)
+            return
         try:
             run.settlement = self._reporter.settlement(run)
         except Exception as error:  # noqa: BLE001 - a bug of ours may be any

@@ -23,6 +23,7 @@ from tranship.checks import name_text, one_of
 from tranship.connections import process_table
 from tranship.envelope import TaskResult
 from tranship.errors import BrokerError, BusyError, ConfigurationError, InvalidOptionError, UnsupportedError
+from tranship.middleware import Middleware, checked
 from tranship.ports import Backend
 from tranship.registry import Registry
 from tranship.settings import Settings
@@ -77,6 +78,7 @@ class Worker:
         labels: what heartbeats say of it besides, such as ``{"zone": "eu-1"}``; see :meth:`set_labels`.
         skill_dependencies: for each skill the names of what it needs loaded, such as models; heartbeats tell which
             skills are hot: those of which everything is in the :attr:`hot_cache`.
+        middleware: what every handler's call and every ending passes through; the first is the outermost.
         settings, registry: as for :class:`~tranship.Client`.
 
     Raises:
@@ -100,6 +102,7 @@ class Worker:
         name: str | None = None,
         labels: Mapping[str, Any] | None = None,
         skill_dependencies: Mapping[str, Sequence[str]] | None = None,
+        middleware: Iterable[Middleware] = (),
         settings: Settings | None = None,
         registry: Registry | None = None,
     ) -> None:
@@ -119,6 +122,7 @@ class Worker:
         self.queues_in_order = bool(one_of("queues_in_order", queues_in_order, (True, False)))
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._profile = Profile(labels, skill_dependencies)
+        self._middleware = checked(middleware)
         self._registry = registry
         self._session: Session | None = None
         self._problem = NOT_AT_WORK
@@ -295,6 +299,7 @@ class Worker:
             name=self.name if name is None else name,
             labels=self._profile.labels,
             skill_dependencies=self._profile.skill_dependencies,
+            middleware=self._middleware,
             task_type_limits=self.task_type_limits if task_type_limits is None else task_type_limits,
             settings=self.settings.replace(**settings),
             registry=self._registry,
@@ -472,6 +477,7 @@ class Worker:
             profile=self._profile,
             ended=self._count,
             type_limits=self.task_type_limits,
+            middleware=self._middleware,
         )
         _check_limits(session.intake.consumer.hard_limit, self.tasks.values(), backend.name)
         return session

@@ -6,6 +6,7 @@ from tranship.testing.suites.facade_concurrency import ConcurrentSubmitCases
 from tranship.testing.suites.facade_delayed import DelayedCases
 from tranship.testing.suites.facade_lifecycle import FacadeLifecycleCases
 from tranship.testing.suites.facade_many import ManyResultCases
+from tranship.testing.suites.facade_middleware import MiddlewareCases
 from tranship.testing.suites.facade_outage import FacadeOutageCases
 from tranship.testing.suites.facade_outcomes import OutcomeCases
 from tranship.testing.suites.facade_replies import ReplyCases
@@ -20,6 +21,7 @@ class FacadeSuite(
     ConcurrentSubmitCases,
     ResultCases,
     OutcomeCases,
+    MiddlewareCases,
     ReplyCases,
     DelayedCases,
     ManyResultCases,

@@ -1,0 +1,133 @@
+"""Middleware: what is to happen around every message of a client or a worker, written once.
+
+A middleware is an object of a subclass of :class:`Middleware`. The first of a list is the outermost: it sees a call
+first and its answer last. A verb that no middleware of a list overrides costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from tranship.envelope import Ending, Envelope, ErrorInfo, Receipt, TaskResult
+from tranship.errors import InvalidOptionError
+from tranship.task import TaskContext
+
+__all__ = ["Chain", "Middleware", "Next", "RunCall", "SettleCall", "chain_of", "checked"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Next: TypeAlias = Callable[[T], Awaitable[R]]
+Verb = Literal["submit", "run", "settle", "result"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunCall:
+    """A handler that is about to be called."""
+
+    context: TaskContext
+    """The task, as ``current()`` gives it to the handler."""
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    """What the handler is called with: checked, models made."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettleCall:
+    """How a delivery ends, before it is written."""
+
+    envelope: Envelope
+    ending: Ending
+    value: Any
+    """What the handler returned, for SUCCEEDED."""
+    error: ErrorInfo | None
+    """Why not, for the others."""
+    delay: float
+    """For RETRY: seconds until the next attempt."""
+    duration: float | None
+    """Seconds since the handler was called; None: it was not."""
+
+
+class Middleware:
+    """Override what you need; each method does what it does around ``call_next``, and calls it once or not at all.
+
+    One object may serve clients and workers, and many messages at once: keep what belongs to one message in local
+    variables.
+    """
+
+    async def submit(self, envelope: Envelope, call_next: Next[Envelope, Receipt]) -> Receipt:
+        """Around handing one task to the broker, on the client's I/O loop.
+
+        Hand on another envelope to change it: ``dataclasses.replace(envelope, headers={**envelope.headers, ...})``.
+        What is raised reaches the caller; of a batch, as the error of this call alone.
+        """
+        return await call_next(envelope)
+
+    async def run(self, call: RunCall, call_next: Next[RunCall, Any]) -> Any:
+        """Around one call of a handler, on the loop that ``async def`` handlers run on; the result is what it returns.
+
+        ``call_next`` raises what the handler raises. What this raises is the attempt's error, as a handler's would be.
+        The ``run_timeout`` and the deadline hold for all of it; ``current()`` is the task's context.
+        """
+        return await call_next(call)
+
+    async def settle(self, call: SettleCall, call_next: Next[SettleCall, None]) -> None:
+        """Around the end of one delivery, once it is decided and before it is written; handler or no handler.
+
+        Hand on another call to change its value or its error. Its ending, envelope and delay stay as they are.
+        What this raises is logged, and the delivery is settled as it was decided; so it is after 30 seconds.
+        """
+        await call_next(call)
+
+    async def result(self, result: TaskResult, call_next: Next[TaskResult, TaskResult]) -> TaskResult:
+        """Around a terminal result that came to a client, on the client's I/O loop; return what its handle is to have.
+
+        What is raised reaches whoever waits.
+        """
+        return await call_next(result)
+
+
+class Chain(Generic[T, R]):
+    """The methods of one verb, ready to be called around something; made by :func:`chain_of`."""
+
+    __slots__ = ("_inwards",)
+
+    def __init__(self, methods: Sequence[Callable[[T, Next[T, R]], Awaitable[R]]]) -> None:
+        self._inwards = tuple(reversed(methods))
+
+    def __call__(self, value: T, innermost: Next[T, R]) -> Awaitable[R]:
+        """Call the first method with ``value``; the last one calls ``innermost``."""
+        call = innermost
+        for method in self._inwards:
+            call = _before(method, call)
+        return call(value)
+
+
+def _before(method: Callable[[T, Next[T, R]], Awaitable[R]], following: Next[T, R]) -> Next[T, R]:
+    return lambda value: method(value, following)
+
+
+def chain_of(middleware: Sequence[Middleware], verb: Verb) -> Chain[Any, Any] | None:
+    """Return the chain of those that override ``verb``; None: nobody does."""
+    default = getattr(Middleware, verb)
+    methods = [getattr(one, verb) for one in middleware if getattr(type(one), verb) is not default]
+    return Chain(methods) if methods else None
+
+
+def checked(middleware: Iterable[Middleware]) -> Sequence[Middleware]:
+    """Return ``middleware`` as a tuple.
+
+    Raises:
+        InvalidOptionError: something else than objects of subclasses of :class:`Middleware`.
+    """
+    if isinstance(middleware, Middleware) or not isinstance(middleware, Iterable):
+        raise InvalidOptionError(f"middleware is {middleware!r}; expected a list of Middleware objects")
+    several = tuple(middleware)
+    for one in several:
+        if isinstance(one, type) and issubclass(one, Middleware):
+            raise InvalidOptionError(f"middleware has the class {one.__name__}; give an object: {one.__name__}()")
+        if not isinstance(one, Middleware):
+            raise InvalidOptionError(f"middleware has {one!r}; expected objects of subclasses of tranship.Middleware")
+    return several
