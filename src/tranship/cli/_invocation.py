@@ -100,9 +100,9 @@ class Invocation:
 
         return Output(quiet=self.quiet)
 
-    def log(self, usual: int = logging.WARNING) -> None:
+    def log(self, usual: int = logging.WARNING, *, json_lines: bool = False) -> None:
         """Set up logging; ``usual`` is the level without -v and --quiet."""
-        set_up_logging(usual=usual, verbose=self.verbose, quiet=self.quiet)
+        set_up_logging(usual=usual, verbose=self.verbose, quiet=self.quiet, json_lines=json_lines)
 
     def over(self, outer: Invocation) -> Invocation:
         """Return these options where they were given, and those of ``outer`` where not."""

@@ -1,4 +1,4 @@
-"""Logging of a command: in colour on a terminal, plain lines elsewhere, always on stderr."""
+"""Logging of a command: in colour on a terminal, plain lines elsewhere, JSON if asked for; always on stderr."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 __all__ = ["set_up_logging"]
 
 
-def set_up_logging(*, usual: int, verbose: int, quiet: bool) -> None:
+def set_up_logging(*, usual: int, verbose: int, quiet: bool, json_lines: bool = False) -> None:
     """Show log records from ``usual`` upwards, or more, or less.
 
     Handlers that are there already (the user's module configured logging) are left alone.
@@ -19,7 +19,10 @@ def set_up_logging(*, usual: int, verbose: int, quiet: bool) -> None:
     if root.handlers:
         return
     root.setLevel(max(level, logging.INFO) if verbose < 2 else level)
-    root.addHandler(_coloured() if sys.stderr.isatty() else _plain())
+    if json_lines:
+        root.addHandler(_json_lines())
+    else:
+        root.addHandler(_coloured() if sys.stderr.isatty() else _plain())
 
 
 def _level(usual: int, verbose: int, *, quiet: bool) -> int:
@@ -33,6 +36,14 @@ def _coloured() -> logging.Handler:
     from rich.logging import RichHandler
 
     return RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
+
+
+def _json_lines() -> logging.Handler:
+    from tranship.cli._json_lines import JsonLines
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    return handler
 
 
 def _plain() -> logging.Handler:

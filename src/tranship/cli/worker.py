@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -88,6 +88,9 @@ HealthHost = Annotated[
         show_default="127.0.0.1",
     ),
 ]
+LogFormat = Annotated[
+    Literal["text", "json"], typer.Option("--log-format", help="Lines to read, or one JSON object a line.")
+]
 Reload = Annotated[bool, typer.Option("--reload", help="Begin anew when a Python file has changed; for development.")]
 ReloadDirs = Annotated[
     list[Path] | None,
@@ -110,6 +113,7 @@ def run(
     wait_for_broker: WaitForBroker = None,
     health_port: HealthPort = None,
     health_host: HealthHost = None,
+    log_format: LogFormat = "text",
     reload: Reload = False,
     reload_dir: ReloadDirs = None,
 ) -> None:
@@ -134,7 +138,7 @@ def run(
     }
     limits = type_limits(type_limit) if type_limit else None
     worker = _worker(call, targets, queues=_split(queues), name=name, limits=limits, **options)
-    call.log(logging.INFO)
+    call.log(logging.INFO, json_lines=log_format == "json")
     with _quick_switching():
         done = serve(worker, burst=burst)
     if done is not None:

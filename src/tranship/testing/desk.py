@@ -41,7 +41,17 @@ Kind = Literal["async", "blocking"]
 KINDS: tuple[Kind, ...] = ("async", "blocking")
 
 
-_OWN: Final = ("middleware", "queues", "name", "labels", "skill_dependencies", "task_type_limits")
+_OWN: Final = (
+    "middleware",
+    "lifespan",
+    "on_startup",
+    "on_shutdown",
+    "queues",
+    "name",
+    "labels",
+    "skill_dependencies",
+    "task_type_limits",
+)
 """Options of a worker that are no settings."""
 
 

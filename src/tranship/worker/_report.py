@@ -205,20 +205,40 @@ def log_end(run: Run) -> None:
     """One record per task: what ended well is of interest to few, the rest to somebody, with its traceback."""
     if run.outcome is Ending.SUCCEEDED:
         if log.isEnabledFor(logging.INFO):
-            log.info("task %s (%s) succeeded", run.id, run.envelope and run.envelope.task)
+            log.info("task %s (%s) succeeded", run.id, run.envelope and run.envelope.task, extra=_fields(run))
         return
     if run.outcome is Ending.ANSWERED:
-        log.info("task %s came again with its result there already: it does not run again", run.id)
+        message = "task %s came again with its result there already: it does not run again"
+        log.info(message, run.id, extra=_fields(run))
         return
     if run.outcome is Ending.RETRY and not run.started:
         log.debug("task %s goes back for %.3g s: %s", run.id, run.delay, run.detail or "it came before its time")
         return
     if run.snoozed:
-        log.info("task %s (%s) snoozes, runs again in %.3g s", run.id, run.envelope and run.envelope.task, run.delay)
+        log.info(
+            "task %s (%s) snoozes, runs again in %.3g s",
+            run.id,
+            run.envelope and run.envelope.task,
+            run.delay,
+            extra=_fields(run),
+        )
         return
     level = logging.INFO if run.outcome in (Ending.CANCELLED, Ending.EXPIRED) else logging.WARNING
     if log.isEnabledFor(level):
-        log.log(level, "task %s (%s)%s: %s%s", run.id, *_who(run), _what(run), _why(run))
+        log.log(level, "task %s (%s)%s: %s%s", run.id, *_who(run), _what(run), _why(run), extra=_fields(run))
+
+
+def _fields(run: Run) -> dict[str, Any]:
+    """What a record says of a task beside its text, for formatters that show it."""
+    envelope = run.envelope
+    return {
+        "task": None if envelope is None else envelope.task,
+        "id": run.id or run.unreadable,
+        "attempt": None if envelope is None else envelope.attempt,
+        "queue": run.delivery.queue,
+        "outcome": None if run.outcome is None else run.outcome.value,
+        "duration": round(time.monotonic() - run.began, 6) if run.started else None,
+    }
 
 
 def _who(run: Run) -> tuple[str, str]:

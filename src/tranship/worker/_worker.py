@@ -30,6 +30,7 @@ from tranship.settings import Settings
 from tranship.task import HotCache, Task, TaskCall
 from tranship.worker._checkup import PORT, Checkup, WorkerStatus
 from tranship.worker._io import IOLoop
+from tranship.worker._lifecycle import Hook, Lifecycle, Lifespan
 from tranship.worker._one import place, run_one
 from tranship.worker._opening import begin
 from tranship.worker._profile import Profile
@@ -79,6 +80,10 @@ class Worker:
         skill_dependencies: for each skill the names of what it needs loaded, such as models; heartbeats tell which
             skills are hot: those of which everything is in the :attr:`hot_cache`.
         middleware: what every handler's call and every ending passes through; the first is the outermost.
+        lifespan: a function of the worker that gives an async context manager; all the work is inside of it, on the
+            loop that ``async def`` handlers run on.
+        on_startup, on_shutdown: functions without arguments, ``def`` or ``async def``, called there in order before
+            the first task is taken and after the last has ended. An error at the start keeps it from working.
         settings, registry: as for :class:`~tranship.Client`.
 
     Raises:
@@ -103,6 +108,9 @@ class Worker:
         labels: Mapping[str, Any] | None = None,
         skill_dependencies: Mapping[str, Sequence[str]] | None = None,
         middleware: Iterable[Middleware] = (),
+        lifespan: Lifespan | None = None,
+        on_startup: Iterable[Hook] = (),
+        on_shutdown: Iterable[Hook] = (),
         settings: Settings | None = None,
         registry: Registry | None = None,
     ) -> None:
@@ -123,6 +131,7 @@ class Worker:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._profile = Profile(labels, skill_dependencies)
         self._middleware = checked(middleware)
+        self._lifecycle = Lifecycle(lifespan, on_startup, on_shutdown)
         self._registry = registry
         self._session: Session | None = None
         self._problem = NOT_AT_WORK
@@ -300,6 +309,9 @@ class Worker:
             labels=self._profile.labels,
             skill_dependencies=self._profile.skill_dependencies,
             middleware=self._middleware,
+            lifespan=self._lifecycle.lifespan,
+            on_startup=self._lifecycle.on_startup,
+            on_shutdown=self._lifecycle.on_shutdown,
             task_type_limits=self.task_type_limits if task_type_limits is None else task_type_limits,
             settings=self.settings.replace(**settings),
             registry=self._registry,
@@ -336,7 +348,8 @@ class Worker:
             every=EVERY if self.settings.health_port is None else EVERY_ASKED,
         )
         try:
-            await io.run(self._work_on(io, watch, until, patience))
+            async with self._lifecycle.around(self):
+                await io.run(self._work_on(io, watch, until, patience))
         finally:
             watch.stop()
             io.close()
