@@ -31,13 +31,13 @@ def visible_lines(text: str) -> str:
     return text if text.isprintable() else "".join(one if one in "\n\t" else _escaped(one) for one in text)
 
 
-def guard_loggers() -> None:
-    """Have every logger whose name begins with ``tranship`` escape what it is given; again for those that came since.
+def guard_loggers(root: str = _ROOT) -> None:
+    """Have every logger whose name begins with ``root`` escape what it is given; again for those that came since.
 
     The registry does it whenever it makes a backend: then the modules that log are there, those of plugins as well.
     """
     for name, logger in list(logging.root.manager.loggerDict.items()):
-        if isinstance(logger, logging.Logger) and (name == _ROOT or name.startswith(f"{_ROOT}.")):
+        if isinstance(logger, logging.Logger) and (name == root or name.startswith(f"{root}.")):
             logger.addFilter(_ESCAPING)
 
 

@@ -9,7 +9,7 @@ import pytest
 from sides import KINDS, Side, side_of
 
 pytestmark = pytest.mark.usefixtures("field_operator", "no_links_left")
-ROOT = "tranship.compat.sandai"
+ROOT = "sandai.operator_client"
 
 
 @pytest.fixture(params=KINDS)
@@ -67,7 +67,16 @@ def test_details_tell_of_slots_and_connections(side, caplog, monkeypatch):
         side.close(client)
     transport = "transport" if side.kind == "blocking" else "async_transport"
     assert loggers(caplog) == {"client", transport, "shared_transport"}
-    for said in ("acquire broker slot: 0 of 12", "backend slot: 0 of 6", "2 to go", "0 to go", "use broker", "release"):
+    for said in (
+        "acquire broker slot: 0 of 12",
+        "release broker slot: ",
+        "release backend slot: ",
+        "backend slot: 0 of 6",
+        "2 to go",
+        "0 to go",
+        "use broker",
+        "release",
+    ):
         assert said in texts(caplog)
     # Threads are named by logging itself.
     assert all(one.threadName for one in caplog.records)

@@ -143,6 +143,9 @@ def test_errors_are_made_as_their_users_make_them():
         exceptions.OperatorConnectionError("clipper", "v1", "no route"),
         exceptions.ClientPoolTimeoutError("broker", 10.0, 12),
         exceptions.BatchProcessingError([1, 2], 5),
+        exceptions.OperatorClosedError("it is closed"),
+        exceptions.OperatorSetupError("no plugin"),
+        exceptions.StopException("enough"),
     ]
     assert {type(one).__name__ for one in made} == set(exceptions.__all__) - {"OperatorError"}
     assert all(str(one) and one.code != "ERROR" for one in made)

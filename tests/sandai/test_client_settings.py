@@ -64,11 +64,11 @@ def test_argument_before_ours_before_theirs_before_default(make, monkeypatch, ro
 
 
 def test_each_setting_is_looked_for_by_itself(make, monkeypatch):
-    # A URL among the arguments takes nothing from the environment's other settings.
+    # A URL among the arguments takes nothing from the environment's other settings, but brings its results along.
     monkeypatch.setenv("SANDAI_OPERATOR_CELERY_TASK_SERIALIZER", "json")
     monkeypatch.setenv("SANDAI_OPERATOR_CELERY_RESULT_BACKEND", "redis://results/3")
     config = make(broker_url="redis://b/2")
-    assert (config.task_serializer, config.result_backend) == ("json", "redis://results/3")
+    assert (config.task_serializer, config.result_backend) == ("json", "redis://b/2")
 
 
 def test_results_are_at_the_broker_unless_told_otherwise(make, monkeypatch):
@@ -89,9 +89,39 @@ def test_results_are_at_the_broker_unless_told_otherwise(make, monkeypatch):
     ],
 )
 def test_a_variable_that_cannot_be_read(make, monkeypatch, name, text):
-    monkeypatch.setenv(f"SANDAI_OPERATOR_{name}", text)
+    monkeypatch.setenv(f"TRANSHIP_OPERATOR_{name}", text)
     with pytest.raises(InvalidOptionError, match=rf"{name}|{name.lower()}"):
         make()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "option", "value"),
+    [
+        ("BROKER_POOL_LIMIT", "many", "broker_pool_limit", 12),
+        ("BROKER_POOL_LIMIT", " 7 ", "broker_pool_limit", 7),
+        ("BROKER_POOL_LIMIT", "-3", "broker_pool_limit", 1),
+        ("BROKER_POOL_LIMIT", " ", "broker_pool_limit", 12),
+        ("AUTO_FORGET_RESULT", "perhaps", "auto_forget_result", False),
+        ("AUTO_FORGET_RESULT", "", "auto_forget_result", False),
+        ("AUTO_FORGET_RESULT", " ON ", "auto_forget_result", True),
+        ("POOL_ACQUIRE_TIMEOUT", "-1", "pool_acquire_timeout", 0.0),
+        ("POOL_ACQUIRE_TIMEOUT", "soon", "pool_acquire_timeout", 10.0),
+        ("SHARED_TRANSPORT_SCOPE", "x", "shared_transport_scope", "operator"),
+        ("CELERY_BROKER_URL", "", "broker_url", "redis://localhost:6379/0"),
+    ],
+)
+def test_a_variable_of_the_package_is_read_as_the_package_reads_it(make, monkeypatch, name, text, option, value):
+    monkeypatch.setenv(f"SANDAI_OPERATOR_{name}", text)
+    assert getattr(make(), option) == value
+
+
+def test_the_older_names_of_the_limits(make, monkeypatch):
+    monkeypatch.setenv("SANDAI_OPERATOR_CELERY_BROKER_POOL_LIMIT", "5")
+    monkeypatch.setenv("SANDAI_OPERATOR_CELERY_RESULT_BACKEND_MAX_CONNECTIONS", "4")
+    assert (make().broker_pool_limit, make().backend_pool_limit) == (5, 4)
+    monkeypatch.setenv("SANDAI_OPERATOR_BROKER_POOL_LIMIT", "3")
+    monkeypatch.setenv("SANDAI_OPERATOR_BACKEND_POOL_LIMIT", "2")
+    assert (make().broker_pool_limit, make().backend_pool_limit) == (3, 2)
 
 
 def test_defaults(make):

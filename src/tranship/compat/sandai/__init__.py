@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tranship.compat.sandai._async_client import AsyncOperatorClient
 from tranship.compat.sandai._client import OperatorClient
-from tranship.compat.sandai._config import VALID_PRIORITIES
 from tranship.compat.sandai._handles import AsyncResult, AsyncTaskHandle
 from tranship.compat.sandai._shapes import (
     AsyncSubmittedTask,
@@ -25,14 +24,27 @@ from tranship.compat.sandai._shapes import (
     TaskMetaDict,
     TaskPayloadDict,
 )
+from tranship.compat.sandai.client import create_async_client, create_client
+from tranship.compat.sandai.config import (
+    VALID_PRIORITIES,
+    CeleryConfig,
+    ClientConfig,
+    env_bool,
+    get_celery_config,
+    get_default_celery_config,
+    resolve_client_config,
+)
 from tranship.compat.sandai.exceptions import (
     BatchProcessingError,
     ClientPoolTimeoutError,
     InvalidPriorityError,
     InvalidResultFormatError,
     InvalidTaskStatusError,
+    OperatorClosedError,
     OperatorConnectionError,
     OperatorError,
+    OperatorSetupError,
+    StopException,
     TaskCancelledError,
     TaskDeadlineExceededError,
     TaskExecutionError,
@@ -51,6 +63,8 @@ __all__ = [
     "AsyncTaskHandle",
     "BatchProcessingError",
     "BatchTaskResult",
+    "CeleryConfig",
+    "ClientConfig",
     "ClientPoolTimeoutError",
     "ErrorInfoDict",
     "HealthCheckResult",
@@ -63,10 +77,13 @@ __all__ = [
     "Operator",
     "OperatorCall",
     "OperatorClient",
+    "OperatorClosedError",
     "OperatorConnectionError",
     "OperatorDescription",
     "OperatorError",
+    "OperatorSetupError",
     "OperatorTaskResult",
+    "StopException",
     "SubmittedTask",
     "TaskCancelledError",
     "TaskDeadlineExceededError",
@@ -76,6 +93,10 @@ __all__ = [
     "TaskTimeoutError",
     "create_async_client",
     "create_client",
+    "env_bool",
+    "get_celery_config",
+    "get_default_celery_config",
+    "resolve_client_config",
 ]
 
 _OPERATORS: Final = {"Operator": "_operator", "OperatorCall": "_operator_call"}
@@ -87,21 +108,3 @@ def __getattr__(name: str) -> Any:
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{module}"), name)
-
-
-def create_client(operator_name: str, operator_version: str, **kwargs: Any) -> OperatorClient:
-    """Return a blocking client; ``kwargs`` are the arguments of :class:`OperatorClient`.
-
-    Raises:
-        InvalidOptionError, InvalidURLError: a value that cannot be used.
-    """
-    return OperatorClient(operator_name, operator_version, **kwargs)
-
-
-def create_async_client(operator_name: str, operator_version: str, **kwargs: Any) -> AsyncOperatorClient:
-    """Return an asynchronous client; ``kwargs`` are the arguments of :class:`AsyncOperatorClient`.
-
-    Raises:
-        InvalidOptionError, InvalidURLError: a value that cannot be used.
-    """
-    return AsyncOperatorClient(operator_name, operator_version, **kwargs)

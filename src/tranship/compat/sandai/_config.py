@@ -1,4 +1,8 @@
-"""What a client was told: argument > TRANSHIP_OPERATOR_* > SANDAI_OPERATOR_* > default, each setting by itself."""
+"""What a client was told: argument > TRANSHIP_OPERATOR_* > SANDAI_OPERATOR_* > default, each setting by itself.
+
+A variable of ours that cannot be read is an error. One of the package's is read as the package reads it: what is no
+number counts as not set, and what is no yes is a no.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +14,18 @@ from typing import Any, Final, NamedTuple
 
 from tranship.checks import invalid, not_negative, one_of, text, whole
 from tranship.compat.sandai._urls import operator_url
+from tranship.compat.sandai.config import VALID_PRIORITIES, variable_flag, variable_number
 from tranship.compat.sandai.exceptions import InvalidPriorityError
 from tranship.settings import BrokerURL, convert
 
 __all__ = ["DEFAULT_TIMEOUT", "VALID_PRIORITIES", "Config", "Given", "priority_of", "read_config"]
 
-VALID_PRIORITIES: Final = ("high", "normal", "low", "very_low")
-"""In the order in which operators serve them."""
 DEFAULT_TIMEOUT: Final = 3600.0
 """Seconds that blocking calls take at most, unless told otherwise."""
 DEFAULT_URL: Final = "redis://localhost:6379/0"
 
-_PREFIXES: Final = ("TRANSHIP_OPERATOR_", "SANDAI_OPERATOR_")
+_OURS: Final = "TRANSHIP_OPERATOR_"
+_THEIRS: Final = "SANDAI_OPERATOR_"
 _SERIALIZERS: Final = ("json", "msgpack")
 _SCOPES: Final = ("operator", "process")
 
@@ -129,7 +133,9 @@ def read_config(given: Given, environ: Mapping[str, str] | None = None) -> Confi
     """
     read = _Reader(os.environ if environ is None else environ)
     broker_url = read.text(given.broker_url, "broker_url", "CELERY_BROKER_URL", DEFAULT_URL)
-    result_backend = read.text(given.result_backend, "result_backend", "CELERY_RESULT_BACKEND", broker_url)
+    # A broker among the arguments brings its own results along: a variable is about another broker.
+    results = given.result_backend if given.result_backend not in (None, "") else given.broker_url
+    result_backend = read.text(results, "result_backend", "CELERY_RESULT_BACKEND", broker_url)
     serializers = _serializers(read, given)
     return Config(
         operator_name=text("operator_name", given.operator_name),
@@ -146,10 +152,8 @@ def read_config(given: Given, environ: Mapping[str, str] | None = None) -> Confi
         auto_forget_result=read.flag(
             given.auto_forget_result, "auto_forget_result", "AUTO_FORGET_RESULT", default=True
         ),
-        shared_transport_scope=one_of(
-            "shared_transport_scope",
-            read.text(given.shared_transport_scope, "shared_transport_scope", "SHARED_TRANSPORT_SCOPE", "operator"),
-            _SCOPES,
+        shared_transport_scope=read.choice(
+            given.shared_transport_scope, "shared_transport_scope", "SHARED_TRANSPORT_SCOPE", "operator", _SCOPES
         ),
         tracing=read.flag(None, "tracing", "TRACING_ENABLED", default=False),
         **serializers,
@@ -164,8 +168,10 @@ def _limits(read: _Reader, given: Given) -> dict[str, Any]:
     pool = older if given.backend_pool_limit is None else given.backend_pool_limit
     wait = read.number(given.pool_acquire_timeout, "pool_acquire_timeout", "POOL_ACQUIRE_TIMEOUT", 10.0)
     return {
-        "broker_pool_limit": read.limit(given.broker_pool_limit, "broker_pool_limit", 12),
-        "backend_pool_limit": read.limit(pool, "backend_pool_limit", 12),
+        "broker_pool_limit": read.limit(
+            given.broker_pool_limit, "broker_pool_limit", 12, older="CELERY_BROKER_POOL_LIMIT"
+        ),
+        "backend_pool_limit": read.limit(pool, "backend_pool_limit", 12, older="CELERY_RESULT_BACKEND_MAX_CONNECTIONS"),
         "backend_poll_concurrency": read.limit(given.backend_poll_concurrency, "backend_poll_concurrency", 6),
         "pool_acquire_timeout": wait,
     }
@@ -233,6 +239,16 @@ class _Reader:
         value = given if given not in (None, "") else self._variable(variable, str)
         return default if value is None else text(option, value)
 
+    def choice(self, given: Any, option: str, variable: str, default: str, choices: tuple[str, ...]) -> str:
+        """One of ``choices``."""
+        if given not in (None, ""):
+            return str(one_of(option, given, choices))
+        ours = self._environ.get(_OURS + variable)
+        if ours:
+            return str(one_of(_OURS + variable, ours, choices))
+        theirs = self._environ.get(_THEIRS + variable)
+        return theirs if theirs in choices else default
+
     def flag(self, given: Any, option: str, variable: str, *, default: bool) -> bool:
         """True or false."""
         value = given if given is not None else self._variable(variable, bool)
@@ -243,15 +259,24 @@ class _Reader:
         value = given if given is not None else self._variable(variable, float)
         return default if value is None else not_negative(option, value)
 
-    def limit(self, given: Any, option: str, default: int) -> int:
-        """A number of slots; none at all stands for one."""
+    def limit(self, given: Any, option: str, default: int, *, older: str = "") -> int:
+        """A number of slots; none at all stands for one. ``older``: the variable that is read after the option's."""
         value = given if given is not None else self._variable(option.upper(), int)
+        if value is None and older:
+            value = self._variable(older, int)
         return default if value is None else _slots(option, value)
 
     def _variable(self, name: str, kind: type) -> Any:
-        for prefix in _PREFIXES:
-            value = self._environ.get(prefix + name)
-            # An empty variable is how shells and compose files say "not set".
-            if value:
-                return convert(prefix + name, value, kind, where="in the environment", noun="variable")
-        return None
+        ours = self._environ.get(_OURS + name)
+        # An empty variable is how shells and compose files say "not set".
+        if ours:
+            return convert(_OURS + name, ours, kind, where="in the environment", noun="variable")
+        theirs = self._environ.get(_THEIRS + name)
+        if theirs is None:
+            return None
+        if kind is str:
+            return theirs.strip() or None
+        if kind is bool:
+            return variable_flag(theirs)
+        number = variable_number(theirs, kind)
+        return None if number is None else max(0, number)

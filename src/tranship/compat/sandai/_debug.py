@@ -1,8 +1,9 @@
 """Debug messages, through ``logging``: only with ``debug=True``, and only at level DEBUG.
 
-Four loggers, named after what they tell of: ``tranship.compat.sandai.client`` (calls), ``.transport`` and
-``.async_transport`` (slots of the blocking and of the asynchronous client) and ``.shared_transport`` (shared
-connections). What ``SANDAI_OPERATOR_CLIENT_DETAILED_DEBUG`` adds goes through :meth:`Debug.detail`.
+Four loggers under the names that the package's users configure: ``sandai.operator_client.client`` (calls),
+``.transport`` and ``.async_transport`` (slots of the blocking and of the asynchronous client) and
+``.shared_transport`` (shared connections). What ``SANDAI_OPERATOR_CLIENT_DETAILED_DEBUG`` adds goes through
+:meth:`Debug.detail`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["Debug", "Where"]
 
 Where = Literal["client", "transport", "async_transport", "shared_transport"]
 
-_ROOT: Final = "tranship.compat.sandai."
+_ROOT: Final = "sandai.operator_client."
 
 
 class Debug:
@@ -33,7 +34,12 @@ class Debug:
         if on:
             for where in get_args(Where):
                 logging.getLogger(_ROOT + where)
-            guard_loggers()
+            guard_loggers(_ROOT.rstrip("."))
+
+    @property
+    def detailed(self) -> bool:
+        """Whether what goes on in the transport is logged, too."""
+        return self._detailed
 
     def say(self, where: Where, text: str, *values: Any) -> None:
         """Log what a client does."""

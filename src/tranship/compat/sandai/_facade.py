@@ -28,7 +28,7 @@ class Facade:
         result_backend: where the operator stores results (``..._CELERY_RESULT_BACKEND``); None: at the broker.
         timeout: how long a task may take and is waited for, unless a call says otherwise; None: 3600. 0: tasks
             have no deadline, and nothing is waited for.
-        debug: whether to log what goes on, at level DEBUG under ``tranship.compat.sandai``.
+        debug: whether to log what goes on, at level DEBUG under ``sandai.operator_client``.
         priority: of tasks without one of their own: ``"high"``, ``"normal"``, ``"low"`` or ``"very_low"``.
         cancel_key: of tasks without one of their own.
         auto_forget_result: whether blocking and batch calls delete results once they have been read

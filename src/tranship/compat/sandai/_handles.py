@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tranship.client import CANCEL_TTL
 from tranship.compat.sandai._answers import celery_state, failure, value_of
 from tranship.compat.sandai._arguments import seconds
+from tranship.compat.sandai._celery_errors import celery_timeout
+from tranship.compat.sandai.exceptions import TaskTimeoutError
 from tranship.envelope import TaskResult
 from tranship.errors import TranshipError
 
@@ -91,25 +93,30 @@ class AsyncResult:
         """The task's id."""
         return self.id
 
-    def get(self, timeout: float | None = None, propagate: bool = True) -> Any:
+    def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5) -> Any:  # noqa: ARG002
         """Wait for the task's end and return what the operator returned: its envelope, as it is.
 
         Args:
             timeout: seconds this caller waits; None: as long as it takes. The task is not affected.
             propagate: whether a failure is raised; otherwise it is returned.
+            interval: without effect: results are pushed, not asked for.
 
         Raises:
-            TaskTimeoutError: ``timeout`` passed first.
+            TaskTimeoutError: ``timeout`` passed first; Celery's ``TimeoutError``, too, where Celery is imported.
             TaskExecutionError, TaskCancelledError, TaskDeadlineExceededError: how the task ended.
             OperatorConnectionError: the result backend cannot be reached.
         """
         wait = None if timeout is None else max(0.0, seconds("timeout", timeout))
         try:
             return self._ask(lambda links: self._reader.value(links, wait))
+        except TaskTimeoutError as error:
+            raise celery_timeout(error) from None
         except TranshipError as error:
             if propagate or not self._reader.ended:
                 raise
             return error
+
+    wait = get
 
     def ready(self) -> bool:
         """Whether the task has ended."""
@@ -140,6 +147,17 @@ class AsyncResult:
         if not found.state.terminal:
             return None
         return found.value if found.success else failure(found)
+
+    @property
+    def info(self) -> Any:
+        """The same as :attr:`result`."""
+        return self.result
+
+    @property
+    def traceback(self) -> str | None:
+        """The operator's traceback as text, once the task has failed; else None."""
+        error = self._info().error
+        return None if error is None else error.traceback
 
     def forget(self) -> None:
         """Delete the stored result; this handle keeps what it has seen."""

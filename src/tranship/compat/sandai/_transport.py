@@ -13,10 +13,23 @@ from tranship.client.shared import Connector
 from tranship.compat.sandai._config import Config
 from tranship.compat.sandai._debug import Debug, Where
 from tranship.compat.sandai._limits import Slots, SlotTable
-from tranship.compat.sandai.exceptions import OperatorConnectionError
+from tranship.compat.sandai.exceptions import (
+    OperatorClosedError,
+    OperatorConnectionError,
+    OperatorError,
+    OperatorSetupError,
+)
 from tranship.connections import process_table
 from tranship.envelope import TaskResult
-from tranship.errors import BrokerUnreachable, MalformedMessage, SubmitTimeout, SubmitUnknown, TranshipError
+from tranship.errors import (
+    BrokerUnreachable,
+    ClosedError,
+    ConfigurationError,
+    MalformedMessage,
+    SubmitTimeout,
+    SubmitUnknown,
+    TranshipError,
+)
 from tranship.settings import BrokerURL, Settings
 
 if TYPE_CHECKING:
@@ -73,7 +86,7 @@ class Transport:
 
         Raises:
             OperatorConnectionError: one of them cannot be reached.
-            BrokerRefused, UnsupportedError, UnknownSchemeError, PluginError, ClosedError.
+            OperatorClosedError, OperatorSetupError, BrokerRefused.
         """
         loop = asyncio.get_running_loop()
         broker = self._broker.opened(loop)
@@ -133,7 +146,7 @@ class Transport:
         slots, begun = self._limits()[0], time.monotonic()
         await self._acquire(slots, patience)
         submission = links.broker.submission
-        answers = _Answers(links.broker.loop, slots.release)
+        answers = _Answers(links.broker.loop, self._release_of(slots))
         (submission.put if answers.is_home else submission.post)(messages, answers)
         if patience is None:
             return await answers.future
@@ -154,7 +167,7 @@ class Transport:
         try:
             return await _on(links.backend, lambda link: link.waiting.states(ids))
         finally:
-            slots.release()
+            self._release_of(slots)()
 
     async def forget(self, links: Links, ids: Sequence[str]) -> None:
         """Delete the results of ``ids``, in one backend slot."""
@@ -163,7 +176,7 @@ class Transport:
         try:
             await _on(links.backend, lambda link: link.forget(ids))
         finally:
-            slots.release()
+            self._release_of(slots)()
 
     async def cancel(self, links: Links, kind: str, value: str, ttl: float) -> None:
         """Cancel, at the broker and, where that is another place, where operators look for cancel keys, too.
@@ -191,11 +204,16 @@ class Transport:
 
     def translated(self, error: TranshipError) -> TranshipError:
         """The error that callers of an operator know, for one of the core's."""
-        if not isinstance(error, BrokerUnreachable | SubmitTimeout | SubmitUnknown):
+        translated: TranshipError
+        if isinstance(error, OperatorError):
             return error
-        if isinstance(error, OperatorConnectionError):
+        if isinstance(error, BrokerUnreachable | SubmitTimeout | SubmitUnknown):
+            translated = self.unreachable(str(error), error.task_id)
+        elif isinstance(error, ClosedError | ConfigurationError):
+            kind = OperatorClosedError if isinstance(error, ClosedError) else OperatorSetupError
+            translated = kind(str(error), task_id=error.task_id)
+        else:
             return error
-        translated = self.unreachable(str(error), error.task_id)
         translated.__cause__ = error
         return translated
 
@@ -205,7 +223,7 @@ class Transport:
     def _reaching(self) -> Iterator[None]:
         try:
             yield
-        except BrokerUnreachable as error:
+        except (BrokerUnreachable, ClosedError, ConfigurationError) as error:
             raise self.translated(error) from error
         except TimeoutError as error:
             raise self.unreachable("no connection was made in time") from error
@@ -220,6 +238,17 @@ class Transport:
         except TimeoutError:
             self._debug.detail(self._where, "no %s slot within %g s", slots.name, limit)
             raise
+
+    def _release_of(self, slots: Slots) -> Callable[[], None]:
+        """What gives one of ``slots`` back; it says so where slots are told of."""
+        if not self._debug.detailed:
+            return slots.release
+
+        def release() -> None:
+            slots.release()
+            self._debug.detail(self._where, "release %s slot: %d of %d taken", slots.name, slots.taken, slots.limit)
+
+        return release
 
     def _came(self, task_id: str, left: int) -> None:
         self._debug.detail(self._where, "result of task %s came, %d to go", task_id, left)

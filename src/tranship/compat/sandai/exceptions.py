@@ -12,6 +12,9 @@
     ├── InvalidPriorityError         no such queue (InvalidOptionError, ValueError)
     ├── OperatorConnectionError      the task could not be handed over (BrokerUnreachable, ConnectionError)
     ├── ClientPoolTimeoutError       no slot became free in time (TimeoutError)
+    ├── OperatorClosedError          the client was closed (ClosedError)
+    ├── OperatorSetupError           no plugin serves the URL, or the broker lacks what is needed (ConfigurationError)
+    ├── StopException                for applications that raise it themselves
     └── BatchProcessingError         for applications that raise it themselves
 
 Everything else that can go wrong is said by the core's own errors: an argument of the wrong type
@@ -27,6 +30,8 @@ from typing import Any
 
 from tranship.errors import (
     BrokerUnreachable,
+    ClosedError,
+    ConfigurationError,
     DeadlineExceeded,
     InvalidOptionError,
     ResultTimeout,
@@ -42,8 +47,11 @@ __all__ = [
     "InvalidPriorityError",
     "InvalidResultFormatError",
     "InvalidTaskStatusError",
+    "OperatorClosedError",
     "OperatorConnectionError",
     "OperatorError",
+    "OperatorSetupError",
+    "StopException",
     "TaskCancelledError",
     "TaskDeadlineExceededError",
     "TaskExecutionError",
@@ -197,3 +205,17 @@ class BatchProcessingError(OperatorError):
         super().__init__(f"{len(failed_tasks)} of {total_tasks} tasks of a batch failed")
         self.failed_tasks = failed_tasks
         self.total_tasks = total_tasks
+
+
+class OperatorClosedError(OperatorError, ClosedError):
+    """The client was used after it had been closed."""
+
+
+class OperatorSetupError(OperatorError, ConfigurationError):
+    """The broker or the result backend cannot be set up: ``__cause__`` says why."""
+
+
+class StopException(OperatorError):
+    """For applications that raise it themselves; the clients do not."""
+
+    code = "STOPPED"
