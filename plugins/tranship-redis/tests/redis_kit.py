@@ -6,12 +6,15 @@ import asyncio
 import base64
 import contextlib
 import json
+import re
 import time
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError
 from tranship.ports import Backend, Consumer, Delivery
@@ -48,6 +51,13 @@ class Raw:
     def names(self) -> list[bytes]:
         """The names of all keys of database 0."""
         return sorted(self("KEYS", "*"))
+
+
+def need_rights_of_subcommands(raw: Raw, command: str) -> None:
+    """Skip the test where ``command`` is a subcommand that the server cannot take away by itself: Redis 6.2."""
+    (version,) = re.findall(rb"^redis_version:(\d+)", raw("INFO", "server"), re.MULTILINE)
+    if "|" in command and int(version) < 7:
+        pytest.skip(f"this server has no right for {command!r} alone; Redis has from 7.0 on")
 
 
 def said(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from redis_kit import Raw, lab_of, opened, refusal, said, until_raised, until_works
+from redis_kit import Raw, lab_of, need_rights_of_subcommands, opened, refusal, said, until_raised, until_works
 
 from tranship import AsyncClient, Worker, task
 from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError, UnsupportedError
@@ -93,6 +93,7 @@ async def test_a_password_that_is_changed_while_connected_is_told_to_who_submits
 )
 async def test_a_missing_command_is_named_and_nothing_hangs(raw: Raw, command: str) -> None:
     """Opened or not: who needs the command is refused for good within seconds, with its name and the remedy."""
+    need_rights_of_subcommands(raw, command)
     with user(raw, f"-{command}") as url:
         errors = await errors_of_everything(url)
     assert errors, f"everything works without {command}"
@@ -105,6 +106,7 @@ async def test_a_missing_command_is_named_and_nothing_hangs(raw: Raw, command: s
 
 @pytest.mark.parametrize("command", ["info", "config|get", "client|tracking", "client|setname", "llen"])
 async def test_what_is_only_nice_to_have_may_be_missing(raw: Raw, command: str) -> None:
+    need_rights_of_subcommands(raw, command)
     with user(raw, f"-{command}") as url:
         async with lab_of(url) as lab:
             backend = await lab.open()
@@ -290,7 +292,7 @@ async def test_a_server_that_is_busy_for_a_while_answers_truthfully(
 
 async def test_a_read_only_replica_is_refused(redis_service: Service, redis_variant: Callable[..., Service]) -> None:
     master = Raw(redis_service).place
-    replica = redis_variant("--replicaof", f"{master.host} {master.port}")
+    replica = redis_variant("--replicaof", master.host, str(master.port))
     error = await refusal(replica.url, BrokerRefused)
     assert "read-only replica; use the address of its master" in str(error)
 

@@ -91,7 +91,7 @@ async def test_a_client_of_a_full_server_is_told_and_may_try_again(full: tuple[L
 
 async def test_a_result_that_the_server_will_not_push_can_still_be_read(redis_variant: Callable[..., Service]) -> None:
     """Larger than its client-output-buffer-limit for subscribers, which is 32 MB unless told otherwise."""
-    service = redis_variant("--client-output-buffer-limit", "pubsub 8mb 8mb 60")
+    service = redis_variant("--client-output-buffer-limit", "pubsub", "8mb", "8mb", "60")
     async with lab_of(service.url) as lab, AsyncClient(lab.url(), result_url=lab.url()) as client:
         handle = await client.submit(echo, "large")
         waiting = lab.start(handle.result(8))

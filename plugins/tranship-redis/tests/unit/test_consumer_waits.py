@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 from consumer_kit import Desk, counts, messages, settle, take
 from redis_context import eventually
-from redis_kit import Raw
+from redis_kit import Raw, need_rights_of_subcommands
 
 from tranship.envelope import Priority
 from tranship.errors import BusyError, ClosedError
@@ -108,6 +108,7 @@ async def test_a_flushed_database_does_not_put_anybody_to_sleep(lab: Lab, raw: R
 async def test_where_tracking_is_forbidden_consumers_look_themselves(redis_variant: Callable[..., Service]) -> None:
     service = redis_variant()
     address = service.url.partition("://")[2].partition("/")[0]
+    need_rights_of_subcommands(Raw(service), "client|tracking")
     Raw(service)("ACL", "SETUSER", "deaf", "on", ">pw", "~*", "&*", "+@all", "-client|tracking")
     async with Lab(Harness(f"redis://deaf:pw@{address}/0"), "deaf") as lab:
         backend, producer = await lab.open(lease=60), await lab.open()

@@ -422,7 +422,7 @@ async def test_a_cut_connection_is_said(context: Context) -> None:
 
 
 async def _user(context: Context, name: str, *rules: str) -> str:
-    await context.main.call("ACL", "SETUSER", name, "reset", "on", ">secret", "+@all", "~*", *rules)
+    await context.main.call("ACL", "SETUSER", name, "reset", "resetchannels", "on", ">secret", "+@all", "~*", *rules)
     return context.url.replace("redis://", f"redis://{name}:secret@")
 
 

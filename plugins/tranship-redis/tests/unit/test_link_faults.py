@@ -333,18 +333,22 @@ async def test_every_command_is_answered_once_through_a_storm(proxy: FaultProxy,
     ask_redis(redis.place, "DEL", "storm")
     counts: list[int] = []
     outcomes: list[Any] = []
+    sure: set[int] = set()
 
     def then(number: int) -> Any:
         def answered(reply: Any) -> None:
             counts[number] += 1
             outcomes[number] = reply
+            if isinstance(reply, int):
+                sure.add(number)
 
         return answered
 
     async with behind(proxy, redis) as link:
         end = time.monotonic() + 2
         next_reset = time.monotonic() + 0.1
-        while time.monotonic() < end:
+        # A storm on a busy machine is longer: each connection gets its tenth of a second.
+        while time.monotonic() < end or len(sure) <= 1000:
             number = len(counts)
             counts.append(0)
             outcomes.append(None)
@@ -357,17 +361,15 @@ async def test_every_command_is_answered_once_through_a_storm(proxy: FaultProxy,
                 await asyncio.sleep(0)
             if time.monotonic() > next_reset:
                 proxy.reset()
-                next_reset += 0.1
+                next_reset = time.monotonic() + 0.1
         proxy.heal()
         await works(link)
         await until(lambda: all(counts))
         stored = {int(one) for one in await link.call("LRANGE", "storm", 0, -1)}
     assert set(counts) == {1}
-    sure = {number for number, outcome in enumerate(outcomes) if isinstance(outcome, int)}
     never = {number for number, outcome in enumerate(outcomes) if type(outcome) is BrokerUnreachable}
     assert sure <= stored
     assert not never & stored
-    assert len(sure) > 1000
 
 
 async def test_a_flapping_server_is_not_hammered(proxy: FaultProxy, redis: ProcessService) -> None:

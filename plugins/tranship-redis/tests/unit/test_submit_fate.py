@@ -270,7 +270,7 @@ class TestTheServer:
         tap.mute()
         call = await begin(redis, sent)
         await eventually(lambda: raw(tap.target, "LLEN", Q) == 10, "the server has them")
-        raw(tap.target, "CONFIG", "SET", "maxmemory", "1mb")
+        raw(tap.target, "CONFIG", "SET", "maxmemory", "1kb")
         try:
             tap.cut()
             await eventually(lambda: redis.link.up and redis.link.generation == 2, "it is back")
@@ -288,7 +288,7 @@ class TestTheServer:
         assert await stored(redis) == ids_of(sent + more)
 
     async def test_no_memory_stops_what_is_behind(self, redis: Ports) -> None:
-        await redis.call("CONFIG", "SET", "maxmemory", "1mb")
+        await redis.call("CONFIG", "SET", "maxmemory", "1kb")
         calls = [await begin(redis, messages(600)) for _ in range(3)]
         answers = [answer for call in calls for answer in await call]
         await redis.call("CONFIG", "SET", "maxmemory", "0")
@@ -308,7 +308,7 @@ class TestTheServer:
             if len(got) < 20:
                 post()
 
-        raw(tap.target, "CONFIG", "SET", "maxmemory", "1mb")
+        raw(tap.target, "CONFIG", "SET", "maxmemory", "1kb")
         for _ in range(3):
             post()
         await eventually(lambda: len(got) >= 20, "all are answered")
@@ -326,7 +326,7 @@ class TestTheServer:
         )
         full, behind, later = messages(3)
         got: dict = {}
-        raw(tap.target, "CONFIG", "SET", "maxmemory", "1mb")
+        raw(tap.target, "CONFIG", "SET", "maxmemory", "1kb")
         for one in (full, behind):
             redis.submitter.post([one], partial(got.__setitem__, one.envelope.id))
         await eventually(lambda: len(answers) == 2, "both are refused")
