@@ -271,6 +271,24 @@ async def test_what_was_settled_does_not_run_again_when_the_server_is_killed(
 # Delays.
 
 
+async def test_a_server_that_is_stopped_keeps_its_counts(nats_service: Service, lab: Lab) -> None:
+    """One that is killed may not: it writes them down a moment later. What was given back comes when its lease ends."""
+    backend = await lab.open(lease=3)
+    await lab.submit(backend, lab.message())
+    counts: list[int] = []
+    for _ in range(3):
+        consumer = backend.consumer(["q"])
+        (delivery,) = await lab.receive(consumer)
+        counts.append(delivery.delivery_count)
+        await lab.settle(consumer, Verdict.NACK, delivery)
+        await consumer.aclose()
+    await asyncio.to_thread(nats_service.restart)
+    (delivery,) = await lab.receive((await lab.open(lease=3)).consumer(["q"]), within=20.0)
+    counts.append(delivery.delivery_count)
+    assert counts == sorted(set(counts)), counts
+    assert counts[-1] >= 4
+
+
 async def test_a_delayed_task_may_be_cancelled_while_its_forwarder_holds_it(lab: Lab) -> None:
     from tranship.ports import Tombstone
 

@@ -35,7 +35,8 @@ class Capability(enum.StrEnum):
     LEASE = "lease"
     """Leases are renewed and expire; a task of any length runs once [lease_extend_keeps_owner]."""
     DELIVERY_COUNT = "delivery-count"
-    """The broker counts deliveries; property ``kind``: exact or at-least [delivery_count_increments]."""
+    """The broker counts deliveries; property ``kind``: exact or at-least [delivery_count_increments]; property
+    ``killed``: ``forgets`` where one that is killed may count what it delivered last anew."""
     RETRY_SAFE = "retry-safe"
     """The same message submitted again is recognised [submit_again_is_recognised]; property ``among``: with
     ``checked``, only if it was submitted with ``check_id`` the first time, too: such a backend finds out

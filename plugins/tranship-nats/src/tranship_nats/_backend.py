@@ -263,7 +263,7 @@ def _capabilities(options: NatsOptions, ports: _Ports | None) -> Capabilities:
         Capability.KEY_WINDOW: {"window": "fixed"},
     }
     native: dict[Capability, Mapping[str, Any]] = {
-        Capability.DELIVERY_COUNT: {"kind": CountKind.AT_LEAST},
+        Capability.DELIVERY_COUNT: {"kind": CountKind.AT_LEAST, "killed": "forgets"},
         Capability.RETRY_SAFE: {"window": options.recognised},
         Capability.RESULT_PUSH: {"with_submit": True},
         Capability.RESULT_TTL: {"ttl": "per-store"},
