@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from contextlib import asynccontextmanager
 
 import pytest
 
-from tranship import AsyncClient, Worker, task
+from tranship import AsyncClient, Worker, current, task
 from tranship.cli._json_lines import JsonLines
-from tranship.errors import InvalidOptionError
+from tranship.errors import ConfigurationError, InvalidOptionError
 
 URL = "memory://test-lifecycle"
 seen: list[str] = []
@@ -100,6 +101,32 @@ async def test_records_have_fields(caplog):
         assert line["attempt"] == 0
         assert 0 <= line["duration"] < 30
         assert line["task"].startswith("lifecycle.")
+
+
+async def test_current_after_the_end_is_a_clear_error(caplog):
+    caplog.set_level(logging.INFO, "tranship.task")
+    ended = asyncio.Event()
+    left = []
+
+    @task(name="lifecycle.leaves")
+    async def leaves():
+        current().logger.info("here")
+        assert current().info["id"] == current().id
+
+        async def later():
+            await ended.wait()
+            return current()
+
+        left.append(asyncio.create_task(later()))
+
+    async with AsyncClient(URL) as client:
+        handle = await client.submit(leaves)
+        await Worker(URL, tasks=[leaves]).serve_until_idle()
+    ended.set()
+    with pytest.raises(ConfigurationError, match=r"has ended.*left behind"):
+        await left[0]
+    (record,) = [one for one in caplog.records if one.name == "tranship.task"]
+    assert (record.id, record.task, record.attempt, record.queue) == (handle.id, "lifecycle.leaves", 0, "default")
 
 
 def test_a_record_with_an_exception_is_one_line_of_json():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ from tranship.task._hot_cache import HotCache
 __all__ = ["CancelReason", "TaskContext", "activate", "current", "current_or_none", "enter"]
 
 
+_LOG: Final = logging.getLogger("tranship.task")
 _NOTE: Final = 200
 """Characters of what a handler says of its progress."""
 
@@ -54,10 +56,11 @@ class TaskContext:
         hot_cache: the worker's; None: one of its own.
 
     Attributes:
+        ended: whether it runs no more; :func:`current` refuses it then.
         progress: what the handler said last with :meth:`set_progress`: how much is done, and a note; None: nothing.
     """
 
-    __slots__ = ("_ends", "_event", "_hot_cache", "_lock", "_reason", "delivery_count", "envelope", "progress")
+    __slots__ = ("_ends", "_event", "_hot_cache", "_lock", "_reason", "delivery_count", "ended", "envelope", "progress")
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class TaskContext:
         self.envelope = envelope
         self.delivery_count = delivery_count
         self.progress: tuple[float, str] | None = None
+        self.ended = False
         self._hot_cache = hot_cache
         self._ends = None if envelope.deadline is None else envelope.deadline - ahead
         if envelope.run_timeout is not None:
@@ -114,6 +118,16 @@ class TaskContext:
     def root_id(self) -> str:
         """The id of the task that everything began with; its own when no task submitted it."""
         return self.envelope.root_id or self.envelope.id
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Who it is, as the log's records name it: ``task``, ``id``, ``attempt`` and ``queue``."""
+        return {"task": self.task, "id": self.id, "attempt": self.attempt, "queue": self.queue}
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger named ``tranship.task`` whose records have the fields of :attr:`info`."""
+        return logging.LoggerAdapter(_LOG, self.info)
 
     @property
     def hot_cache(self) -> HotCache:
@@ -204,12 +218,17 @@ def current() -> TaskContext:
 
     Raises:
         ConfigurationError: no task is. A thread of your own needs ``contextvars.copy_context().run``,
-            which ``asyncio.to_thread`` does by itself.
+            which ``asyncio.to_thread`` does by itself. Or the task that was has ended.
     """
     context = _CURRENT.get()
     if context is None:
         raise ConfigurationError(
             "no task is running here; call current() inside a task, and start threads with a copy of its context"
+        )
+    if context.ended:
+        raise ConfigurationError(
+            f"task {context.id} ({context.task}) has ended, and current() is called by something that it has left "
+            "behind; take what you need from current() before the handler returns, or wait in it for what it starts"
         )
     return context
 

@@ -150,13 +150,22 @@ class Handlers:
         if busy is not None and busy.done():
             _ask(busy)
             busy = run.thread_busy = None
+        if busy is None:
+            _end_context(run)
         self._back.put((run, True))
         if busy is not None:
             busy.add_done_callback(lambda future: self._thread_ended(run, future))
 
     def _thread_ended(self, run: Run, thread: asyncio.Future[Any]) -> None:
         _ask(thread)
+        _end_context(run)
         self._back.put((run, False))
+
+
+def _end_context(run: Run) -> None:
+    """What the handler has left behind cannot take the task for running any more."""
+    if run.context is not None:
+        run.context.ended = True
 
 
 def _ask(thread: asyncio.Future[Any]) -> None:
