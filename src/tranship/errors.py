@@ -25,6 +25,7 @@
     ├── MessageError                       one message is bad; the next one is unaffected
     │   ├── MalformedMessage               cannot be decoded
     │   └── UnknownTask                    no handler of that name here
+    ├── ProcessDied                        the process of an isolated task ended without a result
     ├── LeaseLost                          the delivery belongs to somebody else now
     ├── TaskResultError                    what waiting for a result can raise
     │   ├── ResultTimeout                  this caller waited long enough (TimeoutError too)
@@ -76,6 +77,7 @@ __all__ = [
     "MessageError",
     "MessageTooLarge",
     "PluginError",
+    "ProcessDied",
     "Reject",
     "ResourceError",
     "ResultTimeout",
@@ -280,6 +282,13 @@ class LeaseLost(TranshipError):
     """The delivery's lease ended; somebody else may be running the task. Nothing was written."""
 
     code = "LEASE_LOST"
+
+
+class ProcessDied(TranshipError):
+    """The process of a task with ``isolation="process"`` ended without a result: a crash, ``os._exit()``, no memory."""
+
+    code = "PROCESS_DIED"
+    retryable = True
 
 
 class TaskResultError(TranshipError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine
 from types import ModuleType
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from tranship.checks import name_text
+from tranship.checks import name_text, one_of
 from tranship.errors import ConfigurationError
 from tranship.task._naming import default_name
 from tranship.task._options import DEFAULTS, OptionArguments
@@ -39,7 +39,11 @@ def task(  # type: ignore[overload-overlap]
 def task(function: Callable[P, R], /) -> SyncTask[P, R]: ...
 @overload
 def task(
-    *, name: str | None = None, task_type: str | None = None, **options: Unpack[OptionArguments]
+    *,
+    name: str | None = None,
+    task_type: str | None = None,
+    isolation: Literal["process"] | None = None,
+    **options: Unpack[OptionArguments],
 ) -> TaskDecorator: ...
 
 
@@ -49,6 +53,7 @@ def task(
     *,
     name: str | None = None,
     task_type: str | None = None,
+    isolation: Literal["process"] | None = None,
     **options: Unpack[OptionArguments],
 ) -> Any:
     """Make a task of a function: ``@task``, or ``@task(queue="media", run_timeout=30)``.
@@ -61,6 +66,8 @@ def task(
             as others import it: what ``python -m`` was given, else the stem of the script's file.
         task_type: what workers limit it by (``Worker(task_type_limits={"video": 2})``), together with the others of
             that type; None: by nothing but ``max_concurrent_tasks``.
+        isolation: ``"process"``: workers run it in a process of its own, where ``run_timeout`` and a cancel end it for
+            certain, whatever it does; None: on their event loop or in a thread.
         **options: the fields of :class:`TaskOptions`.
 
     Raises:
@@ -71,12 +78,15 @@ def task(
     chosen = DEFAULTS.merged(**options)
     if task_type is not None:
         name_text("task_type", task_type)
+    if isolation is not None:
+        one_of("isolation", isolation, ("process",))
 
     def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
         _refuse(decorated)
         kind = AsyncTask if is_coroutine_function(decorated) else SyncTask
         made: Task[..., Any] = kind(default_name(decorated) if name is None else name, chosen, function=decorated)
         made.task_type = task_type
+        made.isolation = isolation
         return made
 
     return decorate if function is None else decorate(function)

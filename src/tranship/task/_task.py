@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import update_wrapper
-from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, Unpack
 
 from tranship.checks import name_text
 from tranship.envelope import Envelope
@@ -61,10 +61,12 @@ class Task(Generic[P, R_co]):
         fill: gives the envelope of a message the options that it does not set; None: this task has none to give.
         dialect: how it is answered where its clients expect other words than ours; None: as usual.
         task_type: what workers limit it by, together with others of that type; None: nothing.
+        isolation: ``"process"``: it runs in a process of its own; None: in the worker's.
     """
 
     is_async = False
     task_type: str | None = None
+    isolation: Literal["process"] | None = None
     dialect: Dialect | None = None
     # Of a task that is defined elsewhere; one with a function has its own.
     _stub: Callable[..., None] = staticmethod(_take_anything)

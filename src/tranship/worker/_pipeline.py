@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tranship._signals import may_be_ctrl_c
 from tranship.clocks import Clock
 from tranship.envelope import PROBE_TASK, Ending, Envelope, ErrorInfo
-from tranship.errors import InvalidArgumentsError, MalformedMessage, UnknownTask
+from tranship.errors import InvalidArgumentsError, MalformedMessage, ProcessDied, UnknownTask
 from tranship.middleware import Middleware
 from tranship.protocol import Decoder, TakesLong, canvas
 from tranship.task import Dialect, HotCache, Task, TaskContext, activate, task
@@ -29,6 +29,9 @@ from tranship.worker._describe import describe
 from tranship.worker._record import Run, Stop
 from tranship.worker._threads import HandlerThreads
 from tranship.worker._through import runs_of
+
+if TYPE_CHECKING:
+    from tranship.worker._isolation import Ended, Isolation
 
 __all__ = ["DELIVERY_LIMIT", "Pipeline"]
 
@@ -56,6 +59,7 @@ class Pipeline:
         answered: what has its result already.
         threads: where ``def`` handlers run.
         max_deliveries: a task that comes more often than this is dead-lettered.
+        isolation: the processes of isolated tasks; None: there are no such tasks.
         clock: the broker's; None: this host's own.
         max_size: the largest body in bytes, compressed or not; a larger one is dead-lettered.
         hot_cache: what handlers find in their context; None: each its own.
@@ -74,6 +78,7 @@ class Pipeline:
         threads: HandlerThreads,
         *,
         max_deliveries: int,
+        isolation: Isolation | None = None,
         clock: Clock | None = None,
         max_size: int,
         hot_cache: HotCache | None = None,
@@ -84,10 +89,11 @@ class Pipeline:
         self._answered = answered
         self._threads = threads
         self._max_deliveries = max_deliveries
+        self._isolation = isolation
         self._clock = clock or Clock()
         self._decoder = Decoder(max_size)
         self._hot_cache = hot_cache
-        self._through = runs_of(middleware, self._in_thread)
+        self._through = runs_of(middleware, self._in_thread, self._in_process)
         self._io = asyncio.get_running_loop()
         self.longest: float | None = None
 
@@ -209,6 +215,8 @@ class Pipeline:
             return
         if (through := self._through) is not None:
             await self._call_async(run, lambda: through.call(run, args, kwargs))
+        elif handler.isolation is not None:
+            await self._call_process(run, handler, args, kwargs)
         elif handler.is_async:
             await self._call_async(run, lambda: handler.function(*args, **kwargs))
         else:
@@ -254,6 +262,52 @@ class Pipeline:
                 classify(run, error)
         else:
             returned(run)
+
+    async def _call_process(self, run: Run, handler: Task[..., Any], args: Any, kwargs: Any) -> None:
+        """A thread waits for the process, and ends it when its time is up, even while something blocks this loop."""
+        try:
+            ended = await self._ended_process(run, handler, args, kwargs, run.limit)
+        except asyncio.CancelledError:
+            raise
+        except InvalidArgumentsError as error:
+            run.end(Ending.FAILED, _final(error))
+        except Exception as error:  # noqa: BLE001 - as what a handler raises
+            classify(run, error)
+        else:
+            _concluded(run, ended)
+
+    async def _in_process(self, run: Run, handler: Task[..., Any], args: Any, kwargs: Any) -> Any:
+        """The same inside of middleware, whose limit is its own: return or raise what the handler does."""
+        ended = await self._ended_process(run, handler, args, kwargs, None)
+        if ended.died:
+            raise ProcessDied(_how(run, ended))
+        if (error := ended.error()) is not None:
+            raise error
+        return ended.value
+
+    async def _ended_process(
+        self, run: Run, handler: Task[..., Any], args: Any, kwargs: Any, limit: float | None
+    ) -> Ended:
+        assert run.context is not None
+        assert self._isolation is not None
+        call = self._isolation.call(run.context, handler, args, kwargs, ahead=run.ahead)
+        run.isolated = call
+        if run.stopped is not None:
+            call.end()
+        run.thread_busy = future = self._threads.start(partial(call.run, limit))
+        interrupted = False
+        while not future.done():
+            try:
+                await asyncio.wait({future})
+            except asyncio.CancelledError:
+                # It has ended within moments: until then its slot is taken.
+                interrupted = True
+                call.end()
+        run.thread_busy = None
+        if interrupted or run.stopped is not None:
+            raise asyncio.CancelledError
+        ended: Ended = future.result()
+        return ended
 
     async def _call_thread(self, run: Run, call: Callable[[], Any]) -> None:
         future = self._threads.start(call)
@@ -343,6 +397,25 @@ class Pipeline:
         else:
             # The handler itself raised CancelledError; nobody asked it to.
             classify(run, asyncio.CancelledError("the handler raised CancelledError by itself"))
+
+
+def _concluded(run: Run, ended: Ended) -> None:
+    """Decide the outcome of a call in a process of its own."""
+    if ended.too_long:
+        stopped(run, run.limit_means)
+    elif ended.died:
+        classify(run, ProcessDied(_how(run, ended)))
+    elif (error := ended.error()) is None:
+        run.value = ended.value
+        returned(run)
+    else:
+        classify(run, error)
+        if run.error is not None:
+            run.error = replace(run.error, traceback=ended.trace)
+
+
+def _how(run: Run, ended: Ended) -> str:
+    return f"the process of task {run.id} ended before its result was there: {ended.died}"
 
 
 def _early(run: Run, not_before: float) -> float:

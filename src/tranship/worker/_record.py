@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tranship.envelope import Ending, Envelope, ErrorInfo
 from tranship.ports import Consumer, Delivery, Settlement, StoredResult
 from tranship.task import Task, TaskContext
+
+if TYPE_CHECKING:
+    from tranship.worker._isolation import IsolatedCall
 
 __all__ = ["Run", "Stop"]
 
@@ -49,6 +52,7 @@ class Run:
         "envelope",
         "error",
         "handed",
+        "isolated",
         "job",
         "limit",
         "limit_means",
@@ -91,6 +95,8 @@ class Run:
         self.stopped: Stop | None = None
         self.thread_busy: asyncio.Future[Any] | None = None
         """A thread that still runs the handler although its outcome is decided."""
+        self.isolated: IsolatedCall | None = None
+        """What runs in a process of its own, and can be ended."""
         self.outcome: Ending | None = None
         self.value: Any = None
         self.status: str | None = None
@@ -136,6 +142,8 @@ class Run:
         self.stopped = self.stopped or why
         if self.context is not None:
             self.context.cancel(why.value)
+        if self.isolated is not None:
+            self.isolated.end()
         return True
 
     def interrupt(self) -> None:

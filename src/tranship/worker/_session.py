@@ -8,7 +8,7 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tranship.clocks import clock_of, look
 from tranship.envelope import Ending
@@ -52,6 +52,9 @@ from tranship.worker._threads import HandlerThreads
 from tranship.worker._through import ends_of
 from tranship.worker._types import TypeLimits
 from tranship.worker._unsettled import Unsettled
+
+if TYPE_CHECKING:
+    from tranship.worker._isolation import Isolation
 
 __all__ = ["Session"]
 
@@ -114,6 +117,7 @@ class Session:
         self._jobs: set[asyncio.Task[None]] = set()
         self._hurried = asyncio.Event()
         self._threads = HandlerThreads()
+        self._isolation = _isolation(tasks, settings.max_concurrent_tasks)
         self._control = _control(backend)
         self._cancels = Cancels(self._cancelled, marks_of(_control(result_backend or backend), self._control))
         instance = secrets.token_hex(8)
@@ -165,6 +169,7 @@ class Session:
             Answered(known),
             self._threads,
             max_deliveries=settings.max_deliveries,
+            isolation=self._isolation,
             clock=clock_of(backend),
             max_size=backend.submitter().max_message_size,
             hot_cache=profile.hot_cache,
@@ -210,6 +215,8 @@ class Session:
         Raises:
             BrokerError: a permanent one.
         """
+        if self._isolation is not None:
+            self._isolation.warm()
         await look(self._backend, self._backend.url)
         self._helpers = [asyncio.create_task(self._leases.keep()), asyncio.create_task(self._heartbeats.keep())]
         await self.intake.run()
@@ -230,6 +237,8 @@ class Session:
             helper.cancel()
         await asyncio.gather(self.intake.aclose(), *map(close, self._retired))
         self._threads.stop()
+        if self._isolation is not None:
+            await asyncio.to_thread(self._isolation.close)
         await self._heartbeats.end()
 
     def hurry(self) -> None:
@@ -466,6 +475,15 @@ class Session:
                 await asyncio.wait_for(self._decided.wait(), HEEDING)
         if self._jobs:
             await asyncio.wait(set(self._jobs), timeout=HEEDING)
+
+
+def _isolation(tasks: Mapping[str, Task[..., Any]], most: int) -> Isolation | None:
+    if all(one.isolation is None for one in tasks.values()):
+        return None
+    # multiprocessing is loaded where it is used.
+    from tranship.worker._isolation import Isolation
+
+    return Isolation(tasks, most)
 
 
 def _starvation(backend: Backend, queues: Sequence[str], patience: float) -> Starvation | None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tranship.envelope import Ending
 from tranship.middleware import Chain, Middleware, RunCall, SettleCall, chain_of
+from tranship.task import Task
 from tranship.worker._record import Run
 
 __all__ = ["Ends", "Runs", "ends_of", "runs_of"]
@@ -23,6 +24,7 @@ _UNTOLD: Final = (Ending.RELEASED, Ending.LOST, Ending.ANSWERED)
 """Nothing new is written: it comes again, or has come before."""
 
 InThread = Callable[[Run, Callable[[], Any]], Awaitable[Any]]
+InProcess = Callable[[Run, Task[..., Any], Any, Any], Awaitable[Any]]
 
 
 class Runs:
@@ -31,11 +33,13 @@ class Runs:
     Args:
         chain: the middleware.
         in_thread: calls a ``def`` handler in a thread and returns or raises what it does.
+        in_process: the same with an isolated task and its arguments, in a process.
     """
 
-    def __init__(self, chain: Chain[RunCall, Any], in_thread: InThread) -> None:
+    def __init__(self, chain: Chain[RunCall, Any], in_thread: InThread, in_process: InProcess) -> None:
         self._chain = chain
         self._in_thread = in_thread
+        self._in_process = in_process
 
     async def call(self, run: Run, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Return what comes out of it; raises what the handler or a middleware raises."""
@@ -44,6 +48,8 @@ class Runs:
         handler = run.task
 
         async def innermost(call: RunCall) -> Any:
+            if handler.isolation is not None:
+                return await self._in_process(run, handler, call.args, call.kwargs)
             if handler.is_async:
                 return await handler.function(*call.args, **call.kwargs)
             value = await self._in_thread(run, lambda: handler.function(*call.args, **call.kwargs))
@@ -52,10 +58,10 @@ class Runs:
         return await self._chain(RunCall(run.context, args, kwargs), innermost)
 
 
-def runs_of(middleware: Sequence[Middleware], in_thread: InThread) -> Runs | None:
+def runs_of(middleware: Sequence[Middleware], in_thread: InThread, in_process: InProcess) -> Runs | None:
     """Return what calls handlers; None: nothing is around them."""
     chain = chain_of(middleware, "run")
-    return None if chain is None else Runs(chain, in_thread)
+    return None if chain is None else Runs(chain, in_thread, in_process)
 
 
 class Ends:

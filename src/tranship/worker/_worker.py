@@ -125,6 +125,10 @@ class Worker:
         }
         self.settings = settings.replace(**given) if settings else Settings.load(**given)
         self.tasks = _by_name(tasks)
+        if any(one.isolation for one in self.tasks.values()):
+            from tranship.worker._isolation import check_isolated
+
+            check_isolated(self.tasks.values())
         self.queues = _queues(queues, self.tasks.values())
         self.task_type_limits = checked_limits(task_type_limits, self.tasks)
         self.queues_in_order = bool(one_of("queues_in_order", queues_in_order, (True, False)))

@@ -1,0 +1,93 @@
+"""Tasks that run in a process of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tranship.retry import FixedBackoff, RetryPolicy
+from tranship.task import current, task
+
+
+class OddError(Exception):
+    """Can be pickled, and not be read."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+class Local:
+    def __reduce__(self) -> Any:
+        raise TypeError("never leaves")
+
+
+@task(isolation="process")
+def where() -> tuple[int, str, int]:
+    """Where it runs, and what it knows of itself."""
+    return os.getpid(), current().id, current().attempt
+
+
+@task(isolation="process")
+async def later(value: int) -> int:
+    return value
+
+
+@task(isolation="process", run_timeout=60)
+def compute(path: str, how: str = "") -> None:
+    """Compute for ever, and say when it is ended."""
+    if how == "with a child":
+        child = subprocess.Popen(["sleep", "600"])
+        Path(path).write_text(str(child.pid))
+    else:
+        Path(path).write_text(str(os.getpid()))
+    try:
+        while True:
+            if how == "stubborn":
+                with contextlib.suppress(BaseException):
+                    while True:
+                        pass
+    finally:
+        Path(path).with_suffix(".closed").touch()
+
+
+@task(isolation="process")
+def die(how: str) -> None:
+    if how == "exit":
+        os._exit(3)
+    if how == "raise":
+        sys.exit("enough")
+    os.kill(os.getpid(), signal.Signals[how])
+    time.sleep(60)
+
+
+@task(isolation="process", retry=RetryPolicy(max_attempts=2, backoff=FixedBackoff(0.01)))
+def die_once() -> int:
+    if not current().attempt:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return current().attempt
+
+
+@task(isolation="process")
+def speak() -> str:
+    print("said on stdout")
+    print("said on stderr", file=sys.stderr)
+    os.system("echo said by a child")
+    sys.stdout.write("without an end")
+    return "spoken"
+
+
+@task(isolation="process")
+def fail(how: str) -> Any:
+    if how == "odd":
+        raise OddError(1, 2)
+    if how == "value":
+        raise ValueError("on purpose")
+    if how == "cache":
+        return list(current().hot_cache)
+    return Local() if how == "local" else bytes(300_000_000)

@@ -1,0 +1,192 @@
+"""Tasks in processes of their own: they can be ended for certain, and what becomes of them is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import isolated_tasks as tasks
+import pytest
+from patience import until
+
+from tranship.client import AsyncClient
+from tranship.envelope import TaskState
+from tranship.errors import ConfigurationError, InvalidOptionError, TaskFailed, TaskTimedOut
+from tranship.middleware import Middleware, RunCall
+from tranship.settings import BrokerURL, Settings
+from tranship.task import Task, task
+from tranship.testing.faults import Faults, FaultyRegistry
+from tranship.testing.harness import Harness
+from tranship.worker import Worker
+
+ALL: list[Task[..., Any]] = [one for one in vars(tasks).values() if isinstance(one, Task)]
+
+
+@asynccontextmanager
+async def at_work(*middleware: Middleware, **settings: Any) -> AsyncIterator[tuple[AsyncClient, Worker]]:
+    """A client and a worker that runs the isolated tasks."""
+    settings = {"max_concurrent_tasks": 1, "shutdown_timeout": 0.1, **settings}
+    made = Settings(broker_url=BrokerURL.parse("memory://"), **settings)
+    registry = FaultyRegistry(Harness("memory://isolation").make_backend, Faults())
+    worker = Worker(settings=made, registry=registry, tasks=ALL, middleware=list(middleware))
+    serving = asyncio.ensure_future(worker.serve())
+    async with AsyncClient(settings=made, registry=registry) as client:
+        yield client, worker
+        worker.stop()
+        await asyncio.wait_for(serving, 20)
+
+
+async def test_it_runs_elsewhere_knows_itself_and_its_process_is_used_again() -> None:
+    async with at_work() as (client, _):
+        handles = [await client.submit(tasks.where) for _ in range(3)]
+        results = [await handle.result(20) for handle in handles]
+        assert [(one, attempt) for _, one, attempt in results] == [(handle.id, 0) for handle in handles]
+        pids = {pid for pid, _, _ in results}
+        assert len(pids) <= os.cpu_count()  # type: ignore[operator]
+        assert os.getpid() not in pids
+        assert await (await client.submit(tasks.later, 7)).result(20) == 7
+    await until(lambda: not any(map(_runs, pids)))
+
+
+@pytest.mark.parametrize("how", ["", "stubborn", "with a child"])
+async def test_a_cancel_ends_it_for_certain_and_frees_its_slot(tmp_path: Path, how: str) -> None:
+    async with at_work() as (client, worker):
+        path = tmp_path / "pid"
+        handle = await client.submit(tasks.compute, str(path), how)
+        await until(lambda: path.exists() and path.read_text(), 20)
+        await handle.cancel()
+        assert (await handle.wait(20)).state is TaskState.CANCELLED
+        assert await (await client.submit(tasks.later, 1)).result(20) == 1
+        await until(lambda: not _runs(int(path.read_text())), 20)
+        assert path.with_suffix(".closed").exists() is (how != "stubborn"), "its own finally has run"
+        assert worker.status().running == []
+
+
+async def test_its_run_timeout_ends_it_for_certain_even_while_the_loop_is_blocked(tmp_path: Path) -> None:
+    async with at_work() as (client, _):
+        path = tmp_path / "pid"
+        await (await client.submit(tasks.later, 1)).result(20)
+        handle = await client.submit(tasks.compute.options(run_timeout=0.5), str(path))
+        await until(path.exists, 20)
+        # This is the handlers' loop, too.
+        time.sleep(1.0)  # noqa: ASYNC251
+        assert not _runs(int(path.read_text()))
+        with pytest.raises(TaskTimedOut, match=r"0\.5 s"):
+            await handle.result(20)
+
+
+async def test_a_worker_that_stops_ends_it_and_gives_it_back(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    async with at_work() as (client, _):
+        handle = await client.submit(tasks.compute, str(path))
+        await until(lambda: path.exists() and path.read_text(), 20)
+    assert not _runs(int(path.read_text()))
+    assert handle.id
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("exit", "it exited with code 3"),
+        ("SIGKILL", "it was ended by SIGKILL (by hand, or because memory was short)"),
+        ("SIGSEGV", "it was ended by SIGSEGV"),
+    ],
+)
+async def test_a_process_that_dies_is_a_failure_and_the_worker_lives(how: str, said: str) -> None:
+    async with at_work() as (client, _):
+        handle = await client.submit(tasks.die, how)
+        with pytest.raises(TaskFailed) as caught:
+            await handle.result(20)
+        assert (caught.value.code, caught.value.retryable) == ("PROCESS_DIED", True)
+        assert f"the process of task {handle.id} ended before its result was there: {said}" in str(caught.value)
+        assert await (await client.submit(tasks.later, 1)).result(20) == 1
+
+
+async def test_a_process_that_dies_is_tried_again_as_the_policy_says() -> None:
+    async with at_work() as (client, _):
+        assert await (await client.submit(tasks.die_once)).result(20) == 1
+
+
+async def test_what_it_prints_is_in_the_log_with_its_id(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tranship.worker")
+    async with at_work() as (client, _):
+        handle = await client.submit(tasks.speak)
+        assert await handle.result(20) == "spoken"
+    printed = {one.getMessage() for one in caplog.records if "printed" in one.getMessage()}
+    said = ("said on stdout", "said on stderr", "said by a child", "without an end")
+    assert printed == {f"task {handle.id} printed: {text}" for text in said}
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "said"),
+    [
+        ("odd", "isolated_tasks.OddError", "1 and 2"),
+        ("value", "builtins.ValueError", "on purpose"),
+        ("local", "builtins.TypeError", "the task returned a Local that cannot leave its process: never leaves"),
+        ("large", "builtins.ValueError", "the result is 300,000,"),
+        ("cache", "tranship.errors.ConfigurationError", "hot_cache is the worker process's own"),
+    ],
+)
+async def test_what_it_raises_or_cannot_return_is_its_failure(how: str, kind: str, said: str) -> None:
+    async with at_work() as (client, _):
+        with pytest.raises(TaskFailed) as caught:
+            await (await client.submit(tasks.fail, how)).result(30)
+        assert caught.value.type == kind
+        assert said in str(caught.value)
+        assert how in ("local", "large") or "isolated_tasks.py" in (caught.value.traceback or "")
+
+
+async def test_leaving_the_interpreter_is_a_failure_like_any_other() -> None:
+    async with at_work() as (client, _):
+        with pytest.raises(TaskFailed, match="enough"):
+            await (await client.submit(tasks.die, "raise")).result(20)
+
+
+class Around(Middleware):
+    """Lets everything through."""
+
+    async def run(self, call: RunCall, proceed: Any) -> Any:
+        return await proceed(call)
+
+
+async def test_middleware_is_around_it_and_its_limit_holds(tmp_path: Path) -> None:
+    async with at_work(Around()) as (client, _):
+        pid, *_ = await (await client.submit(tasks.where)).result(20)
+        assert pid != os.getpid()
+        with pytest.raises(TaskFailed, match="it was ended by SIGKILL"):
+            await (await client.submit(tasks.die, "SIGKILL")).result(20)
+        path = tmp_path / "pid"
+        handle = await client.submit(tasks.compute.options(run_timeout=1.5), str(path))
+        with pytest.raises(TaskTimedOut, match=r"1\.5 s"):
+            await handle.result(20)
+        assert not path.exists() or not _runs(int(path.read_text()))
+
+
+def test_a_function_that_another_process_would_not_find_is_refused() -> None:
+    @task(name="unit.hidden", isolation="process")
+    def hidden() -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"unit.hidden.*define it at the top level of a module"):
+        Worker("memory://", tasks=[hidden])
+
+
+def test_there_is_one_kind_of_isolation() -> None:
+    wrong: Any = "thread"
+    with pytest.raises(InvalidOptionError, match="isolation is 'thread'; expected one of 'process'"):
+        task(isolation=wrong)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A zombie of somebody else's does not run.
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
