@@ -49,6 +49,12 @@ def flaky(self: Task, failures):
     return self.request.retries
 
 
+@app.task(name="interop.stubborn")
+def stubborn():
+    """For clients to send: it runs on tranship workers."""
+    raise NotImplementedError
+
+
 @app.task(name="interop.slow", bind=True)
 def slow(self: Task, seconds):
     note(self.request.id, "celery", "slow")

@@ -86,6 +86,14 @@ def test_a_tranship_task_retries_until_success(celery: CeleryClient, runs):
     assert [run.label for run in read(runs) if run.id == task_id] == ["0", "1", "2"]
 
 
+def test_the_tasks_own_options_hold_for_what_celery_sends(celery: CeleryClient, runs):
+    task_id = celery.send("stubborn")
+    assert celery.get(task_id).value == [2, 30, 600]
+    assert [run.label for run in read(runs) if run.id == task_id] == ["0", "1", "2"]
+    limited = celery.send("stubborn", time_limit=20)
+    assert celery.get(limited).value == [2, 20, 600]
+
+
 def test_started_while_it_runs(celery: CeleryClient, worker, site: Site):
     if not site.on_redis:
         pytest.skip("only on Redis a claim says STARTED: there, who hears a revoke marks what does not run")

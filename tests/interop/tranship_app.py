@@ -13,7 +13,7 @@ from typing import Any
 
 from interop.problems import OutOfPaper
 from interop.runs import note
-from tranship import Retry, Task, Worker, current, task
+from tranship import FixedBackoff, Retry, RetryPolicy, Task, Worker, current, task
 
 
 @task(name="interop.add", queue="interop")
@@ -71,7 +71,22 @@ async def seen() -> dict[str, Any]:
     }
 
 
-TASKS: list[Task[..., Any]] = [add, fail, flaky, slow, echo, count, seen]
+@task(
+    name="interop.stubborn",
+    queue="interop",
+    retry=RetryPolicy(max_attempts=3, backoff=FixedBackoff(0.05)),
+    run_timeout=30,
+    result_ttl=600,
+)
+async def stubborn() -> list[Any]:
+    """Go well in the last attempt that the task's own policy allows."""
+    note(current().id, "tranship", current().attempt)
+    if current().attempt < 2:
+        raise ConnectionError("again")
+    return [current().attempt, current().envelope.run_timeout, current().envelope.result_ttl]
+
+
+TASKS: list[Task[..., Any]] = [add, fail, flaky, slow, echo, count, seen, stubborn]
 
 
 async def main(url: str, queue: str, concurrency: str) -> None:
