@@ -58,3 +58,7 @@ class Snooze(Exception):
         self.delay = positive_duration("delay of Snooze", delay)
         super().__init__(reason or f"come again in {self.delay:g} s")
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type[Snooze], tuple[float, str]]:
+        # A handler in a process of its own raises it there; the arguments of an exception are its text.
+        return type(self), (self.delay, self.reason)

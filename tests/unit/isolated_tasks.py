@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tranship.errors import TaskError
+from tranship.outcomes import Outcome, Snooze
 from tranship.retry import FixedBackoff, RetryPolicy
 from tranship.task import current, task
 
@@ -91,3 +93,16 @@ def fail(how: str) -> Any:
     if how == "cache":
         return list(current().hot_cache)
     return Local() if how == "local" else bytes(300_000_000)
+
+
+@task(isolation="process")
+def put_off(path: str, how: str) -> Any:
+    """Come again once, then leave a status; or fail as a TaskError says."""
+    if how == "error":
+        raise TaskError("gone", error_code="GONE", error_type="Gone", retryable=False, shelf=7)
+    if not Path(path).exists():
+        Path(path).touch()
+        if how == "raise":
+            raise Snooze(0.05, "not yet")
+        return Snooze(0.05)
+    return Outcome("reviewed", current().attempt)

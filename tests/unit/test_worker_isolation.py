@@ -142,6 +142,22 @@ async def test_what_it_raises_or_cannot_return_is_its_failure(how: str, kind: st
         assert how in ("local", "large") or "isolated_tasks.py" in (caught.value.traceback or "")
 
 
+@pytest.mark.parametrize("how", ["raise", "return"])
+async def test_later_and_a_status_come_from_a_process_too(tmp_path: Path, how: str) -> None:
+    async with at_work() as (client, _):
+        result = await (await client.submit(tasks.put_off, str(tmp_path / "been"), how)).wait(20)
+        assert (result.state, result.status, result.value) == (TaskState.SUCCESS, "reviewed", 0)
+
+
+async def test_a_task_error_from_a_process_is_as_it_was_given() -> None:
+    async with at_work() as (client, _):
+        with pytest.raises(TaskFailed, match="gone") as failed:
+            await (await client.submit(tasks.put_off, "", "error")).result(20)
+        error = failed.value
+        assert (error.error_code, error.error_type, error.retryable) == ("GONE", "Gone", False)
+        assert error.details == {"shelf": 7}
+
+
 async def test_leaving_the_interpreter_is_a_failure_like_any_other() -> None:
     async with at_work() as (client, _):
         with pytest.raises(TaskFailed, match="enough"):
