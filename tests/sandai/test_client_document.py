@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,38 +11,32 @@ from pathlib import Path
 import pytest
 
 import tranship.compat.sandai as ours
+from documents._blocks import read_blocks, write_script
 from tranship.compat.sandai import AsyncOperatorClient, AsyncTaskHandle, OperatorClient, exceptions
 from tranship.errors import TranshipError
 
-BLOCKS = re.findall(
-    r"^## (.+?)\n\n```python\n(.+?)```",
-    (Path(__file__).parent / "document_blocks.md").read_text(),
-    re.MULTILINE | re.DOTALL,
-)
+BLOCKS = read_blocks(Path(__file__).parent / "document_blocks.md")
 RENAMED = {"close": "aclose", "__enter__": "__aenter__", "__exit__": "__aexit__"}
 
 
 @pytest.mark.usefixtures("field_operator")
-@pytest.mark.parametrize(("heading", "block"), BLOCKS, ids=[heading for heading, _ in BLOCKS])
-def test_a_block_runs(heading, block, field_url, tmp_path):
-    script = tmp_path / "block.py"
-    changed = re.sub(
-        r"^from sandai\.operator_client import", "from tranship.compat.sandai import", block, flags=re.MULTILINE
-    )
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=str)
+def test_a_block_runs(block, field_url, tmp_path):
+    changed = block.renamed("sandai.operator_client", "tranship.compat.sandai")
     # What comes behind the block only looks at what it has made.
-    script.write_text(changed + "\nprint(globals().get('results'), globals().get('client'))\n")
+    script = write_script(changed, tmp_path, after="print(globals().get('results'), globals().get('client'))")
     environ = {**os.environ, "SANDAI_OPERATOR_CELERY_BROKER_URL": field_url}
     done = subprocess.run(
         [sys.executable, script], env=environ, capture_output=True, text=True, timeout=40, check=False
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    if "sync(" in block:
+    if "sync(" in block.text:
         assert "'clip_duration': 10" in done.stdout
         assert "file:///tmp/input.mp4" in done.stdout
 
 
 def test_all_blocks_are_here():
-    assert [heading for heading, _ in BLOCKS] == [
+    assert [block.heading for block in BLOCKS.values()] == [
         "Quick Start",
         "Quick Start: async usage",
         "Debug Logging",
