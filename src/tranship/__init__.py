@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 # Imported right away: loaded later, the module `tranship.task` would take the decorator's place here.
-from tranship.task import Task, TaskCall, TaskContext, current, named, task
+from tranship.task import Task, TaskCall, TaskClass, TaskContext, current, named, task
 
 if TYPE_CHECKING:
     from tranship.client import AsyncClient, AsyncTaskHandle, Probe
@@ -54,6 +54,7 @@ __all__ = [
     "Snooze",
     "Task",
     "TaskCall",
+    "TaskClass",
     "TaskContext",
     "TaskError",
     "TaskHandle",

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from tranship.errors import (
     DeadlineExceeded,
@@ -201,8 +201,16 @@ class ErrorInfo:
             object.__setattr__(self, "error_type", self.type.rpartition(".")[2])
 
 
+if TYPE_CHECKING:
+    import typing_extensions
+
+    R_co = typing_extensions.TypeVar("R_co", covariant=True, default=Any)
+else:
+    R_co = TypeVar("R_co", covariant=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskResult:
+class TaskResult(Generic[R_co]):
     """What is known of a task: its state and, once terminal, its value or its error."""
 
     id: str
@@ -221,7 +229,7 @@ class TaskResult:
         """Whether the task ended well."""
         return self.state is TaskState.SUCCESS
 
-    def unwrap(self) -> Any:
+    def unwrap(self) -> R_co:
         """Return the value of a successful task, or raise what its state stands for.
 
         Raises:
@@ -229,7 +237,8 @@ class TaskResult:
             TaskNotFound: the store does not know the id.
         """
         if self.state is TaskState.SUCCESS:
-            return self.value
+            value: R_co = self.value
+            return value
         raise self.exception()
 
     def exception(self) -> TranshipError:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overlo
 from tranship.checks import Duration, duration, positive_duration
 from tranship.client import CANCEL_TTL, Probe
 from tranship.client.shared import (
-    AnyTask,
     Arrivals,
     Budget,
     Connector,
@@ -26,6 +25,7 @@ from tranship.client.shared import (
     check_stored,
     envelopes_of,
     ids_of,
+    known_task,
     prepare,
     prepare_one,
     result_through,
@@ -40,7 +40,7 @@ from tranship.envelope import Envelope, Receipt, TaskResult, TaskState
 from tranship.errors import ResultTimeout
 from tranship.middleware import Chain, Middleware, chain_of, checked
 from tranship.settings import Settings
-from tranship.task import Task, TaskCall
+from tranship.task import Runs, Task, TaskCall
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
@@ -104,19 +104,17 @@ class TaskHandle(Generic[R]):
             ResultsDisabled: no result is kept.
             BrokerUnreachable: the store cannot be reached.
         """
-        value = self.wait(timeout).unwrap()
+        value = self._ended(timeout).unwrap()
         result: R = value if self._task is None else self._task.coerce_result(value)
         return result
 
-    def wait(self, timeout: Duration | None = None) -> TaskResult:
+    def wait(self, timeout: Duration | None = None) -> TaskResult[R]:
         """Wait until the task has ended and return how, without raising for a failed task.
 
         Raises:
             ResultTimeout, TaskNotFound, ResultsDisabled, BrokerUnreachable: as :meth:`result`.
         """
-        if self.final is None:
-            self.final = self._client._wait(self, timeout)  # noqa: SLF001 - a handle is half of its client
-        return self.final
+        return self._typed(self._ended(timeout))
 
     def state(self) -> TaskState:
         """Read where the task is now.
@@ -126,14 +124,14 @@ class TaskHandle(Generic[R]):
         """
         return self.info().state
 
-    def info(self) -> TaskResult:
+    def info(self) -> TaskResult[R]:
         """Read what is known now: the state and, once it has ended, value or error."""
         if self.final is None:
             (found,) = self._client._states([self.id])  # noqa: SLF001
             if not found.state.terminal:
                 return found
             self.final = found
-        return self.final
+        return self._typed(self.final)
 
     def ready(self) -> bool:
         """Whether the task has ended."""
@@ -150,6 +148,15 @@ class TaskHandle(Generic[R]):
     def forget(self) -> None:
         """Delete the stored result; this handle keeps what it has seen."""
         self._client.forget([self.id])
+
+    def _ended(self, timeout: Duration | None) -> TaskResult:
+        """Wait for the end; the value is as it came."""
+        if self.final is None:
+            self.final = self._client._wait(self, timeout)  # noqa: SLF001 - a handle is half of its client
+        return self.final
+
+    def _typed(self, result: TaskResult) -> TaskResult[R]:
+        return result if self._task is None else self._task.typed(result)
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self.id}{f' {self.final.state}' if self.final is not None else ''}>"
@@ -242,13 +249,18 @@ class Client:
     @overload
     def submit(self, task: TaskCall[R], /) -> TaskHandle[R]: ...
     @overload
+    def submit(self, task: type[Runs[Any, Coroutine[Any, Any, R]]], /, *args: Any, **kwargs: Any) -> TaskHandle[R]: ...
+    @overload
+    def submit(self, task: type[Runs[Any, R]], /, *args: Any, **kwargs: Any) -> TaskHandle[R]: ...
+    @overload
     def submit(self, task: str, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]: ...
 
-    def submit(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
+    def submit(self, task: Any, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
         """Hand one task over; returns once the broker has it.
 
         Args:
-            task: a task, ``task.options(...)``, ``task.call(...)``, or the name of a task elsewhere.
+            task: a task, a :class:`~tranship.TaskClass`, ``task.options(...)``, ``task.call(...)``, or the name of
+                a task elsewhere.
             args, kwargs: exactly the task's own arguments, checked before anything is sent.
 
         Raises:
@@ -284,14 +296,26 @@ class Client:
 
     # Results.
 
-    def handle(self, task_id: str) -> TaskHandle[Any]:
+    @overload
+    def handle(self, task_id: str, task: None = None) -> TaskHandle[Any]: ...
+    @overload
+    def handle(self, task_id: str, task: Task[..., R]) -> TaskHandle[R]: ...
+
+    def handle(self, task_id: str, task: Task[..., Any] | None = None) -> TaskHandle[Any]:
         """A handle for a task that was submitted elsewhere, or earlier.
 
         Some brokers cannot tell an id that nobody has submitted from one that is queued: Redis and NATS, and every
         result store that is not the broker. There such a handle's wait without a ``timeout`` ends after
         ``unknown_id_timeout`` seconds of the settings (60 by default), unless more than the id is known by then.
+
+        Args:
+            task_id: what the submit's handle had as its ``id``.
+            task: which task it is; the result is then read as that one is annotated to return it.
+
+        Raises:
+            InvalidArgumentsError: ``task`` is no task.
         """
-        return TaskHandle(self, task_id, submitted=False)
+        return TaskHandle(self, task_id, known_task(task), submitted=False)
 
     def collect(self, handles: Iterable[TaskHandle[Any]], timeout: Duration | None = None) -> list[TaskResult]:
         """Wait for many tasks within one budget and return their results in the order of ``handles``.

@@ -81,7 +81,7 @@ def test_documentation_is_the_same(blocking, asynchronous, name):
 def test_submit_is_typed_in_the_same_ways():
     both = [get_overloads(one.submit) for one in (Client, AsyncClient)]
     assert [parameters(one) for one in both[0]] == [parameters(one) for one in both[1]]
-    assert len(both[0]) == 3
+    assert len(both[0]) == 5
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0].__name__)

@@ -12,12 +12,14 @@ from tranship.cli import (
     config,
     dead,
     demo,
+    describe,
     doctor,
     move,
     plugins,
     queues,
     result,
     run_one,
+    schema,
     submit,
     tasks,
     worker,
@@ -75,6 +77,8 @@ app.command("queues", cls=WatchingCommand)(queues.run)
 app.command("workers", cls=WatchingCommand)(workers.run)
 app.command("tasks", cls=WatchingCommand)(tasks.run)
 app.add_typer(dead.app, name="dead")
+app.command("describe")(describe.run)
+app.add_typer(schema.app, name="schema")
 app.command("move")(move.run)
 app.command("plugins")(plugins.run)
 app.command("doctor")(doctor.run)

@@ -13,7 +13,7 @@ from types import ModuleType, TracebackType
 from typing import Any, Protocol, runtime_checkable
 
 from tranship.errors import ConfigurationError, TranshipError
-from tranship.task import Task
+from tranship.task import Task, task_of
 from tranship.worker import Worker
 
 __all__ = ["ModuleFailedError", "load_module", "load_object", "load_work"]
@@ -82,7 +82,7 @@ def _work(target: str) -> Worker | Tasks:
         raise ConfigurationError(f"{target!r} names no object behind the ':'; write {name} or {name}:worker")
     if not separator:
         return _tasks_of(load_module(name))
-    found = load_object(target)
+    found = task_of(load_object(target))
     if isinstance(found, Worker):
         return found
     if isinstance(found, Task):
@@ -93,7 +93,8 @@ def _work(target: str) -> Worker | Tasks:
 
 
 def _tasks_of(module: ModuleType) -> Tasks:
-    found = [value for value in vars(module).values() if isinstance(value, Task) and value.function is not None]
+    named = list(map(task_of, vars(module).values()))
+    found = [value for value in named if isinstance(value, Task) and value.function is not None]
     if not found:
         raise ConfigurationError(
             f"module {module.__name__!r} has no tasks; decorate functions with @task, or name a worker: "

@@ -96,13 +96,13 @@ def run(
 
 def _task(name: str) -> Task[..., Any]:
     from tranship.errors import ConfigurationError
-    from tranship.task import Task, named
+    from tranship.task import Task, named, task_of
 
     if ":" not in name:
         return named(name)
     from tranship.cli._load import load_object
 
-    found = load_object(name)
+    found = task_of(load_object(name))
     if not isinstance(found, Task):
         raise ConfigurationError(f"{name} is {found!r}; expected a function decorated with @task")
     return found

@@ -14,12 +14,12 @@ from tranship.client._connector import Connector
 from tranship.client._gather import Arrivals, Budget, check_stored, terminal, wait_for_end
 from tranship.client._handle import AsyncTaskHandle
 from tranship.client._prepare import (
-    AnyTask,
     as_call,
     as_calls,
     batch_handles,
     cancel_target,
     ids_of,
+    known_task,
     prepare,
     prepare_one,
 )
@@ -30,7 +30,7 @@ from tranship.envelope import Envelope, Receipt, TaskResult
 from tranship.errors import ResultTimeout
 from tranship.middleware import Chain, Middleware, chain_of, checked
 from tranship.settings import Settings
-from tranship.task import Task, TaskCall
+from tranship.task import Runs, Task, TaskCall
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
@@ -132,13 +132,20 @@ class AsyncClient:
     @overload
     async def submit(self, task: TaskCall[R], /) -> AsyncTaskHandle[R]: ...
     @overload
+    async def submit(
+        self, task: type[Runs[Any, Coroutine[Any, Any, R]]], /, *args: Any, **kwargs: Any
+    ) -> AsyncTaskHandle[R]: ...
+    @overload
+    async def submit(self, task: type[Runs[Any, R]], /, *args: Any, **kwargs: Any) -> AsyncTaskHandle[R]: ...
+    @overload
     async def submit(self, task: str, /, *args: Any, **kwargs: Any) -> AsyncTaskHandle[Any]: ...
 
-    async def submit(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> AsyncTaskHandle[Any]:
+    async def submit(self, task: Any, /, *args: Any, **kwargs: Any) -> AsyncTaskHandle[Any]:
         """Hand one task over; returns once the broker has it.
 
         Args:
-            task: a task, ``task.options(...)``, ``task.call(...)``, or the name of a task elsewhere.
+            task: a task, a :class:`~tranship.TaskClass`, ``task.options(...)``, ``task.call(...)``, or the name of
+                a task elsewhere.
             args, kwargs: exactly the task's own arguments, checked before anything is sent.
 
         Raises:
@@ -174,14 +181,26 @@ class AsyncClient:
 
     # Results.
 
-    def handle(self, task_id: str) -> AsyncTaskHandle[Any]:
+    @overload
+    def handle(self, task_id: str, task: None = None) -> AsyncTaskHandle[Any]: ...
+    @overload
+    def handle(self, task_id: str, task: Task[..., R]) -> AsyncTaskHandle[R]: ...
+
+    def handle(self, task_id: str, task: Task[..., Any] | None = None) -> AsyncTaskHandle[Any]:
         """A handle for a task that was submitted elsewhere, or earlier.
 
         Some brokers cannot tell an id that nobody has submitted from one that is queued: Redis and NATS, and every
         result store that is not the broker. There such a handle's wait without a ``timeout`` ends after
         ``unknown_id_timeout`` seconds of the settings (60 by default), unless more than the id is known by then.
+
+        Args:
+            task_id: what the submit's handle had as its ``id``.
+            task: which task it is; the result is then read as that one is annotated to return it.
+
+        Raises:
+            InvalidArgumentsError: ``task`` is no task.
         """
-        return AsyncTaskHandle(self, task_id, submitted=False)
+        return AsyncTaskHandle(self, task_id, known_task(task), submitted=False)
 
     async def collect(
         self, handles: Iterable[AsyncTaskHandle[Any]], timeout: Duration | None = None

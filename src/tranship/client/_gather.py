@@ -33,6 +33,9 @@ class Followed(Protocol):
     final: TaskResult | None
     """Its terminal result, once known."""
 
+    def _typed(self, result: TaskResult) -> TaskResult:
+        """Return ``result`` with its value as the task is annotated to return it."""
+
 
 H = TypeVar("H", bound=Followed)
 
@@ -99,7 +102,10 @@ class Arrivals(Generic[H]):
     def results(self, timeout: float | None) -> list[TaskResult]:
         """What is known of each handle, in order; whoever has not ended says so."""
         why = str(self._given_up) if timeout is None else f"it had not ended within {timeout:g} s"
-        return [one.final or self._found.get(one.id) or unfinished(one.id, why) for one in self.handles]
+        return [
+            one._typed(one.final or self._found.get(one.id) or unfinished(one.id, why))  # noqa: SLF001
+            for one in self.handles
+        ]
 
     def left(self, budget: Budget) -> float | None:
         """Seconds until this waiting is given up, if nothing comes; None: never."""

@@ -62,19 +62,17 @@ class AsyncTaskHandle(Generic[R]):
             ResultsDisabled: no result is kept.
             BrokerUnreachable: the store cannot be reached.
         """
-        value = (await self.wait(timeout)).unwrap()
+        value = (await self._ended(timeout)).unwrap()
         result: R = value if self._task is None else self._task.coerce_result(value)
         return result
 
-    async def wait(self, timeout: Duration | None = None) -> TaskResult:
+    async def wait(self, timeout: Duration | None = None) -> TaskResult[R]:
         """Wait until the task has ended and return how, without raising for a failed task.
 
         Raises:
             ResultTimeout, TaskNotFound, ResultsDisabled, BrokerUnreachable: as :meth:`result`.
         """
-        if self.final is None:
-            self.final = await self._client._wait(self, timeout)  # noqa: SLF001 - a handle is half of its client
-        return self.final
+        return self._typed(await self._ended(timeout))
 
     async def state(self) -> TaskState:
         """Read where the task is now.
@@ -84,14 +82,14 @@ class AsyncTaskHandle(Generic[R]):
         """
         return (await self.info()).state
 
-    async def info(self) -> TaskResult:
+    async def info(self) -> TaskResult[R]:
         """Read what is known now: the state and, once it has ended, value or error."""
         if self.final is None:
             (found,) = await self._client._states([self.id])  # noqa: SLF001
             if not found.state.terminal:
                 return found
             self.final = found
-        return self.final
+        return self._typed(self.final)
 
     async def ready(self) -> bool:
         """Whether the task has ended."""
@@ -108,6 +106,15 @@ class AsyncTaskHandle(Generic[R]):
     async def forget(self) -> None:
         """Delete the stored result; this handle keeps what it has seen."""
         await self._client.forget([self.id])
+
+    async def _ended(self, timeout: Duration | None) -> TaskResult:
+        """Wait for the end; the value is as it came."""
+        if self.final is None:
+            self.final = await self._client._wait(self, timeout)  # noqa: SLF001 - a handle is half of its client
+        return self.final
+
+    def _typed(self, result: TaskResult) -> TaskResult[R]:
+        return result if self._task is None else self._task.typed(result)
 
     def __repr__(self) -> str:
         state = f" {self.final.state}" if self.final is not None else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tranship.checks import key_text
 from tranship.envelope import Receipt, new_ids
 from tranship.errors import BatchSubmitError, InvalidArgumentsError, TranshipError
-from tranship.task import Task, TaskCall, current_or_none, named
+from tranship.task import Task, TaskCall, TaskClass, current_or_none, named, task_of
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
@@ -16,9 +16,19 @@ if TYPE_CHECKING:
     from tranship.protocol import Message
     from tranship.submission import Answer
 
-__all__ = ["AnyTask", "as_call", "as_calls", "batch_handles", "cancel_target", "ids_of", "prepare", "prepare_one"]
+__all__ = [
+    "AnyTask",
+    "as_call",
+    "as_calls",
+    "batch_handles",
+    "cancel_target",
+    "ids_of",
+    "known_task",
+    "prepare",
+    "prepare_one",
+]
 
-AnyTask = Task[..., Any] | TaskCall[Any] | str
+AnyTask = Task[..., Any] | TaskCall[Any] | type[TaskClass] | TaskClass | str
 
 
 def as_call(task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskCall[Any]:
@@ -32,9 +42,11 @@ def as_call(task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ta
     if isinstance(task, str):
         return named(task).call(*args, **kwargs)
     if not isinstance(task, TaskCall):
+        if isinstance(found := task_of(task), Task):
+            return found.call(*args, **kwargs)
         raise InvalidArgumentsError(
-            f"cannot submit {task!r}; expected a function decorated with @task, a call made by .call(...), "
-            "or a task's name"
+            f"cannot submit {task!r}; expected a function decorated with @task, a TaskClass, a call made by "
+            ".call(...), or a task's name"
         )
     if args or kwargs:
         raise InvalidArgumentsError("a call already has its arguments; give either task.call(...) or the arguments")
@@ -50,6 +62,18 @@ def as_calls(calls: Iterable[TaskCall[Any]]) -> list[TaskCall[Any]]:
     if isinstance(calls, TaskCall | Task | str) or not isinstance(calls, Iterable):
         raise InvalidArgumentsError(f"submit_many got {calls!r}; expected several calls, each made by task.call(...)")
     return list(calls)
+
+
+def known_task(task: Any) -> Task[..., Any] | None:
+    """Return the task that a result is read as, if one was given.
+
+    Raises:
+        InvalidArgumentsError: it is no task.
+    """
+    found = task_of(task)
+    if found is not None and not isinstance(found, Task):
+        raise InvalidArgumentsError(f"{task!r} is no task; expected a function decorated with @task, or a TaskClass")
+    return found
 
 
 def prepare(link: ClientLink, calls: Sequence[TaskCall[Any]]) -> list[Message]:

@@ -3,12 +3,12 @@
 from tranship.client._connector import Connector
 from tranship.client._gather import Arrivals, Budget, check_stored, terminal, wait_for_end
 from tranship.client._prepare import (
-    AnyTask,
     as_call,
     as_calls,
     batch_handles,
     cancel_target,
     ids_of,
+    known_task,
     prepare,
     prepare_one,
 )
@@ -16,7 +16,6 @@ from tranship.client._probe import run_probe
 from tranship.client._through import envelopes_of, result_through, submit_many_through, submit_through
 
 __all__ = [
-    "AnyTask",
     "Arrivals",
     "Budget",
     "Connector",
@@ -27,6 +26,7 @@ __all__ = [
     "check_stored",
     "envelopes_of",
     "ids_of",
+    "known_task",
     "prepare",
     "prepare_one",
     "result_through",

@@ -1,9 +1,12 @@
 """What ``@task`` makes: a function with a name, options and an argument check; and the context it runs in."""
 
+from tranship.task._arguments import FunctionArguments, Validation
+from tranship.task._class import Runs, TaskClass, task_of
 from tranship.task._context import CancelReason, TaskContext, activate, current, current_or_none, enter
 from tranship.task._decorator import task
 from tranship.task._dialect import Dialect, Heed
 from tranship.task._hot_cache import HotCache
+from tranship.task._model_arguments import ModelArguments
 from tranship.task._options import OptionArguments, TaskOptions
 from tranship.task._task import AsyncTask, SyncTask, Task, TaskCall, named
 
@@ -11,18 +14,24 @@ __all__ = [
     "AsyncTask",
     "CancelReason",
     "Dialect",
+    "FunctionArguments",
     "Heed",
     "HotCache",
+    "ModelArguments",
     "OptionArguments",
+    "Runs",
     "SyncTask",
     "Task",
     "TaskCall",
+    "TaskClass",
     "TaskContext",
     "TaskOptions",
+    "Validation",
     "activate",
     "current",
     "current_or_none",
     "enter",
     "named",
     "task",
+    "task_of",
 ]

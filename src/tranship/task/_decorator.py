@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine
 from types import ModuleType
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, get_args, overload
 
 from tranship.checks import name_text, one_of
 from tranship.errors import ConfigurationError
+from tranship.task._arguments import FunctionArguments, Validation
 from tranship.task._naming import default_name
 from tranship.task._options import DEFAULTS, OptionArguments
+from tranship.task._signature import signature_of
 from tranship.task._task import AsyncTask, SyncTask, Task, is_coroutine_function
 
 __all__ = ["task"]
@@ -43,6 +45,7 @@ def task(
     name: str | None = None,
     task_type: str | None = None,
     isolation: Literal["process"] | None = None,
+    validation: Validation = "lax",
     **options: Unpack[OptionArguments],
 ) -> TaskDecorator: ...
 
@@ -54,6 +57,7 @@ def task(
     name: str | None = None,
     task_type: str | None = None,
     isolation: Literal["process"] | None = None,
+    validation: Validation = "lax",
     **options: Unpack[OptionArguments],
 ) -> Any:
     """Make a task of a function: ``@task``, or ``@task(queue="media", run_timeout=30)``.
@@ -68,11 +72,14 @@ def task(
             that type; None: by nothing but ``max_concurrent_tasks``.
         isolation: ``"process"``: workers run it in a process of its own, where ``run_timeout`` and a cancel end it for
             certain, whatever it does; None: on their event loop or in a thread.
+        validation: how arguments are held to their annotations. Callers get an error for a value that is not of the
+            annotated type. What arrives from elsewhere is converted where it can be (``"lax"``), or refused
+            (``"strict"``); ``"off"``: only the signature counts, and models arrive as dicts.
         **options: the fields of :class:`TaskOptions`.
 
     Raises:
         ConfigurationError: something that cannot be a task: a class, a generator, a method, a lambda or nested
-            function without a ``name``; or an argument's type that needs pydantic, which is not installed.
+            function without a ``name``.
         InvalidOptionError: an unknown option, or a value outside what is allowed.
     """
     chosen = DEFAULTS.merged(**options)
@@ -80,11 +87,14 @@ def task(
         name_text("task_type", task_type)
     if isolation is not None:
         one_of("isolation", isolation, ("process",))
+    one_of("validation", validation, get_args(Validation))
 
     def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
         _refuse(decorated)
         kind = AsyncTask if is_coroutine_function(decorated) else SyncTask
-        made: Task[..., Any] = kind(default_name(decorated) if name is None else name, chosen, function=decorated)
+        named = default_name(decorated) if name is None else name
+        arguments = FunctionArguments(named, decorated, signature_of(decorated), validation)
+        made: Task[..., Any] = kind(named, chosen, function=decorated, arguments=arguments)
         made.task_type = task_type
         made.isolation = isolation
         return made
@@ -102,7 +112,7 @@ def _problem(decorated: Any) -> str | None:
     if isinstance(decorated, Task):
         return "it is one already; use .options(...) to change how it is submitted"
     if isinstance(decorated, type):
-        return "it is a class; decorate a function"
+        return "it is a class; derive it from TaskClass, or decorate a function"
     if isinstance(decorated, staticmethod | classmethod):
         return "put @task below @staticmethod, next to the function"
     if not callable(decorated):

@@ -1,43 +1,81 @@
-"""One reader: data into what one annotation says, by pydantic."""
+"""One reader: data into what one annotation says, by pydantic where it is installed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tranship.errors import InvalidArgumentsError
+from tranship.task._plain import PlainReader
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
-__all__ = ["Read", "reader"]
+__all__ = ["Read", "has_pydantic", "reader"]
 
 
-class Read:
+class Read(Protocol):
     """Reads what one parameter, or the result, is made of.
 
-    Fields are found by their names, which we write, and by their aliases, which others may write. Strict fields take
-    what JSON can say of their type: a message has no more than that.
-
-    Args:
+    Attributes:
         what: what is read, for errors.
-        adapter: pydantic's, for the annotation.
     """
 
-    def __init__(self, what: str, adapter: TypeAdapter[Any]) -> None:
-        self.what = what
-        self._adapter = adapter
-        self._named: dict[str, Any] = {"by_name": True} if _finds_by_name() else {}
+    what: str
 
-    def __call__(self, value: Any) -> Any:
+    def __call__(self, value: Any, /) -> Any:
         """Return what ``value`` stands for.
 
         Raises:
-            InvalidArgumentsError: it is no such data; the message names the field, never the value.
+            InvalidArgumentsError: it is no such data; the message names the field and types, never the value.
         """
+
+
+@cache
+def has_pydantic() -> bool:
+    """Whether pydantic is installed; it is not imported."""
+    return find_spec("pydantic") is not None
+
+
+def reader(what: str, annotation: Any, *, strict: bool = False) -> Read:
+    """Return the reader for ``annotation``.
+
+    Args:
+        what: what is read, for errors.
+        annotation: a type hint.
+        strict: nothing is converted that JSON could have said as it is: text is no number.
+
+    Raises:
+        InvalidArgumentsError: it cannot be made of data.
+    """
+    if not has_pydantic():
+        return PlainReader(what, annotation, strict=strict)
+    try:
+        from pydantic import TypeAdapter
+
+        return _PydanticReader(what, TypeAdapter(annotation), strict=strict)
+    except Exception as error:
+        raise InvalidArgumentsError(f"{what} cannot be made of data by pydantic: {error}") from error
+
+
+class _PydanticReader:
+    """Fields are found by their names, which we write, and by their aliases, which others may write. Strict fields take
+    what JSON can say of their type: a message has no more than that.
+    """
+
+    def __init__(self, what: str, adapter: TypeAdapter[Any], *, strict: bool) -> None:
+        self.what = what
+        self._adapter = adapter
+        self._options: dict[str, Any] = {"by_name": True} if _finds_by_name() else {}
+        if strict:
+            self._options["strict"] = True
+
+    def __call__(self, value: Any, /) -> Any:
         from pydantic import ValidationError
 
         try:
-            return self._adapter.validate_python(value, **self._named)
+            return self._adapter.validate_python(value, **self._options)
         except ValidationError as error:
             return self._strictly(value, error)
         except Exception as error:  # a validator of the user's own may raise anything
@@ -48,30 +86,20 @@ class Read:
         from pydantic import ValidationError
         from pydantic_core import to_json
 
+        if isinstance(value, bytes | bytearray):
+            raise self._refused(_reasons(refusal)) from refusal  # JSON has no bytes, but pydantic writes them as text
         try:
-            return self._adapter.validate_json(to_json(value, inf_nan_mode="constants"), **self._named)
+            return self._adapter.validate_json(to_json(value, inf_nan_mode="constants"), **self._options)
         except ValidationError as error:
-            fewer = min(refusal, error, key=lambda one: one.error_count())
+            # Python's rules say of a list that it is no tuple, those of JSON which part of it is wrong.
+            both = (error, refusal) if "strict" in self._options else (refusal, error)
+            fewer = min(both, key=lambda one: one.error_count())
             raise self._refused(_reasons(fewer)) from fewer
         except Exception:  # noqa: BLE001 - what JSON cannot carry has had its reading
             raise self._refused(_reasons(refusal)) from refusal
 
     def _refused(self, why: str) -> InvalidArgumentsError:
         return InvalidArgumentsError(f"{self.what}: {why}")
-
-
-def reader(what: str, model: Any) -> Read:
-    """Return the reader for the annotation ``model``.
-
-    Raises:
-        InvalidArgumentsError: pydantic cannot make it of data.
-    """
-    try:
-        from pydantic import TypeAdapter
-
-        return Read(what, TypeAdapter(model))
-    except Exception as error:
-        raise InvalidArgumentsError(f"{what} cannot be made of data by pydantic: {error}") from error
 
 
 def _finds_by_name() -> bool:
@@ -82,6 +110,14 @@ def _finds_by_name() -> bool:
 
 
 def _reasons(error: ValidationError) -> str:
-    """The field and the reason of each error, without the values: they may be secret."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(": ".join(filter(None, (".".join(map(str, one["loc"])), one["msg"]))) for one in found)
+    """The field, the reason and the type of each error, without the values: they may be secret."""
+    return "; ".join(map(_reason, error.errors(include_url=False, include_context=False)))
+
+
+def _reason(one: Any) -> str:
+    got = "" if one["type"] == "missing" else f", got {_a(one['input'])}"
+    return ": ".join(filter(None, (".".join(map(str, one["loc"])), f"{one['msg']}{got}")))
+
+
+def _a(value: Any) -> str:
+    return "None" if value is None else type(value).__qualname__

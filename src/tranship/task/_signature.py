@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import Parameter, Signature
-from typing import Any
+from typing import Any, Final
 
 from tranship.errors import ConfigurationError, InvalidArgumentsError
 
 __all__ = ["argument_error", "make_stub", "signature_of"]
+
+_DEFAULT: Final = object()
+"""In place of an argument that was not given."""
 
 
 def signature_of(function: Callable[..., Any]) -> Signature:
@@ -26,16 +29,30 @@ def signature_of(function: Callable[..., Any]) -> Signature:
     if first in ("self", "cls") and "." in getattr(function, "__qualname__", ""):
         raise ConfigurationError(
             f"{function!r} is a method, and a worker has no object to call it on; "
-            "decorate a function, or a static method below @staticmethod"
+            "decorate a function, a static method below @staticmethod, or derive the class from TaskClass"
         )
     return signature
 
 
-def make_stub(signature: Signature) -> Callable[..., None]:
-    """Return a function that takes the same arguments and does nothing: twenty times faster than ``bind``."""
-    source = f"lambda {', '.join(_parameters(signature))}: None"
+def make_stub(signature: Signature, usual: Mapping[str, frozenset[type] | None]) -> Callable[..., bool]:
+    """Return a function that takes the same arguments: twenty times faster than ``bind``.
+
+    It returns whether one of them is to be looked at more closely.
+
+    Args:
+        signature: of the task.
+        usual: by parameter the types of values that need no closer look; None: whatever is given does. A parameter
+            that is not there is never looked at.
+    """
+    names: dict[str, Any] = {"__builtins__": {}, "__0": _DEFAULT, "__type": type, "__map": map}
+    tests = []
+    for name, types in usual.items():
+        if types is not None:
+            names[f"__{len(names)}"] = types
+        tests.append(_test(signature.parameters[name], None if types is None else f"__{len(names) - 1}"))
+    source = f"lambda {', '.join(_parameters(signature))}: {' or '.join(tests) or 'False'}"
     # The source is made of identifiers of an existing signature and of nothing else.
-    stub: Callable[..., None] = eval(source, {"__builtins__": {}})  # noqa: S307
+    stub: Callable[..., bool] = eval(source, names)  # noqa: S307
     return stub
 
 
@@ -49,6 +66,17 @@ def argument_error(
     except TypeError as error:
         why = str(error)
     return InvalidArgumentsError(f"the arguments do not fit {name}{signature}: {why}")
+
+
+def _test(parameter: Parameter, types: str | None) -> str:
+    """The expression that is true of an argument which is to be looked at."""
+    name = parameter.name
+    if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+        values = name if parameter.kind is Parameter.VAR_POSITIONAL else f"{name}.values()"
+        return f"({name} and not {types}.issuperset(__map(__type, {values})))" if types else f"({name} and True)"
+    if parameter.default is Parameter.empty:
+        return f"__type({name}) not in {types}" if types else "True"
+    return f"(__type({name}) not in {types} and {name} is not __0)" if types else f"{name} is not __0"
 
 
 def _parameters(signature: Signature) -> Iterator[str]:
@@ -69,4 +97,4 @@ def _parameter(parameter: Parameter) -> str:
         return f"*{parameter.name}"
     if parameter.kind is Parameter.VAR_KEYWORD:
         return f"**{parameter.name}"
-    return parameter.name if parameter.default is Parameter.empty else f"{parameter.name}=0"
+    return parameter.name if parameter.default is Parameter.empty else f"{parameter.name}=__0"

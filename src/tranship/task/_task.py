@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import update_wrapper
 from typing import Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, Unpack
 
 from tranship.checks import name_text
-from tranship.envelope import Envelope
-from tranship.errors import ConfigurationError
+from tranship.envelope import Envelope, TaskResult
+from tranship.errors import ConfigurationError, InvalidArgumentsError
+from tranship.task._arguments import Arguments, FunctionArguments
 from tranship.task._context import TaskContext
 from tranship.task._dialect import Dialect
-from tranship.task._models import Models
+from tranship.task._oddities import SIMPLE
 from tranship.task._options import DEFAULTS, OptionArguments, TaskOptions
 from tranship.task._own import filler
 from tranship.task._plan import Plan
-from tranship.task._signature import argument_error, make_stub, signature_of
+from tranship.task._signature import signature_of
 
 __all__ = ["AsyncTask", "SyncTask", "Task", "TaskCall", "named"]
 
@@ -33,13 +35,26 @@ def _take_anything(*args: Any, **kwargs: Any) -> None:
     pass
 
 
+def _taken(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """Return the arguments of a task elsewhere, if they are any.
+
+    Raises:
+        InvalidArgumentsError: they are not.
+    """
+    try:
+        _take_anything(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidArgumentsError(f"the arguments do not fit {name}(*args, **kwargs): {error}") from None
+    return args, kwargs
+
+
 @dataclass(frozen=True, slots=True)
 class TaskCall(Generic[R_co]):
     """A task with its arguments, checked and ready to be submitted. Made by :meth:`Task.call`."""
 
     task: Task[..., R_co]
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
+    args: tuple[Any, ...] = field(repr=False)
+    kwargs: Mapping[str, Any] = field(repr=False)
 
 
 class _CallDraft(Generic[R_co]):
@@ -68,13 +83,11 @@ class Task(Generic[P, R_co]):
     task_type: str | None = None
     isolation: Literal["process"] | None = None
     dialect: Dialect | None = None
-    # Of a task that is defined elsewhere; one with a function has its own.
-    _stub: Callable[..., None] = staticmethod(_take_anything)
-    _signature = signature_of(_take_anything)
-    _models: Models | None = None
-    _written: Callable[[Sequence[Any], Mapping[str, Any]], tuple[Sequence[Any], Mapping[str, Any]]] | None = None
+    _arguments: Arguments | None = None
 
-    def __init__(self, name: str, options: TaskOptions, *, function: Any = None) -> None:
+    def __init__(
+        self, name: str, options: TaskOptions, *, function: Any = None, arguments: Arguments | None = None
+    ) -> None:
         self.name = name_text("name", name, LONGEST_TASK)
         self.options_set = options
         self.function = function
@@ -84,10 +97,7 @@ class Task(Generic[P, R_co]):
             return
         # Attributes of the function stay where they are: one named "call" would hide ours.
         update_wrapper(self, function, updated=())
-        self._signature = signature_of(function)
-        self._stub = make_stub(self._signature)
-        self._models = Models(self.name, function, self._signature)
-        self._written = self._models.written if self._models.is_needed else None
+        self._arguments = arguments or FunctionArguments(self.name, function, signature_of(function))
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function here and now; no broker is involved.
@@ -118,23 +128,28 @@ class Task(Generic[P, R_co]):
         Raises:
             InvalidArgumentsError: the arguments do not fit the signature.
         """
-        self.check(args, kwargs)
         draft: Any = _CallDraft()
-        draft.task, draft.args, draft.kwargs = self, args, kwargs
+        draft.task = self
+        draft.args, draft.kwargs = self.check(args, kwargs)
         draft.__class__ = TaskCall
         call: TaskCall[R_co] = draft
         return call
 
-    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Do nothing, if the arguments fit the signature; a task defined elsewhere takes anything.
+    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+        """Return what is sent for these arguments: models as data. A task defined elsewhere takes anything.
 
         Raises:
-            InvalidArgumentsError: they do not.
+            InvalidArgumentsError: they do not fit the signature, or an annotation; or a model that a worker would not
+                read as it is written.
         """
+        arguments = self._arguments
+        if arguments is None:
+            return _taken(self.name, args, kwargs)
         try:
-            self._stub(*args, **kwargs)
+            needs_more = arguments.sends(*args, **kwargs)
         except TypeError as error:
-            raise argument_error(self.name, self._signature, args, kwargs, error) from None
+            raise arguments.misfit(args, kwargs, error) from None
+        return arguments.written(args, kwargs) if needs_more else (args, kwargs)
 
     def envelope(
         self,
@@ -147,7 +162,7 @@ class Task(Generic[P, R_co]):
         parent: TaskContext | None = None,
         fresh_id: str | None = None,
     ) -> Envelope:
-        """Return the envelope of one call. That the arguments fit the signature is not checked here.
+        """Return the envelope of one call, with what :meth:`check` has returned for its arguments.
 
         Args:
             args, kwargs: the task's own arguments.
@@ -156,14 +171,14 @@ class Task(Generic[P, R_co]):
             reply_to: the backend's address for results.
             parent: the task that submits this one; its deadline and its root are handed down.
             fresh_id: the id, unless the options name one; None: a new one.
-
-        Raises:
-            InvalidArgumentsError: a model that a worker would not read as it is written.
         """
         plan = self._plan if options is None else Plan(self.name, options)
-        if self._written is not None:
-            args, kwargs = self._written(args, kwargs)
         return plan.envelope(args, kwargs, now, reply_to, parent, fresh_id=fresh_id)
+
+    @property
+    def arguments(self) -> Arguments | None:
+        """How its arguments travel; None: it is defined elsewhere."""
+        return self._arguments
 
     @property
     def kind(self) -> object:
@@ -173,21 +188,40 @@ class Task(Generic[P, R_co]):
         return self._plan if self._plan.is_uniform else None
 
     def coerce(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """Return decoded arguments with pydantic models and dataclasses where the function expects them.
+        """Return decoded arguments as what the function is annotated to take.
 
         Raises:
-            InvalidArgumentsError: they do not fit the signature, or data is no such model.
+            InvalidArgumentsError: they do not fit the signature, or an annotation.
         """
-        self.check(args, kwargs)
-        return self._models.coerce(args, kwargs) if self._models else (args, kwargs)
+        arguments = self._arguments
+        if arguments is None:
+            return args, kwargs
+        try:
+            needs_more = arguments.takes(*args, **kwargs)
+        except TypeError as error:
+            raise arguments.misfit(args, kwargs, error) from None
+        return arguments.made(args, kwargs) if needs_more else (args, kwargs)
 
     def coerce_result(self, value: Any) -> Any:
-        """Return a decoded result as the model or dataclass that the function is annotated to return.
+        """Return a decoded result as what the function is annotated to return.
 
         Raises:
-            InvalidArgumentsError: it is no such model.
+            InvalidArgumentsError: data that is no such model.
         """
-        return self._models.coerce_result(value) if self._models else value
+        return self._arguments.result(value) if self._arguments else value
+
+    def write_result(self, value: Any) -> Any:
+        """Return what is stored of a result that the function has returned."""
+        return self._arguments.result_written(value) if self._arguments and type(value) not in SIMPLE else value
+
+    def typed(self, result: TaskResult[Any]) -> TaskResult[R_co]:
+        """Return ``result`` with its value as the function is annotated to return it; as it came, where it is no such
+        thing.
+        """
+        if result.success and self._arguments is not None and type(result.value) not in SIMPLE:
+            with contextlib.suppress(InvalidArgumentsError):
+                return replace(result, value=self._arguments.result(result.value))
+        return result
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

@@ -129,9 +129,9 @@ class FacadeClient:
         """As the client's."""
         return [self._wrap(handle) for handle in await self.call(self.native.submit_many, calls)]
 
-    def handle(self, task_id: str) -> FacadeHandle:
+    def handle(self, task_id: str, task: Any = None) -> FacadeHandle:
         """As the client's."""
-        return self._wrap(self.native.handle(task_id))
+        return self._wrap(self.native.handle(task_id, task))
 
     async def collect(self, handles: Iterable[FacadeHandle], timeout: Duration | None = None) -> list[TaskResult]:
         """As the client's."""

@@ -147,7 +147,7 @@ def _ending(run: Run, envelope: Envelope) -> tuple[TaskState, Any, ErrorInfo | N
     """State, value and error as those who wait see them."""
     assert run.outcome is not None
     if run.outcome is Ending.SUCCEEDED:
-        return TaskState.SUCCESS, run.value, None
+        return TaskState.SUCCESS, run.task.write_result(run.value) if run.task else run.value, None
     error = _explained(run, envelope)
     dialect = None if run.task is None else run.task.dialect
     if dialect is not None and error is not None:

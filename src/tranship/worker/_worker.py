@@ -26,8 +26,9 @@ from tranship.errors import BrokerError, BusyError, ConfigurationError, InvalidO
 from tranship.middleware import Middleware, checked
 from tranship.ports import Backend
 from tranship.registry import Registry
+from tranship.schema import describe
 from tranship.settings import Settings
-from tranship.task import HotCache, Task, TaskCall
+from tranship.task import HotCache, Task, TaskCall, TaskClass, task_of
 from tranship.worker._checkup import PORT, Checkup, WorkerStatus
 from tranship.worker._io import IOLoop
 from tranship.worker._lifecycle import Hook, Lifecycle, Lifespan
@@ -40,6 +41,8 @@ from tranship.worker._types import checked_limits
 from tranship.worker._watch import EVERY, Watch
 
 __all__ = ["Worker"]
+
+AnyTask = Task[..., Any] | type[TaskClass] | TaskClass
 
 log = logging.getLogger("tranship.worker")
 
@@ -94,7 +97,7 @@ class Worker:
         self,
         url: str | None = None,
         *,
-        tasks: Iterable[Task[..., Any]],
+        tasks: Iterable[AnyTask],
         queues: Sequence[str] | None = None,
         queues_in_order: bool = False,
         max_concurrent_tasks: int | None = None,
@@ -278,6 +281,14 @@ class Worker:
     def health_port(self) -> int | None:
         """The port on which it answers health checks right now; None: it does not."""
         return self._health_port
+
+    def describe(self) -> list[dict[str, Any]]:
+        """What it runs: of each task the name, the queue, the options, and the JSON Schemas of arguments and result.
+
+        Raises:
+            ConfigurationError: pydantic, which makes JSON Schemas, is not installed.
+        """
+        return [describe(one) for one in self.tasks.values()]
 
     @property
     def hot_cache(self) -> HotCache:
@@ -509,18 +520,26 @@ def _nothing() -> None:
     pass
 
 
-def _by_name(tasks: Iterable[Task[..., Any]]) -> dict[str, Task[..., Any]]:
+def _by_name(tasks: Iterable[AnyTask]) -> dict[str, Task[..., Any]]:
     by_name: dict[str, Task[..., Any]] = {}
-    if isinstance(tasks, Task) or not isinstance(tasks, Iterable):
+    if isinstance(tasks, Task | type) or not isinstance(tasks, Iterable):
         raise InvalidOptionError(f"tasks is {tasks!r}; expected a list of functions decorated with @task")
-    for one in tasks:
+    for one in map(task_of, tasks):
         if not isinstance(one, Task) or one.function is None:
-            raise InvalidOptionError(f"tasks has {one!r}; expected functions decorated with @task")
-        if by_name.setdefault(one.name, one).function is not one.function:
-            raise InvalidOptionError(f"two tasks are named {one.name!r}; give one of them another name")
+            raise InvalidOptionError(
+                f"tasks has {one!r}; expected functions decorated with @task, or TaskClass classes"
+            )
+        if (other := by_name.setdefault(one.name, one)).function is not one.function:
+            raise InvalidOptionError(
+                f"two tasks are named {one.name!r}, {_place(other)} and {_place(one)}; give one of them another name"
+            )
     if not by_name:
         raise InvalidOptionError("tasks is empty; give the worker at least one function decorated with @task")
     return by_name
+
+
+def _place(one: Task[..., Any]) -> str:
+    return f"{getattr(one.function, '__module__', None)}.{getattr(one.function, '__qualname__', one.function)}"
 
 
 def _queues(queues: Sequence[str] | None, tasks: Iterable[Task[..., Any]]) -> list[str]:

@@ -13,6 +13,7 @@ from tranship.testing.suites.worker_outages import WorkerAwayCases
 from tranship.testing.suites.worker_presence import WorkerHealthCases, WorkerPresenceCases
 from tranship.testing.suites.worker_runs import RunCases
 from tranship.testing.suites.worker_stops import WorkerStopCases
+from tranship.testing.suites.worker_typed import TypedCases
 from tranship.testing.suites.worker_types import TypeLimitCases
 
 __all__ = ["WorkerSuite"]
@@ -32,5 +33,6 @@ class WorkerSuite(
     WorkerPresenceCases,
     WorkerHealthCases,
     TypeLimitCases,
+    TypedCases,
 ):
-    """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, type limits."""
+    """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, types."""
