@@ -166,7 +166,7 @@ class Odd:
             raise KeyError("a bug")
         return [True] * len(deliveries)
 
-    async def receive(self, limit, wait):
+    async def receive(self, limit, wait, *, skip=()):
         self.waits.append(wait)
         await asyncio.sleep(0)
         return Received([])
