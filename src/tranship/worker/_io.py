@@ -97,6 +97,9 @@ class _Selector(selectors.DefaultSelector):
         if self.left <= 0:
             self.end_step()
         elif timeout != 0:
+            # What was sent in this step may have been answered by now, where the broker is near.
+            if events := super().select(0):
+                return events
             self.pause = timeout
             self.end_step()
         return []
