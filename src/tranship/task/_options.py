@@ -88,7 +88,7 @@ class TaskOptions:
     dedup_window: Duration | None = None
     """How long the key stays taken; None: the backend's default."""
     retry: RetryPolicy | None = None
-    """None: one attempt."""
+    """None: one attempt, unless the worker has a policy for the task."""
     store_result: bool = True
     result_ttl: Duration | None = None
     """How long the result is kept; None: the backend's default."""
