@@ -1,0 +1,1 @@
+"""Where Azolla's document imports :func:`~tranship.compat.azolla._internal.utils.setup_logging` from."""
