@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,15 @@ from tranship.errors import ConfigurationError, InvalidOptionError, TaskFailed, 
 from tranship.middleware import Middleware, RunCall
 from tranship.settings import BrokerURL, Settings
 from tranship.task import Task, task
+from tranship.testing.background import BackgroundWorker
 from tranship.testing.faults import Faults, FaultyRegistry
 from tranship.testing.harness import Harness
 from tranship.worker import Worker
 
+pytestmark = pytest.mark.xdist_group("isolation")
+"""They share a worker."""
+
+URL = "memory://isolation-of-all"
 ALL: list[Task[..., Any]] = [one for one in vars(tasks).values() if isinstance(one, Task)]
 
 
@@ -42,6 +47,20 @@ async def at_work(*middleware: Middleware, **settings: Any) -> AsyncIterator[tup
         await asyncio.wait_for(serving, 20)
 
 
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    """One worker for all that leave it as it was: its processes are started once."""
+    worker = Worker(URL, tasks=ALL, max_concurrent_tasks=1, shutdown_timeout=0.1)
+    with BackgroundWorker(worker):
+        yield worker
+
+
+@pytest.fixture
+async def client(worker: Worker) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(URL) as client:
+        yield client
+
+
 async def test_it_runs_elsewhere_knows_itself_and_its_process_is_used_again() -> None:
     async with at_work() as (client, _):
         handles = [await client.submit(tasks.where) for _ in range(3)]
@@ -55,17 +74,18 @@ async def test_it_runs_elsewhere_knows_itself_and_its_process_is_used_again() ->
 
 
 @pytest.mark.parametrize("how", ["", "stubborn", "with a child"])
-async def test_a_cancel_ends_it_for_certain_and_frees_its_slot(tmp_path: Path, how: str) -> None:
-    async with at_work() as (client, worker):
-        path = tmp_path / "pid"
-        handle = await client.submit(tasks.compute, str(path), how)
-        await until(lambda: path.exists() and path.read_text(), 20)
-        await handle.cancel()
-        assert (await handle.wait(20)).state is TaskState.CANCELLED
-        assert await (await client.submit(tasks.later, 1)).result(20) == 1
-        await until(lambda: not _runs(int(path.read_text())), 20)
-        assert path.with_suffix(".closed").exists() is (how != "stubborn"), "its own finally has run"
-        assert worker.status().running == []
+async def test_a_cancel_ends_it_for_certain_and_frees_its_slot(
+    tmp_path: Path, how: str, client: AsyncClient, worker: Worker
+) -> None:
+    path = tmp_path / "pid"
+    handle = await client.submit(tasks.compute, str(path), how)
+    await until(lambda: path.exists() and path.read_text(), 20)
+    await handle.cancel()
+    assert (await handle.wait(20)).state is TaskState.CANCELLED
+    assert await (await client.submit(tasks.later, 1)).result(20) == 1
+    await until(lambda: not _runs(int(path.read_text())), 20)
+    assert path.with_suffix(".closed").exists() is (how != "stubborn"), "its own finally has run"
+    assert worker.status().running == []
 
 
 async def test_its_run_timeout_ends_it_for_certain_even_while_the_loop_is_blocked(tmp_path: Path) -> None:
@@ -98,26 +118,23 @@ async def test_a_worker_that_stops_ends_it_and_gives_it_back(tmp_path: Path) -> 
         ("SIGSEGV", "it was ended by SIGSEGV"),
     ],
 )
-async def test_a_process_that_dies_is_a_failure_and_the_worker_lives(how: str, said: str) -> None:
-    async with at_work() as (client, _):
-        handle = await client.submit(tasks.die, how)
-        with pytest.raises(TaskFailed) as caught:
-            await handle.result(20)
-        assert (caught.value.code, caught.value.retryable) == ("PROCESS_DIED", True)
-        assert f"the process of task {handle.id} ended before its result was there: {said}" in str(caught.value)
-        assert await (await client.submit(tasks.later, 1)).result(20) == 1
+async def test_a_process_that_dies_is_a_failure_and_the_worker_lives(how: str, said: str, client: AsyncClient) -> None:
+    handle = await client.submit(tasks.die, how)
+    with pytest.raises(TaskFailed) as caught:
+        await handle.result(20)
+    assert (caught.value.code, caught.value.retryable) == ("PROCESS_DIED", True)
+    assert f"the process of task {handle.id} ended before its result was there: {said}" in str(caught.value)
+    assert await (await client.submit(tasks.later, 1)).result(20) == 1
 
 
-async def test_a_process_that_dies_is_tried_again_as_the_policy_says() -> None:
-    async with at_work() as (client, _):
-        assert await (await client.submit(tasks.die_once)).result(20) == 1
+async def test_a_process_that_dies_is_tried_again_as_the_policy_says(client: AsyncClient) -> None:
+    assert await (await client.submit(tasks.die_once)).result(20) == 1
 
 
-async def test_what_it_prints_is_in_the_log_with_its_id(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_it_prints_is_in_the_log_with_its_id(caplog: pytest.LogCaptureFixture, client: AsyncClient) -> None:
     caplog.set_level(logging.INFO, "tranship.worker")
-    async with at_work() as (client, _):
-        handle = await client.submit(tasks.speak)
-        assert await handle.result(20) == "spoken"
+    handle = await client.submit(tasks.speak)
+    assert await handle.result(20) == "spoken"
     printed = {one.getMessage() for one in caplog.records if "printed" in one.getMessage()}
     said = ("said on stdout", "said on stderr", "said by a child", "without an end")
     assert printed == {f"task {handle.id} printed: {text}" for text in said}
@@ -133,35 +150,33 @@ async def test_what_it_prints_is_in_the_log_with_its_id(caplog: pytest.LogCaptur
         ("cache", "tranship.errors.ConfigurationError", "hot_cache is the worker process's own"),
     ],
 )
-async def test_what_it_raises_or_cannot_return_is_its_failure(how: str, kind: str, said: str) -> None:
-    async with at_work() as (client, _):
-        with pytest.raises(TaskFailed) as caught:
-            await (await client.submit(tasks.fail, how)).result(30)
-        assert caught.value.type == kind
-        assert said in str(caught.value)
-        assert how in ("local", "large") or "isolated_tasks.py" in (caught.value.traceback or "")
+async def test_what_it_raises_or_cannot_return_is_its_failure(
+    how: str, kind: str, said: str, client: AsyncClient
+) -> None:
+    with pytest.raises(TaskFailed) as caught:
+        await (await client.submit(tasks.fail, how)).result(30)
+    assert caught.value.type == kind
+    assert said in str(caught.value)
+    assert how in ("local", "large") or "isolated_tasks.py" in (caught.value.traceback or "")
 
 
 @pytest.mark.parametrize("how", ["raise", "return"])
-async def test_later_and_a_status_come_from_a_process_too(tmp_path: Path, how: str) -> None:
-    async with at_work() as (client, _):
-        result = await (await client.submit(tasks.put_off, str(tmp_path / "been"), how)).wait(20)
-        assert (result.state, result.status, result.value) == (TaskState.SUCCESS, "reviewed", 0)
+async def test_later_and_a_status_come_from_a_process_too(tmp_path: Path, how: str, client: AsyncClient) -> None:
+    result = await (await client.submit(tasks.put_off, str(tmp_path / "been"), how)).wait(20)
+    assert (result.state, result.status, result.value) == (TaskState.SUCCESS, "reviewed", 0)
 
 
-async def test_a_task_error_from_a_process_is_as_it_was_given() -> None:
-    async with at_work() as (client, _):
-        with pytest.raises(TaskFailed, match="gone") as failed:
-            await (await client.submit(tasks.put_off, "", "error")).result(20)
-        error = failed.value
-        assert (error.error_code, error.error_type, error.retryable) == ("GONE", "Gone", False)
-        assert error.details == {"shelf": 7}
+async def test_a_task_error_from_a_process_is_as_it_was_given(client: AsyncClient) -> None:
+    with pytest.raises(TaskFailed, match="gone") as failed:
+        await (await client.submit(tasks.put_off, "", "error")).result(20)
+    error = failed.value
+    assert (error.error_code, error.error_type, error.retryable) == ("GONE", "Gone", False)
+    assert error.details == {"shelf": 7}
 
 
-async def test_leaving_the_interpreter_is_a_failure_like_any_other() -> None:
-    async with at_work() as (client, _):
-        with pytest.raises(TaskFailed, match="enough"):
-            await (await client.submit(tasks.die, "raise")).result(20)
+async def test_leaving_the_interpreter_is_a_failure_like_any_other(client: AsyncClient) -> None:
+    with pytest.raises(TaskFailed, match="enough"):
+        await (await client.submit(tasks.die, "raise")).result(20)
 
 
 class Around(Middleware):
