@@ -242,7 +242,7 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _command(command: Any, path: str, shared: set[str]) -> str:
-    own = [one for one in command.params if not shared.issuperset(one.opts)]
+    own = [one for one in command.params if not shared.issuperset(one.opts) and not getattr(one, "hidden", False)]
     arguments = [one for one in own if one.param_type_name == "argument"]
     rows = [[_option(one), f"{one.help or ''}{_usual(one)}"] for one in own if one not in arguments]
     rows += [[f"`{one.metavar}`", one.help] for one in arguments if one.help]

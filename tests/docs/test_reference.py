@@ -92,7 +92,8 @@ def test_every_option_of_the_command_line_is_mentioned() -> None:
     known = codes(page("cli.md"))
 
     def options(command: Any) -> set[str]:
-        own = {name for one in command.params for name in one.opts if name.startswith("-")}
+        shown = [one for one in command.params if not getattr(one, "hidden", False)]
+        own = {name for one in shown for name in one.opts if name.startswith("-")}
         return own.union(*(options(one) for one in getattr(command, "commands", {}).values()))
 
     assert options(typer.main.get_command(app)) <= known

@@ -13,7 +13,7 @@ from cli_kit import cli as in_process
 
 from tranship import Client, TaskHandle, TaskState, Worker, named, task
 from tranship.cli._load import ModuleFailedError, load_work
-from tranship.cli.worker import SWITCH_INTERVAL
+from tranship.cli._work import SWITCH_INTERVAL
 from tranship.errors import ConfigurationError
 from tranship.operations import Operator
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import typer
 
 from tranship._signals import heard
+from tranship.cli._children import Children, Ended, ending
 
 if TYPE_CHECKING:
     from tranship.cli._invocation import Invocation
+    from tranship.cli._work import WorkerOptions
 
 __all__ = ["changed", "keep_current", "snapshot"]
 
@@ -24,22 +24,20 @@ EVERY: Final = 0.5
 """Seconds between two looks at the files."""
 MOST: Final = 20_000
 """Files that are looked at."""
-PATIENCE: Final = 40.0
-"""Seconds that the child gets to end, beyond what its tasks get."""
 
 Snapshot = Mapping[Path, tuple[int, int]]
 
 
-def keep_current(call: Invocation, directories: Sequence[Path], *, patience: float | None) -> None:
-    """Run this process's own command line without its options for reloading, and anew when a Python file changes.
+def keep_current(call: Invocation, options: WorkerOptions, directories: Sequence[Path]) -> None:
+    """Run ``tranship worker`` with ``options``, and anew when a Python file changes.
 
-    Returns when a signal has ended it. A command that ends by itself, as one with a mistake in its modules, is run
+    Returns when a signal has ended it. A worker that ends by itself, as one with a mistake in its modules, is run
     again after the next change.
 
     Args:
         call: this run.
+        options: what is run.
         directories: where files are looked for, with all below them.
-        patience: seconds that running tasks get; None: what the settings say.
 
     Raises:
         BadParameter: one of them is not there.
@@ -47,69 +45,48 @@ def keep_current(call: Invocation, directories: Sequence[Path], *, patience: flo
     for one in directories:
         if not one.is_dir():
             raise typer.BadParameter(f"{str(one)!r} is no directory", param_hint="--reload-dir")
-    patience = call.settings(shutdown_timeout=patience).shutdown_timeout + PATIENCE
-    Reloader(call, directories, patience).run()
+    children = Children(call, patience=call.settings(**options.settings).shutdown_timeout)
+    Reloader(children, options, directories, call.output.note).run()
 
 
 class Reloader:
-    """One child at a time, and what it is to be told."""
+    """One child at a time, and anew."""
 
-    def __init__(self, call: Invocation, directories: Sequence[Path], patience: float) -> None:
-        self._call = call
+    def __init__(
+        self, children: Children, options: WorkerOptions, directories: Sequence[Path], note: Callable[..., None]
+    ) -> None:
+        self._children = children
+        self._options = options
         self._directories = directories
-        self._patience = patience
-        self._command = [sys.executable, "-m", "tranship", *_without_reload(sys.argv[1:])]
-        self._child: subprocess.Popen[bytes] | None = None
-        self._signals: list[signal.Signals] = []
-        self._signalled = threading.Event()
+        self._note = note
 
     def run(self) -> None:
         """Run until a signal, which the child is told, too; a second one as well."""
-        with heard(self._heard):
-            seen = snapshot(self._directories)
+        with heard(self._children.heard):
+            seen: Snapshot | None = snapshot(self._directories)
             where = ", ".join(map(str, self._directories))
-            self._call.output.note(f"reloading when one of {len(seen)} Python files below {where} changes")
-            while not self._signals:
-                self._start()
+            self._note(f"reloading when one of {len(seen or ())} Python files below {where} changes")
+            while seen is not None:
+                self._children.start(self._options)
                 seen = self._until_changed(seen)
-                self._end()
 
-    def _heard(self, number: signal.Signals) -> None:
-        self._signals.append(number)
-        self._signalled.set()
-        child = self._child
-        if child is not None and child.poll() is None:
-            child.send_signal(number)
-
-    def _start(self) -> None:
-        # In a group of its own: a Ctrl-C of the terminal comes to us alone, and once to the child.
-        self._child = subprocess.Popen(self._command, process_group=0)  # noqa: S603 - our own command line
-        if self._signals:
-            self._child.send_signal(self._signals[-1])
-
-    def _until_changed(self, before: Snapshot) -> Snapshot:
-        told = False
-        while not self._signalled.wait(EVERY):
-            now = snapshot(self._directories)
+    def _until_changed(self, before: Snapshot) -> Snapshot | None:
+        """End the child when a file has changed, and return what there is now; None: a signal ended it."""
+        look_at = time.monotonic() + EVERY
+        while True:
+            event = self._children.next(look_at - time.monotonic())
+            if isinstance(event, signal.Signals):
+                self._children.end(event)
+                return None
+            if isinstance(event, Ended):
+                said = f"the worker has ended ({ending(event.code)}); waiting for a change"
+                self._note(said, style="yellow")
+            if event is not None:
+                continue
+            now, look_at = snapshot(self._directories), time.monotonic() + EVERY
             if files := changed(before, now):
-                self._call.output.note(f"{_some(files)} changed; the worker begins anew", style="yellow")
-                return now
-            if not told and self._child is not None and (code := self._child.poll()) is not None:
-                told = True
-                self._call.output.note(f"the worker has ended (exit code {code}); waiting for a change", style="yellow")
-        return before
-
-    def _end(self) -> None:
-        child = self._child
-        assert child is not None
-        if child.poll() is None and not self._signals:
-            child.terminate()
-        try:
-            child.wait(self._patience)
-        except subprocess.TimeoutExpired:
-            self._call.output.note("the worker does not end and is killed", style="red")
-            child.kill()
-            child.wait()
+                self._note(f"{_some(files)} changed; the worker begins anew", style="yellow")
+                return None if self._children.end() else now
 
 
 def snapshot(directories: Sequence[Path]) -> Snapshot:
@@ -144,14 +121,3 @@ def _files(directory: Path) -> Iterator[Path]:
 def _some(files: Sequence[Path]) -> str:
     names = ", ".join(os.path.relpath(path) for path in files[:3])
     return names if len(files) <= 3 else f"{names} and {len(files) - 3} more files"
-
-
-def _without_reload(arguments: Sequence[str]) -> list[str]:
-    kept: list[str] = []
-    rest = iter(arguments)
-    for one in rest:
-        if one == "--reload-dir":
-            next(rest, None)
-        elif one != "--reload" and not one.startswith("--reload-dir="):
-            kept.append(one)
-    return kept

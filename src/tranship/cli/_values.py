@@ -1,14 +1,18 @@
-"""Values as people type them: arguments of tasks, limits by type."""
+"""Values as people type them: arguments of tasks, limits by type, amounts, sizes."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import typer
 
-__all__ = ["argument", "keyword_arguments", "type_limits"]
+__all__ = ["argument", "keyword_arguments", "shown_size", "size", "type_limits", "whole_number"]
+
+_SIZE: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kmgt])(?:i?b)?", re.IGNORECASE | re.ASCII)
+_UNITS: Final = {unit: 1024**power for power, unit in enumerate("kmgt", 1)}
 
 
 def argument(text: str) -> Any:
@@ -35,6 +39,38 @@ def type_limits(pairs: Sequence[str]) -> dict[str, int]:
         typer.BadParameter: no ``TYPE=N``.
     """
     return dict(map(_limit, pairs))
+
+
+def whole_number(text: str, option: str, *, most: int) -> int:
+    """Return a whole number from 1 to ``most``.
+
+    Raises:
+        typer.BadParameter: it is none; ``option`` is where it was given.
+    """
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+    if not 1 <= number <= most:
+        raise typer.BadParameter(f"{text!r} is no whole number from 1 to {most}", param_hint=option)
+    return number
+
+
+def size(text: str, option: str) -> int:
+    """Return the bytes that a size such as ``512M`` or ``1.5GiB`` stands for.
+
+    Raises:
+        typer.BadParameter: no size, or none of at least one byte; ``option`` is where it was given.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    amount = int(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
+    if amount < 1:
+        raise typer.BadParameter(
+            f"{text!r} is no size above 0 with a unit of K, M, G or T, such as 512M or 1.5G", param_hint=option
+        )
+    return amount
+
+
+def shown_size(amount: int) -> str:
+    """Return ``amount`` bytes as people write it."""
+    return f"{amount / _UNITS['m']:,.1f} MiB"
 
 
 def _limit(text: str) -> tuple[str, int]:

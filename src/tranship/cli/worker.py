@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
+from tranship.cli._children import AS_CHILD
 from tranship.cli._invocation import Invocation, command, usual
-from tranship.cli._values import type_limits
+from tranship.cli._values import size, type_limits, whole_number
+from tranship.cli._work import WorkerOptions, work
 
-if TYPE_CHECKING:
-    from tranship.worker import Worker
-
-SWITCH_INTERVAL = 0.0005
-"""Seconds; Python's default of 5 ms makes every short step of the event loop wait for handlers in threads."""
+PROCESSES: Final = "--processes"
+MOST_PROCESSES: Final = 1000
+MAX_TASKS: Final = "--max-tasks-per-process"
+MOST_TASKS: Final = 10**12
+MAX_MEMORY: Final = "--max-memory-per-process"
 
 Targets = Annotated[
     list[str], typer.Argument(metavar="MODULE[:OBJECT]", help="Modules with tasks, or one Worker object.")
@@ -91,6 +90,34 @@ HealthHost = Annotated[
 LogFormat = Annotated[
     Literal["text", "json"], typer.Option("--log-format", help="Lines to read, or one JSON object a line.")
 ]
+Processes = Annotated[
+    str | None,
+    typer.Option(
+        PROCESSES,
+        metavar="N",
+        help="Do it in N processes, each with all of these options, and replace those that end.",
+        show_default="this one alone",
+    ),
+]
+MaxTasks = Annotated[
+    str | None,
+    typer.Option(
+        MAX_TASKS,
+        metavar="N",
+        help="Replace a process by a new one after so many tasks.",
+        show_default="none",
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        MAX_MEMORY,
+        metavar="SIZE",
+        help="Replace one that occupies more, such as 512M, when a task has ended.",
+        show_default="none",
+    ),
+]
+AsChild = Annotated[bool, typer.Option(AS_CHILD, hidden=True)]
 Reload = Annotated[bool, typer.Option("--reload", help="Begin anew when a Python file has changed; for development.")]
 ReloadDirs = Annotated[
     list[Path] | None,
@@ -114,66 +141,59 @@ def run(
     health_port: HealthPort = None,
     health_host: HealthHost = None,
     log_format: LogFormat = "text",
+    processes: Processes = None,
+    max_tasks: MaxTasks = None,
+    max_memory: MaxMemory = None,
     reload: Reload = False,
     reload_dir: ReloadDirs = None,
+    as_child: AsChild = False,
 ) -> None:
     """Run tasks until SIGTERM or Ctrl-C, then finish what runs; a second signal hurries.
 
     A module stands for all tasks in it. The current directory is searched first.
     """
+    if as_child:
+        from tranship.cli._assignment import receive
+
+        given = receive()
+        _work(given.call, given.options, begun=given.begun)
+        return
+    options = WorkerOptions(
+        targets=targets,
+        queues=_split(queues),
+        name=name,
+        type_limits=type_limits(type_limit) if type_limit else None,
+        burst=burst,
+        log_format=log_format,
+        settings={
+            "max_concurrent_tasks": concurrency,
+            "max_deliveries": max_deliveries,
+            "shutdown_timeout": shutdown_timeout,
+            "wait_for_broker": wait_for_broker,
+            "health_port": health_port,
+            "health_host": health_host,
+        },
+        processes=whole_number(processes, PROCESSES, most=MOST_PROCESSES) if processes is not None else None,
+        max_tasks=whole_number(max_tasks, MAX_TASKS, most=MOST_TASKS) if max_tasks is not None else None,
+        max_memory=size(max_memory, MAX_MEMORY) if max_memory is not None else None,
+    )
     if reload or reload_dir:
         from tranship.cli._reload import keep_current
 
-        keep_current(call, reload_dir or [Path.cwd()], patience=shutdown_timeout)
-        return
-    from tranship.cli._serve import serve
-
-    options = {
-        "max_concurrent_tasks": concurrency,
-        "max_deliveries": max_deliveries,
-        "shutdown_timeout": shutdown_timeout,
-        "wait_for_broker": wait_for_broker,
-        "health_port": health_port,
-        "health_host": health_host,
-    }
-    limits = type_limits(type_limit) if type_limit else None
-    worker = _worker(call, targets, queues=_split(queues), name=name, limits=limits, **options)
-    call.log(logging.INFO, json_lines=log_format == "json")
-    with _quick_switching():
-        done = serve(worker, burst=burst)
-    if done is not None:
-        call.output.note(f"{done} deliveries done, nothing left")
+        keep_current(call, options, reload_dir or [Path.cwd()])
+    else:
+        _work(call, options)
 
 
-def _worker(
-    call: Invocation,
-    targets: list[str],
-    *,
-    queues: list[str] | None,
-    name: str | None,
-    limits: dict[str, int] | None,
-    **options: Any,
-) -> Worker:
-    from tranship.cli._load import load_work
-    from tranship.worker import Worker
+def _work(call: Invocation, options: WorkerOptions, begun: Callable[[float], None] | None = None) -> None:
+    replaced = (options.processes, options.max_tasks, options.max_memory) != (None, None, None)
+    if replaced and options.number is None:
+        from tranship.cli._processes import work_in_processes
 
-    work = load_work(targets)
-    if isinstance(work, Worker):
-        given = {"broker_url": call.url, "namespace": call.namespace, **options}
-        return work.replace(queues=queues, name=name, task_type_limits=limits, **given)
-    return Worker(settings=call.settings(**options), tasks=work, queues=queues, name=name, task_type_limits=limits)
+        work_in_processes(call, options, begun=begun)
+    else:
+        work(call, options, begun=begun)
 
 
 def _split(queues: list[str] | None) -> list[str] | None:
     return None if queues is None else [name.strip() for given in queues for name in given.split(",") if name.strip()]
-
-
-@contextmanager
-def _quick_switching() -> Iterator[None]:
-    """The process is ours: let the event loop have its turn soon, whatever the handlers' threads do."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(min(before, SWITCH_INTERVAL))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

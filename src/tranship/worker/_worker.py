@@ -152,6 +152,10 @@ class Worker:
         self._count: Callable[[Run], None] | None = None
         """Counts deliveries that have ended, where somebody may ask how many."""
         self._serving = threading.Lock()
+        self.on_begin: Callable[[], None] = _nothing
+        """Called when it has begun to consume, on its I/O loop."""
+        self.on_task_end: Callable[[Run], None] | None = None
+        """Called with each delivery that has ended, on its I/O loop; to be set before it works."""
         self.on_end: Callable[[], None] = _nothing
         """Called when it has given back and closed everything, perhaps while a handler still blocks its loop; on
         whatever thread."""
@@ -243,12 +247,12 @@ class Worker:
         _, one = self._alone(call)
         return await one(timeout)
 
-    def stop(self, *, hurry: bool = False) -> None:
+    def stop(self, *, hurry: bool = False, reason: str = "it was asked to") -> None:
         """Ask it to stop: take nothing new, finish what runs; with ``hurry`` give that back at once. Any thread.
 
-        Asked before it has begun to work, it stops as soon as it does.
+        Asked before it has begun to work, it stops as soon as it does. The log says the ``reason``.
         """
-        self._reason = self._reason or "it was asked to"
+        self._reason = self._reason or reason
         self._asked = True
         self._asked_to_hurry |= hurry
         loop = self._loop
@@ -377,6 +381,7 @@ class Worker:
     async def _work_on(self, io: IOLoop, watch: Watch, until: Callable[[Session], Any], patience: float) -> None:
         # Events belong to the loop of this run.
         self._loop, self._stop, self._hurry = io.loop, asyncio.Event(), asyncio.Event()
+        self._count = self.on_task_end
         self._heed()
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.on_end)
@@ -396,6 +401,7 @@ class Worker:
                 log.info("worker %s consumes %s from %s", self.name, ", ".join(self.queues), session.url)
                 for kind, queues in session.shared_types().items():
                     log.info(_SHARED, kind, ", ".join(queues), self.task_type_limits[kind])
+                self.on_begin()
                 await self._session_until(session, until)
 
     def _runs(self) -> Sequence[Run]:
@@ -415,7 +421,7 @@ class Worker:
             runs=self._runs,
         )
         server = await stack.enter_async_context(checkup.server(self.settings.health_host, port))
-        self._count, self._health_port = checkup.metrics.ended, server.port
+        self._count, self._health_port = _both(self._count, checkup.metrics.ended), server.port
 
     async def _session_until(self, session: Session, until: Callable[[Session], Any]) -> None:
         working = asyncio.create_task(session.run())
@@ -518,6 +524,17 @@ class Worker:
 
 def _nothing() -> None:
     pass
+
+
+def _both(first: Callable[[Run], None] | None, second: Callable[[Run], None]) -> Callable[[Run], None]:
+    if first is None:
+        return second
+
+    def call(run: Run) -> None:
+        first(run)
+        second(run)
+
+    return call
 
 
 def _by_name(tasks: Iterable[AnyTask]) -> dict[str, Task[..., Any]]:

@@ -1,0 +1,119 @@
+"""What ``tranship worker`` is told, and one worker at work in this process."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from tranship.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from tranship.cli._invocation import Invocation
+    from tranship.worker import Worker
+
+__all__ = ["WorkerOptions", "work"]
+
+SWITCH_INTERVAL: Final = 0.0005
+"""Seconds; Python's default of 5 ms makes every short step of the event loop wait for handlers in threads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """The options of ``tranship worker`` as they are handed from process to process, in JSON.
+
+    Attributes:
+        settings: those that are settings, by their names; None: not given.
+        processes: how many processes there are; None: this one alone does the work.
+        max_tasks: after how many tasks a process is replaced.
+        max_memory: with how many bytes it is.
+        number: which of the processes this is, from 1; None: the only one.
+        family: the name before the number, where neither the options nor the worker have one.
+    """
+
+    targets: list[str]
+    queues: list[str] | None = None
+    name: str | None = None
+    type_limits: dict[str, int] | None = None
+    burst: bool = False
+    log_format: str = "text"
+    settings: dict[str, Any] = field(default_factory=dict)
+    processes: int | None = None
+    max_tasks: int | None = None
+    max_memory: int | None = None
+    number: int | None = None
+    family: str = ""
+
+
+def work(call: Invocation, options: WorkerOptions, *, begun: Callable[[float], None] | None = None) -> None:
+    """Run one worker here until a signal, or as long as the options say.
+
+    Args:
+        call: the global options.
+        options: what it is like.
+        begun: told, once it consumes, how many seconds its tasks get when it stops.
+    """
+    from tranship.cli._recycling import RECYCLED, Recycling
+    from tranship.cli._serve import serve
+
+    worker = _worker(call, options)
+    if begun is not None:
+        worker.on_begin = lambda: begun(worker.settings.shutdown_timeout)
+    recycling = Recycling(worker, max_tasks=options.max_tasks, max_memory=options.max_memory)
+    call.log(logging.INFO, json_lines=options.log_format == "json")
+    with _quick_switching():
+        done = serve(worker, burst=options.burst, code=lambda: RECYCLED if recycling.due else 0)
+    if recycling.due:
+        raise typer.Exit(RECYCLED)
+    if done is not None:
+        call.output.note(f"{done} deliveries done, nothing left")
+
+
+def _worker(call: Invocation, options: WorkerOptions) -> Worker:
+    from tranship.cli._load import load_work
+    from tranship.worker import Worker
+
+    loaded = load_work(options.targets)
+    given: dict[str, Any] = {
+        "queues": options.queues,
+        "name": _name(options, loaded.name if isinstance(loaded, Worker) else options.family),
+        "task_type_limits": options.type_limits,
+    }
+    if isinstance(loaded, Worker):
+        worker = loaded.replace(broker_url=call.url, namespace=call.namespace, **given, **options.settings)
+    else:
+        worker = Worker(settings=call.settings(**options.settings), tasks=loaded, **given)
+    if options.number is not None:
+        _check_shared(worker, options)
+        if port := worker.settings.health_port:
+            worker.settings = worker.settings.replace(health_port=port + options.number - 1)
+    return worker
+
+
+def _name(options: WorkerOptions, family: str) -> str | None:
+    return options.name if options.number is None else f"{options.name or family}-{options.number}"
+
+
+def _check_shared(worker: Worker, options: WorkerOptions) -> None:
+    url = str(worker.settings.broker_url)
+    if url.startswith("memory:") and (options.processes or 1) > 1:
+        raise ConfigurationError(
+            f"{url} is in the memory of one process, and --processes {options.processes} would be as many brokers that "
+            "nobody else can reach; name one that all of them share, such as sqlite:////var/lib/app/tasks.db"
+        )
+
+
+@contextmanager
+def _quick_switching() -> Iterator[None]:
+    """The process is ours: let the event loop have its turn soon, whatever the handlers' threads do."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, SWITCH_INTERVAL))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
