@@ -9,7 +9,8 @@ from dataclasses import fields, is_dataclass
 
 from tranship.settings import is_secret
 
-PLUGINS = [name for name in ("tranship_redis", "tranship_rabbitmq", "tranship_nats") if importlib.util.find_spec(name)]
+KNOWN = ("tranship_redis", "tranship_rabbitmq", "tranship_nats", "tranship_objectstore")
+PLUGINS = [name for name in KNOWN if importlib.util.find_spec(name)]
 
 NO_SECRETS = {"cancel_key", "dedup_key", "routing_key", "key"}
 """Fields whose names read like a secret's."""

@@ -1,0 +1,32 @@
+"""Files and large payloads in an object store, as a middleware of clients and workers.
+
+:class:`LargePayloads` downloads what arguments name by URI, and uploads the files that a handler returns.
+"""
+
+from __future__ import annotations
+
+from tranship_objectstore._directories import task_directory
+from tranship_objectstore._errors import (
+    ObjectChanged,
+    ObjectNotFound,
+    ObjectRefused,
+    ObjectStoreDenied,
+    ObjectStoreError,
+    ObjectStoreUnreachable,
+    PathOutsideDirectory,
+)
+from tranship_objectstore._payloads import LargePayloads
+from tranship_objectstore._store import ObjectStore
+
+__all__ = [
+    "LargePayloads",
+    "ObjectChanged",
+    "ObjectNotFound",
+    "ObjectRefused",
+    "ObjectStore",
+    "ObjectStoreDenied",
+    "ObjectStoreError",
+    "ObjectStoreUnreachable",
+    "PathOutsideDirectory",
+    "task_directory",
+]
