@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from tranship.errors import (
+    ClaimCheckError,
     DeadlineExceeded,
     InvalidOptionError,
     ResultTimeout,
@@ -25,6 +26,7 @@ from tranship.retry import RetryPolicy
 __all__ = [
     "PROBE_TASK",
     "TRANSITIONS",
+    "Claim",
     "DeadLetter",
     "Draft",
     "Ending",
@@ -235,9 +237,12 @@ class TaskResult(Generic[R_co]):
         Raises:
             TaskFailed, TaskTimedOut, DeadlineExceeded, TaskCancelled, TaskDeadLettered: by state.
             TaskNotFound: the store does not know the id.
+            ClaimCheckError: the value is kept elsewhere, and no middleware of the client has fetched it.
         """
         if self.state is TaskState.SUCCESS:
             value: R_co = self.value
+            if value.__class__ is Claim:
+                raise self.value.unclaimed(f"the result of task {self.id}", "the client", self.id)
             return value
         raise self.exception()
 
@@ -273,6 +278,46 @@ class TaskResult(Generic[R_co]):
             traceback=error.traceback,
             task_id=self.id,
         )
+
+
+class Claim:
+    """Stands for arguments, as the only one of them, or for a result that is too large for the broker: a claim check.
+
+    A middleware puts it there and fetches what it stands for, such as ``LargePayloads`` of tranship-objectstore.
+
+    Args:
+        uri: where the codec's JSON of ``[args, kwargs]``, or of the value, is kept.
+        size: its bytes.
+    """
+
+    __slots__ = ("size", "uri")
+
+    def __init__(self, uri: str, size: int) -> None:
+        self.uri = uri
+        self.size = size
+
+    @staticmethod
+    def of(args: Sequence[Any]) -> Claim | None:
+        """Return what the arguments are; None: they are themselves."""
+        return args[0] if args and args[0].__class__ is Claim else None
+
+    def unclaimed(self, what: str, whose: str, task_id: str) -> ClaimCheckError:
+        """Return the error for ``what`` it stands for, which nothing of ``whose`` has fetched."""
+        return ClaimCheckError(
+            f"{what} has {self.size} bytes and is kept at {self.uri}; nothing here fetches it: give {whose} "
+            "middleware=[LargePayloads(...)] with the store that the sender uses (in a clone of tranship: "
+            "pip install ./plugins/tranship-objectstore)",
+            task_id=task_id,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Claim) and (self.uri, self.size) == (other.uri, other.size)
+
+    def __hash__(self) -> int:
+        return hash((self.uri, self.size))
+
+    def __repr__(self) -> str:
+        return f"Claim({self.uri!r}, {self.size})"
 
 
 class Ending(enum.Enum):

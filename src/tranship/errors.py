@@ -24,6 +24,7 @@
     │   └── StorageCorrupt                 permanent: the store cannot be read
     ├── MessageError                       one message is bad; the next one is unaffected
     │   ├── MalformedMessage               cannot be decoded
+    │   ├── ClaimCheckError                it stands for what is kept elsewhere, and nothing fetches that
     │   └── UnknownTask                    no handler of that name here
     ├── ProcessDied                        the process of an isolated task ended without a result
     ├── LeaseLost                          the delivery belongs to somebody else now
@@ -65,6 +66,7 @@ __all__ = [
     "BrokerRefused",
     "BrokerUnreachable",
     "BusyError",
+    "ClaimCheckError",
     "ClosedError",
     "ConfigurationError",
     "DeadlineExceeded",
@@ -269,6 +271,13 @@ class MalformedMessage(MessageError):
 
     code = "MALFORMED_MESSAGE"
     reason = "malformed"
+
+
+class ClaimCheckError(MessageError):
+    """Arguments or a result that are kept elsewhere (a claim check), and nothing here fetches them."""
+
+    code = "CLAIM_CHECK"
+    reason = "claim-check"
 
 
 class UnknownTask(MessageError):

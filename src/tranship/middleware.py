@@ -31,7 +31,8 @@ class RunCall:
     """The task, as ``current()`` gives it to the handler."""
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
-    """What the handler is called with: checked, models made."""
+    """What the handler is called with: checked, models made. Where they are kept elsewhere, a single
+    :class:`~tranship.envelope.Claim`: hand on what it stands for, as it is decoded; that is checked then."""
 
 
 @dataclass(frozen=True, slots=True)

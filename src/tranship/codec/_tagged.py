@@ -13,6 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from tranship.codec._models import is_model, is_secret, model_data
+from tranship.envelope import Claim
 
 TAG: Final = "__type__"
 VALUE: Final = "__value__"
@@ -38,6 +39,7 @@ _WRITERS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (Decimal, lambda value: _tagged("decimal", str(value))),
     (UUID, lambda value: _tagged("uuid", {"hex": value.hex})),
     ((bytes, bytearray, memoryview), _bytes),
+    (Claim, lambda value: _tagged("tranship.claim", {"uri": value.uri, "size": value.size})),
     (enum.Enum, lambda value: value.value),
     (float, float),
     (tuple, list),
@@ -52,6 +54,8 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     # Older kombu also sends "version", which newer versions of UUID would be refused with.
     "uuid": lambda value: UUID(hex=_text(value["hex"])),
     "bytes": lambda value: _text(value).encode("utf-8"),
+    # A reader that does not know it refuses the message, as Celery does, and does not run the task without arguments.
+    "tranship.claim": lambda value: Claim(_text(value["uri"]), _count(value["size"])),
     "base64": lambda value: base64.b64decode(_text(value).encode("ascii")),
 }
 
@@ -105,4 +109,10 @@ def revive_known(value: dict[Any, Any]) -> Any:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("no text")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError("no count")
     return value

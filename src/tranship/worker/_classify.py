@@ -6,6 +6,7 @@ from typing import Final
 
 from tranship.envelope import Ending, Envelope, ErrorInfo
 from tranship.errors import (
+    ClaimCheckError,
     DeadlineExceeded,
     InvalidOptionError,
     Reject,
@@ -48,6 +49,9 @@ def classify(run: Run, error: BaseException) -> None:
     elif isinstance(error, Reject):
         reason = _reason(error)
         run.bury(reason, f"the handler rejected it: {reason}", _rejected(error))
+    elif isinstance(error, ClaimCheckError):
+        # Kept, so that it can be replayed once a worker knows how to fetch it.
+        run.bury(error.reason, str(error), describe(error))
     elif isinstance(error, Snooze):
         _snooze(run, envelope, error)
     else:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tranship._signals import may_be_ctrl_c
 from tranship.clocks import Clock
-from tranship.envelope import PROBE_TASK, Ending, Envelope, ErrorInfo
+from tranship.envelope import PROBE_TASK, Claim, Ending, Envelope, ErrorInfo
 from tranship.errors import InvalidArgumentsError, MalformedMessage, ProcessDied, UnknownTask
 from tranship.middleware import Middleware
 from tranship.protocol import Decoder, TakesLong, canvas
@@ -197,7 +197,7 @@ class Pipeline:
         assert envelope is not None
         assert handler is not None
         try:
-            args, kwargs = handler.coerce(envelope.args, envelope.kwargs)
+            args, kwargs = self._arguments(envelope, handler)
         except InvalidArgumentsError as error:
             run.end(Ending.FAILED, _final(error))
             return
@@ -221,6 +221,15 @@ class Pipeline:
             await self._call_async(run, lambda: handler.function(*args, **kwargs))
         else:
             await self._call_thread(run, lambda: handler.function(*args, **kwargs))
+
+    def _arguments(self, envelope: Envelope, handler: Task[..., Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        claim = Claim.of(envelope.args)
+        if claim is None:
+            return handler.coerce(envelope.args, envelope.kwargs)
+        if self._through is None:
+            raise claim.unclaimed(f"the body of task {envelope.id}", "the worker", envelope.id)
+        # Checked when a middleware has fetched them.
+        return envelope.args, envelope.kwargs
 
     async def _dealt_with(self, run: Run, dialect: Dialect, context: TaskContext) -> bool:
         """Whether the task needs no handler."""

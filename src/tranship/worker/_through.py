@@ -7,9 +7,11 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from tranship.envelope import Ending
+from tranship.envelope import Claim, Ending
+from tranship.errors import InvalidArgumentsError, TaskError
 from tranship.middleware import Chain, Middleware, RunCall, SettleCall, chain_of
 from tranship.task import Task
 from tranship.worker._record import Run
@@ -46,8 +48,11 @@ class Runs:
         assert run.context is not None
         assert run.task is not None
         handler = run.task
+        claimed = Claim.of(args) is not None
 
         async def innermost(call: RunCall) -> Any:
+            if claimed:
+                call = _checked(run, handler, call)
             if handler.isolation is not None:
                 return await self._in_process(run, handler, call.args, call.kwargs)
             if handler.is_async:
@@ -56,6 +61,19 @@ class Runs:
             return await value if inspect.isawaitable(value) else value
 
         return await self._chain(RunCall(run.context, args, kwargs), innermost)
+
+
+def _checked(run: Run, handler: Task[..., Any], call: RunCall) -> RunCall:
+    """Return the call with what a middleware has fetched, made ready for the handler as all arguments are."""
+    assert run.id is not None
+    if (claim := Claim.of(call.args)) is not None:
+        raise claim.unclaimed(f"the body of task {run.id}", "the worker", run.id)
+    try:
+        args, kwargs = handler.coerce(call.args, call.kwargs)
+    except InvalidArgumentsError as error:
+        # They will not fit the next time.
+        raise TaskError(str(error), error.code, type(error).__name__, retryable=False) from None
+    return replace(call, args=args, kwargs=kwargs)
 
 
 def runs_of(middleware: Sequence[Middleware], in_thread: InThread, in_process: InProcess) -> Runs | None:

@@ -1,6 +1,7 @@
 """Files and large payloads in an object store, as a middleware of clients and workers.
 
-:class:`LargePayloads` downloads what arguments name by URI, and uploads the files that a handler returns.
+:class:`LargePayloads` downloads what arguments name by URI, uploads the files that a handler returns, and
+keeps bodies and results that are too large for the broker (claim check).
 """
 
 from __future__ import annotations
