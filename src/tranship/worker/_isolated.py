@@ -144,6 +144,9 @@ class _Server:
 
     def end(self, _number: int, _frame: Any) -> None:
         """SIGTERM: what the handler has open is closed by its own ``finally``."""
+        if self._ended:
+            # It comes twice, to the group and to us, and is not to end that ``finally``.
+            return
         self._ended = True
         if self._context is not None:
             self._context.cancel()
