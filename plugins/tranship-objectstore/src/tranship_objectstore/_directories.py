@@ -105,10 +105,19 @@ class Directories:
             path.mkdir(mode=0o700, parents=True)
             return path
 
-    def _begin(self) -> Path:
+    def shared(self, name: str) -> Path:
+        """Return the directory ``name`` that all processes here share."""
+        path = self._where() / name
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
+    def _where(self) -> Path:
         root = self._own_root() if self._root is None else self._root
         root.mkdir(parents=True, exist_ok=True)
-        root = root.resolve()
+        return root.resolve()
+
+    def _begin(self) -> Path:
+        root = self._where()
         clean(root)
         mine = root / f"run-{os.getpid()}-{secrets.token_hex(4)}"
         lock = _locked(mine)

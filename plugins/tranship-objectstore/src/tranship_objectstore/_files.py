@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePath
 from typing import Any
 
+from tranship_objectstore._cache import Cache
 from tranship_objectstore._directories import TaskDirectory
 from tranship_objectstore._errors import ObjectRefused, PathOutsideDirectory
 from tranship_objectstore._location import Location, location_of, uri_in
@@ -30,9 +31,13 @@ class Fetching:
         prefixes: what a URI begins with that is downloaded; any other text stays as it is.
         largest: bytes of one file, or of all files of a folder; None: no limit.
         turn: what a transfer waits for, so that only some go on at once.
+        cache: of files that were downloaded before; None: there is none.
     """
 
-    def __init__(self, store: ObjectStore, prefixes: Sequence[str], largest: int | None, turn: Turn) -> None:
+    def __init__(
+        self, store: ObjectStore, prefixes: Sequence[str], largest: int | None, turn: Turn, cache: Cache | None
+    ) -> None:
+        self._cache = cache
         self._store = store
         self._prefixes = tuple(prefixes)
         self._largest = largest
@@ -69,7 +74,10 @@ class Fetching:
         async with self._turn():
             found = await self._store.find(location)
             self._check(location, found.size)
-            await self._store.download(found, path)
+            if self._cache is None:
+                await self._store.download(found, path)
+            else:
+                await self._cache.fetch(found, path, self._store.download)
 
     async def _folder(self, folder: Location, path: Path) -> None:
         """One after the other: several folders and files are fetched at once as it is."""

@@ -15,6 +15,7 @@ from tranship.checks import invalid, positive_duration, whole
 from tranship.envelope import Claim, Envelope, Receipt, TaskResult
 from tranship.middleware import Middleware, Next, RunCall
 from tranship.outcomes import Outcome
+from tranship_objectstore._cache import Cache
 from tranship_objectstore._claims import Claims
 from tranship_objectstore._directories import Directories, TaskDirectory, entered, plain_name
 from tranship_objectstore._errors import ObjectRefused
@@ -49,6 +50,7 @@ class LargePayloads(Middleware):
         max_body_size: the largest of them in bytes; it is in memory as a whole.
         file_ttl: seconds that files are kept which handlers return; None: until somebody deletes them, as those of
             tasks with ``persistent_output=True`` are in any case.
+        cache_size: bytes of downloaded files, by ETag, that are kept beside the tasks' directories; 0: none.
         max_file_size: the largest file, or folder, that is downloaded, in bytes; None: no limit.
         transfers: how many files and bodies are transferred at once, of all tasks of an event loop.
         sweep_interval: seconds from one look of a worker for what has expired to the next; None: it never looks.
@@ -68,6 +70,7 @@ class LargePayloads(Middleware):
         body_ttl: float | timedelta = 7 * 86400.0,
         max_body_size: int = 256 << 20,
         file_ttl: float | timedelta | None = None,
+        cache_size: int = 0,
         max_file_size: int | None = None,
         transfers: int = 4,
         sweep_interval: float | timedelta | None = 3600.0,
@@ -87,7 +90,9 @@ class LargePayloads(Middleware):
         every = None if sweep_interval is None else positive_duration("sweep_interval", sweep_interval)
         self._sweeper = Sweeper(self.store, every)
         largest = None if max_file_size is None else whole("max_file_size", max_file_size)
-        self._fetching = Fetching(self.store, _prefixes(download, self.store), largest, self._turns.turn)
+        most = whole("cache_size", cache_size, minimum=0)
+        cache = Cache(lambda: self._directories.shared("cache"), most) if most else None
+        self._fetching = Fetching(self.store, _prefixes(download, self.store), largest, self._turns.turn, cache)
         self._keeping = Keeping(self.store, upload_from, self._turns.turn)
 
     def __repr__(self) -> str:

@@ -24,7 +24,7 @@ PART: Final = 5 << 20
 """Bytes that are read or written at once; S3 takes no smaller parts."""
 _MOST_PARTS: Final = 9_000
 """S3 takes 10,000."""
-_AT_ONCE: Final = 3
+_AT_ONCE: Final = 2
 """Parts of one object on their way at the same time."""
 
 
