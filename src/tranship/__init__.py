@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 # Imported right away: loaded later, the module `tranship.task` would take the decorator's place here.
-from tranship.task import Task, TaskCall, TaskClass, TaskContext, current, named, task
+from tranship.task import PROVIDED, Depends, Task, TaskCall, TaskClass, TaskContext, current, named, task
 
 if TYPE_CHECKING:
     from tranship.client import AsyncClient, AsyncTaskHandle, Probe
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from tranship.worker import Worker, WorkerStatus
 
 __all__ = [
+    "PROVIDED",
     "AsyncClient",
     "AsyncTaskHandle",
     "Client",
+    "Depends",
     "Envelope",
     "ExponentialBackoff",
     "FixedBackoff",

@@ -49,6 +49,10 @@ class SettleCall:
     """For RETRY: seconds until the next attempt."""
     duration: float | None
     """Seconds since the handler was called; None: it was not."""
+    status: str | None = None
+    """For SUCCEEDED: what the handler calls it (``Outcome(status, data)``); None: nothing."""
+    snoozed: bool = False
+    """For RETRY: it comes again as the same attempt, as the handler asked (``Snooze(delay)``)."""
 
 
 class Middleware:
@@ -77,7 +81,7 @@ class Middleware:
     async def settle(self, call: SettleCall, call_next: Next[SettleCall, None]) -> None:
         """Around the end of one delivery, once it is decided and before it is written; handler or no handler.
 
-        Hand on another call to change its value or its error. Its ending, envelope and delay stay as they are.
+        Hand on another call to change its value or its error. Its ending, envelope, status and delay stay as they are.
         What this raises is logged, and the delivery is settled as it was decided; so it is after 30 seconds.
         """
         await call_next(call)

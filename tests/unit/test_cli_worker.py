@@ -69,6 +69,24 @@ def on_slow(client: Client, name: str, *args: object) -> TaskHandle[Any]:
     return client.submit(named(name, queue="slow"), *args)
 
 
+def test_log_lines_are_json_by_option(client: Client, directory: Path) -> None:
+    good, bad = client.submit(named("app.add"), 1, 2), client.submit(named("app.fail"))
+    code, _, err = ran(["worker", "app", "--burst", "--log-format", "json"], directory)
+    assert code == 0, err
+    *logged, said = err.splitlines()
+    assert said.startswith("2 "), err
+    lines = [json.loads(line) for line in logged]
+    ends = {line["id"]: line for line in lines if "outcome" in line}
+    assert {name: ends[good.id][name] for name in ("task", "attempt", "queue", "outcome")} == {
+        "task": "app.add",
+        "attempt": 0,
+        "queue": "default",
+        "outcome": "succeeded",
+    }
+    assert (ends[bad.id]["outcome"], ends[bad.id]["level"]) == ("failed", "WARNING")
+    assert 0 <= ends[good.id]["duration"] < 20
+
+
 class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_lets_the_running_task_end(self, client: Client, directory: Path, number: signal.Signals) -> None:

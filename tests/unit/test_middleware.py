@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tranship import AsyncClient, Middleware, Worker, current, named, task
+from tranship import AsyncClient, Middleware, Outcome, Snooze, Worker, current, named, task
 from tranship.envelope import ErrorInfo, TaskState
 from tranship.errors import InvalidOptionError, SubmitError, TaskCancelled, TaskTimedOut
 from tranship.middleware import chain_of, checked
@@ -157,3 +157,29 @@ async def test_a_settle_cannot_change_how_it_ends():
 
         result = await working(worker, work)
     assert (result.state, result.value, result.error) == (TaskState.SUCCESS, 8, None)
+
+
+async def test_settle_sees_statuses_and_snoozes():
+    class Notes(Middleware):
+        def __init__(self):
+            self.seen = []
+
+        async def settle(self, call, call_next):
+            self.seen.append((call.ending.value, call.status, call.snoozed))
+            await call_next(call)
+
+    late = []
+
+    @task(name="reviewed")
+    async def reviewed():
+        if not late:
+            late.append(1)
+            raise Snooze(0.01)
+        return Outcome("needs_manual_review", 7)
+
+    notes = Notes()
+    async with AsyncClient(URL) as client:
+        handle = await client.submit(reviewed)
+        await Worker(URL, tasks=[reviewed], middleware=[notes]).serve_until_idle(20)
+        assert (await handle.wait(5)).status == "needs_manual_review"
+    assert notes.seen == [("retry", None, True), ("succeeded", "needs_manual_review", False)]

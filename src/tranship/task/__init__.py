@@ -4,6 +4,7 @@ from tranship.task._arguments import FunctionArguments, Validation
 from tranship.task._class import Runs, TaskClass, task_of
 from tranship.task._context import CancelReason, TaskContext, activate, current, current_or_none, enter
 from tranship.task._decorator import task
+from tranship.task._dependencies import PROVIDED, Depends, dependencies_of, name_of
 from tranship.task._dialect import Dialect, Heed
 from tranship.task._hot_cache import HotCache
 from tranship.task._model_arguments import ModelArguments
@@ -11,8 +12,10 @@ from tranship.task._options import OptionArguments, TaskOptions
 from tranship.task._task import AsyncTask, SyncTask, Task, TaskCall, named
 
 __all__ = [
+    "PROVIDED",
     "AsyncTask",
     "CancelReason",
+    "Depends",
     "Dialect",
     "FunctionArguments",
     "Heed",
@@ -30,7 +33,9 @@ __all__ = [
     "activate",
     "current",
     "current_or_none",
+    "dependencies_of",
     "enter",
+    "name_of",
     "named",
     "task",
     "task_of",

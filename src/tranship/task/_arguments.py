@@ -6,6 +6,7 @@ pydantic is imported when a value needs it, never before.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any, Final, Literal, Protocol, get_type_hints
 
 from tranship import codec
 from tranship.errors import InvalidArgumentsError
+from tranship.task._dependencies import Depends, dependencies_of, without
 from tranship.task._hints import exact_types, holds_unwritten, is_container_of_anything, is_free, mentions_model
 from tranship.task._oddities import SIMPLE, oddities
 from tranship.task._readers import Read, reader
@@ -51,6 +53,18 @@ class Arguments(Protocol):
 
     sends: Callable[..., bool]
     takes: Callable[..., bool]
+
+    @property
+    def dependencies(self) -> Mapping[str, Depends]:
+        """What the worker provides, by parameter.
+
+        Raises:
+            ConfigurationError: one that is not declared as it has to be.
+        """
+
+    @property
+    def places(self) -> tuple[int, Sequence[str]]:
+        """How many arguments come before the first dependency, and the names of those that have a place."""
 
     def misfit(self, args: Args, kwargs: Kwargs, error: TypeError) -> InvalidArgumentsError:
         """Return the error for what ``sends`` or ``takes`` refused with ``error``."""
@@ -156,7 +170,8 @@ class FunctionArguments:
     def __init__(
         self, name: str, function: Callable[..., Any], signature: Signature, validation: Validation = "lax"
     ) -> None:
-        self.signature = signature
+        self._whole = signature
+        self._function = function
         self._name = name
         self._namespace = getattr(function, "__globals__", {})
         self._validation = validation
@@ -167,6 +182,11 @@ class FunctionArguments:
 
     def misfit(self, args: Args, kwargs: Kwargs, error: TypeError) -> InvalidArgumentsError:
         """Return the error that says what is wrong with the arguments."""
+        for name in self.dependencies:
+            if name in kwargs:
+                return InvalidArgumentsError(
+                    f"{name!r} is no argument of task {self._name}: the worker provides it; leave it out"
+                )
         return argument_error(self._name, self.signature, args, kwargs, error)
 
     def written(self, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
@@ -196,6 +216,22 @@ class FunctionArguments:
     def result_written(self, value: Any) -> Any:
         """Return what is stored of a result."""
         return self._result.written(value)
+
+    @cached_property
+    def dependencies(self) -> Mapping[str, Depends]:
+        """What the worker provides, by parameter."""
+        return dependencies_of(f"task {self._name}", self._function, self._whole)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """What callers give."""
+        return without(self._whole, self.dependencies)
+
+    @property
+    def places(self) -> tuple[int, Sequence[str]]:
+        """How many arguments come before the first dependency, and the names of those that have a place."""
+        before = itertools.takewhile(lambda name: name not in self.dependencies, self._whole.parameters)
+        return len(list(before)), self._positional
 
     @property
     def hints(self) -> Mapping[str, Any]:
@@ -245,7 +281,10 @@ class FunctionArguments:
                 usual[name] = exact_types(known.hint, sent=sent)
             elif sent and self._looks > 0:
                 usual[name] = SIMPLE
-        return make_stub(self.signature, usual)
+        stub = make_stub(self.signature, usual)
+        if self.dependencies and self._extras:
+            return _guarded(stub, self.dependencies)
+        return stub
 
     @cached_property
     def _exact(self) -> Mapping[str, frozenset[type]]:
@@ -313,6 +352,17 @@ class FunctionArguments:
 
     def _only(self, kind: Any) -> str | None:
         return next((one.name for one in self.signature.parameters.values() if one.kind is kind), None)
+
+
+def _guarded(stub: Callable[..., bool], dependencies: Mapping[str, Depends]) -> Callable[..., bool]:
+    """The same, of a function whose ``**kwargs`` would take what the worker provides."""
+
+    def guarded(*args: Any, **kwargs: Any) -> bool:
+        if not dependencies.keys().isdisjoint(kwargs):
+            raise TypeError
+        return stub(*args, **kwargs)
+
+    return guarded
 
 
 class _Late:

@@ -138,11 +138,11 @@ def _runner(owner: type[TaskClass], run: Callable[..., Any], instance: TaskClass
     """Return the function that a worker calls with the model."""
     holder = _Object(owner, instance)
 
-    async def call_async(args: Any) -> Any:
-        return await run(holder.get(), args)
+    async def call_async(args: Any, **provided: Any) -> Any:
+        return await run(holder.get(), args, **provided)
 
-    def call_sync(args: Any) -> Any:
-        return run(holder.get(), args)
+    def call_sync(args: Any, **provided: Any) -> Any:
+        return run(holder.get(), args, **provided)
 
     call = call_async if is_coroutine_function(run) else call_sync
     call.__name__, call.__qualname__, call.__module__ = owner.__name__, owner.__qualname__, owner.__module__

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from inspect import Parameter, signature
 from typing import Any, get_type_hints
 
 from tranship.errors import ConfigurationError, InvalidArgumentsError
 from tranship.task._arguments import Args, Kwargs, Result, Validation
+from tranship.task._dependencies import Depends, dependencies_of
 from tranship.task._readers import Read, reader
 from tranship.task._returns import value_hint
 from tranship.task._written import plain_parts, written
@@ -28,7 +29,7 @@ class ModelArguments:
         validation: ``"strict"``: what arrives is not converted.
 
     Raises:
-        ConfigurationError: ``model`` is neither, or ``run`` does not take just one argument.
+        ConfigurationError: ``model`` is neither, or ``run`` does not take just one argument and dependencies.
     """
 
     def __init__(self, name: str, model: type, run: Callable[..., Any], validation: Validation) -> None:
@@ -38,7 +39,11 @@ class ModelArguments:
         self._run = run
         self.fields = _fields(name, model)
         self.sends = self.takes = _always
-        _check_run(name, run)
+        self.dependencies: Mapping[str, Depends] = dependencies_of(f"task {name}", run, signature(run))
+        """What the worker provides, by parameter of ``run``."""
+        self.places: tuple[int, Sequence[str]] = (1, ())
+        """The model comes first."""
+        _check_run(name, run, self.dependencies)
 
     def misfit(self, _args: Args, _kwargs: Kwargs, error: TypeError) -> InvalidArgumentsError:
         """Return the error for a call that :meth:`sends` refused, which it never does."""
@@ -149,11 +154,11 @@ def _fields(name: str, model: Any) -> list[str]:
     return list(fields)
 
 
-def _check_run(name: str, run: Callable[..., Any]) -> None:
+def _check_run(name: str, run: Callable[..., Any], dependencies: Mapping[str, Depends]) -> None:
     problem = None
     try:
-        signature(run).bind(object(), object())
+        signature(run).bind(object(), object(), **dependencies)
     except TypeError as error:
         problem = str(error)
     if problem:
-        raise ConfigurationError(f"run of task {name} has to take self and args: {problem}")
+        raise ConfigurationError(f"run of task {name} has to take self and args, and dependencies: {problem}")

@@ -15,6 +15,7 @@ from tranship.errors import ConfigurationError, InvalidArgumentsError
 from tranship.retry import RetryPolicy
 from tranship.task._arguments import Arguments, FunctionArguments
 from tranship.task._context import TaskContext
+from tranship.task._dependencies import Depends
 from tranship.task._dialect import Dialect
 from tranship.task._oddities import SIMPLE
 from tranship.task._options import DEFAULTS, OptionArguments, TaskOptions
@@ -186,6 +187,20 @@ class Task(Generic[P, R_co]):
     def arguments(self) -> Arguments | None:
         """How its arguments travel; None: it is defined elsewhere."""
         return self._arguments
+
+    @property
+    def dependencies(self) -> Mapping[str, Depends]:
+        """What a worker provides to it, by parameter.
+
+        Raises:
+            ConfigurationError: one that is not declared as it has to be.
+        """
+        return self._arguments.dependencies if self._arguments else {}
+
+    @property
+    def places(self) -> tuple[int, Sequence[str]]:
+        """How many of its arguments come before the first dependency, and the names of those that have a place."""
+        return self._arguments.places if self._arguments else (0, ())
 
     @property
     def kind(self) -> object:

@@ -19,16 +19,17 @@ from tranship._signals import may_be_ctrl_c
 from tranship.clocks import Clock
 from tranship.envelope import PROBE_TASK, Claim, Ending, Envelope, ErrorInfo
 from tranship.errors import InvalidArgumentsError, MalformedMessage, ProcessDied, UnknownTask
-from tranship.middleware import Middleware
+from tranship.middleware import Middleware, chain_of
 from tranship.protocol import Decoder, TakesLong, canvas
 from tranship.task import Dialect, HotCache, Task, TaskContext, activate, task
 from tranship.worker._answered import Answered
 from tranship.worker._cancels import Cancels
 from tranship.worker._classify import classify, returned, stopped
+from tranship.worker._dependencies import Dependencies, Given
 from tranship.worker._describe import describe
 from tranship.worker._record import Run, Stop
 from tranship.worker._threads import HandlerThreads
-from tranship.worker._through import runs_of
+from tranship.worker._through import Runs, runs_of
 
 if TYPE_CHECKING:
     from tranship.worker._isolation import Ended, Isolation
@@ -64,6 +65,7 @@ class Pipeline:
         max_size: the largest body in bytes, compressed or not; a larger one is dead-lettered.
         hot_cache: what handlers find in their context; None: each its own.
         middleware: what handlers are called through.
+        dependencies: what they are given besides their arguments.
 
     Attributes:
         longest: seconds that an attempt of a task without a limit of its own may run, because the broker would take
@@ -78,6 +80,7 @@ class Pipeline:
         threads: HandlerThreads,
         *,
         max_deliveries: int,
+        dependencies: Dependencies,
         isolation: Isolation | None = None,
         clock: Clock | None = None,
         max_size: int,
@@ -93,7 +96,10 @@ class Pipeline:
         self._clock = clock or Clock()
         self._decoder = Decoder(max_size)
         self._hot_cache = hot_cache
-        self._through = runs_of(middleware, self._in_thread, self._in_process)
+        self._dependencies = dependencies
+        self._through = runs_of(middleware, dependencies, self._in_thread, self._in_process)
+        self._around_all = chain_of(middleware, "run") is not None
+        self._cleaning: set[asyncio.Task[None]] = set()
         self._io = asyncio.get_running_loop()
         self.longest: float | None = None
 
@@ -213,7 +219,9 @@ class Pipeline:
         activate(run.context)
         if handler.dialect is not None and await self._dealt_with(run, handler.dialect, run.context):
             return
-        if (through := self._through) is not None:
+        if (through := self._through) is not None and handler in self._dependencies:
+            await self._call_provided(run, through, args, kwargs)
+        elif through is not None and self._around_all:
             await self._call_async(run, lambda: through.call(run, args, kwargs))
         elif handler.isolation is not None:
             await self._call_process(run, handler, args, kwargs)
@@ -271,6 +279,26 @@ class Pipeline:
                 classify(run, error)
         else:
             returned(run)
+
+    async def _call_provided(self, run: Run, through: Runs, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """What it is given is cleaned up once its outcome is decided, which nothing changes any more."""
+        given = Given(f"task {run.id}", partial(self._in_thread, run), self._threads.start)
+        try:
+            await self._call_async(run, lambda: through.call(run, args, kwargs, given))
+        except asyncio.CancelledError:
+            self._interrupted(run)
+        finally:
+            busy = run.thread_busy
+            if busy is None or busy.done():
+                await given.close(given.error)
+            else:
+                # Its time was up, and it goes on: nothing is closed under it.
+                busy.add_done_callback(lambda _: self._clean_later(given))
+
+    def _clean_later(self, given: Given) -> None:
+        cleaning = asyncio.get_running_loop().create_task(given.close(given.error))
+        self._cleaning.add(cleaning)
+        cleaning.add_done_callback(self._cleaning.discard)
 
     async def _call_process(self, run: Run, handler: Task[..., Any], args: Any, kwargs: Any) -> None:
         """A thread waits for the process, and ends it when its time is up, even while something blocks this loop."""

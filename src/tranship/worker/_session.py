@@ -34,6 +34,7 @@ from tranship.worker._answered import Answered
 from tranship.worker._cancels import Cancels, hits, marks_of
 from tranship.worker._checkup import WorkerStatus
 from tranship.worker._classify import stopped
+from tranship.worker._dependencies import Dependencies
 from tranship.worker._handlers import Handlers
 from tranship.worker._heartbeats import Heartbeats
 from tranship.worker._intake import Intake, close
@@ -82,6 +83,7 @@ class Session:
         profile: what its owner and its handlers say of it.
         ended: called with each delivery that has ended; None: nobody counts.
         type_limits: how many tasks of a type may run at once.
+        dependencies: what handlers are given besides their arguments.
         middleware: what handlers and endings pass through.
     """
 
@@ -96,6 +98,7 @@ class Session:
         settings: Settings,
         name: str,
         profile: Profile,
+        dependencies: Dependencies,
         queues_in_order: bool = False,
         ended: Callable[[Run], None] | None = None,
         type_limits: Mapping[str, int] = NO_LIMITS,
@@ -173,6 +176,7 @@ class Session:
             clock=clock_of(backend),
             max_size=backend.submitter().max_message_size,
             hot_cache=profile.hot_cache,
+            dependencies=dependencies,
             middleware=middleware,
         )
         self._handlers = Handlers(

@@ -1,4 +1,4 @@
-"""Handlers and endings that pass through middleware; workers without any never come here."""
+"""Handlers with middleware or dependencies, and endings with middleware; workers without any never come here."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tranship.envelope import Claim, Ending
 from tranship.errors import InvalidArgumentsError, TaskError
 from tranship.middleware import Chain, Middleware, RunCall, SettleCall, chain_of
 from tranship.task import Task
+from tranship.worker._dependencies import Dependencies, Given
 from tranship.worker._record import Run
 
 __all__ = ["Ends", "Runs", "ends_of", "runs_of"]
@@ -30,21 +31,30 @@ InProcess = Callable[[Run, Task[..., Any], Any, Any], Awaitable[Any]]
 
 
 class Runs:
-    """Calls handlers through the ``run`` of middleware, on the handlers' loop.
+    """Calls handlers through the ``run`` of middleware, with what they depend on, on the handlers' loop.
 
     Args:
-        chain: the middleware.
+        chain: the middleware; it may be empty.
+        dependencies: what handlers are given.
         in_thread: calls a ``def`` handler in a thread and returns or raises what it does.
         in_process: the same with an isolated task and its arguments, in a process.
     """
 
-    def __init__(self, chain: Chain[RunCall, Any], in_thread: InThread, in_process: InProcess) -> None:
+    def __init__(
+        self, chain: Chain[RunCall, Any], dependencies: Dependencies, in_thread: InThread, in_process: InProcess
+    ) -> None:
         self._chain = chain
+        self._dependencies = dependencies
         self._in_thread = in_thread
         self._in_process = in_process
 
-    async def call(self, run: Run, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Return what comes out of it; raises what the handler or a middleware raises."""
+    async def call(self, run: Run, args: Sequence[Any], kwargs: Mapping[str, Any], given: Given | None = None) -> Any:
+        """Return what comes out of it; raises what the handler, a provider or a middleware raises.
+
+        Args:
+            run, args, kwargs: what is called, with what.
+            given: where it is put down what has to be cleaned up; None: the task has no dependencies.
+        """
         assert run.context is not None
         assert run.task is not None
         handler = run.task
@@ -53,14 +63,27 @@ class Runs:
         async def innermost(call: RunCall) -> Any:
             if claimed:
                 call = _checked(run, handler, call)
-            if handler.isolation is not None:
-                return await self._in_process(run, handler, call.args, call.kwargs)
-            if handler.is_async:
-                return await handler.function(*call.args, **call.kwargs)
-            value = await self._in_thread(run, lambda: handler.function(*call.args, **call.kwargs))
-            return await value if inspect.isawaitable(value) else value
+            if given is None:
+                return await self._handle(run, handler, call.args, call.kwargs)
+            try:
+                args, kwargs = await self._dependencies.arguments(handler, given, call.args, call.kwargs)
+                if run.stopped is not None:
+                    # A thread that provided something is waited for.
+                    raise asyncio.CancelledError  # noqa: TRY301 - generators are to see it
+                return await self._handle(run, handler, args, kwargs)
+            except BaseException as error:
+                given.error = error
+                raise
 
         return await self._chain(RunCall(run.context, args, kwargs), innermost)
+
+    async def _handle(self, run: Run, handler: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if handler.isolation is not None:
+            return await self._in_process(run, handler, args, kwargs)
+        if handler.is_async:
+            return await handler.function(*args, **kwargs)
+        value = await self._in_thread(run, lambda: handler.function(*args, **kwargs))
+        return await value if inspect.isawaitable(value) else value
 
 
 def _checked(run: Run, handler: Task[..., Any], call: RunCall) -> RunCall:
@@ -76,10 +99,14 @@ def _checked(run: Run, handler: Task[..., Any], call: RunCall) -> RunCall:
     return replace(call, args=args, kwargs=kwargs)
 
 
-def runs_of(middleware: Sequence[Middleware], in_thread: InThread, in_process: InProcess) -> Runs | None:
-    """Return what calls handlers; None: nothing is around them."""
+def runs_of(
+    middleware: Sequence[Middleware], dependencies: Dependencies, in_thread: InThread, in_process: InProcess
+) -> Runs | None:
+    """Return what calls handlers; None: nothing is around them, and they depend on nothing."""
     chain = chain_of(middleware, "run")
-    return None if chain is None else Runs(chain, in_thread, in_process)
+    if chain is None and not dependencies:
+        return None
+    return Runs(chain or Chain(()), dependencies, in_thread, in_process)
 
 
 class Ends:
@@ -93,7 +120,7 @@ class Ends:
         if run.outcome is None or run.envelope is None or run.outcome in _UNTOLD or _is_early(run):
             return
         duration = time.monotonic() - run.began if run.started else None
-        call = SettleCall(run.envelope, run.outcome, run.value, run.error, run.delay, duration)
+        call = SettleCall(run.envelope, run.outcome, run.value, run.error, run.delay, duration, run.status, run.snoozed)
         decided: list[SettleCall] = []
 
         async def innermost(changed: SettleCall) -> None:

@@ -30,6 +30,7 @@ from tranship.schema import describe
 from tranship.settings import Settings
 from tranship.task import HotCache, Task, TaskCall, TaskClass, task_of
 from tranship.worker._checkup import PORT, Checkup, WorkerStatus
+from tranship.worker._dependencies import Dependencies, checked_overrides
 from tranship.worker._io import IOLoop
 from tranship.worker._lifecycle import Hook, Lifecycle, Lifespan
 from tranship.worker._one import place, run_one
@@ -87,10 +88,12 @@ class Worker:
             loop that ``async def`` handlers run on.
         on_startup, on_shutdown: functions without arguments, ``def`` or ``async def``, called there in order before
             the first task is taken and after the last has ended. An error at the start keeps it from working.
+        overrides: for tests: what provides a dependency in place of its provider, such as ``{get_db: get_fake_db}``.
         settings, registry: as for :class:`~tranship.Client`.
 
     Raises:
         InvalidURLError, InvalidOptionError: a value that cannot be used.
+        ConfigurationError: tasks that cannot be run as they are declared.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class Worker:
         lifespan: Lifespan | None = None,
         on_startup: Iterable[Hook] = (),
         on_shutdown: Iterable[Hook] = (),
+        overrides: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
         settings: Settings | None = None,
         registry: Registry | None = None,
     ) -> None:
@@ -138,6 +142,8 @@ class Worker:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._profile = Profile(labels, skill_dependencies)
         self._middleware = checked(middleware)
+        self._overrides = checked_overrides(overrides)
+        self._dependencies = Dependencies(list(self.tasks.values()), self._overrides)
         self._lifecycle = Lifecycle(lifespan, on_startup, on_shutdown)
         self._registry = registry
         self._session: Session | None = None
@@ -313,6 +319,7 @@ class Worker:
         queues: Sequence[str] | None = None,
         name: str | None = None,
         task_type_limits: Mapping[str, int] | None = None,
+        overrides: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
         **settings: Any,
     ) -> Worker:
         """Return a worker with the same tasks and other settings; None counts as not given.
@@ -331,6 +338,7 @@ class Worker:
             lifespan=self._lifecycle.lifespan,
             on_startup=self._lifecycle.on_startup,
             on_shutdown=self._lifecycle.on_shutdown,
+            overrides=self._overrides if overrides is None else overrides,
             task_type_limits=self.task_type_limits if task_type_limits is None else task_type_limits,
             settings=self.settings.replace(**settings),
             registry=self._registry,
@@ -367,7 +375,7 @@ class Worker:
             every=EVERY if self.settings.health_port is None else EVERY_ASKED,
         )
         try:
-            async with self._lifecycle.around(self):
+            async with self._lifecycle.around(self), self._dependencies.opened():
                 await io.run(self._work_on(io, watch, until, patience))
         finally:
             watch.stop()
@@ -512,6 +520,7 @@ class Worker:
             ended=self._count,
             type_limits=self.task_type_limits,
             middleware=self._middleware,
+            dependencies=self._dependencies,
         )
         _check_limits(session.intake.consumer.hard_limit, self.tasks.values(), backend.name)
         return session
