@@ -193,12 +193,6 @@ class TestOptions:
         hints = get_type_hints(TaskOptions)
         assert get_type_hints(OptionArguments) == {name: hints[name] for name in OptionArguments.__annotations__}
 
-    def test_retry_none_is_one_attempt_whatever_the_worker_has(self):
-        patient = add.options(retry=RetryPolicy(max_attempts=5))
-        assert patient.options(retry=None).options_set.retry == RetryPolicy(max_attempts=1)
-        assert patient.options(queue="other").options_set.retry == RetryPolicy(max_attempts=5)
-        assert add.options(queue="other").options_set.retry is None
-
     def test_options_make_a_copy(self):
         urgent = resize.options(priority="high", deadline_in=30, cancel_key="job-7")
         assert urgent.options_set.priority is Priority.HIGH

@@ -12,7 +12,6 @@ from typing import Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, Unpac
 from tranship.checks import name_text
 from tranship.envelope import Envelope, TaskResult
 from tranship.errors import ConfigurationError, InvalidArgumentsError
-from tranship.retry import RetryPolicy
 from tranship.task._arguments import Arguments, FunctionArguments
 from tranship.task._context import TaskContext
 from tranship.task._dependencies import Depends
@@ -24,8 +23,6 @@ from tranship.task._plan import Plan
 from tranship.task._signature import signature_of
 
 __all__ = ["AsyncTask", "SyncTask", "Task", "TaskCall", "named"]
-
-ONE_ATTEMPT: Final = RetryPolicy(max_attempts=1)
 
 LONGEST_TASK: Final = 1024
 """Bytes of a task's name: what every decoder reads."""
@@ -116,13 +113,9 @@ class Task(Generic[P, R_co]):
     def options(self, **changes: Unpack[OptionArguments]) -> Self:
         """Return the same task with other options; this one stays as it is.
 
-        ``retry=None`` is one attempt, whatever policy the worker has for the task.
-
         Raises:
             InvalidOptionError: an unknown option, or a value outside what is allowed.
         """
-        if changes.get("retry", ONE_ATTEMPT) is None:
-            changes["retry"] = ONE_ATTEMPT
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.options_set = self.options_set.merged(**changes)
