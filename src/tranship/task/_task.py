@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import update_wrapper
+from functools import cached_property, update_wrapper
 from typing import Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, Unpack
 
 from tranship.checks import name_text
@@ -18,7 +18,7 @@ from tranship.task._dependencies import Depends
 from tranship.task._dialect import Dialect
 from tranship.task._oddities import SIMPLE
 from tranship.task._options import DEFAULTS, OptionArguments, TaskOptions
-from tranship.task._own import filler
+from tranship.task._own import Fill, filler
 from tranship.task._plan import Plan
 from tranship.task._signature import signature_of
 
@@ -74,7 +74,6 @@ class Task(Generic[P, R_co]):
         function: what was decorated; None for a task that is defined elsewhere.
         is_async: whether the function is a coroutine function.
         options_set: how it is submitted.
-        fill: gives the envelope of a message the options that it does not set; None: this task has none to give.
         dialect: how it is answered where its clients expect other words than ours; None: as usual.
         task_type: what workers limit it by, together with others of that type; None: nothing.
         isolation: ``"process"``: it runs in a process of its own; None: in the worker's.
@@ -93,7 +92,6 @@ class Task(Generic[P, R_co]):
         self.options_set = options
         self.function = function
         self._plan = Plan(self.name, options)
-        self.fill = filler(options)
         if function is None:
             return
         # Attributes of the function stay where they are: one named "call" would hide ours.
@@ -110,6 +108,14 @@ class Task(Generic[P, R_co]):
             raise ConfigurationError(f"task {self.name} is defined elsewhere and cannot be called here; submit it")
         return self.function(*args, **kwargs)
 
+    @cached_property
+    def fill(self) -> Fill | None:
+        """What gives the envelope of a message the options that it does not set; None: this task has none to give.
+
+        Made where it is asked for: submitters, who make options for single calls, have no use for it.
+        """
+        return filler(self.options_set)
+
     def options(self, **changes: Unpack[OptionArguments]) -> Self:
         """Return the same task with other options; this one stays as it is.
 
@@ -120,7 +126,7 @@ class Task(Generic[P, R_co]):
         other.__dict__.update(self.__dict__)
         other.options_set = self.options_set.merged(**changes)
         other._plan = Plan(self.name, other.options_set)
-        other.fill = filler(other.options_set)
+        other.__dict__.pop("fill", None)
         return other
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R_co]:
