@@ -99,7 +99,7 @@ class Handlers:
         """Have the handler of ``run``, which was admitted, run."""
         run.handed = True
         if self._io.beside():
-            self._context.copy().run(self._begin, run)
+            self._begin(run, self._context.copy())
         else:
             self._there.put((run, None))
 
@@ -124,8 +124,8 @@ class Handlers:
         else:
             run.interrupt()
 
-    def _begin(self, run: Run) -> None:
-        run.job = self._io.handlers.create_task(self._one(run))
+    def _begin(self, run: Run, context: contextvars.Context | None = None) -> None:
+        run.job = self._io.handlers.create_task(self._one(run), context=context)
 
     async def _one(self, run: Run) -> None:
         self.latest = run

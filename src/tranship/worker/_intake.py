@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tranship.errors import BrokerError, BrokerUnreachable, ClosedError, TranshipError
 from tranship.ports import Consumer, Delivery, Received
+from tranship.timers import LazyTimer
 from tranship.worker._starvation import Starvation
 
 __all__ = ["Intake", "close"]
@@ -70,7 +71,8 @@ class Intake:
         self._silence = silence
         self._starvation = starvation
         self._wait = min(WAIT, silence / 6, _third(self.consumer.lease))
-        self._overdue = silence / 2
+        self._longest = self._wait + silence / 2
+        """Seconds after which a receive is given up."""
         self._room = asyncio.Event()
         self._again = asyncio.Event()
         """Set: no pause is to be slept out."""
@@ -82,6 +84,9 @@ class Intake:
         """Whether a new consumer is to be made before anything else is received."""
         self._receiver: asyncio.Task[Any] | None = None
         """The task that waits in receive."""
+        self._patience = LazyTimer(self._give_up)
+        self._overdue = False
+        """Whether the receive that is under way has not come back in time."""
         self.retired: Callable[[Consumer], None] = lambda _consumer: None
         """Called with a consumer that was replaced; it is to be closed once nothing it brought is held."""
 
@@ -193,20 +198,27 @@ class Intake:
                 self._starvation.fed()
 
     async def _receive(self, limit: int) -> Received | None:
-        self._receiver = asyncio.current_task()
+        self._receiver = receiver = asyncio.current_task()
+        assert receiver is not None
+        self._patience.set(asyncio.get_running_loop().time() + self._longest)
         try:
-            async with asyncio.timeout(self._wait + self._overdue):
-                return await self.consumer.receive(limit, self._wait, skip=self._skipped)
-        except TimeoutError as error:
-            raise _Silent(f"receiving has not come back for {self._wait + self._overdue:g} s") from error
+            return await self.consumer.receive(limit, self._wait, skip=self._skipped)
         except asyncio.CancelledError:
-            if not (self._stopping or self._reopened) or self._receiver is None:
+            ours = self._stopping or self._reopened or self._overdue
+            if not ours or receiver.uncancel() > 0:
                 raise
-            self._receiver.uncancel()
+            if self._overdue and not self._stopping:
+                raise _Silent(f"receiving has not come back for {self._longest:g} s") from None
             return None
         finally:
+            self._patience.clear()
             self._receiver = None
-            self._reopened = False
+            self._reopened = self._overdue = False
+
+    def _give_up(self) -> None:
+        if self._receiver is not None:
+            self._overdue = True
+            self._receiver.cancel()
 
     def _heard(self, received: Received) -> None:
         now = time.monotonic()

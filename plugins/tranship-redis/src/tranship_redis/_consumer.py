@@ -13,6 +13,7 @@ from tranship.checks import invalid, whole
 from tranship.errors import ClosedError, TranshipError
 from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement, Verdict
+from tranship.timers import LazyTimer
 from tranship_redis._claiming import Claiming
 from tranship_redis._claims import Claim, Claims, Found
 from tranship_redis._complaints import Complaints
@@ -76,6 +77,7 @@ class RedisConsumer:
         # Something may have changed since a claim found nothing.
         self._rung = False
         self._sleeper: asyncio.Future[None] | None = None
+        self._alarm = LazyTimer(self._wake)
         self._due = 0.0
         self._emptied: frozenset[str] = frozenset()
         self._complaints = Complaints(f"{ctx.main.place}: taking from")
@@ -150,6 +152,7 @@ class RedisConsumer:
         """Give back what has not been settled, not counted. Idempotent."""
         first, self._closed = not self._closed, True
         self._bell()
+        self._alarm.close()
         try:
             if self._desk is not None:
                 self._desk.leave()
@@ -265,20 +268,23 @@ class RedisConsumer:
             return True
         loop = asyncio.get_running_loop()
         sleeper = self._sleeper = loop.create_future()
-        timer = loop.call_later(seconds, _wake, sleeper)
+        self._alarm.set(loop.time() + seconds)
         try:
             await sleeper
         finally:
             self._sleeper = None
-            timer.cancel()
+            self._alarm.clear()
         return self._rung
 
     def _bell(self, keys: Collection[bytes] | None = None) -> None:
         self._rung = True
         if self._selection is not None:
             self._selection.mark(keys)
-        if self._sleeper is not None:
-            _wake(self._sleeper)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
 
     # State.
 
@@ -296,11 +302,6 @@ def _name(queue: str) -> str:
     if not usable:
         raise invalid("queue", queue, "a name without zero characters and half characters")
     return queue
-
-
-def _wake(sleeper: asyncio.Future[None]) -> None:
-    if not sleeper.done():
-        sleeper.set_result(None)
 
 
 def _pushed_to(settlement: Settlement) -> Iterator[str]:

@@ -32,6 +32,7 @@ from tranship.envelope import Priority
 from tranship.errors import ClosedError, InvalidOptionError, TranshipError
 from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement, Verdict
+from tranship.timers import LazyTimer
 
 __all__ = ["SqliteConsumer"]
 
@@ -62,6 +63,7 @@ class SqliteConsumer:
         # Rung, or served to the full last time: claim without looking first.
         self._likely = False
         self._sleeper: asyncio.Future[None] | None = None
+        self._alarm = LazyTimer(self._wake)
         hub.hears[TASKS].append(self._wake)
 
     @property
@@ -134,6 +136,7 @@ class SqliteConsumer:
         self._closed = True
         self._hub.hears[TASKS].remove(self._wake)
         self._wake()
+        self._alarm.close()
         self._on_close(self)
         self._hub.consumed.pop(id(self), None)
         tokens = list(self._held.values())
@@ -202,15 +205,15 @@ class SqliteConsumer:
     async def _sleep(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         sleeper = self._sleeper = loop.create_future()
-        timer = None if seconds == float("inf") else loop.call_later(seconds, self._wake)
+        if seconds != float("inf"):
+            self._alarm.set(loop.time() + seconds)
         self._watch.want(self)
         try:
             await sleeper
         finally:
             self._sleeper = None
             self._watch.leave(self)
-            if timer is not None:
-                timer.cancel()
+            self._alarm.clear()
 
     def _wake(self) -> None:
         self._likely = True

@@ -1,0 +1,58 @@
+"""A timer for one wait after the other, nearly all of which end before their time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+__all__ = ["LazyTimer"]
+
+
+class LazyTimer:
+    """Calls back at the time that was set last.
+
+    A timer of asyncio's for every wait costs a handle, its place in the loop's heap, and the way out of it. This one
+    leaves what is in the heap alone when a wait ends or the next one begins; what comes too early then is set anew.
+    Used on one loop.
+
+    Args:
+        callback: called without anything; does not raise.
+    """
+
+    __slots__ = ("_at", "_callback", "_handle")
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback = callback
+        self._at: float | None = None
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, at: float) -> None:
+        """Call back at ``at``, by the running loop's clock, and not when it was set for before."""
+        self._at = at
+        handle = self._handle
+        if handle is None or handle.when() > at:
+            if handle is not None:
+                handle.cancel()
+            self._handle = asyncio.get_running_loop().call_at(at, self._fired)
+
+    def clear(self) -> None:
+        """Call back no more, until it is set again."""
+        self._at = None
+
+    def close(self) -> None:
+        """Clear it, and leave nothing in the loop."""
+        self._at = None
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _fired(self) -> None:
+        self._handle = None
+        at = self._at
+        if at is None:
+            return
+        if at <= asyncio.get_running_loop().time():
+            self._at = None
+            self._callback()
+        else:
+            self.set(at)

@@ -1,0 +1,80 @@
+"""The timer for one wait after the other."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tranship.timers import LazyTimer
+
+
+class Rung:
+    """What a timer calls."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+        self.timer = LazyTimer(self._ring)
+        self._again = asyncio.Event()
+
+    def _ring(self) -> None:
+        self.at.append(asyncio.get_running_loop().time())
+        self._again.set()
+
+    async def wait(self) -> float:
+        async with asyncio.timeout(10):
+            await self._again.wait()
+        self._again.clear()
+        return self.at[-1]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def test_it_calls_once_and_not_before_its_time() -> None:
+    rung = Rung()
+    due = _now() + 0.02
+    rung.timer.set(due)
+    assert await rung.wait() >= due - 0.001
+    later = Rung()
+    later.timer.set(_now() + 0.02)
+    await later.wait()
+    assert len(rung.at) == 1
+
+
+async def test_what_is_set_last_counts_whether_sooner_or_later() -> None:
+    rung = Rung()
+    first = _now() + 0.02
+    rung.timer.set(first)
+    rung.timer.set(first + 0.05)
+    assert await rung.wait() >= first + 0.049
+    rung.timer.set(_now() + 60)
+    rung.timer.set(_now() + 0.01)
+    await rung.wait()
+    assert len(rung.at) == 2
+
+
+async def test_what_is_cleared_or_closed_is_not_called_and_can_be_set_again() -> None:
+    rung, other = Rung(), Rung()
+    rung.timer.set(_now() + 0.01)
+    rung.timer.clear()
+    other.timer.set(_now() + 0.05)
+    await other.wait()
+    assert rung.at == []
+    rung.timer.set(_now() + 0.01)
+    rung.timer.close()
+    other.timer.set(_now() + 0.05)
+    await other.wait()
+    assert rung.at == []
+    rung.timer.set(_now() + 0.01)
+    await rung.wait()
+
+
+async def test_a_thousand_waits_leave_one_timer_in_the_loop() -> None:
+    rung = Rung()
+    loop = asyncio.get_running_loop()
+    before = len(loop._scheduled)  # type: ignore[attr-defined]
+    for _ in range(1_000):
+        rung.timer.set(_now() + 60)
+        rung.timer.clear()
+    assert len(loop._scheduled) - before == 1  # type: ignore[attr-defined]
+    rung.timer.close()
