@@ -21,6 +21,10 @@ from tranship.testing.lab import Lab, ids_of
 from tranship.testing.services import Service
 from tranship.testing.suites.results import Inbox
 from tranship_nats._context import Context
+from tranship_nats._levels import made
+from tranship_nats._names import Names
+from tranship_nats._options import NatsOptions
+from tranship_nats._streams import _definitions
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -187,6 +191,37 @@ async def test_what_is_given_back_beside_a_receive_that_was_cancelled(lab: Lab) 
         held = await lab.receive(consumer, 2)
         assert ids_of(held) == ids
         await lab.quiet(rival, 0.2)
+
+
+async def test_many_make_a_stream_at_one_moment(nats_service: Service, lab: Lab) -> None:
+    """Of a stream that it is making, nats-server 2.9 may say that its subjects overlap with another's."""
+    makers = [context(await lab.open()).streams for _ in range(8)]
+    jetstream = (await lab.open()).native.jetstream()
+    # It does so for one stream in thirty.
+    for number in range(150):
+        definition = _definitions(Names(f"{lab.namespace}-{number}", None), NatsOptions())["delay"]
+        nats_service.pause()
+        making = [lab.start(streams._create(definition)) for streams in makers]
+        # All of them ask, and are heard together.
+        asyncio.get_running_loop().call_later(0.003, nats_service.resume)
+        assert {info["config"]["name"] for info in await asyncio.gather(*making)} == {definition.name}
+        await jetstream.delete_stream(definition.name)
+
+
+async def test_the_first_of_many_at_one_moment_chooses_the_lease(lab: Lab) -> None:
+    backends = [await lab.open(storage="memory") for _ in range(8)]
+    work, *_ = await asyncio.gather(*(context(backend).streams.need("work") for backend in backends))
+    version = backends[0].native.connected_server_version  # type: ignore[attr-defined]
+    if (version.major, version.minor) < (2, 10):
+        pytest.skip("this server changes a consumer that it is asked to create")
+    for number in range(50):
+        leases = await asyncio.gather(
+            *(
+                made(context(backend).api, work, f"at-once-{number}", f"t.{number}", ack_wait=1 + which, pending=1)
+                for which, backend in enumerate(backends)
+            )
+        )
+        assert len(set(leases)) == 1
 
 
 async def test_the_lease_that_the_server_has_counts(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:

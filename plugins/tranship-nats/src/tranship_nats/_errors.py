@@ -52,6 +52,8 @@ MESSAGE_MISSING: Final = 10037
 SEQUENCE_MISSING: Final = 10057
 NOT_THE_LAST: Final = 10071
 STREAM_EXISTS: Final = 10058
+CONSUMER_EXISTS: Final = 10148
+SUBJECTS_OVERLAP: Final = 10065
 
 _FULL: Final = (StorageFull, "it is full: raise its limits (max_msgs, max_bytes), or let workers catch up")
 _ACCOUNT_FULL: Final = (StorageFull, "the account's or the server's storage is used up: raise it (max_file, max_mem)")
@@ -75,14 +77,14 @@ _MEANINGS: Final[Mapping[int, tuple[type[TranshipError], str]]] = {
     10035: _OFF,
     10039: _OFF,
     10076: (UnsupportedError, "start the server with -js, or with `jetstream` in its configuration"),
-    10065: _OVERLAP,
+    SUBJECTS_OVERLAP: _OVERLAP,
     10093: _OVERLAP,
     10099: _OVERLAP,
     10100: _OVERLAP,
     10013: _OTHER,
-    10058: _OTHER,
+    STREAM_EXISTS: _OTHER,
     10105: _OTHER,
-    10148: _OTHER,
+    CONSUMER_EXISTS: _OTHER,
     10109: _SEALED,
     10074: (BrokerRefused, "replicas needs a cluster of at least as many servers: lower it in the URL"),
     10113: (BrokerRefused, "the account wants a limit on every stream: set max_bytes in the URL"),

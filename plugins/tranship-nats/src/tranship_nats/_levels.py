@@ -10,7 +10,7 @@ from typing import Final
 from tranship.envelope import Priority
 from tranship.errors import TranshipError
 from tranship_nats._api import Api, nanos
-from tranship_nats._errors import CONSUMER_MISSING, STREAM_MISSING, ApiError, api_error, passing
+from tranship_nats._errors import CONSUMER_EXISTS, CONSUMER_MISSING, STREAM_MISSING, ApiError, api_error, passing
 from tranship_nats._held import Pair
 from tranship_nats._names import Names
 from tranship_nats._options import NatsOptions
@@ -101,7 +101,8 @@ async def made(api: Api, stream: str, name: str, pattern: str, *, ack_wait: floa
     Raises:
         BrokerRefused, BrokerUnreachable, StorageFull.
     """
-    info = await api.find(f"CONSUMER.INFO.{stream}.{name}", CONSUMER_MISSING, STREAM_MISSING)
+    looking = f"CONSUMER.INFO.{stream}.{name}"
+    info = await api.find(looking, CONSUMER_MISSING, STREAM_MISSING)
     if info is None:
         config = {
             "durable_name": name,
@@ -117,7 +118,11 @@ async def made(api: Api, stream: str, name: str, pattern: str, *, ack_wait: floa
         }
         verb = f"CONSUMER.DURABLE.CREATE.{stream}.{name}"
         try:
-            info = await api.create(verb, {"stream_name": stream, "config": config})
+            # Without the action, and before nats-server 2.10, it would change one that somebody else has just made.
+            info = await api.create(verb, {"stream_name": stream, "config": config, "action": "create"})
         except ApiError as error:
-            raise api_error(error, f"making consumer {name} of {stream}") from error
+            if error.number != CONSUMER_EXISTS:
+                raise api_error(error, f"making consumer {name} of {stream}") from error
+            # Somebody else was faster: the first counts for all.
+            info = await api.make(looking, {})
     return float(info["config"].get("ack_wait", 0)) / 1e9

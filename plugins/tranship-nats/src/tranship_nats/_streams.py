@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tranship.errors import BrokerRefused, TranshipError
 from tranship_nats._api import Api, nanos
-from tranship_nats._errors import STREAM_EXISTS, STREAM_MISSING, ApiError, api_error, passing
+from tranship_nats._errors import STREAM_EXISTS, STREAM_MISSING, SUBJECTS_OVERLAP, ApiError, api_error, passing
 from tranship_nats._names import Names
 from tranship_nats._options import NatsOptions
 
@@ -160,10 +160,13 @@ class Streams:
         try:
             return await self._api.create(f"STREAM.CREATE.{definition.name}", _config(definition, self._options))
         except ApiError as error:
-            if error.number != STREAM_EXISTS:
-                raise api_error(error, f"making stream {definition.name}") from error
-        # Somebody else was faster.
-        return await self._api.make(f"STREAM.INFO.{definition.name}", {})
+            # Somebody else may have been faster. That the subjects overlap is said by nats-server 2.9 of the very
+            # stream, too, where it is asked for twice at one moment.
+            if error.number in (STREAM_EXISTS, SUBJECTS_OVERLAP):
+                info = await self._api.find(f"STREAM.INFO.{definition.name}", STREAM_MISSING)
+                if info is not None:
+                    return info
+            raise api_error(error, f"making stream {definition.name}") from error
 
     def _check(self, definition: _Definition, config: Mapping[str, Any]) -> None:
         for name, wanted in (("subjects", definition.subjects), ("retention", definition.retention)):
