@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import itertools
 import json
 import logging
 import socket
@@ -22,7 +23,7 @@ from tranship.worker import _health
 from tranship.worker._metrics import UNKNOWN, Metrics
 from tranship.worker._record import Run
 
-URL = "memory://health"
+BROKERS = itertools.count(1)
 
 
 @task(name="add")
@@ -46,7 +47,12 @@ def hold() -> None:
 
 
 def make(**settings) -> Worker:
-    return Worker(URL, tasks=[add, fail, block, hold], settings=None, **settings)
+    """A worker with a broker of its own: what another was to give back when it ended would come to this one."""
+    return Worker(f"memory://health-{next(BROKERS)}", tasks=[add, fail, block, hold], settings=None, **settings)
+
+
+def client_of(worker: Worker) -> Client:
+    return Client(str(worker.settings.broker_url))
 
 
 def asked_for(worker: Worker, path: str, method: str = "GET") -> tuple[int, dict[str, str], str]:
@@ -127,14 +133,14 @@ class TestAnswers:
         idle = [socket.create_connection(("127.0.0.1", worker.health_port), timeout=5) for _ in range(_health.MOST)]
         # The last of them has been accepted when another is turned away.
         until(lambda: said_to(worker, b"GET /live HTTP/1.1\r\n\r\n") == b"")
-        with Client(URL) as client:
+        with client_of(worker) as client:
             assert client.submit(add, 1).result(5) == 2
         for one in idle:
             one.close()
         until(lambda: said_to(worker, b"GET /live HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 200"))
 
     def test_a_handler_that_blocks_keeps_nobody_waiting(self, worker: Worker) -> None:
-        with Client(URL) as client:
+        with client_of(worker) as client:
             handle = client.submit(block, 2.5)
             until(lambda: bool(worker.status().running))
             for path in ("/live", "/ready", "/metrics"):
@@ -145,7 +151,7 @@ class TestAnswers:
             handle.result(10)
 
     def test_one_that_stops_is_not_ready_and_then_nobody_answers(self, worker: Worker) -> None:
-        with Client(URL) as client:
+        with client_of(worker) as client:
             client.submit(hold)
             until(lambda: bool(worker.status().running))
             port = worker.health_port
@@ -205,13 +211,13 @@ class TestPorts:
 class TestMetrics:
     def test_what_has_ended_is_counted(self, worker: Worker, caplog) -> None:
         caplog.set_level(logging.ERROR)
-        with Client(URL) as client:
+        with client_of(worker) as client:
             for number in range(3):
                 client.submit(add, number).result(5)
             client.submit(fail).wait(5)
             client.submit("nobody-knows-this", queue="default").wait(5)
-            client.submit(hold)
-            until(lambda: bool(worker.status().running))
+            held = client.submit(hold)
+            until(lambda: worker.status().running == [held.id])
             code, headers, text = asked_for(worker, "/metrics")
         assert (code, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
         lines = text.splitlines()
