@@ -56,8 +56,11 @@ class Outage:
         return self.seconds > LEASE / 2 and self.covers(first, second)
 
     def covers(self, first: float, second: float) -> bool:
-        """Whether one start was before its end, and the other after it."""
-        return first < self.ended <= second
+        """Whether one start may have been before the server was back, and the other after it.
+
+        It was back at some moment of the outage: workers find it before we know.
+        """
+        return first < self.ended and self.began <= second
 
     def __str__(self) -> str:
         return f"{self.under_way} under way, {self.seconds:.2f} s away"
