@@ -97,6 +97,20 @@ def campaigns(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Run tasks of every kind on Redis, NATS and SQLite while workers are killed; the first argument is how many.
+
+    Each broker gets as many: 100,000 unless another number is given. `-k redis` chooses one.
+    """
+    install_groups(session, "tests")
+    amount, *rest = session.posargs or ["100000"]
+    seed = os.environ.get("TRANSHIP_TEST_SOAK_SEED") or str(secrets.randbelow(10**9))
+    session.log(f"TRANSHIP_TEST_SOAK_SEED={seed} submits the same tasks in the same order")
+    given = {"TRANSHIP_TEST_SOAK": amount, "TRANSHIP_TEST_SOAK_SEED": seed}
+    session.run("pytest", "tests/soak", "-m", "campaign", *rest, env={**COMPILED, **given})
+
+
+@nox.session
 def versions(session: nox.Session) -> None:
     """Run each plugin's suite on every version of its server that can be had; arguments choose: redis-8.2, nats."""
     install_groups(session, "tests", "sandai")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +21,11 @@ TESTS = Path(__file__).parent.parent
 SOURCES = Path(sys.modules[Child.__module__].__file__ or "").parents[2]
 
 
-def spawn(module: str, *arguments: str, **options) -> subprocess.Popen[bytes]:
-    """Start ``python -m module`` with the sources and the tests on its path."""
+def spawn(module: str, *arguments: str, more: Mapping[str, str] | None = None, **options) -> subprocess.Popen[bytes]:
+    """Start ``python -m module`` with the sources and the tests on its path, and ``more`` in its environment."""
     path = os.pathsep.join([str(TESTS), str(SOURCES)])
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], env={**os.environ, "PYTHONPATH": path}, **options
-    )
+    environ = {**os.environ, **(more or {}), "PYTHONPATH": path}
+    return subprocess.Popen([sys.executable, "-m", module, *arguments], env=environ, **options)
 
 
 @dataclass(frozen=True)
