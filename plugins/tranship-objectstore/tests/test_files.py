@@ -128,9 +128,10 @@ def test_models_and_outcomes_are_looked_into(payloads, store):
     assert get(store, result.value["source"]) == b"one two three"
 
 
-def test_folders_travel_both_ways(payloads, store):
-    @task(name="folders")
-    def folders(inbox: str):
+@pytest.mark.parametrize("annotation", [str, Path])
+def test_folders_travel_both_ways(payloads, store, annotation):
+    def folders(inbox):
+        assert isinstance(inbox, annotation)
         files = sorted(path for path in Path(inbox).rglob("*") if path.is_file())
         outbox = task_directory() / "outbox"
         for path in files:
@@ -141,10 +142,19 @@ def test_folders_travel_both_ways(payloads, store):
 
     for name in ("a.txt", "deep/er/b.txt"):
         put(store, f"{store.root.uri}/inbox/{name}", name.encode())
-    result = ran(payloads, folders, f"{store.root.uri}/inbox/")
+    folders.__annotations__["inbox"] = annotation
+    result = ran(payloads, task(name="folders")(folders), f"{store.root.uri}/inbox/")
     assert result.value.endswith("/outbox/")
     assert get(store, f"{result.value}deep/er/b.txt") == b"deep/er/b.txt" * 2
     assert get(store, f"{result.value}a.txt") == b"a.txt" * 2
+
+
+def test_a_path_of_neither_a_file_nor_a_folder_is_not_found(payloads, store):
+    @task(name="none")
+    def none(inbox: Path): ...
+
+    result = ran(payloads, none, f"{store.root.uri}/nothing/")
+    assert (result.error.code, result.error.retryable) == ("OBJECT_NOT_FOUND", False)
 
 
 def test_large_files_come_in_parts(payloads, store):
@@ -455,6 +465,10 @@ def test_nothing_secret_is_shown(caplog):
         ({"transfers": 0}, "transfers"),
         ({"max_file_size": "1 GB"}, "max_file_size"),
         ({"file_ttl": 0}, "file_ttl"),
+        ({"upload_from": "/srv/out"}, "upload_from"),
+        ({"upload_from": Path("/srv/out")}, "upload_from"),
+        ({"upload_from": [7]}, "upload_from"),
+        ({"directory": 7}, "directory"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(options, word):

@@ -12,7 +12,7 @@ from typing import Any
 
 from tranship_objectstore._cache import Cache
 from tranship_objectstore._directories import TaskDirectory
-from tranship_objectstore._errors import ObjectRefused, PathOutsideDirectory
+from tranship_objectstore._errors import ObjectNotFound, ObjectRefused, PathOutsideDirectory
 from tranship_objectstore._location import Location, location_of, uri_in
 from tranship_objectstore._store import Found, ObjectStore, together
 from tranship_objectstore._values import replaced
@@ -50,7 +50,8 @@ class Fetching:
             ObjectStoreError: one of them cannot be had.
         """
         wanted: dict[str, Path] = {}
-        replaced(value, lambda leaf: self._note(leaf, wanted))
+        paths: set[str] = set()
+        replaced(value, lambda leaf: self._note(leaf, wanted, paths))
         if not wanted:
             return value
         places = {uri: location_of(uri) for uri in wanted}
@@ -58,14 +59,29 @@ class Fetching:
             wanted[uri] = await asyncio.to_thread(directory.place, location.name or "files")
             # Taken, so that another file of this name goes elsewhere.
             await asyncio.to_thread(wanted[uri].mkdir if location.is_folder else wanted[uri].touch)
-        await together(self._fetch(location, wanted[uri]) for uri, location in places.items())
+        await together(
+            (self._fetch_either if uri in paths else self._fetch)(location, wanted[uri])
+            for uri, location in places.items()
+        )
         return replaced(value, lambda leaf: _path_of(leaf, wanted))
 
-    def _note(self, leaf: str | PurePath, wanted: dict[str, Path]) -> Any:
+    def _note(self, leaf: str | PurePath, wanted: dict[str, Path], paths: set[str]) -> Any:
         uri = uri_in(leaf)
         if uri.startswith(self._prefixes):
             wanted[uri] = Path()
+            if isinstance(leaf, PurePath):
+                paths.add(uri)
         return leaf
+
+    async def _fetch_either(self, location: Location, path: Path) -> None:
+        """Fetch the file, or else the folder: a path that was made of a URI has lost the slash at its end."""
+        try:
+            await self._fetch(location, path)
+        except ObjectNotFound:
+            await asyncio.to_thread(_make_folder, path)
+            await self._fetch(location.as_folder(), path)
+            if not await asyncio.to_thread(lambda: any(path.iterdir())):
+                raise
 
     async def _fetch(self, location: Location, path: Path) -> None:
         if location.is_folder:
@@ -144,6 +160,11 @@ class Keeping:
     async def _put(self, target: Location, file: Path) -> None:
         async with self._turn():
             await self._store.upload(target, file)
+
+
+def _make_folder(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.mkdir(exist_ok=True)
 
 
 def _path_of(leaf: str | PurePath, fetched: Mapping[str, Path]) -> Any:

@@ -45,6 +45,10 @@ class Location:
         key = "/".join([part for part in (self.key.rstrip("/"), *parts) if part])
         return Location(self.scheme, self.container, key)
 
+    def as_folder(self) -> Location:
+        """Return the folder of this name."""
+        return self if self.is_folder else Location(self.scheme, self.container, f"{self.key}/")
+
     def holds(self, other: Location) -> bool:
         """Whether ``other`` is below it."""
         mine = f"{self.key.rstrip('/')}/" if self.key else ""
@@ -69,7 +73,7 @@ def location_of(uri: str) -> Location:
 
 
 def uri_in(value: str | PurePath) -> str:
-    """Return ``value`` as the URI that it may be: a path that was made of one has lost a slash."""
+    """Return ``value`` as the URI that it may be: a path has lost one slash, and that at its end."""
     text = str(value)
     if isinstance(value, PurePath):
         scheme, colon, rest = text.partition(":/")

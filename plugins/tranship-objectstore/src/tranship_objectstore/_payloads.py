@@ -78,7 +78,7 @@ class LargePayloads(Middleware):
         self.store = store if isinstance(store, ObjectStore) else ObjectStore(store)
         self._file_ttl = None if file_ttl is None else positive_duration("file_ttl", file_ttl)
         self._turns = Turns(whole("transfers", transfers))
-        self._directories = Directories(directory)
+        self._directories = Directories(None if directory is None else _directory("directory", directory))
         self._body_ttl = positive_duration("body_ttl", body_ttl)
         self._claims = Claims(
             self.store,
@@ -93,7 +93,7 @@ class LargePayloads(Middleware):
         most = whole("cache_size", cache_size, minimum=0)
         cache = Cache(lambda: self._directories.shared("cache"), most) if most else None
         self._fetching = Fetching(self.store, _prefixes(download, self.store), largest, self._turns.turn, cache)
-        self._keeping = Keeping(self.store, upload_from, self._turns.turn)
+        self._keeping = Keeping(self.store, _directories("upload_from", upload_from), self._turns.turn)
 
     def __repr__(self) -> str:
         return f"LargePayloads({self.store!r})"
@@ -178,6 +178,19 @@ class Turns:
         if found is None:
             found = self._of[loop] = asyncio.Semaphore(self._most)
         return found
+
+
+def _directory(name: str, value: Any) -> str:
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str) or not os.fspath(value):
+        raise invalid(name, value, "the path of a directory")
+    return os.fspath(value)
+
+
+def _directories(name: str, value: Any) -> Sequence[str]:
+    """Return the directories; a text is none of them: each of its letters, ``/`` among them, would be one."""
+    if isinstance(value, str | os.PathLike) or not isinstance(value, Iterable):
+        raise invalid(name, value, "a list of directories")
+    return [_directory(name, one) for one in value]
 
 
 def _prefixes(download: Sequence[str] | None, store: ObjectStore) -> Sequence[str]:
