@@ -6,11 +6,12 @@ import enum
 import logging
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from uuid import UUID
 
 import pytest
@@ -28,6 +29,12 @@ from tranship.testing.background import BackgroundWorker
 
 class Color(enum.Enum):
     RED = "red"
+
+
+class Point(TypedDict):
+    x: int
+    colors: NotRequired[set[Color]]
+    more: NotRequired[list[Point]]
 
 
 def of(annotation: Any, validation: Any = "lax") -> Any:
@@ -69,6 +76,13 @@ class TestCallers:
             (date, "soon"),
             (Annotated[int, Field(ge=1)], 0),
             (timedelta, 1),
+            (Point, {"x": "1"}),
+            (Point, {}),
+            (Point, [1]),
+            (list[Point], [{"x": 1, "colors": ["blue"]}]),
+            (Point | None, {"x": 1, "more": [{"x": "1"}]}) if sys.version_info >= (3, 12) else (Point | None, 1),
+            (Iterable[int], ["1"]),
+            (Iterable[int], 1),
         ],
         ids=str,
     )
@@ -104,6 +118,11 @@ class TestCallers:
             (Any, {"a": 1}),
             (object, "a"),
             (Literal["a", 1], 1),
+            (Point, {"x": 1}),
+            (Point, {"x": 1, "colors": {Color.RED}, "more": [{"x": 2}]}),
+            (dict[str, Point], {"a": {"x": 1}}),
+            (Iterable[Color], [Color.RED]),
+            (Iterable, [1]),
         ],
         ids=str,
     )
@@ -432,6 +451,8 @@ class TestPlainReader:
             (list[Numbers], [{}], [Numbers()]),
             (Literal["a"], "a", "a"),
             (Annotated[int, "x"], 3, 3),
+            (Point, {"x": 1, "colors": ["red"], "gone": 3}, {"x": 1, "colors": {Color.RED}}),
+            (Iterable[int], (1, 2), [1, 2]),
             (Any, "a", "a"),
         ],
         ids=str,
@@ -451,6 +472,9 @@ class TestPlainReader:
             (int | None, "x", "it: expected int or None, got str"),
             (Literal["a"], "b", "it: expected one of 'a', got str"),
             (Color, "blue", "it: expected Color, got str"),
+            (Point, {"x": 1, "more": [{"x": "a"}]}, "it: more.0.x: expected int, got str"),
+            (Point, {}, "it: x: expected a value, got None"),
+            (Point, 1, "it: expected dict, got int"),
             (date, "soon", "it: expected date, got str"),
             (Resize, 3, None),
         ],

@@ -6,7 +6,7 @@ import dataclasses
 import types
 from datetime import timedelta
 from pathlib import PurePath
-from typing import Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, TypeVar, Union, get_args, get_origin, is_typeddict
 
 __all__ = ["exact_types", "holds_unwritten", "is_container_of_anything", "is_free", "mentions_model"]
 
@@ -55,11 +55,13 @@ def exact_types(hint: Any, *, sent: bool) -> frozenset[type] | None:
 
 
 def holds_unwritten(hint: Any) -> bool:
-    """Whether values of it may hold what the codec refuses; what is in a dataclass may be anything."""
+    """Whether values of it may hold what the codec refuses; what is in a dataclass or a typed dict may be anything."""
     if isinstance(hint, list):  # the parameters of a Callable
         return any(map(holds_unwritten, hint))
     whole = get_origin(hint) or hint
-    if isinstance(whole, type) and (issubclass(whole, _UNWRITTEN) or dataclasses.is_dataclass(whole)):
+    if isinstance(whole, type) and (
+        issubclass(whole, _UNWRITTEN) or dataclasses.is_dataclass(whole) or is_typeddict(whole)
+    ):
         return True
     return any(map(holds_unwritten, get_args(hint)))
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import enum
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 from uuid import UUID
 
 from tranship.errors import InvalidArgumentsError
 from tranship.task._spans import span_of
+from tranship.task._understood import keys_of
 
 __all__ = ["PlainReader"]
 
@@ -33,7 +34,8 @@ _SERIES: Final = (list, tuple, set, frozenset)
 
 
 class PlainReader:
-    """Reads plain types: numbers, text, dates, enums, lists, tuples, sets, dicts, unions, literals, dataclasses.
+    """Reads plain types: numbers, text, dates, enums, lists, tuples, sets, dicts, unions, literals, dataclasses
+    and typed dicts.
 
     Args:
         what: what is read, for errors.
@@ -68,10 +70,12 @@ class PlainReader:
         return self._read_whole(origin or hint, inner, value, path)
 
     def _read_whole(self, kind: Any, inner: Sequence[Any], value: Any, path: str) -> Any:
-        if kind in _SERIES or kind is Sequence:
-            return self._read_series(list if kind is Sequence else kind, inner, value, path)
+        if kind in (*_SERIES, Sequence, Iterable):
+            return self._read_series(kind if kind in _SERIES else list, inner, value, path)
         if kind in (dict, Mapping):
             return self._read_mapping(inner, value, path)
+        if is_typeddict(kind):
+            return self._read_typed_dict(kind, value, path)
         if kind in (Any, object):
             return value
         if kind is None:
@@ -106,6 +110,15 @@ class PlainReader:
             return value
         key, held = inner
         return {self._key(key, name, path): self._read(held, one, _at(path, name)) for name, one in value.items()}
+
+    def _read_typed_dict(self, kind: Any, value: Any, path: str) -> Any:
+        if not isinstance(value, Mapping):
+            raise _Unfit(path, "dict", value)
+        keys = keys_of(kind)
+        for name, (_, needed) in keys.items():
+            if needed and name not in value:
+                raise _Unfit(_at(path, name), "a value", None)
+        return {name: self._read(keys[name][0], one, _at(path, name)) for name, one in value.items() if name in keys}
 
     def _key(self, hint: Any, name: Any, path: str) -> Any:
         # JSON has made text of a number.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tranship.errors import InvalidArgumentsError
 from tranship.task._plain import PlainReader
+from tranship.task._understood import understood
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -54,7 +55,7 @@ def reader(what: str, annotation: Any, *, strict: bool = False) -> Read:
     try:
         from pydantic import TypeAdapter
 
-        return _PydanticReader(what, TypeAdapter(annotation), strict=strict)
+        return _PydanticReader(what, TypeAdapter(understood(annotation)), strict=strict)
     except Exception as error:
         raise InvalidArgumentsError(f"{what} cannot be made of data by pydantic: {error}") from error
 
