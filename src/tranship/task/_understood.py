@@ -57,7 +57,7 @@ def _understood(hint: Any, outer: tuple[Any, ...]) -> Any:
         return hint
     if origin in (Union, types.UnionType):
         return Union[changed]  # noqa: UP007 - they are known only now
-    return origin[changed]  # type: ignore[index]
+    return origin[changed]
 
 
 def _typed_dict(kind: Any, outer: tuple[Any, ...]) -> Any:
