@@ -189,6 +189,7 @@ def test_a_dict_with_exactly_the_two_keys_is_a_known_limit_of_the_format() -> No
 @pytest.mark.parametrize(
     ("value", "message"),
     [
+        (ValueError("x"), "options is of type ValueError, which .* cannot carry; raise an exception, or send its text"),
         ({"a": [1, {2, 3}]}, r"options\['a'\]\[1\] is of type set, which application/json cannot carry"),
         ({"f": object()}, r"options\['f'\] is of type object"),
         ([int], r"options\[0\] is of type type"),

@@ -168,8 +168,8 @@ async def test_overrides_take_the_place_of_providers():
     ("overrides", "text"),
     [
         ({print: get_db}, "print, which no task of this worker depends on"),
-        ({get_db: "x"}, "a str for .*get_db"),
-        ([get_db], "is a list"),
+        ({get_db: "x"}, "of type str for .*get_db"),
+        ([get_db], "is of type list"),
     ],
 )
 def test_overrides_that_make_no_sense(overrides, text):

@@ -10,7 +10,7 @@ import pytest
 
 from tranship import AsyncClient, Middleware, Outcome, Snooze, Worker, current, named, task
 from tranship.envelope import ErrorInfo, TaskState
-from tranship.errors import InvalidOptionError, SubmitError, TaskCancelled, TaskTimedOut
+from tranship.errors import ConfigurationError, InvalidOptionError, SubmitError, TaskCancelled, TaskTimedOut
 from tranship.middleware import chain_of, checked
 from tranship.retry import FixedBackoff, RetryPolicy
 
@@ -61,6 +61,21 @@ async def test_a_submit_that_is_not_handed_on_is_an_error():
     async with AsyncClient(URL, middleware=[Swallows()]) as client:
         with pytest.raises(SubmitError, match="did not hand task"):
             await client.submit(named("any"))
+
+
+async def test_a_result_that_is_none_is_an_error():
+    class Forgets(Middleware):
+        async def result(self, result, call_next):
+            await call_next(result)
+
+    @task(name="any")
+    async def anything() -> None: ...
+
+    async with AsyncClient(URL, middleware=[Forgets()]) as client:
+        handle = await client.submit(anything)
+        await Worker(URL, tasks=[anything]).serve_until_idle(10)
+        with pytest.raises(ConfigurationError, match=f"is None for task {handle.id}; return a TaskResult"):
+            await handle.result(timeout=5)
 
 
 @pytest.mark.parametrize("kind", ["async", "thread"])

@@ -144,6 +144,12 @@ class TestCallers:
             "argument 'value' of task echo: a.1: Input should be a valid integer, got str; nothing was sent"
         )
 
+    def test_the_error_tells_the_first_of_many(self):
+        with pytest.raises(InvalidArgumentsError) as caught:
+            of(list[int]).call(["a"] * 1000)
+        assert "; 4: Input should be a valid integer, got str; and 995 more; nothing was sent" in str(caught.value)
+        assert "; 5: " not in str(caught.value)
+
     def test_every_kind_of_parameter_is_checked(self):
         @task(name="kinds")
         def kinds(a: int, /, b: int, *rest: int, c: int = 3, **more: int) -> None: ...

@@ -80,6 +80,8 @@ def test_queues_are_those_of_the_tasks_unless_given():
         {"max_deliveries": -1},
         {"shutdown_timeout": "soon"},
         {"url": "memory"},
+        {"name": 7},
+        {"name": "a\nb"},
     ],
 )
 def test_wrong_values_are_refused(wrong):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tranship.envelope import Envelope, Receipt, TaskResult, new_ids
-from tranship.errors import SubmitError, TranshipError
+from tranship.errors import ConfigurationError, SubmitError, TranshipError
 from tranship.middleware import Chain
 from tranship.task import TaskCall, current_or_none
 
@@ -86,8 +86,19 @@ async def _answer(
 
 
 async def result_through(chain: Chain[TaskResult, TaskResult], result: TaskResult) -> TaskResult:
-    """Return what ``chain`` makes of a terminal result; another one is not its affair."""
-    return await chain(result, _same) if result.state.terminal else result
+    """Return what ``chain`` makes of a terminal result; another one is not its affair.
+
+    Raises:
+        ConfigurationError: it makes something else of it; and what the middleware raises.
+    """
+    if not result.state.terminal:
+        return result
+    changed: Any = await chain(result, _same)
+    if isinstance(changed, TaskResult):
+        return changed
+    raise ConfigurationError(
+        f"the result of a middleware is {changed!r} for task {result.id}; return a TaskResult, as call_next does"
+    )
 
 
 async def _same(result: TaskResult) -> TaskResult:

@@ -22,7 +22,7 @@ def refusal(value: Any, name: str, content_type: str, write: Callable[[Any], obj
     for _ in range(_DEPTH):
         step = next(((more, inner) for more, inner in _children(part) if _refuses(write, inner)), None)
         if step is None and not is_deep(part):
-            return EncodeError(f"{path} {_blame(part, write)}, which {content_type} cannot carry; {_ADVICE}")
+            return EncodeError(f"{path} {_blame(part, write)}, which {content_type} cannot carry; {_advice(part)}")
         if step is None:
             break
         path, part = path + step[0], step[1]
@@ -42,6 +42,12 @@ def is_deep(value: Any) -> bool:
         if not level:
             return False
     return True
+
+
+def _advice(value: Any) -> str:
+    if isinstance(value, BaseException):
+        return "raise an exception, or send its text"
+    return _ADVICE
 
 
 _ADVICE: Final = "send numbers, text, lists, dicts, dates, UUIDs, bytes, dataclasses or pydantic models"

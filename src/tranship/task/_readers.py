@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tranship.errors import InvalidArgumentsError
 from tranship.task._plain import PlainReader
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
 __all__ = ["Read", "has_pydantic", "reader"]
+
+_SHOWN: Final = 5
+"""Errors of one value that are told: a list of a thousand texts where numbers are expected has a thousand."""
 
 
 class Read(Protocol):
@@ -111,8 +114,10 @@ def _finds_by_name() -> bool:
 
 
 def _reasons(error: ValidationError) -> str:
-    """The field, the reason and the type of each error, without the values: they may be secret."""
-    return "; ".join(map(_reason, error.errors(include_url=False, include_context=False)))
+    """The field, the reason and the type of the first errors, without the values: they may be secret."""
+    found = error.errors(include_url=False, include_context=False)
+    more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+    return "; ".join([*map(_reason, found[:_SHOWN]), *more])
 
 
 def _reason(one: Any) -> str:

@@ -296,11 +296,12 @@ def checked_overrides(overrides: Any) -> Overrides:
         return {}
     if not isinstance(overrides, Mapping):
         raise InvalidOptionError(
-            f"overrides is a {type(overrides).__name__}; expected a dict of providers by what they stand in for"
+            f"overrides is of type {type(overrides).__name__}; expected a dict of providers by what they stand in for"
         )
     for provider, other in overrides.items():
         if not callable(other):
             raise InvalidOptionError(
-                f"overrides has a {type(other).__name__} for {name_of(provider)}; expected a function that gives it"
+                f"overrides has something of type {type(other).__name__} for {name_of(provider)}; "
+                "expected a function that gives it"
             )
     return dict(overrides)

@@ -139,7 +139,7 @@ class Worker:
         self.queues = _queues(queues, self.tasks.values())
         self.task_type_limits = checked_limits(task_type_limits, self.tasks)
         self.queues_in_order = bool(one_of("queues_in_order", queues_in_order, (True, False)))
-        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.name = name_text("name", name) if name else f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._profile = Profile(labels, skill_dependencies)
         self._middleware = checked(middleware)
         self._overrides = checked_overrides(overrides)
