@@ -136,6 +136,47 @@ class TestLeases:
         assert not keeping.done()
         keeping.cancel()
 
+    async def test_one_that_is_not_answered_in_time_leaves_time_for_another(self):
+        keeper, lease = Keeper(), 6.0
+        leases = Leases(lease, fenced=False, stop=Run.tell)
+        one = run(consumer=keeper)
+        extend, given_up = keeper.extend, asyncio.Event()
+
+        async def silent_once(deliveries):
+            keeper.extend = extend
+            try:
+                await asyncio.Event().wait()
+            finally:
+                given_up.set()
+
+        keeper.extend = silent_once
+        leases.hold(one, time.monotonic())
+        keeping = asyncio.ensure_future(leases.keep())
+        await given_up.wait()
+        # The lease has a third left.
+        await until(lambda: keeper.extended, lease / 5)
+        assert leases.ours(one)
+        keeping.cancel()
+
+    async def test_slow_answers_do_not_make_renewals_rare(self):
+        keeper, lease, asked = Keeper(), 3.0, []
+        leases = Leases(lease, fenced=False, stop=Run.tell)
+        leases.hold(run(consumer=keeper), time.monotonic())
+        extend = keeper.extend
+
+        async def slow(deliveries):
+            asked.append(time.monotonic())
+            # As long as an answer may take, nearly.
+            await asyncio.sleep(lease / 3 * 0.8)
+            return await extend(deliveries)
+
+        keeper.extend = slow
+        keeping = asyncio.ensure_future(leases.keep())
+        await until(lambda: len(asked) == 3, 2 * lease)
+        keeping.cancel()
+        # Two thirds of a lease; one third more after a wait that begins with the answer.
+        assert asked[2] - asked[0] < lease * 0.95
+
 
 class TestCancels:
     def test_by_id_by_key_and_not_for_ever(self):

@@ -19,6 +19,8 @@ log = logging.getLogger("tranship.worker")
 
 ASKING: Final = 1.0
 """Seconds after which a backend whose leases are its connections is asked whether they still hold."""
+AGAIN: Final = 0.25
+"""Part of the usual time after which a renewal that failed is asked for again, counted from when that one began."""
 
 
 class Leases:
@@ -72,23 +74,31 @@ class Leases:
     async def keep(self) -> None:
         """Renew everything held three times per lease; where the lease is the connection, ask whether it holds. Runs
         until cancelled.
+
+        What an answer takes does not make the next renewal late, and after one that failed there is still time for
+        another.
         """
+        wait = self._interval
         while True:
-            await self._until_due()
+            await self._until_due(wait)
+            began = time.monotonic()
             consumers = {run.consumer for run in self._held.values()}
-            await asyncio.gather(*map(self._renew, consumers))
+            answered = all(await asyncio.gather(*map(self._renew, consumers)))
+            next_one = began + (self._interval if answered else self._interval * AGAIN)
+            wait = max(0.0, next_one - time.monotonic())
 
     @property
     def _why_lost(self) -> str:
         return "its connection was lost" if self._lease is None else "its lease ended before it was renewed"
 
-    async def _until_due(self) -> None:
+    async def _until_due(self, wait: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._interval):
+            async with asyncio.timeout(wait):
                 await self._due.wait()
         self._due.clear()
 
-    async def _renew(self, consumer: Consumer) -> None:
+    async def _renew(self, consumer: Consumer) -> bool:
+        """Renew what came from ``consumer``; whether that was answered."""
         deliveries = [delivery for delivery, run in self._held.items() if run.consumer is consumer]
         asked = time.monotonic()
         try:
@@ -97,11 +107,11 @@ class Leases:
                 answers = await consumer.extend(deliveries)
         except (TranshipError, TimeoutError) as error:
             log.warning("renewing %d leases failed, trying again: %s", len(deliveries), error or "no answer in time")
-            return
+            return False
         except Exception:
             # A driver's bug must not end the renewing.
             log.exception("the backend's extend failed in an unexpected way")
-            return
+            return False
         for delivery, ours in zip(deliveries, answers, strict=True):
             run = self._held.get(delivery)
             if run is None:
@@ -111,3 +121,4 @@ class Leases:
             elif run.outcome is None and run.stopped is None:
                 log.warning("task %s is not ours any more: %s", run.id, self._why_lost)
                 self._stop(run, Stop.LOST)
+        return True
