@@ -14,8 +14,8 @@ from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
 from tranship.ports import Capability
 from tranship.testing.desk import Desk, facade_case
 from tranship.testing.facades import FacadeClient, FacadeHandle, in_thread
-from tranship.testing.suites.facade_many import baseline
 from tranship.testing.suites.facade_submit import echo
+from tranship.testing.suites.leaks import Holdings, given_back
 
 __all__ = ["FacadeLifecycleCases"]
 
@@ -61,16 +61,11 @@ class FacadeLifecycleCases:
     async def test_no_leaked_connections_after_close(self, desk: Desk) -> None:
         """Links, connections, files and threads are back where they were."""
         await _use(desk)
-        before = await baseline(desk)
+        before = await Holdings.now(desk.lab)
         links = process_table().links()
         for _ in range(5):
             await _use(desk)
-
-        async def back() -> bool:
-            now = await baseline(desk)
-            return all(one <= other for one, other in zip(now, before, strict=True))
-
-        await desk.lab.eventually(back, f"back to {before} connections, files and threads")
+        await given_back(desk.lab, before)
         assert process_table().links() == links
 
     @facade_case("clients_share_one_link", level="core", rationale="a client per request must not be a connection each")
@@ -140,26 +135,21 @@ class FacadeLifecycleCases:
     )
     async def test_verbs_while_closing(self, desk: Desk) -> None:
         """Threads ask all the time while the client is closed: each ends with ClosedError, and no thread is left."""
-        before, links = await baseline(desk), process_table().links()
+        before, links = await Holdings.now(desk.lab), process_table().links()
         for _ in range(20):
             client = await desk.client()
             asking = [desk.lab.start(in_thread(_ask_until_closed, client)) for _ in range(4)]
             await client.ping()
             await client.close()
-            kinds = await asyncio.wait_for(asyncio.gather(*asking), 10.0)
+            kinds = await asyncio.wait_for(asyncio.gather(*asking), desk.lab.patience)
             assert kinds == [ClosedError] * 4, kinds
-
-        async def back() -> bool:
-            return (await baseline(desk))[2] <= before[2]
-
-        await desk.lab.eventually(back, f"back to {before[2]} threads")
+        await given_back(desk.lab, before)
         assert process_table().links() == links
 
     @facade_case(
         "fork_in_the_middle",
         level="core",
         rationale="servers fork; a child must not speak on its parent's connection",
-        limit=60,
         kinds=["blocking"],
     )
     async def test_fork_in_the_middle(self, desk: Desk) -> None:
@@ -173,7 +163,6 @@ class FacadeLifecycleCases:
         "first_use_after_main_thread",
         level="core",
         rationale="a thread that outlives the main one may be the first to submit; Python refuses many things by then",
-        limit=60,
         kinds=["blocking"],
     )
     async def test_first_use_after_main_thread(self, desk: Desk) -> None:

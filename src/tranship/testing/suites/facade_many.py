@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import time
-from pathlib import Path
 
-from tranship.connections import process_table
 from tranship.errors import ResultTimeout
 from tranship.ports import Capability
 from tranship.task import task
 from tranship.testing.desk import Desk, facade_case
 from tranship.testing.facades import raised
 from tranship.testing.suites.facade_submit import echo
+from tranship.testing.suites.leaks import Holdings
 
-__all__ = ["ManyResultCases", "baseline"]
+__all__ = ["ManyResultCases"]
 
 NEEDS = {Capability.RESULTS}
 
@@ -29,22 +26,21 @@ class ManyResultCases:
         level="capability",
         needs=NEEDS,
         rationale="connections are bounded by configuration, not by the number of requests",
-        limit=60,
     )
     async def test_result_1000_waiters_bounded_connections(self, desk: Desk) -> None:
         """1,000 results are waited for at once: one link, hardly any connection more, and all get their own."""
         client = await desk.client()
         handles = await client.submit_many(echo.call(number) for number in range(1000))
-        before = await baseline(desk)
+        before = await Holdings.now(desk.lab)
         if client.blocking:
             parts = [handles[start : start + 50] for start in range(0, 1000, 50)]
             waits = [desk.lab.start(client.collect(part, 40.0)) for part in parts]
         else:
             waits = [desk.lab.start(client.collect([handle], 40.0)) for handle in handles]
         await desk.until_called("get_many", 2)
-        connections, files, _ = await baseline(desk)
-        assert connections <= before[0] + 1, f"{connections} connections instead of {before[0]}"
-        assert files <= before[1] + 4, f"{files} open files instead of {before[1]}"
+        now = await Holdings.now(desk.lab)
+        assert now.connections <= before.connections + 1, f"{now.connections} connections, not {before.connections}"
+        assert now.files <= before.files + 4, f"{now.files} open files, not {before.files}"
         assert desk.client_faults.calls["get_many"] < 100, "waiters ask the broker one by one"
         await desk.work(echo, max_concurrent_tasks=50)
         found = [one.value for part in await asyncio.gather(*waits) for one in part]
@@ -130,17 +126,3 @@ class ManyResultCases:
         await desk.work(echo)
         assert await asyncio.gather(*patient) == ["x"] * 3
         await asyncio.gather(*hasty, return_exceptions=True)
-
-
-async def baseline(desk: Desk) -> tuple[int, int, int]:
-    """Count links and connections, open files, and threads that are not the kit's own callers."""
-    connections = await desk.lab.harness.connections() or process_table().links()
-    threads = [one for one in threading.enumerate() if one.name != "kit-caller"]
-    return connections, _open_files(), len(threads)
-
-
-def _open_files() -> int:
-    for listing in ("/proc/self/fd", "/dev/fd"):
-        if Path(listing).is_dir():
-            return len(os.listdir(listing))  # noqa: PTH208 - iterdir() fails on entries that vanish
-    return 0

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import time
-from pathlib import Path
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, ClosedError, InvalidURLError, TranshipError
 from tranship.ports import Backend, Capability, Settlement, Tombstone, Verdict
 from tranship.settings import BrokerURL
 from tranship.testing.case import case
 from tranship.testing.lab import Lab, ids_of
+from tranship.testing.suites.leaks import Holdings, given_back
 from tranship.testing.suites.outage import OutageCases
 from tranship.testing.suites.recovery import need_restart, receive_again, settle_again, submit_again
 from tranship.testing.suites.silence import SilenceCases
@@ -83,16 +81,10 @@ class _Closing:
     async def test_no_leaked_connections_after_close(self, lab: Lab) -> None:
         """Ten backends, used and closed: connections, files, threads and tasks are back where they were."""
         await _use_and_close(lab)
-        connections, files, threads = await lab.harness.connections(), _open_files(), threading.active_count()
+        before = await Holdings.now(lab)
         for _ in range(10):
             await _use_and_close(lab)
-
-        async def back() -> bool:
-            now = await lab.harness.connections(), _open_files(), threading.active_count()
-            before = connections, files, threads
-            return all((one or 0) <= (other or 0) for one, other in zip(now, before, strict=True))
-
-        await lab.eventually(back, f"back to {connections} connections, {files} files, {threads} threads")
+        await given_back(lab, before)
 
     @case("ping_answers", level="core", rationale="a health check must tell a live broker from a dead one")
     async def test_ping_answers(self, lab: Lab) -> None:
@@ -158,7 +150,7 @@ class _Separating:
 class _Reconnecting:
     """A broker that goes and comes back."""
 
-    @case("reconnect_consume", level="core", rationale="workers must outlive a broker's restart", limit=90)
+    @case("reconnect_consume", level="core", rationale="workers must outlive a broker's restart")
     async def test_reconnect_consume(self, lab: Lab) -> None:
         """Restarted while a receive waits: it brings what comes later, or says so; the same consumer goes on."""
         need_restart(lab)
@@ -179,7 +171,7 @@ class _Reconnecting:
             await settle_again(lab, consumer, [Settlement(one, Verdict.ACK) for one in received.deliveries])
         assert await submit_again(lab, backend) == await receive_again(lab, consumer)
 
-    @case("reconnect_publish", level="core", rationale="submitters must outlive a broker's restart", limit=90)
+    @case("reconnect_publish", level="core", rationale="submitters must outlive a broker's restart")
     async def test_reconnect_publish(self, lab: Lab) -> None:
         """After a restart a submit says unknown, unreachable, or succeeds; soon it succeeds, and the message comes."""
         need_restart(lab)
@@ -218,14 +210,6 @@ async def _use_and_close(lab: Lab) -> None:
     if backend.capabilities.has(Capability.CONTROL):
         await backend.control().listen(lambda _signals: None, worker="w")
     await backend.aclose()
-
-
-def _open_files() -> int:
-    """Open files of this process; 0 where the system does not list them."""
-    for listing in ("/proc/self/fd", "/dev/fd"):
-        if Path(listing).is_dir():
-            return len(os.listdir(listing))  # noqa: PTH208 - iterdir() fails on entries that vanish
-    return 0
 
 
 def _texts_with_secret(lab: Lab) -> list[str]:
