@@ -17,7 +17,7 @@ settings.register_profile("tranship", deadline=None, suppress_health_check=[Heal
 settings.load_profile("tranship")
 
 NOTICES_SOON = {"keepalive": 1.0, "command_timeout": 3.0}
-"""Options with which a silent server is noticed in seconds: the defaults are tested by themselves."""
+"""Options with which a silent server is noticed in seconds."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def nats_harness(nats_service: Service) -> Callable[..., ServiceHarness]:
         # One that we start lets in who shows no password, and nobody with a wrong one.
         refused = "nats://nobody:wrong@{address}" if isinstance(nats_service, ProcessService) else None
         # Asking the monitoring port is no connection of a client.
-        return ServiceHarness(nats_service, refused=refused, options={**NOTICES_SOON, **options}, probes=0)
+        return ServiceHarness(nats_service, refused=refused, options=options, impatient=NOTICES_SOON, probes=0)
 
     return harness
 

@@ -52,7 +52,7 @@ def message(queue: str, **envelope: Any) -> Message:
 
 def variant_lab(service: Service, name: str = "variant", **options: Any) -> Lab:
     """Return a lab on a server of another kind."""
-    return Lab(ServiceHarness(service, options={"keepalive": 1.0, "command_timeout": 3.0, **options}), name)
+    return Lab(ServiceHarness(service, options=options), name)
 
 
 def _openssl(*arguments: str, directory: Path) -> None:

@@ -18,13 +18,13 @@ settings.register_profile("tranship", deadline=None, suppress_health_check=[Heal
 settings.load_profile("tranship")
 
 NOTICES_SOON = {"heartbeat": 2, "command_timeout": 3.0}
-"""Options with which a silent server is noticed in seconds: the defaults are tested by themselves."""
+"""Options with which a silent server is noticed in seconds."""
 
 
 class RabbitHarness(ServiceHarness):
     """A node takes seconds to start, and its queues a moment more."""
 
-    patience = 15.0
+    patience = 30.0
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +57,8 @@ def rabbitmq_harness(rabbitmq_service: Service) -> Callable[..., ServiceHarness]
         return RabbitHarness(
             rabbitmq_service,
             refused="amqp://nobody:wrong@{address}/",
-            options={**NOTICES_SOON, **options},
+            options=options,
+            impatient=NOTICES_SOON,
             probes=0,
         )
 

@@ -19,7 +19,7 @@ settings.register_profile("tranship", deadline=None, suppress_health_check=[Heal
 settings.load_profile("tranship")
 
 NOTICES_SOON = {"keepalive": 1.0, "command_timeout": 3.0}
-"""Options with which a silent server is noticed in seconds: the defaults are tested by themselves."""
+"""Options with which a silent server is noticed in seconds."""
 
 
 @pytest.fixture
@@ -44,7 +44,10 @@ def redis_harness(redis_service: Service) -> Callable[..., ServiceHarness]:
 
     def harness(**options: object) -> ServiceHarness:
         return RedisHarness(
-            redis_service, refused="redis://nobody:wrong@{address}/0", options={**NOTICES_SOON, **options}
+            redis_service,
+            refused="redis://nobody:wrong@{address}/0",
+            options=options,
+            impatient=NOTICES_SOON,
         )
 
     return harness

@@ -18,16 +18,20 @@ import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from tranship.ports import Capability
 from tranship.testing.harness import Harness
 from tranship.testing.lab import CaseSkipped, Lab
 
-__all__ = ["Case", "CaseLevel", "CaseReport", "case", "cases_of", "run_case", "run_cases"]
+__all__ = ["LIMIT", "Case", "CaseLevel", "CaseReport", "case", "cases_of", "run_case", "run_cases"]
 
 CaseLevel = Literal["core", "capability", "stress"]
 Body = Callable[[Any, Lab], Awaitable[None]]
+
+LIMIT: Final = 120.0
+"""Seconds for a case that says nothing else. It ends what hangs, and is no measure of speed: on a busy machine a case
+takes ten times as long as on an idle one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +79,7 @@ def case(
     level: CaseLevel,
     rationale: str,
     needs: Collection[Capability] = (),
-    limit: float = 30.0,
+    limit: float = LIMIT,
 ) -> Callable[[Body], CaseTest]:
     """Make the decorated async method ``test_<case_id>(self, lab)`` a conformance case.
 

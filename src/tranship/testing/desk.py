@@ -28,7 +28,7 @@ from tranship.settings import BrokerURL, Settings
 from tranship.sync import Client
 from tranship.task import Task
 from tranship.testing.background import BackgroundWorker
-from tranship.testing.case import CaseLevel, CaseTest, case
+from tranship.testing.case import LIMIT, CaseLevel, CaseTest, case
 from tranship.testing.facades import FacadeClient, in_thread
 from tranship.testing.faults import Faults, FaultyRegistry
 from tranship.testing.lab import Lab
@@ -226,7 +226,7 @@ def facade_case(
     level: CaseLevel,
     rationale: str,
     needs: Collection[Capability] = (),
-    limit: float = 30.0,
+    limit: float = LIMIT,
     kinds: Collection[Kind] = KINDS,
 ) -> Callable[[Body], Any]:
     """Make the decorated async method ``test_<case_id>(self, desk)`` a case for each facade.
@@ -252,7 +252,7 @@ def worker_case(
     level: CaseLevel,
     rationale: str,
     needs: Collection[Capability] = (),
-    limit: float = 30.0,
+    limit: float = LIMIT,
 ) -> Callable[[Body], CaseTest]:
     """Make the decorated async method ``test_<case_id>(self, desk)`` one case; its clients are asynchronous.
 

@@ -31,12 +31,15 @@ class Harness:
 
     stress: bool = False
     """Whether pytest runs the cases of level ``stress``, too; they take a minute or more."""
-    patience: float = 8.0
+    patience: float = 16.0
     """Seconds after which something that must happen has not happened. Generous: test machines are busy."""
     results: Harness | None = None
     """Another broker that clients and workers under test keep results at; None: this one. Cases of ports ignore it."""
     notice: float = 30.0
     """Seconds within which a backend must notice by itself that nothing is answered any more."""
+    impatient: Mapping[str, Any] = {}
+    """URL options with which silence is noticed in seconds. Only connections that a case is going to harm have them:
+    a busy broker is as silent, for as long."""
 
     def __init__(self, url: str) -> None:
         self.base_url = url

@@ -89,9 +89,13 @@ class Lab:
         return backend
 
     def url(self, *, namespace: str | None = None, via: FaultProxy | None = None, **options: Any) -> str:
-        """Return the URL under which other processes find the same queues."""
-        url = self.harness.url(namespace or self.namespace, options)
-        return via.url_for(url) if via else url
+        """Return the URL under which other processes find the same queues.
+
+        Through a proxy, silence is noticed as soon as the harness can have it.
+        """
+        if via is None:
+            return self.harness.url(namespace or self.namespace, options)
+        return via.url_for(self.harness.url(namespace or self.namespace, {**self.harness.impatient, **options}))
 
     def proxy(self) -> FaultProxy:
         """Start a proxy between backends and the broker; it is stopped at the end.

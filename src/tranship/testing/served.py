@@ -33,7 +33,8 @@ class ServiceHarness(Harness):
             ``host:port``.
         refused: a URL that the server must refuse for good, with ``{address}`` likewise; None: the case is
             skipped.
-        options: URL options that every backend under test gets, such as shorter timeouts.
+        options: URL options that every backend under test gets.
+        impatient: those of connections that a case is going to harm, in addition: shorter timeouts.
         probes: how many of the connections that the service counts are the count's own.
         results: the harness of a broker that clients and workers under test keep results at; None: this one.
     """
@@ -45,6 +46,7 @@ class ServiceHarness(Harness):
         url: str = "",
         refused: str | None = None,
         options: Mapping[str, Any] | None = None,
+        impatient: Mapping[str, Any] | None = None,
         probes: int = 1,
         results: Harness | None = None,
     ) -> None:
@@ -54,6 +56,7 @@ class ServiceHarness(Harness):
         self.service = service
         self.refused_url = refused.replace("{address}", address) if refused else None
         self._options = dict(options or {})
+        self.impatient = dict(impatient or {})
         self._probes = probes
         self.results = results
 

@@ -36,7 +36,5 @@ class TestRabbitMQ(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite
 def test_silence_is_noticed_in_time_with_the_default_options(rabbitmq_service, name: str) -> None:
     (case,) = (case for case in cases_of(LifecycleSuite) if case.id == name)
     harness = ServiceHarness(rabbitmq_service)
-    # An unanswered command ends after ten seconds, the default.
-    harness.patience = 15.0
     report = run_case(case, harness)
     assert report.outcome == "passed", report.reason

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.campaign, pytest.mark.timeout(180)]
 class StoppedHarness(ServiceHarness):
     """Restarts by stopping: a quorum queue of a lone node that is killed in its first second never comes back."""
 
-    patience = 15.0
+    patience = 30.0
 
     async def restart(self) -> None:
         await in_thread(self.service.restart)
@@ -24,5 +24,9 @@ class StoppedHarness(ServiceHarness):
 class TestRabbitMQWithQuorumQueues(SubmitterSuite, ConsumerSuite):
     @pytest.fixture
     def harness(self, rabbitmq_service) -> Harness:
-        options = {"queue_type": "quorum", "heartbeat": 2, "command_timeout": 3.0}
-        return StoppedHarness(rabbitmq_service, options=options, probes=0)
+        return StoppedHarness(
+            rabbitmq_service,
+            options={"queue_type": "quorum"},
+            impatient={"heartbeat": 2, "command_timeout": 3.0},
+            probes=0,
+        )

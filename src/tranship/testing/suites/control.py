@@ -111,7 +111,6 @@ class _Cancelling:
         level="capability",
         needs=_CONTROL | {Capability.DURABLE, Capability.CROSS_PROCESS},
         rationale="what was cancelled stays cancelled when the canceller is killed and the broker restarts",
-        limit=60,
     )
     async def test_cancel_survives_canceller(self, lab: Lab) -> None:
         """A process cancels, says so, is killed; the broker restarts where it can."""

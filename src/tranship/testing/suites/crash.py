@@ -24,9 +24,7 @@ class CrashCases:
     can die but the whole process; a worker that is simply never heard of again stands in for it.
     """
 
-    @case(
-        "crash_before_ack_redelivers", level="core", rationale="the task of a dead worker must run elsewhere", limit=60
-    )
+    @case("crash_before_ack_redelivers", level="core", rationale="the task of a dead worker must run elsewhere")
     async def test_crash_before_ack_redelivers(self, lab: Lab) -> None:
         """Received and never settled: all of it comes to somebody else, within a lease."""
         backend = await lab.open(lease=_LEASE)
@@ -42,7 +40,6 @@ class CrashCases:
         "crash_between_fetch_and_claim",
         level="core",
         rationale="a message taken off the wire and not yet recorded dies with its worker (kombu's BRPOP gap)",
-        limit=90,
     )
     async def test_crash_between_fetch_and_claim(self, lab: Lab) -> None:
         """Workers killed at any moment: every message was seen by one of them, or comes to us."""

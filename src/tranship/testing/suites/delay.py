@@ -66,7 +66,6 @@ class DelayCases:
         level="capability",
         needs={Capability.DELAY, Capability.DURABLE},
         rationale="a timer kept in a process is lost with it",
-        limit=60.0,
     )
     async def test_delay_survives_restart(self, lab: Lab) -> None:
         """Everybody leaves, the broker restarts where the harness can do that; the message comes."""

@@ -102,7 +102,6 @@ class WorkerOutageCases:
         level="capability",
         needs=LEASED,
         rationale="a connection that flaps must not stop a worker, nor run everything again",
-        limit=90,
     )
     async def test_worker_over_cuts(self, desk: Desk) -> None:
         """Cut five times in the middle of a batch: every task ends well; at most those under way ran again."""

@@ -24,7 +24,6 @@ class ListenerCases:
         level="capability",
         needs=_PUSH,
         rationale="who waits for a result does not know that the server was away",
-        limit=90,
     )
     async def test_waiters_survive_restart(self, lab: Lab) -> None:
         """Expected before, stored as soon as the server is back: each result is pushed, or read after RESTORED."""
@@ -49,7 +48,6 @@ class ListenerCases:
         level="capability",
         needs={Capability.CONTROL},
         rationale="a cancel said while a worker was cut off must reach it afterwards",
-        limit=60,
     )
     async def test_control_feed_survives_cut(self, lab: Lab) -> None:
         """Cut off while a cancel is said: told when the connection is back, and of later ones at once."""

@@ -56,7 +56,6 @@ class _Killed:
         level="capability",
         needs=_DURABLE,
         rationale="what a worker held when the server died belongs to somebody afterwards",
-        limit=90,
     )
     async def test_deliveries_survive_restart(self, lab: Lab) -> None:
         """Held by one that is never heard of again, and by one that settles: each comes again, or was settled."""
@@ -79,9 +78,7 @@ class _Killed:
 class _Cut:
     """Connections that end, with or without what was on them."""
 
-    @case(
-        "submit_truthful_over_cuts", level="core", rationale="a network that flaps neither loses nor doubles", limit=90
-    )
+    @case("submit_truthful_over_cuts", level="core", rationale="a network that flaps neither loses nor doubles")
     async def test_submit_truthful_over_cuts(self, lab: Lab) -> None:
         """Cut eight times under four submitters: a receipt is one message, unreachable none, unknown at most one."""
         proxy = lab.proxy()
@@ -97,7 +94,7 @@ class _Cut:
         await ledger.take(lab, (await lab.open()).consumer(["q"]))
         assert not ledger.lies(), ledger.lies()[:5]
 
-    @case("submit_answer_lost", level="core", rationale="a task denied although it is there runs twice", limit=60)
+    @case("submit_answer_lost", level="core", rationale="a task denied although it is there runs twice")
     async def test_submit_answer_lost(self, lab: Lab) -> None:
         """It arrives, and runs, while its answer is lost: a receipt or unknown, never unreachable; once."""
         proxy = lab.proxy()
@@ -119,7 +116,7 @@ class _Cut:
         await ledger.take(lab, consumer)
         assert not ledger.lies(), ledger.lies()
 
-    @case("submit_request_lost", level="core", rationale="a receipt for what never arrived is a lost task", limit=60)
+    @case("submit_request_lost", level="core", rationale="a receipt for what never arrived is a lost task")
     async def test_submit_request_lost(self, lab: Lab) -> None:
         """Swallowed on its way: unreachable or unknown; a receipt only if it is there after all."""
         proxy = lab.proxy()
@@ -142,7 +139,6 @@ class _Cut:
         level="capability",
         needs={Capability.LEASE, Capability.INSPECT_DEPTH, Capability.INSPECT_IN_FLIGHT},
         rationale="what was taken for a worker that never heard of it must not be lost",
-        limit=60,
     )
     async def test_receive_answer_lost(self, lab: Lab) -> None:
         """Taken while the answer is lost: delivered again, at once or after the lease, each once."""
@@ -166,7 +162,6 @@ class _Cut:
         "extend_after_cut",
         level="core",
         rationale="a worker that is not told what it lost runs the task beside its new owner",
-        limit=60,
     )
     async def test_extend_after_cut(self, lab: Lab) -> None:
         """Cut off while it holds one: where the lease is the connection another gets it; elsewhere it is still ours."""
@@ -189,7 +184,6 @@ class _Cut:
         level="capability",
         needs={Capability.FUSED_SETTLE, Capability.RESULTS},
         rationale="the core settles again after a lost answer; what was done must not be done twice",
-        limit=60,
     )
     async def test_settle_answer_lost(self, lab: Lab) -> None:
         """Done, rejected and replaced while the answer is lost, then settled again: each happened once."""
@@ -223,7 +217,6 @@ class _Cut:
         "settle_over_reconnect",
         level="core",
         rationale="a lost connection must not lose the work that was done",
-        limit=60,
     )
     async def test_settle_over_reconnect(self, lab: Lab) -> None:
         """Received over a connection that is cut, settled afterwards: done, or LOST and delivered again, once.

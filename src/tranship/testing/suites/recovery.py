@@ -29,7 +29,7 @@ __all__ = [
 
 def back(lab: Lab) -> float:
     """Seconds within which a backend works again once its broker does."""
-    return 2.5 * lab.patience
+    return 1.5 * lab.patience
 
 
 def need_restart(lab: Lab) -> None:

@@ -47,7 +47,6 @@ class ReplyCases:
         level="capability",
         needs=_PUSH | {Capability.DURABLE},
         rationale="nobody can ask again for a result that came while the connection was away",
-        limit=60,
     )
     async def test_result_waits_for_submitter(self, lab: Lab) -> None:
         """Answered while the submitter is cut off: it gets the result when it is back, and the next one, too."""

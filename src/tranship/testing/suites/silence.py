@@ -33,7 +33,7 @@ class SilenceCases:
         """Frozen: ping fails by itself within a minute, and works again afterwards."""
         if not lab.harness.can("pause"):
             lab.skip("the harness cannot pause the broker")
-        backend = await lab.open()
+        backend = await lab.open(**lab.harness.impatient)
         await backend.ping()
         await lab.harness.pause()
         try:

@@ -27,7 +27,6 @@ class ClockCases:
         level="capability",
         needs=NEEDS,
         rationale="who is slow sent what is due back again and again, until his clock said so, too",
-        limit=60,
     )
     async def test_delay_under_a_slow_clock(self, desk: Desk) -> None:
         """A worker 30 s behind runs delayed tasks and retries at their time, and what has expired not at all."""
@@ -38,7 +37,6 @@ class ClockCases:
         level="capability",
         needs=NEEDS,
         rationale="who is fast ran reminders early, and put retries off",
-        limit=60,
     )
     async def test_delay_under_a_fast_clock(self, desk: Desk) -> None:
         """A worker 30 s ahead runs delayed tasks and retries at their time, and what has not expired yet."""
@@ -49,7 +47,6 @@ class ClockCases:
         level="capability",
         needs=NEEDS,
         rationale="what one moves to its queue too early the other sends back for ever",
-        limit=60,
     )
     async def test_delay_under_clocks_that_differ(self, desk: Desk) -> None:
         """A slow and a fast worker on one queue: every task at its time, once."""

@@ -107,7 +107,6 @@ class WorkerErrorCases:
         level="capability",
         needs=RESULTS,
         rationale="an error that cannot be written down must not run the task until it is dead",
-        limit=90,
     )
     async def test_error_beyond_description(self, desk: Desk) -> None:
         """Exceptions whose text, arguments, causes or details break who looks: each is a failure after one run."""
@@ -166,7 +165,6 @@ class WorkerErrorCases:
         level="capability",
         needs=RESULTS | {Capability.DEAD_LETTERS},
         rationale="who looks for the cause must not find only that it was too long",
-        limit=60,
     )
     async def test_large_error_is_shortened(self, desk: Desk) -> None:
         """Over the limit: type, beginning of the message and end of the traceback stay; a dead letter reads as one."""

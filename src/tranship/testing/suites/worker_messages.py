@@ -49,7 +49,6 @@ class MessageCases:
         level="capability",
         needs=DEAD,
         rationale="a message that cannot be read must neither be lost nor stop the next one",
-        limit=60,
     )
     async def test_undecodable_dead_letters(self, desk: Desk) -> None:
         """Every way to be malformed, a good task behind each: the good run, the bad are kept with a reason."""

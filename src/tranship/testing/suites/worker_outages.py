@@ -30,7 +30,6 @@ class WorkerAwayCases:
         level="capability",
         needs=RESULTS,
         rationale="what starts before its broker must be at work once that is there, and say what it waits for",
-        limit=60,
     )
     async def test_worker_waits_for_broker(self, desk: Desk) -> None:
         """Started while nobody answers: not ready, with the reason; told to stop it ends; otherwise it works later."""
@@ -53,7 +52,6 @@ class WorkerAwayCases:
         level="capability",
         needs=RESULTS,
         rationale="a deployment must not wait for a broker that is away",
-        limit=60,
     )
     async def test_worker_stops_while_cut_off(self, desk: Desk) -> None:
         """Cut off for a while and told to stop, with nothing to do: it ends soon."""
@@ -67,7 +65,6 @@ class WorkerAwayCases:
         level="capability",
         needs=RESULTS,
         rationale="an outage that is over must not go on in the worker",
-        limit=60,
     )
     async def test_worker_back_with_connection(self, desk: Desk) -> None:
         """Cut off until its pauses are long: it takes a task as soon as its connection is back."""
@@ -84,7 +81,6 @@ class WorkerAwayCases:
         level="capability",
         needs=RESULTS,
         rationale="a task that the broker gives to another must not go on here as if nothing had happened",
-        limit=60,
     )
     async def test_lost_delivery_stops_handler(self, desk: Desk) -> None:
         """Cut off while it runs. It never runs twice at once.

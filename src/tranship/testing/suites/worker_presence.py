@@ -146,7 +146,6 @@ class WorkerHealthCases:
         level="capability",
         needs=NEEDS,
         rationale="a worker that gets nothing any more must not look well, however busy it is",
-        limit=60,
     )
     async def test_health_tells_cut_off(self, desk: Desk) -> None:
         """Full of work and cut off: alive, not ready; connected again: ready; told to stop: not ready."""
