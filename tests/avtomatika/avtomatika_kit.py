@@ -20,7 +20,7 @@ def answer(client: Client, skill: str, params: Any = None, **options: Any) -> Ta
     return ask(client, skill, params, **options).wait(timeout=20)
 
 
-def until(look: Callable[[], T], within: float = 10.0) -> T:
+def until(look: Callable[[], T], within: float = 30.0) -> T:
     """Return the first of what ``look`` returns that is true."""
     give_up = time.monotonic() + within
     while not (found := look()):

@@ -176,15 +176,15 @@ class CeleryClient:
         """Send a ``link``, ``link_error``, ``chain`` or ``chord``; return the id of its first task."""
         return self._call(_send_canvas, kind)
 
-    def group(self, sums: Sequence[tuple[int, int]], within: float = 10.0) -> list[Any]:
+    def group(self, sums: Sequence[tuple[int, int]], within: float = 30.0) -> list[Any]:
         """Run a group of ``add`` and join its results."""
         return self._call(_group, sums, within)
 
-    def get(self, task_id: str, within: float = 10.0) -> Answer:
+    def get(self, task_id: str, within: float = 30.0) -> Answer:
         """``AsyncResult.get()``, whatever it raises."""
         return self._call(_get, task_id, within)
 
-    def get_many(self, ids: Sequence[str], within: float = 10.0) -> list[Answer]:
+    def get_many(self, ids: Sequence[str], within: float = 30.0) -> list[Answer]:
         return self._call(_get_many, ids, within, patience=max(PATIENCE, 4 * within))
 
     def state(self, task_id: str) -> str:

@@ -42,7 +42,7 @@ def times(log: Path) -> Counter[str]:
     return Counter(run.id for run in read(log))
 
 
-def until(condition: Callable[[], T], what: str, within: float = 10.0) -> T:
+def until(condition: Callable[[], T], what: str, within: float = 30.0) -> T:
     """Look until ``condition`` is true and return what it gave; fail with ``what`` after ``within`` seconds."""
     end = time.monotonic() + within
     while not (found := condition()):

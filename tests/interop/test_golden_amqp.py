@@ -68,7 +68,7 @@ class Wire:
             amqp.Message(vector.read(), application_headers=headers, **captured), "", routing_key(vector)
         )
 
-    def reply(self, within: float = 5.0) -> amqp.Message:
+    def reply(self, within: float = 20.0) -> amqp.Message:
         return until(lambda: self.channel.basic_get(REPLIES, no_ack=True), "the answer", within)
 
     def take(self, queue: str) -> amqp.Message:

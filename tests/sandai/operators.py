@@ -37,7 +37,7 @@ def need_plugin(backend: str) -> None:
         (pytest.fail if required else pytest.skip)(f"tranship-{backend} is not installed")
 
 
-def until(condition: Any, what: str, within: float = 10.0) -> Any:
+def until(condition: Any, what: str, within: float = 30.0) -> Any:
     """Look until ``condition`` is true and return what it gave."""
     end = time.monotonic() + within
     while not (found := condition()):

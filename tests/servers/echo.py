@@ -27,7 +27,7 @@ def make_echo_recipe(*arguments: str, **changes) -> Recipe:
     )
 
 
-def ask(port: int, line: str, *, timeout: float = 5.0) -> str:
+def ask(port: int, line: str, *, timeout: float = 20.0) -> str:
     """Send one line on a connection of its own and return the answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as link:
         link.sendall(line.encode() + b"\n")

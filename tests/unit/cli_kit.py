@@ -104,13 +104,13 @@ def started(arguments: Sequence[str], directory: Path, **variables: str) -> Iter
                 process.kill()
 
 
-def ran(arguments: Sequence[str], directory: Path, timeout: float = 20.0, **variables: str) -> tuple[int, str, str]:
+def ran(arguments: Sequence[str], directory: Path, timeout: float = 60.0, **variables: str) -> tuple[int, str, str]:
     """Run a command in a process of its own to its end; return its exit code and what it printed."""
     with started(arguments, directory, **variables) as process:
         return finish(process, timeout)
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 20.0) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str], timeout: float = 60.0) -> tuple[int, str, str]:
     """Wait for the end of a process; kill it rather than wait for ever."""
     try:
         out, err = process.communicate(timeout=timeout)
@@ -121,7 +121,7 @@ def finish(process: subprocess.Popen[str], timeout: float = 20.0) -> tuple[int, 
     return process.returncode, out, err
 
 
-def until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
+def until(condition: Callable[[], bool], timeout: float = 40.0) -> None:
     """Wait for ``condition``, with a bound."""
     end = time.monotonic() + timeout
     while not condition():

@@ -15,7 +15,7 @@ from tranship.routing import RoutedBackend, failover, round_robin
 from tranship.settings import BackendConfig, BrokerURL
 from tranship.testing.faults import Faults
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 QUICK = {"breaker_pause": 0.05, "breaker_longest_pause": 0.1, "answer_timeout": 0.3, "unknown_patience": 0.2}
 
 

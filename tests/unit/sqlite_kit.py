@@ -62,7 +62,7 @@ def done(delivery: Delivery, task_id: str) -> Settlement:
     return Settlement(delivery, Verdict.ACK, success(task_id, reply_to=delivery.message.properties.get("reply_to")))
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait for a condition, with a bound."""
     end = time.monotonic() + seconds
     while not condition():

@@ -210,7 +210,8 @@ class TestReload:
             until(lambda: slow.state() is TaskState.STARTED)
             (tmp_path / "app.py").write_text(APP.replace("6 * 7", "6 * 7 + 1"))
             until(lambda: client.submit("app.fact").result(20) == 43)
-            assert slow.result(0.1) == "slept"
+            assert slow.ready()
+            assert slow.result(5) == "slept"
             (tmp_path / "app.py").write_text("raise ValueError('a mistake')\n")
             assert watching.stderr is not None
             said = ""

@@ -75,7 +75,7 @@ class TestSignals:
             assert code == 0, err
             assert err.count("stopping (SIGTERM): finishing what runs") == 2, err
             assert "stopping at once" not in err
-            assert slow.result(1) == "slept"
+            assert slow.result(10) == "slept"
             assert not any(map(runs, pids.values()))
 
     def test_a_second_one_is_hard(self, client: Client, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ class TestReplacing:
         line = ["worker", "app", "--processes", "2", "--max-tasks-per-process", "10", "-c", "2", "--burst"]
         code, _, err = ran(line, tmp_path, 60)
         assert code == 0, err
-        done = Counter(handle.result(1) for handle in handles)
+        done = Counter(handle.result(10) for handle in handles)
         assert sum(done.values()) == 100
         # What had been taken when the tenth ended is run, too.
         assert max(done.values()) <= 10 + 2 * 2, done

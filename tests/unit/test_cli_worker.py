@@ -174,7 +174,7 @@ class TestRunning:
         handles = [client.submit("app.add", number) for number in range(20)]
         code, out, err = ran(["worker", "app", "--burst"], directory)
         assert (code, out) == (0, ""), err
-        assert [handle.result(1) for handle in handles] == list(range(1, 21))
+        assert [handle.result(10) for handle in handles] == list(range(1, 21))
         assert "20 deliveries done" in err
         assert "tranship.worker: worker " in err
 
@@ -186,7 +186,7 @@ class TestRunning:
         (directory / "more.py").write_text("from tranship import task\n@task\ndef three() -> int:\n    return 3\n")
         handles = [client.submit("app.fact"), client.submit("more.three")]
         assert ran(["worker", "app", "more", "--burst"], directory)[0] == 0
-        assert [handle.result(1) for handle in handles] == [42, 3]
+        assert [handle.result(10) for handle in handles] == [42, 3]
 
     def test_options_go_over_those_of_a_worker_object(self, client: Client, directory: Path) -> None:
         options = ["-u", url_of(directory), "-n", "chosen", "-c", "7", "-q", "a,b", "-q", "c"]

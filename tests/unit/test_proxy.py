@@ -116,17 +116,17 @@ def test_end_of_stream_passes_and_the_other_direction_goes_on() -> None:
 
 
 def test_latency_is_added_to_each_direction_and_not_per_message(proxy: FaultProxy, link: socket.socket) -> None:
-    proxy.latency(0.1)
+    proxy.latency(0.3)
     began = time.monotonic()
     for number in range(10):
         link.sendall(b"%d\n" % number)
         threading.Event().wait(0.005)
     assert read(link, 20) == b"".join(b"%d\n" % number for number in range(10))
-    assert 0.2 <= time.monotonic() - began < 0.9
+    assert 0.6 <= time.monotonic() - began < 3
     proxy.latency(0)
     began = time.monotonic()
     echo(link, b"fast again")
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < 0.6
 
 
 def test_rate_limits_throughput_to_a_trickle(proxy: FaultProxy, link: socket.socket) -> None:

@@ -61,7 +61,7 @@ async def test_silence_rebuilds_and_says_so():
     assert retired == consumers[:1]
     assert not consumers[0].closed, "closing gives back what still runs"
     one.stop()
-    await asyncio.wait_for(running, 2)
+    await asyncio.wait_for(running, 20)
 
 
 async def test_an_empty_answer_is_a_word():
@@ -71,7 +71,7 @@ async def test_an_empty_answer_is_a_word():
     await until(lambda: not consumer.script)
     assert one.ready
     one.stop()
-    await asyncio.wait_for(running, 2)
+    await asyncio.wait_for(running, 20)
 
 
 async def test_a_failure_is_not_ready_until_the_next_word():
@@ -84,7 +84,7 @@ async def test_a_failure_is_not_ready_until_the_next_word():
     assert one.ready
     assert one.consumer is consumer, "a failure that was told needs no new consumer"
     one.stop()
-    await asyncio.wait_for(running, 2)
+    await asyncio.wait_for(running, 20)
 
 
 async def test_stop_ends_a_receive_that_waits_and_one_that_has_no_room():
@@ -97,7 +97,7 @@ async def test_stop_ends_a_receive_that_waits_and_one_that_has_no_room():
         running = asyncio.ensure_future(one.run())
         await asyncio.sleep(0)
         one.stop()
-        await asyncio.wait_for(running, 2)
+        await asyncio.wait_for(running, 20)
 
 
 async def test_a_consumer_that_does_not_close_is_left_behind(monkeypatch):
@@ -184,7 +184,7 @@ async def test_no_pause_is_slept_out_when_the_connection_is_back_or_it_is_told_t
         one.hurry()
     await until(lambda: not consumer.script)
     one.stop()
-    await asyncio.wait_for(running, 2)
+    await asyncio.wait_for(running, 20)
 
 
 async def test_what_comes_back_while_a_receive_fails_counts(monkeypatch):
@@ -204,4 +204,4 @@ async def test_what_comes_back_while_a_receive_fails_counts(monkeypatch):
     await until(lambda: not consumer.script)
     await until(lambda: one.ready)
     one.stop()
-    await asyncio.wait_for(running, 2)
+    await asyncio.wait_for(running, 20)

@@ -171,7 +171,7 @@ async def test_a_stop_ends_the_waiting_for_a_broker(what, monkeypatch):
     serving = asyncio.ensure_future(worker.serve())
     await until(lambda: faults.hit["open"])
     worker.stop()
-    await asyncio.wait_for(serving, 2)
+    await asyncio.wait_for(serving, 20)
     assert await worker.serve_until_idle(5) == 0
 
 
@@ -186,7 +186,7 @@ async def test_cancelled_while_it_waits_for_a_broker_it_closes_everything(monkey
     await until(lambda: faults.hit["ensure"])
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(serving, 2)
+        await asyncio.wait_for(serving, 20)
     assert await worker.serve_until_idle(5) == 0
 
 

@@ -245,7 +245,7 @@ async def test_something_that_says_nothing_is_given_up_in_time() -> None:
     with listener(None) as port:
         started = time.monotonic()
         error = await refusal(f"redis://127.0.0.1:{port}/0?connect_timeout=1", BrokerUnreachable)
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < 4.5
     assert f"127.0.0.1:{port}" in str(error)
 
 

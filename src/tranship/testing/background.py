@@ -13,9 +13,9 @@ from tranship.worker import Worker
 
 __all__ = ["BackgroundWorker"]
 
-_START_TIMEOUT = 10.0
+_START_TIMEOUT = 30.0
 _LOOK_INTERVAL = 0.005
-_STOP_GRACE = 10.0
+_STOP_GRACE = 30.0
 
 
 class BackgroundWorker:
@@ -39,7 +39,7 @@ class BackgroundWorker:
         """Start, and wait until the worker is ready.
 
         Raises:
-            ConfigurationError: it was not ready within ten seconds.
+            ConfigurationError: it was not ready within half a minute.
             Whatever the worker raised instead of getting ready.
         """
         self._thread.start()

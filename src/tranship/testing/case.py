@@ -29,7 +29,7 @@ __all__ = ["LIMIT", "Case", "CaseLevel", "CaseReport", "case", "cases_of", "run_
 CaseLevel = Literal["core", "capability", "stress"]
 Body = Callable[[Any, Lab], Awaitable[None]]
 
-LIMIT: Final = 120.0
+LIMIT: Final = 100.0
 """Seconds for a case that says nothing else. It ends what hangs, and is no measure of speed: on a busy machine a case
 takes ten times as long as on an idle one."""
 

@@ -83,7 +83,7 @@ class Desk:
         for worker, _ in self._workers:
             worker.stop(hurry=True)
         for _, serving in self._workers:
-            await self.lab.wait_for(serving, 10.0)
+            await self.lab.wait_for(serving, 2 * self.lab.patience)
         for background in self._threads:
             await in_thread(background.stop)
         for client in self._clients:
@@ -148,7 +148,7 @@ class Desk:
         worker.stop(hurry=hurry)
         for one, serving in self._workers:
             if one is worker:
-                await self.lab.wait_for(serving, 20.0)
+                await self.lab.wait_for(serving, 2 * self.lab.patience)
                 assert serving.done(), f"{worker!r} does not stop"
                 serving.result()
 

@@ -96,7 +96,7 @@ async def settle(consumer: Consumer, verdict: Verdict, *deliveries: Delivery, **
     return list(await consumer.settle([Settlement(one, verdict, **more) for one in deliveries]))
 
 
-async def take(consumer: Consumer, count: int, within: float = 10.0) -> list[Delivery]:
+async def take(consumer: Consumer, count: int, within: float = 30.0) -> list[Delivery]:
     """Receive until there are so many, or nothing comes."""
     got: list[Delivery] = []
     while len(got) < count:

@@ -49,7 +49,7 @@ def wire_of(link: Link) -> Wire:
     return wire
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for a condition, with a bound."""
     end = time.monotonic() + seconds
     while not condition():
@@ -66,7 +66,7 @@ class Answers:
     def __call__(self, reply: Any) -> None:
         self.got.append(reply)
 
-    async def count(self, number: int, seconds: float = 10.0) -> list[Any]:
+    async def count(self, number: int, seconds: float = 30.0) -> list[Any]:
         """Wait for so many."""
         await until(lambda: len(self.got) >= number, seconds)
         return self.got

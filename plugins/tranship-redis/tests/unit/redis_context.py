@@ -55,7 +55,7 @@ async def _nobody() -> Any:
     raise NotImplementedError
 
 
-async def eventually(look: Callable[[], Awaitable[Any]] | Callable[[], Any], what: str, *, within: float = 10.0) -> Any:
+async def eventually(look: Callable[[], Awaitable[Any]] | Callable[[], Any], what: str, *, within: float = 30.0) -> Any:
     """Return what ``look`` finds as soon as that is true; fail after a bound."""
     end = asyncio.get_running_loop().time() + within
     while True:

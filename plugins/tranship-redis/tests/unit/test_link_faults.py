@@ -236,7 +236,7 @@ async def test_closed_while_reconnecting(proxy: FaultProxy, redis: ProcessServic
             await asyncio.sleep(0.015 * rounds)
             begin = time.monotonic()
             await link.aclose()
-            assert time.monotonic() - begin < 2.5
+            assert time.monotonic() - begin < 4.5
             with pytest.raises(ClosedError):
                 link.post(pack("PING"), Answers())
         proxy.heal()
@@ -249,7 +249,7 @@ async def test_closed_while_the_server_is_silent(proxy: FaultProxy, redis: Proce
         await asyncio.sleep(0.05)
         begin = time.monotonic()
         await link.aclose()
-        assert time.monotonic() - begin < 2.5
+        assert time.monotonic() - begin < 4.5
         with pytest.raises(ClosedError):
             await caller
 
@@ -423,7 +423,7 @@ async def test_nobody_answers(proxy: FaultProxy, redis: ProcessService) -> None:
     begin = time.monotonic()
     with pytest.raises(BrokerUnreachable):
         await link.open()
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 5
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

@@ -85,7 +85,7 @@ class Inbox:
     def ids(self) -> list[str]:
         return [one.id for one in self.got]
 
-    async def wait(self, count: int, within: float = 10.0) -> list[StoredResult]:
+    async def wait(self, count: int, within: float = 30.0) -> list[StoredResult]:
         await eventually(lambda: len(self.got) >= count, f"{count} results are pushed", within=within)
         return self.got
 

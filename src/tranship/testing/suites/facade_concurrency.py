@@ -148,9 +148,9 @@ class ConcurrentSubmitCases:
         await desk.until(lambda: desk.client_faults.hit["submit"] >= 1, "the submit hangs")
         streams = [desk.lab.start(_until_closed(client)) for _ in range(4)]
         await desk.until_called("submit", 20)
-        await asyncio.wait_for(client.close(), 4.0)
-        ids = [one for stream in streams for one in await asyncio.wait_for(stream, 4.0)]
-        error = await raised(asyncio.wait_for(hanging, 4.0), TranshipError)
+        await asyncio.wait_for(client.close(), desk.lab.patience)
+        ids = [one for stream in streams for one in await asyncio.wait_for(stream, desk.lab.patience)]
+        error = await raised(asyncio.wait_for(hanging, desk.lab.patience), TranshipError)
         assert isinstance(error, SubmitUnknown | ClosedError), repr(error)
         consumer = (await desk.lab.open()).consumer(["q"])
         got: set[str] = set()

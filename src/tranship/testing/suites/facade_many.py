@@ -64,7 +64,7 @@ class ManyResultCases:
         started = time.monotonic()
         found = await client.collect([*handles, handles[0]], timeout=1.0)
         elapsed = time.monotonic() - started
-        assert 0.9 < elapsed < 1.5, f"{elapsed:.2f} s of a budget of 1 s"
+        assert 0.9 < elapsed < 2.5, f"{elapsed:.2f} s of a budget of 1 s"
         assert [one.id for one in found] == [handle.id for handle in [*handles, handles[0]]]
         assert [one.value for one in found if one.success] == [0, 2, 4, 0]
         for one in found[1:6:2]:

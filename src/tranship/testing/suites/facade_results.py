@@ -84,7 +84,7 @@ class ResultCases:
         handle = await client.submit(echo, 1)
         started = time.monotonic()
         error = await raised(handle.result(0.3), ResultTimeout)
-        assert 0.25 < time.monotonic() - started < 0.8
+        assert 0.25 < time.monotonic() - started < 3.0
         assert (error.task_id, isinstance(error, TimeoutError)) == (handle.id, True)
         await raised(handle.result(0), ResultTimeout)
         await raised(handle.result(-1), InvalidOptionError)

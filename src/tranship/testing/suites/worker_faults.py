@@ -128,7 +128,7 @@ class OutageCases:
         await desk.until(lambda: desk.worker_faults.hit["receive"] == 1, "receiving hangs")
         started = time.monotonic()
         assert await (await client.submit(echo, 2)).result(desk.lab.patience) == 2
-        assert time.monotonic() - started < 4.0
+        assert time.monotonic() - started < 10.0
         assert worker.status().ready
         gate.set()
         assert await running.result(desk.lab.patience) == 1

@@ -260,7 +260,7 @@ class LimitCases:
         handles = [await client.submit(slow), await client.submit(slow_thread)]
         for handle in handles:
             await ended(handle, desk, TaskTimedOut)
-        assert 0.35 < time.monotonic() - started < 3.0
+        assert 0.35 < time.monotonic() - started < 10.0
         assert cancelled.is_set()
         assert await in_thread(told.wait, 5.0), "the thread was not told"
         assert await (await client.submit(quick)).result(desk.lab.patience) == "quick"
