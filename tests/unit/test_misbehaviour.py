@@ -138,8 +138,10 @@ class TestHandlers:
             with Client(url) as client:
                 handle = client.submit(deaf)
                 await until(lambda: bool(worker.status().running))
+                (run,) = worker._session.runs()
+                # One that has not begun yet ends at once.
+                await until(lambda: run.thread_busy is not None)
                 handle.cancel()
-                run = next(iter(worker._session._runs))
                 await until(lambda: run.stopped is not None)
                 worker.stop(hurry=True)
                 await asyncio.to_thread(thread.join, 10)
