@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from servers.s3 import s3_bucket, s3_denies, s3_service  # noqa: F401 - fixtures
 from tranship import Client
 
 VARIABLES = ("ORCHESTRATOR", "WORKER_", "S3_", "MULTI_ORCHESTRATOR", "TASK_FILES_DIR", "MAX_CONCURRENT", "HEARTBEAT_")

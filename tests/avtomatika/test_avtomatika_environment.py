@@ -15,7 +15,7 @@ from avtomatika_kit import answer, ask
 
 from tranship import Client
 from tranship.compat.avtomatika import Worker, WorkerConfig
-from tranship.errors import InvalidOptionError, InvalidURLError, UnsupportedError
+from tranship.errors import ConfigurationError, InvalidOptionError, InvalidURLError
 from tranship.testing.background import BackgroundWorker
 
 
@@ -121,12 +121,30 @@ def test_the_directory_of_payloads(monkeypatch):
     assert WorkerConfig().TASK_FILES_DIR == "/a"
 
 
-@pytest.mark.parametrize("name", ["S3_ENDPOINT_URL", "S3_ACCESS_KEY", "S3_SECRET_KEY"])
-def test_s3_is_refused_before_anything_is_consumed(name, url, monkeypatch):
-    monkeypatch.setenv(name, "hush")
-    with pytest.raises(UnsupportedError, match=f"{name} is set, but payloads in S3 are not supported yet") as caught:
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"S3_ACCESS_KEY": "hush"}, "S3_SECRET_KEY is not set"),
+        ({"S3_SECRET_KEY": "hush"}, "S3_ACCESS_KEY is not set"),
+        ({"S3_ENDPOINT_URL": "minio:9000"}, "S3_ENDPOINT_URL cannot be used"),
+        ({"S3_ENDPOINT_URL": "http://me:hush@minio:9000"}, "S3_ENDPOINT_URL cannot be used"),
+        ({"S3_ENDPOINT_URL": "http://minio:9000", "S3_DEFAULT_BUCKET": "a/b"}, "S3_DEFAULT_BUCKET is 'a/b'"),
+    ],
+)
+def test_what_is_wrong_about_s3_is_told_before_anything_is_consumed(values, why, url, monkeypatch):
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidOptionError, match=why) as caught:
         made()
     assert "hush" not in str(caught.value)
+
+
+def test_without_the_plugin_s3_says_what_to_install(url, monkeypatch):
+    monkeypatch.setenv("S3_ENDPOINT_URL", "http://minio:9000")
+    monkeypatch.delitem(sys.modules, "tranship.compat.avtomatika._payloads", raising=False)
+    monkeypatch.setitem(sys.modules, "tranship_objectstore", None)
+    with pytest.raises(ConfigurationError, match=r"pip install \./plugins/tranship-objectstore"):
+        made()
 
 
 def test_the_default_bucket_alone_asks_for_nothing(url, monkeypatch):

@@ -153,7 +153,7 @@ def test_files_are_the_task_s_own_and_gone_afterwards(worker, client, tmp_path):
             lines = [line async for line in file]
         with pytest.raises(PermissionError):
             await files.path_to("../outside")
-        with pytest.raises(UnsupportedError, match="S3"):
+        with pytest.raises(UnsupportedError, match="S3 is not set up"):
             await files.upload_file("c.json")
         seen = [
             await files.read_json("c.json"),
@@ -295,7 +295,7 @@ def test_middleware_is_called_in_order_and_may_change_what_the_handler_is_given(
 
 
 def test_what_there_is_no_capacity_for_comes_again(url, client, monkeypatch):
-    monkeypatch.setattr("tranship.compat.avtomatika._calls.NO_ROOM", 0.05)
+    monkeypatch.setattr("tranship.compat.avtomatika._capacity.NO_ROOM", 0.05)
     asked = []
     worker = Worker(capacity_checker=lambda skill: asked.append(skill) or len(asked) > 1)
     worker.task("work")(lambda: "done")
@@ -359,7 +359,7 @@ def test_a_skill_says_more_and_blueprints_collect_them(url, client, tmp_path):
         (lambda: Worker(skill_type_limits={}, task_type_limits={}), "say the same thing"),
         (lambda: Worker().worker(), "has no skills"),
         (lambda: Worker(skills_dir="/nowhere").worker(), "no directory '/nowhere'"),
-        (lambda: TaskFiles("a", s3_manager=1), "no s3_manager"),
+        (lambda: TaskFiles("a", observability=1), "no observability"),
     ],
 )
 def test_what_cannot_be_says_so(wrong, why):

@@ -16,11 +16,14 @@ from tranship_objectstore._errors import (
     ObjectStoreUnreachable,
     PathOutsideDirectory,
 )
+from tranship_objectstore._location import Location, location_of
 from tranship_objectstore._payloads import LargePayloads
-from tranship_objectstore._store import ObjectStore
+from tranship_objectstore._store import Found, ObjectStore
 
 __all__ = [
+    "Found",
     "LargePayloads",
+    "Location",
     "ObjectChanged",
     "ObjectNotFound",
     "ObjectRefused",
@@ -29,5 +32,6 @@ __all__ = [
     "ObjectStoreError",
     "ObjectStoreUnreachable",
     "PathOutsideDirectory",
+    "location_of",
     "task_directory",
 ]

@@ -30,7 +30,7 @@ _AT_ONCE: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is known of an object before it is read."""
+    """What is known of an object that is there."""
 
     location: Location
     size: int
@@ -156,20 +156,21 @@ class ObjectStore:
             raise ObjectRefused(f"reading {found.location.uri} gave {len(part)} bytes; expected {end - start}")
         return part
 
-    async def upload(self, location: Location, content: Path | bytes) -> None:
-        """Make the object, of a file or of bytes; a file is read a few parts at a time.
+    async def upload(self, location: Location, content: Path | bytes) -> Found:
+        """Make the object, of a file or of bytes, and return what is known of it; a file is read a few parts at a time.
 
         Raises:
             ObjectStoreDenied, ObjectStoreUnreachable, ObjectRefused, ObjectNotFound: there is no such bucket.
         """
         size = await asyncio.to_thread(os.path.getsize, content) if isinstance(content, Path) else len(content)
 
-        async def put() -> None:
-            await obstore.put_async(
+        async def put() -> Any:
+            return await obstore.put_async(
                 *self._place(location), content, chunk_size=max(PART, -(-size // _MOST_PARTS)), max_concurrency=_AT_ONCE
             )
 
-        await self._asked(f"writing {location.uri}", put)
+        made = await self._asked(f"writing {location.uri}", put)
+        return Found(location, size, made["e_tag"])
 
     # Many objects.
 

@@ -15,7 +15,7 @@ What clients submit: ``named("resize_image", queue="resize_image")`` with one di
 from __future__ import annotations
 
 from tranship.compat.avtomatika._config import WorkerConfig
-from tranship.compat.avtomatika._files import TaskFiles
+from tranship.compat.avtomatika._files import FileMetadata, TaskFiles
 from tranship.compat.avtomatika._identifiers import is_valid_identifier, validate_identifier
 from tranship.compat.avtomatika._logging import setup_logging
 from tranship.compat.avtomatika._orchestrator import OrchestratorClient
@@ -25,6 +25,7 @@ from tranship.compat.avtomatika._worker import Worker
 
 __all__ = [
     "DeviceUsage",
+    "FileMetadata",
     "OrchestratorClient",
     "ResourcesUsage",
     "SkillBlueprint",

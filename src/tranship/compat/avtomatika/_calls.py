@@ -6,24 +6,20 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from tranship.client import AsyncClient
 from tranship.compat.avtomatika._answers import outcome_of
-from tranship.compat.avtomatika._files import TaskFiles, folder_of
+from tranship.compat.avtomatika._files import Store, TaskFiles, folder_of
 from tranship.compat.avtomatika._orchestrator import OrchestratorClient
 from tranship.compat.avtomatika._skills import Skill
-from tranship.compat.avtomatika.types import CapacityChecker, Middleware
+from tranship.compat.avtomatika.types import Middleware
 from tranship.envelope import Priority
 from tranship.errors import UnsupportedError
-from tranship.outcomes import Snooze
 from tranship.retry import RetryPolicy
 from tranship.task import Task, TaskContext, current, task
 
 __all__ = ["Surroundings", "task_of"]
-
-NO_ROOM: Final = 1.0
-"""Seconds after which a task comes again that the worker had no capacity for."""
 
 
 class Surroundings(Protocol):
@@ -34,12 +30,12 @@ class Surroundings(Protocol):
         """What is called around each handler; the first is the outermost."""
 
     @property
-    def capacity_checker(self) -> CapacityChecker | None:
-        """Says whether a skill could be run now; None: it could."""
-
-    @property
     def files_dir(self) -> str:
         """Where the files of tasks are."""
+
+    @property
+    def store(self) -> Store | None:
+        """What keeps files beyond their tasks; None: nothing does."""
 
     def client(self) -> AsyncClient:
         """A client of the broker."""
@@ -62,12 +58,15 @@ def task_of(skill: Skill, around: Surroundings, retry: RetryPolicy | None) -> Ta
 
 def _async_body(skill: Skill, around: Surroundings) -> Callable[..., Any]:
     async def run(params: Any = None) -> Any:
+        if around.store is not None and TaskFiles in skill.handler.injected.values():
+            # Not on the loop: it is made, and the first one removes what a killed worker has left.
+            await asyncio.to_thread(around.store.directory)
         call = _Call.begin(skill, around, params)
         try:
             return outcome_of(await _through(around.middleware, call.told, call.run))
         finally:
-            if call.files is not None:
-                await asyncio.to_thread(call.files.remove)
+            if call.left is not None:
+                await asyncio.to_thread(call.left.remove)
 
     return run
 
@@ -81,8 +80,8 @@ def _body(skill: Skill, around: Surroundings) -> Callable[..., Any]:
             # An async def behind a plain wrapper: the worker awaits what we return.
             return call.finish(value) if inspect.isawaitable(value) else outcome_of(value)
         finally:
-            if call.files is not None and not inspect.isawaitable(value):
-                call.files.remove()
+            if call.left is not None and not inspect.isawaitable(value):
+                call.left.remove()
 
     return run
 
@@ -92,12 +91,11 @@ class _Call:
     skill: Skill
     told: dict[str, Any]
     """What middleware is told; it may change ``handler_kwargs``."""
-    files: TaskFiles | None
+    left: TaskFiles | None
+    """Files to be removed when it has ended; those beside downloads go with these."""
 
     @classmethod
     def begin(cls, skill: Skill, around: Surroundings, params: Any) -> _Call:
-        if around.capacity_checker is not None and not around.capacity_checker(skill.info.name):
-            raise Snooze(NO_ROOM, f"there is no capacity for {skill.info.name} here")
         context = current()
         given = _given(context, around)
         given["params"] = skill.handler.read(params)
@@ -106,12 +104,10 @@ class _Call:
             if kind is OrchestratorClient:
                 given[name] = OrchestratorClient(around.client())
             else:
-                files = given[name] = files or TaskFiles(
-                    folder_of(around.files_dir, context.id), given["job_id"], context.id
-                )
+                files = given[name] = files or _files(context.id, given["job_id"], around)
         told = {name: given[name] for name in ("task_id", "job_id", "params")}
         told |= {"skill_name": skill.info.name, "handler_kwargs": skill.handler.arguments(given)}
-        return cls(skill, told, files)
+        return cls(skill, told, files if around.store is None else None)
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -129,8 +125,14 @@ class _Call:
         try:
             return outcome_of(await value)
         finally:
-            if self.files is not None:
-                await asyncio.to_thread(self.files.remove)
+            if self.left is not None:
+                await asyncio.to_thread(self.left.remove)
+
+
+def _files(task_id: str, job_id: str, around: Surroundings) -> TaskFiles:
+    store = around.store
+    folder = folder_of(around.files_dir, task_id) if store is None else store.directory()
+    return TaskFiles(folder, job_id, task_id, store)
 
 
 def _given(context: TaskContext, around: Surroundings) -> dict[str, Any]:

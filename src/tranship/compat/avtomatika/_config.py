@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from tranship.checks import positive, whole
 from tranship.compat.avtomatika._identifiers import validate_identifier
-from tranship.errors import InvalidOptionError, InvalidURLError, UnsupportedError
+from tranship.errors import InvalidOptionError, InvalidURLError
 from tranship.routing import failover, round_robin
 from tranship.settings import Settings
 
@@ -25,6 +25,7 @@ MODES: Final = ("FAILOVER", "WATERFALL", "ROUND_ROBIN")
 TOKEN: Final = "{WORKER_TOKEN}"  # noqa: S105 - the place for one
 HEALTH_PORT: Final = 8083
 _ENTRY: Final = frozenset({"url", "priority", "weight"})
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _EXAMPLE: Final = '[{"url": "redis://a/0", "weight": 100}, {"url": "redis://b/0", "weight": 100}]'
 
 
@@ -53,22 +54,39 @@ class WorkerConfig:
         self.S3_ENDPOINT_URL: str | None = env.get("S3_ENDPOINT_URL") or None
         self.S3_ACCESS_KEY: str | None = env.get("S3_ACCESS_KEY") or None
         self.S3_SECRET_KEY: str | None = env.get("S3_SECRET_KEY") or None
+        self.S3_REGION: str | None = env.get("S3_REGION") or None
         self.S3_DEFAULT_BUCKET: str = env.get("S3_DEFAULT_BUCKET") or "avtomatika-payloads"
 
     def validate(self) -> None:
         """Do nothing, if a worker can work with it.
 
         Raises:
-            InvalidOptionError: the worker's id is no identifier.
-            UnsupportedError: object storage is set up, which is not supported yet.
+            InvalidOptionError: the worker's id is no identifier, or what is said of S3 cannot be used; no key is shown.
         """
         validate_identifier(self.WORKER_ID, "WORKER_ID")
-        for name in ("S3_ENDPOINT_URL", "S3_ACCESS_KEY", "S3_SECRET_KEY"):
-            if getattr(self, name):
-                raise UnsupportedError(
-                    f"{name} is set, but payloads in S3 are not supported yet: nothing would be downloaded or uploaded "
-                    "for handlers; unset it, and handlers get s3:// values as they are"
-                )
+        if not self.has_s3:
+            return
+        if (self.S3_ACCESS_KEY is None) != (self.S3_SECRET_KEY is None):
+            lacking = "S3_SECRET_KEY" if self.S3_ACCESS_KEY else "S3_ACCESS_KEY"
+            raise InvalidOptionError(
+                f"{lacking} is not set, but the other half is; set both of S3_ACCESS_KEY and S3_SECRET_KEY, or neither",
+                option=lacking,
+            )
+        if self.S3_ENDPOINT_URL and not re.fullmatch(r"https?://[^@\s]+", self.S3_ENDPOINT_URL):
+            raise InvalidOptionError(
+                "S3_ENDPOINT_URL cannot be used; expected such as http://minio:9000, without credentials",
+                option="S3_ENDPOINT_URL",
+            )
+        if not _BUCKET.fullmatch(self.S3_DEFAULT_BUCKET):
+            raise InvalidOptionError(
+                f"S3_DEFAULT_BUCKET is {self.S3_DEFAULT_BUCKET!r}; expected the name of a bucket",
+                option="S3_DEFAULT_BUCKET",
+            )
+
+    @property
+    def has_s3(self) -> bool:
+        """Whether payloads in S3 are set up: its endpoint, or credentials for it."""
+        return bool(self.S3_ENDPOINT_URL or self.S3_ACCESS_KEY or self.S3_SECRET_KEY)
 
     def settings(self) -> Settings:
         """Return the settings of a worker.

@@ -11,12 +11,16 @@ from typing import Any, Final, TypeVar
 
 from tranship.client import AsyncClient
 from tranship.compat.avtomatika._calls import task_of
+from tranship.compat.avtomatika._capacity import Capacity
 from tranship.compat.avtomatika._config import HEALTH_PORT, WorkerConfig
+from tranship.compat.avtomatika._files import Store
 from tranship.compat.avtomatika._logging import setup_logging
 from tranship.compat.avtomatika._skills import Skill, SkillBlueprint, SkillInfo, skill_of
+from tranship.compat.avtomatika._storage import payloads_of
 from tranship.compat.avtomatika._usage import ResourcesUsage, tell_usage
 from tranship.compat.avtomatika.types import CapacityChecker, Middleware
 from tranship.errors import ConfigurationError, InvalidOptionError, UnsupportedError
+from tranship.middleware import Middleware as CoreMiddleware
 from tranship.retry import RetryPolicy
 from tranship.task import HotCache
 from tranship.worker import Worker as CoreWorker
@@ -85,6 +89,8 @@ class Worker:
         """What is said to be loaded while the worker is not at work."""
         self._at_work: CoreWorker | None = None
         self._client: AsyncClient | None = None
+        self.store: Store | None = None
+        """Where files of tasks are kept beyond them, once :meth:`worker` was called; None: nowhere."""
 
     # What it can do.
 
@@ -205,12 +211,17 @@ class Worker:
             self._skills_dir = None  # its modules run once
         if not self._skills:
             raise ConfigurationError("the worker has no skills; decorate functions with @worker.task(name)")
+        around: list[CoreMiddleware] = [] if self.capacity_checker is None else [Capacity(self.capacity_checker)]
+        self.store = payloads = payloads_of(self.config)
+        if payloads is not None:
+            around.append(payloads.middleware)
         return CoreWorker(
             tasks=[task_of(one, self, self._retry) for one in self._skills.values()],
             task_type_limits=self._limits,
             name=self.config.WORKER_ID,
             labels={"worker_type": self.worker_type},
             skill_dependencies=self._dependencies,
+            middleware=around,
             lifespan=self._lifespan,
             settings=self.config.settings().replace(
                 max_concurrent_tasks=self._concurrency or self.config.MAX_CONCURRENT_TASKS
