@@ -155,7 +155,8 @@ class Envelope:
     retry: RetryPolicy | None = None
     attempt: int = 0
     """How many attempts came before this one."""
-    store_result: bool = True
+    store_result: bool | None = None
+    """Whether somebody waits for its result; None: nobody has said so, and the worker's own task decides."""
     result_ttl: float | None = None
     """How long the result is kept; None: the backend's default."""
     headers: Mapping[str, Any] = field(default_factory=lambda: NO_HEADERS)
@@ -165,6 +166,11 @@ class Envelope:
     parent_id: str | None = None
     root_id: str | None = None
     content_type: str = "application/json"
+
+    @property
+    def keeps_result(self) -> bool:
+        """Whether its result is kept: it is unless somebody has said no, the submitter or else the worker."""
+        return self.store_result is not False
 
 
 class Draft:

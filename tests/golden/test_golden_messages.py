@@ -55,7 +55,7 @@ def test_celerys_headers_become_fields(vector: Vector) -> None:
     assert envelope.run_timeout == headers["timelimit"][0]
     assert envelope.group_id == headers["group"]
     assert envelope.parent_id == headers["parent_id"]
-    assert envelope.store_result is (headers["ignore_result"] is not True)
+    assert envelope.store_result is {None: None, True: False, False: True}[headers["ignore_result"]]
     assert (envelope.root_id or envelope.id) == headers["root_id"]
 
 

@@ -55,6 +55,12 @@ def stubborn():
     raise NotImplementedError
 
 
+@app.task(name="interop.unheard")
+def unheard():
+    """For clients to send: it runs on tranship workers."""
+    raise NotImplementedError
+
+
 @app.task(name="interop.slow", bind=True)
 def slow(self: Task, seconds):
     note(self.request.id, "celery", "slow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +70,11 @@ class Site:
     def kept(self, task_id: str) -> bool:
         """Whether a result of this task is kept anywhere it could be read."""
         return self.shared and self.redis.get(f"celery-task-meta-{task_id}") is not None
+
+    def ended(self, task_id: str) -> bool:
+        """Whether anything that is kept says that this task has ended; a claim on Redis says that it has begun."""
+        said = self.redis.get(f"celery-task-meta-{task_id}") if self.shared else None
+        return said is not None and json.loads(said)["status"] != "STARTED"
 
 
 def held_by_rabbitmq(place: Place, vhost: str) -> list[str]:

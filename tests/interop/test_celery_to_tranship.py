@@ -159,6 +159,14 @@ def test_a_result_that_is_not_wanted(celery: CeleryClient, site: Site, runs):
     assert not site.kept(task_id)
 
 
+def test_the_task_says_whether_its_result_is_wanted_where_celery_does_not(celery: CeleryClient, site: Site, runs):
+    unsaid = celery.send("unheard", ignore_result=None)
+    until(lambda: [run for run in read(runs) if run.id == unsaid], "it runs")
+    # A task that the client declares says what its declaration says: as on Celery's own workers, that counts.
+    assert celery.get(celery.send("unheard")).value == "heard"
+    assert not site.ended(unsaid)
+
+
 def test_revoked_before_it_starts(celery: CeleryClient, single, runs):
     blocking = celery.send("slow", 0.5, queue="single")
     until(lambda: started(runs, blocking), "the slot is taken")

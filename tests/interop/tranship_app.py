@@ -86,7 +86,14 @@ async def stubborn() -> list[Any]:
     return [current().attempt, current().envelope.run_timeout, current().envelope.result_ttl]
 
 
-TASKS: list[Task[..., Any]] = [add, fail, flaky, slow, echo, count, seen, stubborn]
+@task(name="interop.unheard", queue="interop", store_result=False)
+async def unheard() -> str:
+    """Go well, and keep quiet about it unless somebody says that he waits."""
+    note(current().id, "tranship", "unheard")
+    return "heard"
+
+
+TASKS: list[Task[..., Any]] = [add, fail, flaky, slow, echo, count, seen, stubborn, unheard]
 
 
 async def main(url: str, queue: str, concurrency: str) -> None:

@@ -31,7 +31,7 @@ PLAIN = st.builds(
     run_timeout=SECONDS,
     persistent_output=st.booleans(),
     retry=RETRIES,
-    store_result=st.booleans(),
+    store_result=st.none() | st.booleans(),
     result_ttl=SECONDS,
     content_type=st.just("application/json"),
 )
@@ -54,7 +54,7 @@ ENVELOPES = st.builds(
     dedup_window=SECONDS,
     retry=RETRIES,
     attempt=st.integers(min_value=0, max_value=99),
-    store_result=st.booleans(),
+    store_result=st.none() | st.booleans(),
     result_ttl=SECONDS,
     headers=st.dictionaries(st.sampled_from(["traceparent", "x-tenant", "Ключ"]), JSON, max_size=2),
     reply_to=st.none() | NAMES,

@@ -30,6 +30,7 @@ def both(decoder: Decoder, raw: RawMessage) -> Envelope:
         {"headers": {"x": "y"}},
         {"attempt": 3},
         {"store_result": False},
+        {"store_result": True},
         {"content_type": "application/x-msgpack"},
         {"cancel_key": "job-7", "persistent_output": True, "dedup_key": "d", "dedup_window": 5.0},
     ],

@@ -83,7 +83,8 @@ def run(
         "dedup_key": dedup_key,
         "task_id": task_id,
     }
-    task = _task(name).options(**{key: value for key, value in options.items() if value is not None})  # type: ignore[arg-type]
+    given: Any = {key: value for key, value in options.items() if value is not None}
+    task = _task(name, waits=wait is not None).options(**given)
     arguments, keywords = [argument(text) for text in args or ()], keyword_arguments(kwarg or (), kwargs)
     with call.client() as client:
         handle = client.submit(task, *arguments, **keywords)
@@ -94,12 +95,13 @@ def run(
             wait_and_show(call, handle, wait)
 
 
-def _task(name: str) -> Task[..., Any]:
+def _task(name: str, *, waits: bool) -> Task[..., Any]:
     from tranship.errors import ConfigurationError
     from tranship.task import Task, named, task_of
 
     if ":" not in name:
-        return named(name)
+        # Who waits says so: the worker's task may keep its results to itself.
+        return named(name).options(store_result=True if waits else None)
     from tranship.cli._load import load_object
 
     found = task_of(load_object(name))

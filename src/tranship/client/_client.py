@@ -311,7 +311,7 @@ class AsyncClient:
     def _handle(self, link: ClientLink, task: Task[..., Any], message: Message, answer: Answer) -> AsyncTaskHandle[Any]:
         if not isinstance(answer, Receipt):
             raise answer
-        stored = message.envelope.store_result
+        stored = message.envelope.keeps_result
         if answer.duplicate_of is None:
             if message.envelope.not_before is not None:
                 link.delayed.submitted(message.envelope)

@@ -30,7 +30,7 @@ class Delayed:
 
     def submitted(self, envelope: Envelope) -> None:
         """Remember a task that the broker has, if it is delayed and its result is kept."""
-        if envelope.not_before is None or not envelope.store_result:
+        if envelope.not_before is None or not envelope.keeps_result:
             return
         with self._lock:
             self._tasks[envelope.id] = (envelope.not_before, envelope.cancel_key)

@@ -146,7 +146,7 @@ class ClientLink:
     def _remember(self, messages: Sequence[Message]) -> None:
         """Note whose results will be pushed here."""
         if isinstance(self._store, Remembered):
-            self._store.submitted([one.envelope.id for one in messages if one.envelope.store_result])
+            self._store.submitted([one.envelope.id for one in messages if one.envelope.keeps_result])
 
     def _anticipate(self, messages: Sequence[Message]) -> None:
         """Expect the results of tasks that cannot have one yet."""
@@ -299,7 +299,7 @@ def _is_fresh(message: Message) -> bool:
     return (
         not message.check_id
         and not message.tries
-        and envelope.store_result
+        and envelope.keeps_result
         and envelope.dedup_key is None
         and envelope.not_before is None
     )

@@ -34,6 +34,7 @@ def envelope_of(fields: Fields, parts: Parts, *, raw: RawMessage, queue: str, pr
     beyond = values.keys() - CELERY
     root_id = fields.text("root_id")
     reply_to = raw.properties.get("reply_to") if raw.properties else None
+    ignored = fields.flag("ignore_result")
     given: dict[str, Any] = {
         "id": fields.task_id,
         "task": values["task"],
@@ -45,7 +46,7 @@ def envelope_of(fields: Fields, parts: Parts, *, raw: RawMessage, queue: str, pr
         "run_timeout": hard,
         "not_before": fields.date("eta"),
         "attempt": fields.count("retries"),
-        "store_result": not fields.flag("ignore_result"),
+        "store_result": None if ignored is None else not ignored,
         "headers": _headers(fields, beyond, embed, soft),
         "reply_to": reply_to if isinstance(reply_to, str) else None,
         "group_id": fields.text("group"),
@@ -99,10 +100,7 @@ def _unknown(fields: Fields, beyond: AbstractSet[str]) -> tuple[dict[str, Any], 
 
 
 def _kept(values: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, usual in KEPT.items() if (value := values.get(name)) is not None and value != usual}
-    if values.get("ignore_result") is False:  # not the same as null, which leaves it to the task
-        kept["ignore_result"] = False
-    return kept
+    return {name: value for name, usual in KEPT.items() if (value := values.get(name)) is not None and value != usual}
 
 
 def _priority(fields: Fields, name: str) -> Priority | None:

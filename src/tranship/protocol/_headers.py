@@ -168,7 +168,7 @@ def _celery(envelope: Envelope, origin: str) -> dict[str, Any]:
         "argsrepr": _HIDDEN,
         "kwargsrepr": _HIDDEN,
         "origin": origin,
-        "ignore_result": None if envelope.store_result else True,
+        "ignore_result": None if envelope.store_result is None else not envelope.store_result,
         "replaced_task_nesting": 0,
         "stamped_headers": None,
         "stamps": {},
@@ -201,7 +201,7 @@ def _add_users(headers: dict[str, Any], envelope: Envelope) -> None:
 
 def _add_carried(headers: dict[str, Any], extra: Mapping[str, Any], envelope: Envelope) -> None:
     for name, value in extra.get("headers", {}).items():
-        if name in KEPT or name == "ignore_result" or (name.startswith(OWN_PREFIX) and name not in OWN):
+        if name in KEPT or (name.startswith(OWN_PREFIX) and name not in OWN):
             headers[name] = value
         else:
             raise InvalidOptionError(f"header {CARRIED!r} is reserved; it names {name!r}", task_id=envelope.id)

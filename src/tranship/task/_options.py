@@ -50,7 +50,7 @@ class OptionArguments(TypedDict, total=False):
     dedup_key: str | None
     dedup_window: Duration | None
     retry: RetryPolicy | None
-    store_result: bool
+    store_result: bool | None
     result_ttl: Duration | None
     headers: Mapping[str, Any]
     task_id: str | None
@@ -89,7 +89,8 @@ class TaskOptions:
     """How long the key stays taken; None: the backend's default."""
     retry: RetryPolicy | None = None
     """None: one attempt, unless the worker has a policy for the task."""
-    store_result: bool = True
+    store_result: bool | None = None
+    """Whether the result is kept; None: it is, unless the worker's task says ``False``."""
     result_ttl: Duration | None = None
     """How long the result is kept; None: the backend's default."""
     headers: Mapping[str, Any] = field(default_factory=lambda: NO_HEADERS)

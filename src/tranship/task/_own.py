@@ -17,7 +17,12 @@ Fill = Callable[[Envelope], Envelope]
 def filler(options: TaskOptions) -> Fill | None:
     """Return what gives an envelope the options that it does not set; None: there are none to give."""
     result_ttl: Any = options.result_ttl  # checked and converted when the options were made
-    given = {"retry": options.retry, "run_timeout": options.run_seconds, "result_ttl": result_ttl}
+    given = {
+        "retry": options.retry,
+        "run_timeout": options.run_seconds,
+        "store_result": options.store_result,
+        "result_ttl": result_ttl,
+    }
     own = [(name, value) for name, value in given.items() if value is not None]
     return (lambda envelope: _filled(envelope, own)) if own else None
 

@@ -38,7 +38,7 @@ class Answered:
 
         It has to be put once more: who stored it may have died before it told them.
         """
-        if self._store is None or not envelope.store_result:
+        if self._store is None or not envelope.keeps_result:
             return None
         try:
             async with asyncio.timeout(_ASKING):

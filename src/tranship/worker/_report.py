@@ -82,7 +82,7 @@ class Reporter:
         envelope = run.envelope
         if envelope is None:
             return self._unreadable(run, run.unreadable) if run.unreadable else None
-        if not envelope.store_result:
+        if not envelope.keeps_result:
             return None
         try:
             state, document = self._document(run, envelope)
@@ -194,7 +194,7 @@ def log_too_late(run: Run, *, fused: bool) -> None:
         written = "its next attempt may have been sent before that"
     elif run.outcome is Ending.DEAD:
         written = "its dead letter may have been written before that"
-    elif run.envelope is not None and run.envelope.store_result:
+    elif run.envelope is not None and run.envelope.keeps_result:
         written = "its result was sent to the store before that, where the first one counts"
     else:
         written = "there was nothing else to write"

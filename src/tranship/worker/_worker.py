@@ -579,7 +579,7 @@ def _queues(queues: Sequence[str] | None, tasks: Iterable[Task[..., Any]]) -> li
 def _check(backend: Backend, result_backend: Backend | None, tasks: Iterable[Task[..., Any]]) -> None:
     """Refuse at start what would fail at message 10,000."""
     store = result_backend or backend
-    if not store.capabilities.answers and any(one.options_set.store_result for one in tasks):
+    if not store.capabilities.answers and any(one.options_set.store_result is not False for one in tasks):
         raise UnsupportedError(
             f"{store.name} keeps no results; give a result store (result_url), or declare the tasks with "
             "store_result=False"

@@ -145,7 +145,7 @@ class LargePayloads(Middleware):
 
     async def _claimed(self, envelope: Envelope, value: Any) -> Any:
         """Return ``value``, or what is stored in its place."""
-        if not envelope.store_result:
+        if not envelope.keeps_result:
             return value
         needed = time.time() + (envelope.result_ttl or 0.0)
         if type(value) is Outcome:

@@ -95,7 +95,7 @@ class Endings:
 
     def _retrying(self, number: int, envelope: Envelope) -> list[Part]:
         peers, key = self._celery.of(envelope.queue), self._key(envelope.id)
-        if peers is False or not envelope.store_result or not key:
+        if peers is False or not envelope.keeps_result or not key:
             return []
         binding = b"" if peers else self._keys.binding(envelope.queue)
         ttl = self._ttl if envelope.result_ttl is None else millis(envelope.result_ttl)

@@ -158,7 +158,7 @@ class Space:
 
     def _put_cancelled(self, message: Message, ttl: float) -> None:
         envelope = message.envelope
-        if not envelope.store_result:
+        if not envelope.keeps_result:
             return
         result = TaskResult(
             id=envelope.id,

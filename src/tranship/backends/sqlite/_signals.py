@@ -61,7 +61,7 @@ def _cancelled(tx: Transaction, row: Sequence[Any], ttl: float) -> NewResult | N
     except MessageError:
         pass
     else:
-        if not envelope.store_result:
+        if not envelope.keeps_result:
             return None
         ttl = ttl if envelope.result_ttl is None else envelope.result_ttl
         reply_to = envelope.reply_to or reply_to

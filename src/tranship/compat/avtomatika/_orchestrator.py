@@ -29,5 +29,5 @@ class OrchestratorClient:
         Raises:
             SubmitError, BrokerError: it could not be handed over.
         """
-        handle = await self._client.submit(named(skill_name, queue=skill_name), params)
+        handle = await self._client.submit(named(skill_name, queue=skill_name, store_result=True), params)
         return told(await handle.wait())

@@ -181,7 +181,7 @@ class TaskSubmissionBuilder:
         self._name = task_name
         self._args: tuple[Any, ...] = ()
         self._kwargs: Mapping[str, Any] = {}
-        self._options: OptionArguments = {}
+        self._options: OptionArguments = {"store_result": True}
 
     def args(self, args: Any) -> Self:
         """Set the arguments: a dict, a list, None, or the only one."""

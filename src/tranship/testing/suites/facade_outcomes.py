@@ -14,9 +14,11 @@ from tranship.error_codes import PERMANENT_ERROR, TRANSIENT_ERROR
 from tranship.errors import (
     DeadlineExceeded,
     ResourceError,
+    ResultTimeout,
     TaskDeadLettered,
     TaskError,
     TaskFailed,
+    TaskNotFound,
     TaskTimeoutError,
     TaskValidationError,
     TranshipError,
@@ -206,6 +208,32 @@ class OutcomeCases:
         for handle in handles:
             await raised(handle.result(desk.lab.patience), TranshipError)
         assert runs == {"fails": 2, "slow": 2, "said": 1}
+
+    @facade_case(
+        "own_store_result_holds", level="capability", needs=RESULTS, rationale="nobody keeps what nobody may ask for"
+    )
+    async def test_own_store_result_holds(self, desk: Desk) -> None:
+        """A handler's store_result=False holds for a submit by name; who says that he waits gets his result."""
+        seen: list[bool | None] = []
+
+        @task(name="kit.secret", queue="q", store_result=False)
+        async def secret() -> str:
+            seen.append(current().envelope.store_result)
+            return "hush"
+
+        client = await desk.client()
+        await desk.work(secret)
+        by_name = named("kit.secret", queue="q")
+        unsaid = await client.submit(by_name)
+        await desk.until(lambda: seen == [False], "the task runs")
+        said = await client.submit(by_name.options(store_result=True))
+        assert await said.result(desk.lab.patience) == "hush"
+        assert seen == [False, True]
+        # What was settled before has not come by now, and does not come.
+        assert not await unsaid.ready()
+        error = await raised(unsaid.wait(0.2), TranshipError)
+        # A store that knows its ids knows that there is nothing to wait for.
+        assert isinstance(error, ResultTimeout | TaskNotFound)
 
 
 @task(name="kit.plain", queue="q")
