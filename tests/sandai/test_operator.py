@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from operators import BACKENDS, Seen, broker_url, clipper, echo, thread_echo, until
 
-from tranship import Client, Retry, TaskHandle
+from tranship import Client, Middleware, Retry, RunCall, TaskHandle
 from tranship.compat.sandai import Operator, OperatorCall
 from tranship.task import named
 from tranship.testing.background import BackgroundWorker
@@ -242,6 +242,20 @@ def test_a_call_that_takes_too_long(url, serve, ask, seen):
     error = error_of(ask(operator, **process({"sleep": 60})))
     assert error["error_type"] == "TaskTimedOut"
     assert "0.2 s" in error["error_message"]
+
+
+def test_middleware_is_around_a_call(url, serve, ask):
+    told: list[Any] = []
+
+    class Listening(Middleware):
+        async def run(self, call: RunCall, call_next: Any) -> Any:
+            value = await call_next(call)
+            told.append(call.kwargs["options"])
+            return value
+
+    operator = serve(clipper(url, middleware=[Listening()]))
+    assert answer(ask(operator, **process({"clip_duration": 10})))["status"] == "success"
+    assert told == [{"clip_duration": 10}]
 
 
 def test_another_attempt(url, serve, ask):

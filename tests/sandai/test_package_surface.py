@@ -12,11 +12,13 @@ from importlib import import_module
 
 import pytest
 
+from documents._published import fetch_published
+
 VERSIONS = ("0.6.0", "0.6.2")
 MODULES = ("", ".client", ".types", ".config", ".exceptions")
 OURS = "tranship.compat.sandai"
 READ = """
-import dataclasses, importlib, inspect, json, sys
+import dataclasses, dis, importlib, inspect, json, sys
 sys.path.insert(0, sys.argv[1])
 found = {}
 def signature(it):
@@ -33,7 +35,10 @@ for name in sys.argv[2:]:
             entry["members"] = [one for one in vars(value) if not one.startswith("_")]
             fields = [one.name for one in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
             entry["members"] += fields
-            if not issubclass(value, (dict, Exception)):
+            own = "__init__" in vars(value)
+            if issubclass(value, Exception) and own:
+                entry["members"] += [one.argval for one in dis.get_instructions(value.__init__) if one.opname == "STORE_ATTR"]
+            if own if issubclass(value, Exception) else not issubclass(value, dict):
                 entry["calls"] = {"__init__": signature(value)}
                 for one, member in vars(value).items():
                     if not one.startswith("_") and inspect.isfunction(member):
@@ -61,16 +66,7 @@ def published(request, tmp_path_factory):
     """What the package of one version exports."""
     pytest.importorskip("celery")
     folder = tmp_path_factory.mktemp("published")
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--retries", "0"]
-    done = subprocess.run(
-        [*pip, "--timeout", "10", "--target", str(folder), f"sandai-operator-client=={request.param}"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"the package index cannot be reached: {done.stderr.strip()[-200:]}")
+    fetch_published(folder, f"sandai-operator-client=={request.param}")
     clean = {name: value for name, value in os.environ.items() if "OPERATOR" not in name}
     read = subprocess.run(
         [sys.executable, "-c", READ, str(folder), *MODULES],
@@ -127,5 +123,6 @@ def _compare(key, entry, ours):
 
 
 def _made(ours) -> set[str]:
-    """Attributes that the constructor's code names."""
-    return set(ours.__init__.__code__.co_names) if inspect.isfunction(ours.__init__) else set()
+    """Attributes that the constructors' code names."""
+    made = [vars(kind).get("__init__") for kind in getattr(ours, "__mro__", ())]
+    return {name for one in made if inspect.isfunction(one) for name in one.__code__.co_names}

@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple
 
 from tranship.checks import invalid, not_negative, one_of, text, whole
 from tranship.compat.sandai._urls import operator_url
-from tranship.compat.sandai.config import VALID_PRIORITIES, variable_flag, variable_number
+from tranship.compat.sandai._variables import VALID_PRIORITIES, variable_flag, variable_number
 from tranship.compat.sandai.exceptions import InvalidPriorityError
 from tranship.settings import BrokerURL, convert
 
-__all__ = ["DEFAULT_TIMEOUT", "VALID_PRIORITIES", "Config", "Given", "priority_of", "read_config"]
+__all__ = ["DEFAULT_TIMEOUT", "Config", "Given", "priority_of", "read_config"]
 
 DEFAULT_TIMEOUT: Final = 3600.0
 """Seconds that blocking calls take at most, unless told otherwise."""
@@ -35,22 +35,27 @@ class Given(NamedTuple):
 
     operator_name: Any
     operator_version: Any
-    broker_url: Any
-    result_backend: Any
-    timeout: Any
-    debug: Any
-    priority: Any
-    cancel_key: Any
-    auto_forget_result: Any
-    broker_pool_limit: Any
-    result_backend_max_connections: Any
-    backend_pool_limit: Any
-    backend_poll_concurrency: Any
-    pool_acquire_timeout: Any
-    shared_transport_scope: Any
-    task_serializer: Any
-    result_serializer: Any
-    accept_content: Any
+    broker_url: Any = None
+    result_backend: Any = None
+    timeout: Any = None
+    debug: Any = False
+    priority: Any = None
+    cancel_key: Any = None
+    auto_forget_result: Any = None
+    broker_pool_limit: Any = None
+    result_backend_max_connections: Any = None
+    backend_pool_limit: Any = None
+    backend_poll_concurrency: Any = None
+    pool_acquire_timeout: Any = None
+    shared_transport_scope: Any = None
+    task_serializer: Any = None
+    result_serializer: Any = None
+    accept_content: Any = None
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> Given:
+        """Return those of a function's arguments that are among these, by their names; the others are not."""
+        return cls(**{name: arguments[name] for name in cls._fields if name in arguments})
 
 
 @dataclass(frozen=True, kw_only=True)

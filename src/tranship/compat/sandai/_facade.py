@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 from tranship.checks import positive, text
 from tranship.compat.sandai._calls import Calls
-from tranship.compat.sandai._config import VALID_PRIORITIES, Given, read_config
+from tranship.compat.sandai._config import Given, read_config
 from tranship.compat.sandai._debug import Debug, Where
 from tranship.compat.sandai._preparing import Preparing
 from tranship.compat.sandai._transport import Transport
+from tranship.compat.sandai._variables import VALID_PRIORITIES
 from tranship.errors import InvalidArgumentsError
 
 __all__ = ["Facade"]
@@ -70,35 +71,14 @@ class Facade:
         backend_pool_limit: int | None = None,
         backend_poll_concurrency: int | None = None,
         pool_acquire_timeout: float | None = None,
-        thread_safe_mode: bool = True,  # noqa: ARG002 - callers may say so
+        thread_safe_mode: bool = True,
         shared_transport_scope: str | None = None,
         *,
         task_serializer: str | None = None,
         result_serializer: str | None = None,
         accept_content: Iterable[str] | None = None,
     ) -> None:
-        config = self._config = read_config(
-            Given(
-                operator_name,
-                operator_version,
-                broker_url,
-                result_backend,
-                timeout,
-                debug,
-                priority,
-                cancel_key,
-                auto_forget_result,
-                broker_pool_limit,
-                result_backend_max_connections,
-                backend_pool_limit,
-                backend_poll_concurrency,
-                pool_acquire_timeout,
-                shared_transport_scope,
-                task_serializer,
-                result_serializer,
-                accept_content,
-            )
-        )
+        config = self._config = read_config(Given.of(locals()))
         self._debug = Debug(on=config.debug, detailed=config.detailed_debug)
         self._transport = Transport(config, self._debug, self._where)
         self._preparing = Preparing(config, self._debug)

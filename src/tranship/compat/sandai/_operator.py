@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from tranship.checks import one_of, text
@@ -15,6 +15,7 @@ from tranship.compat.sandai._operator_handler import Handler
 from tranship.compat.sandai._operator_tracing import in_trace
 from tranship.envelope import Priority
 from tranship.errors import ConfigurationError
+from tranship.middleware import Middleware, checked
 from tranship.registry import Registry
 from tranship.task import Task, current, task
 from tranship.worker import Worker
@@ -49,6 +50,7 @@ class Operator:
             ``..._RESULT_BACKEND``, then from the same names with ``SANDAI_``, else ``redis://localhost:6379/0``.
         concurrency: how many calls run at once; None: the settings' ``max_concurrent_tasks``.
         run_timeout: seconds that one call may take; None: as long as it takes.
+        middleware: around its calls; a call's arguments are those that the client sent.
         max_deliveries, shutdown_timeout, namespace: as for :class:`~tranship.Worker`.
         registry: of backends; None: what is installed.
 
@@ -69,6 +71,7 @@ class Operator:
         result_backend: str | None = None,
         concurrency: int | None = None,
         run_timeout: float | None = None,
+        middleware: Iterable[Middleware] = (),
         max_deliveries: int | None = None,
         shutdown_timeout: float | None = None,
         namespace: str | None = None,
@@ -86,6 +89,7 @@ class Operator:
             "shutdown_timeout": shutdown_timeout,
             "namespace": namespace,
         }
+        self._middleware = checked(middleware)
         self._registry = registry
         self._handler: Handler | None = None
         self._waiting = task(name=self.task_name, queue=self.queues["normal"], run_timeout=run_timeout)
@@ -147,6 +151,7 @@ class Operator:
             tasks=[self.task],
             queues=list(self.queues.values()),
             queues_in_order=True,
+            middleware=self._middleware,
             settings=operator_settings(config, **self._settings),
             registry=self._registry,
         )

@@ -24,10 +24,7 @@ def operator_config(
     Raises:
         InvalidURLError, InvalidOptionError: a value that cannot be used, wherever it comes from.
     """
-    nothing = dict.fromkeys(Given._fields)
-    given = {"operator_name": name, "operator_version": version, "debug": False}
-    urls = {"broker_url": broker_url, "result_backend": result_backend}
-    return read_config(Given(**{**nothing, **given, **urls}), environ)
+    return read_config(Given(name, version, broker_url, result_backend), environ)
 
 
 def operator_settings(config: Config, **more: Any) -> Settings:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
+
+from tranship.compat.sandai._config import Config, Given, read_config
+from tranship.compat.sandai._variables import VALID_PRIORITIES, variable_flag, variable_number
+from tranship.settings import BrokerURL
 
 __all__ = [
     "DEFAULT_BLOCKING_TIMEOUT_SECONDS",
@@ -18,32 +21,13 @@ __all__ = [
     "get_celery_config",
     "get_default_celery_config",
     "resolve_client_config",
-    "variable_flag",
-    "variable_number",
 ]
 
-VALID_PRIORITIES: Final = ("high", "normal", "low", "very_low")
-"""In the order in which operators serve them."""
 DEFAULT_BLOCKING_TIMEOUT_SECONDS: Final = 3600
 """How long blocking calls take at most, as the package's document says; the package's own constant is 28800."""
 
 _LOCAL: Final = "redis://localhost:6379/0"
 _CELERY_POOL: Final = 20
-_YES: Final = frozenset({"1", "true", "yes", "on"})
-
-
-def variable_flag(value: str) -> bool:
-    """Whether a variable's text says yes: everything else, an empty text, too, is a no."""
-    return value.strip().lower() in _YES
-
-
-def variable_number(value: str, kind: type[int | float]) -> Any:
-    """The number that a variable's text is; None: it is none."""
-    try:
-        number = kind(value.strip())
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def env_bool(name: str, default: bool = False) -> bool:
@@ -85,8 +69,6 @@ class CeleryConfig:
                 setattr(self, option, {"max_connections": self.broker_pool_limit})
 
     def __repr__(self) -> str:
-        from tranship.settings import BrokerURL
-
         places = (str(BrokerURL.parse(url)) if "://" in url else url for url in (self.broker_url, self.result_backend))
         return "CeleryConfig(broker_url={!r}, result_backend={!r})".format(*places)
 
@@ -137,6 +119,10 @@ class ClientConfig:
         return {name: f"{name}.{self.operator_name}.{self.operator_version}" for name in VALID_PRIORITIES}
 
 
+_SHARED: Final = {one.name for one in fields(ClientConfig)} & {one.name for one in fields(Config)}
+"""What a client's configuration says as it was found."""
+
+
 def get_celery_config() -> CeleryConfig | None:
     """What the ``SANDAI_OPERATOR_CELERY_*`` variables say; None: they name no broker."""
     read = os.environ.get
@@ -178,47 +164,13 @@ def resolve_client_config(
     Raises:
         InvalidPriorityError, InvalidOptionError, InvalidURLError: as the clients'.
     """
-    from tranship.compat.sandai._config import Given, read_config
-
-    found = read_config(
-        Given(
-            operator_name,
-            operator_version,
-            broker_url,
-            result_backend,
-            timeout,
-            debug,
-            priority,
-            cancel_key,
-            auto_forget_result,
-            broker_pool_limit,
-            result_backend_max_connections,
-            backend_pool_limit,
-            backend_poll_concurrency,
-            pool_acquire_timeout,
-            shared_transport_scope,
-            None,
-            None,
-            None,
-        )
-    )
+    arguments = locals()
+    found = read_config(Given.of(arguments))
     celery = CeleryConfig(found.broker_url, found.result_backend, found.task_serializer, found.result_serializer)
     return ClientConfig(
-        operator_name=found.operator_name,
-        operator_version=found.operator_version,
         celery=_with_pools(celery, broker_pool_limit, result_backend_max_connections),
-        timeout=found.timeout,
-        debug=found.debug,
-        priority=found.priority,
-        cancel_key=found.cancel_key,
-        auto_forget_result=found.auto_forget_result,
-        broker_pool_limit=found.broker_pool_limit,
-        backend_pool_limit=found.backend_pool_limit,
-        backend_poll_concurrency=found.backend_poll_concurrency,
-        pool_acquire_timeout=found.pool_acquire_timeout,
         thread_safe_mode=thread_safe_mode,
-        shared_transport_scope=found.shared_transport_scope,
-        detailed_debug=found.detailed_debug,
+        **{name: getattr(found, name) for name in _SHARED},
     )
 
 

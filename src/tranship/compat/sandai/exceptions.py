@@ -219,3 +219,7 @@ class StopException(OperatorError):
     """For applications that raise it themselves; the clients do not."""
 
     code = "STOPPED"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
