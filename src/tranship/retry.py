@@ -13,7 +13,7 @@ from random import SystemRandom
 from typing import Any, Final, Literal, Self
 
 from tranship.checks import invalid, mapping, not_negative, one_of, positive, text, whole
-from tranship.errors import InvalidOptionError, Retry
+from tranship.errors import InvalidOptionError, Retry, TaskError
 
 __all__ = [
     "Backoff",
@@ -25,8 +25,9 @@ __all__ = [
     "exception_names",
 ]
 
-Jitter = Literal["none", "full", "equal"]
-"""``none``: the delay d itself; ``full``: anywhere in 0..d; ``equal``: anywhere in d/2..d."""
+Jitter = Literal["none", "full", "equal", "around"]
+"""``none``: the delay d itself; ``full``: anywhere in 0..d; ``equal``: anywhere in d/2..d; ``around``: a quarter of d
+less or more."""
 
 uniform: Final = SystemRandom().random
 """Without a state that an application may have seeded: workers that were seeded alike must not retry in step."""
@@ -142,7 +143,9 @@ class RetryPolicy:
         backoff: the delays between attempts.
         retry_on: exception classes, or their qualified names such as ``"requests.exceptions.Timeout"``
             (a built-in exception needs no module). A failure counts when its class or a base of it is
-            named; empty: every failure counts.
+            named.
+        retry_on_types: what failures call themselves: the ``error_type`` of a ``TaskError``, else the name of the class
+            without its module. A failure counts when one of both lists covers it, or both are empty.
         stop_on_codes: error codes that end the task whatever ``retry_on`` says.
 
     Raises:
@@ -154,14 +157,16 @@ class RetryPolicy:
     retry_on: Sequence[ExceptionLike] = ()
     """Kept as a tuple of qualified names."""
     stop_on_codes: Sequence[str] = ()
+    retry_on_types: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         whole("max_attempts", self.max_attempts)
         if not isinstance(self.backoff, Backoff):
             raise invalid("backoff", self.backoff, "an ExponentialBackoff, a LinearBackoff or a FixedBackoff")
         retry_on = tuple(_qualified(kind) for kind in _several("retry_on", self.retry_on))
-        codes = tuple(text("stop_on_codes", code) for code in _several("stop_on_codes", self.stop_on_codes))
-        _keep(self, retry_on=retry_on, stop_on_codes=codes)
+        _keep(self, retry_on=retry_on)
+        for option in ("stop_on_codes", "retry_on_types"):
+            _keep(self, **{option: tuple(text(option, one) for one in _several(option, getattr(self, option)))})
 
     def decide(
         self,
@@ -194,12 +199,13 @@ class RetryPolicy:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-like data, for the wire."""
-        return {
+        said = {
             "max_attempts": self.max_attempts,
             "backoff": self.backoff.to_dict(),
             "retry_on": list(self.retry_on),
             "stop_on_codes": list(self.stop_on_codes),
         }
+        return {**said, "retry_on_types": list(self.retry_on_types)} if self.retry_on_types else said
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
@@ -217,13 +223,15 @@ class RetryPolicy:
 
     def _counts(self, names: Sequence[str]) -> bool:
         # A handler that raises Retry asks in so many words; retry_on is about failures.
-        return not self.retry_on or _RETRY in names or any(name in self.retry_on for name in names)
+        counted = (*self.retry_on, *self.retry_on_types)
+        return not counted or _RETRY in names or any(name in counted for name in names)
 
 
 def exception_names(error: BaseException | type[BaseException]) -> tuple[str, ...]:
-    """Return the qualified names of an exception's class and its bases, nearest first."""
+    """Return the qualified names of an exception's class and its bases, nearest first, then what it calls itself."""
     kind = error if isinstance(error, type) else type(error)
-    return tuple(_name(base) for base in kind.__mro__ if base is not object)
+    own = vars(error).get("error_type") if isinstance(error, TaskError) else None
+    return (*(_name(base) for base in kind.__mro__ if base is not object), own or kind.__name__)
 
 
 def _name(kind: type) -> str:
@@ -234,7 +242,7 @@ _RETRY: Final = _name(Retry)
 
 
 def _qualified(kind: ExceptionLike) -> str:
-    expected = "an exception class or its qualified name"
+    expected = "an exception class or its qualified name (retry_on_types takes an error_type)"
     if isinstance(kind, type) and issubclass(kind, BaseException):
         return _name(kind)
     if not isinstance(kind, str) or not kind:
@@ -269,7 +277,7 @@ def _known(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:
 def _jitter(value: Any) -> Jitter:
     if isinstance(value, bool):
         return "full" if value else "none"
-    jitter: Jitter = one_of("jitter", value, ("none", "full", "equal"))
+    jitter: Jitter = one_of("jitter", value, ("none", "full", "equal", "around"))
     return jitter
 
 
@@ -278,6 +286,8 @@ def _scatter(delay: float, jitter: Jitter | bool, random: Random) -> float:
         return delay * random()
     if jitter == "equal":
         return delay * (0.5 + random() / 2)
+    if jitter == "around":
+        return delay * (0.75 + random() / 2)
     return delay
 
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tranship import current, task
-from tranship.compat.azolla import Client, ClientConfig, FixedBackoff, RetryPolicy, Task, azolla_task, exceptions
+from tranship.compat.azolla import (
+    Client,
+    ClientConfig,
+    ExponentialBackoff,
+    FixedBackoff,
+    RetryPolicy,
+    Task,
+    azolla_task,
+    exceptions,
+)
 from tranship.errors import InvalidOptionError, UnknownSchemeError
 from tranship.testing.background import BackgroundWorker
 
@@ -30,6 +41,21 @@ async def flaky() -> int:
 @azolla_task
 async def place() -> list:
     return [current().queue, current().headers.get("flow_instance_id")]
+
+
+runs: list[str] = []
+
+
+class MoodError(Exception):
+    pass
+
+
+@azolla_task
+async def moody(mood: str) -> None:
+    runs.append(mood)
+    if mood == "typed":
+        raise exceptions.TaskError("no", error_type="ServiceUnavailable")
+    raise MoodError("no")
 
 
 async def answer(client, what, args=None):
@@ -59,6 +85,34 @@ async def test_a_submit_s_policy_counts(serve, tranship_url):
         assert (await (await client.submit_task(flaky).with_retry(policy).submit()).wait(20)).value == 2
         once = await (await client.submit_task(flaky).submit()).wait(20)
         assert (once.success, once.error.error_type, once.error.retriable) == (False, "ConnectionError", True)
+
+
+async def test_retry_on_takes_what_errors_are_called(serve, tranship_url):
+    serve(moody)
+    async with await Client.connect(tranship_url) as client:
+
+        async def attempts(mood, *retry_on):
+            policy = RetryPolicy(max_attempts=2, backoff=FixedBackoff(0.01), retry_on=list(retry_on))
+            runs.clear()
+            handle = await client.submit_task(moody, [mood]).retry_policy(policy).submit()
+            assert not (await handle.wait(20)).success
+            return len(runs)
+
+        assert await attempts("typed", "ServiceUnavailable") == 2
+        assert await attempts("typed", "TaskError") == 1
+        assert await attempts("own", "MoodError") == 2
+        # A class of that name in another module is the same to Azolla.
+        assert await attempts("own", type("MoodError", (Exception,), {})) == 2
+        assert await attempts("own", "ConnectionError", exceptions.TaskTimeoutError) == 1
+
+
+def test_policies_are_kept_as_they_are_when_they_are_copied():
+    policy = RetryPolicy(retry_on=["MoodError", ConnectionError], backoff=ExponentialBackoff(jitter=True))
+    copy = replace(policy, max_attempts=9)
+    assert (copy.retry_on, copy.retry_on_types) == (policy.retry_on, policy.retry_on_types)
+    assert copy.retry_on == ("builtins.ConnectionError",)
+    assert ExponentialBackoff(initial=4.0).seconds(0, lambda: 0.0) == policy.backoff.seconds(2, lambda: 0.0) == 3.0
+    assert ExponentialBackoff(jitter=False).seconds(2) == 4.0
 
 
 async def test_groups_are_queues_and_domains_are_namespaces(serve, tranship_url):

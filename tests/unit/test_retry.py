@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tranship.errors import InvalidOptionError, Retry, TaskError
 from tranship.retry import ExponentialBackoff, FixedBackoff, LinearBackoff, RetryPolicy, exception_names
 
-JITTERS = st.sampled_from(["none", "full", "equal", True, False])
+JITTERS = st.sampled_from(["none", "full", "equal", "around", True, False])
 DELAYS = st.floats(min_value=0.001, max_value=1e6)
 BACKOFFS = st.one_of(
     st.builds(
@@ -29,6 +29,7 @@ POLICIES = st.builds(
     backoff=BACKOFFS,
     retry_on=st.lists(st.sampled_from([ValueError, OSError, "a.b.Error", "TimeoutError"])),
     stop_on_codes=st.lists(st.text(min_size=1)),
+    retry_on_types=st.lists(st.text(min_size=1)),
 )
 FRACTIONS = st.floats(min_value=0.0, max_value=1.0)
 FAILURE = {"names": exception_names(ValueError), "code": "X", "retryable": True}
@@ -47,10 +48,11 @@ def test_a_policy_comes_back_from_its_json(policy):
 def test_delays_stay_within_their_bounds(backoff, attempt, fraction):
     whole = replace(backoff, jitter="none").seconds(attempt)
     delay = backoff.seconds(attempt, lambda: fraction)
-    low = {"none": whole, "equal": whole / 2, "full": 0.0}[backoff.jitter]
-    assert low <= delay <= whole
+    low = {"none": whole, "equal": whole / 2, "full": 0.0, "around": whole * 0.75}[backoff.jitter]
+    more = 1.25 if backoff.jitter == "around" else 1
+    assert low <= delay <= whole * more
     if getattr(backoff, "max_delay", None) is not None:
-        assert delay <= backoff.max_delay
+        assert delay <= backoff.max_delay * more
 
 
 @given(backoff=BACKOFFS, attempt=st.integers(min_value=0, max_value=1000))
@@ -104,8 +106,19 @@ def test_exception_names_are_the_qualified_names_nearest_first():
     names = exception_names(QuotaError())
     assert names[0] == f"{__name__}.QuotaError"
     assert names[1:3] == ("builtins.ConnectionResetError", "builtins.ConnectionError")
-    assert names[-1] == "builtins.BaseException"
+    assert names[-2:] == ("builtins.BaseException", "QuotaError")
     assert exception_names(QuotaError) == names
+
+
+def test_retry_on_types_matches_what_a_failure_calls_itself():
+    policy = RetryPolicy(retry_on=[TimeoutError], retry_on_types=["QuotaError", "ServiceUnavailable"])
+    assert _again(policy, exception_names(QuotaError()))
+    assert _again(policy, exception_names(TaskError("down", error_type="ServiceUnavailable")))
+    assert _again(policy, exception_names(TimeoutError()))
+    assert not _again(policy, exception_names(TaskError("down")))
+    assert not _again(policy, exception_names(ConnectionResetError()))
+    with pytest.raises(InvalidOptionError, match="retry_on_types is ''"):
+        RetryPolicy(retry_on_types=[""])
 
 
 def test_an_explicit_retry_counts_whatever_retry_on_says():
