@@ -61,7 +61,25 @@ def default_of(part: Any) -> str:
     return "" if part.default_factory is MISSING else "empty"
 
 
+def argument_docs(cls: type) -> Iterator[tuple[str, str]]:
+    """Yield what the docstring of ``cls`` says of arguments, several by their names where it does."""
+    section = inspect.cleandoc(cls.__doc__ or "").partition("Args:\n")[2].partition("\n\n")[0]
+    for names, text in re.findall(r"^    ([\w, ]+): ((?:.+\n?(?!    \w))*.+)", section, re.MULTILINE):
+        yield names, markdown(text)
+
+
 # --- parts ---
+
+
+def arguments(cls: type) -> str:
+    parameters = inspect.signature(cls).parameters
+    rows = []
+    for names, text in argument_docs(cls):
+        several = names.split(", ")
+        default = parameters[several[0]].default
+        shown = "" if default is inspect.Parameter.empty else f"`{default!r}`"
+        rows.append([", ".join(f"`{name}`" for name in several), shown, text])
+    return table(["argument", "default", ""], iter(rows))
 
 
 def options(cls: type, *, without: Sequence[str] = ()) -> str:
@@ -89,14 +107,14 @@ def settings() -> str:
     return table(["setting", "default", "variable", ""], rows)
 
 
-def errors() -> str:
-    from tranship import errors
+def errors(module: Any) -> str:
+    from tranship.errors import TranshipError
 
-    kinds = [getattr(errors, name) for name in errors.__all__]
+    found = [getattr(module, name) for name in module.__all__]
+    kinds = [one for one in found if isinstance(one, type) and issubclass(one, TranshipError)]
     rows = (
         [f"`{kind.__name__}`", f"`{kind.code}`", "yes" if kind.retryable else "no", first_paragraph(kind)]
         for kind in sorted(kinds, key=lambda kind: kind.__name__)
-        if issubclass(kind, errors.TranshipError)
     )
     return table(["error", "`code`", "`retryable`", ""], rows)
 
@@ -263,7 +281,9 @@ def _option(option: Any) -> str:
 
 def parts() -> dict[str, Callable[[], str]]:
     """Every generated part by name."""
+    import tranship_objectstore
     from tranship import Client, TaskContext, TaskHandle, Worker
+    from tranship import errors as core_errors
     from tranship.backends.memory import MemoryOptions
     from tranship.backends.sqlite import SqliteOptions
     from tranship.client import Probe
@@ -284,13 +304,17 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.task import Task, TaskOptions
     from tranship.worker import WorkerStatus
     from tranship_nats._options import NatsOptions
+    from tranship_objectstore import Found, LargePayloads, Location, ObjectStore
     from tranship_rabbitmq._options import RabbitOptions
     from tranship_redis._options import RedisOptions
 
     common = [one.name for one in fields(CommonOptions)]
     return {
         "settings": settings,
-        "errors": errors,
+        "errors": lambda: errors(core_errors),
+        "errors:objectstore": lambda: errors(tranship_objectstore),
+        "arguments:LargePayloads": lambda: arguments(LargePayloads),
+        "arguments:ObjectStore": lambda: arguments(ObjectStore),
         "error-codes": error_codes,
         "error-tree": error_tree,
         "states": states,
@@ -315,11 +339,11 @@ def parts() -> dict[str, Callable[[], str]]:
         },
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
-            for cls in (MoveReport, MovedQueue, Refusal, MoveProgress)
+            for cls in (MoveReport, MovedQueue, Refusal, MoveProgress, Found, Location)
         },
         **{
             f"methods:{cls.__name__}": lambda cls=cls: methods(cls)
-            for cls in (Client, TaskHandle, TaskContext, Worker, AsyncOperator, Task)
+            for cls in (Client, TaskHandle, TaskContext, Worker, AsyncOperator, Task, LargePayloads, ObjectStore)
         },
         **{f"methods:{cls.__name__}": lambda cls=cls: methods(cls) for cls in (OperatorClient, Operator)},
         "fields:OperatorCall": lambda: data(OperatorCall),

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from cli_kit import cli, environment, fails, own_directory, url_of
 
-from tranship import Client, FixedBackoff, RetryPolicy, TaskState, Worker, task
+from tranship import Client, FixedBackoff, Outcome, RetryPolicy, TaskState, Worker, named, task
 from tranship.cli._errors import ExitCode
 from tranship.envelope import Envelope, new_id
 from tranship.errors import Reject
 from tranship.protocol import Encoder
 from tranship.registry import Registry
+from tranship.testing.background import BackgroundWorker
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +36,11 @@ def refuse() -> None:
     raise Reject("no-thanks")
 
 
+@task(name="cli.review", store_result=False)
+def review() -> Outcome[str]:
+    return Outcome("needs_manual_review", "blurred")
+
+
 @task(name="cli.fail")
 def fail() -> None:
     raise ValueError("on purpose")
@@ -47,7 +53,7 @@ def client() -> Iterator[Client]:
 
 
 def work() -> None:
-    Worker(tasks=[double, refuse, fail]).run_until_idle(20)
+    Worker(tasks=[double, refuse, review, fail]).run_until_idle(20)
 
 
 class TestProgram:
@@ -171,6 +177,17 @@ class TestSubmitAndResult:
     def test_an_unknown_id_is_no_success(self) -> None:
         fails(cli("result", "nope"), ExitCode.FAILURE, "nope is UNKNOWN")
         fails(cli("result", "nope", "--wait", "5"), ExitCode.FAILURE, "nope is UNKNOWN")
+
+    def test_a_status_of_its_own_is_told_beside_the_value(self, client: Client) -> None:
+        handle = client.submit(named("cli.review", store_result=True))
+        work()
+        shown = cli("result", handle.id)
+        assert (shown.stdout, shown.stderr) == ("blurred\n", "status: needs_manual_review\n")
+        assert cli("result", handle.id, "--quiet").stderr == ""
+
+    def test_who_waits_says_that_the_result_is_wanted(self) -> None:
+        with BackgroundWorker(Worker(tasks=[review])):
+            assert cli("submit", "cli.review", "--wait", "20").stdout == "blurred\n"
 
     def test_an_unknown_task_ends_among_the_dead_letters(self) -> None:
         task_id = cli("submit", "cli.nobody").stdout.strip()

@@ -69,6 +69,8 @@ def show(call: Invocation, result: TaskResult) -> None:
     if call.json:
         call.output.json({**_facts(result), "state": result.state.value})
     elif result.success:
+        if result.status is not None:
+            call.output.note(f"status: {result.status}")
         _print_value(call, result.value)
     if result.success:
         return
