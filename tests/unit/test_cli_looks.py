@@ -170,6 +170,7 @@ class TestCompletion:
         assert self.offers(tmp_path, f"tranship dead replay {letter.id[:5]}") == [letter.id]
         assert self.offers(tmp_path, "tranship dead purge zzz") == []
         assert self.offers(tmp_path, "tranship dead list --queue o") == ["one"]
+        assert self.offers(tmp_path, "tranship worker app --queues two,o") == ["two,one"]
 
     def test_tasks_that_live_workers_have(self, tmp_path: Path) -> None:
         with BackgroundWorker(Worker(url_of(tmp_path), tasks=[add, refuse])), Operator(url_of(tmp_path)) as operator:
@@ -189,6 +190,16 @@ class TestCompletion:
             "app:elsewhere",
         ]
         assert self.offers(tmp_path, "tranship submit nothing:") == []
+        assert self.offers(tmp_path, "tranship run-one app:f") == ["app:fail", "app:fact"]
+        assert self.offers(tmp_path, "tranship worker app:sl") == ["app:sleep"]
+        assert self.offers(tmp_path, "tranship describe ap") == []
+
+    def test_tasks_that_are_classes(self, tmp_path: Path) -> None:
+        (tmp_path / "classes.py").write_text(
+            "from dataclasses import dataclass\nfrom tranship import TaskClass\nclass Resize(TaskClass):\n"
+            "    @dataclass\n    class Args:\n        width: int\n    def run(self, args): ...\n"
+        )
+        assert self.offers(tmp_path, "tranship submit classes:") == ["classes:Resize"]
 
     def test_a_broker_that_is_away_offers_nothing_and_says_nothing(self, tmp_path: Path) -> None:
         for url in ("redis://127.0.0.1:1/0", "nonsense://", "sqlite:////no/such/directory/t.db"):

@@ -118,6 +118,16 @@ class TestCommand:
         found = json.loads(said.stdout)
         assert (found["state"], found["error"]["message"]) == ("FAILURE", "on purpose")
 
+    @pytest.mark.parametrize("args", ["[1, 2, 3]", '["x"]', "[]"])
+    def test_arguments_that_do_not_fit_are_a_failure(self, args: str) -> None:
+        said = cli("run-one", "jobs:add", f'{{"args": {args}}}')
+        assert said.exit_code == 4, said.stderr
+        found = json.loads(said.stdout)
+        assert (found["state"], found["error"]["code"]) == ("FAILURE", "INVALID_ARGUMENTS")
+
+    def test_arguments_are_data_that_has_arrived(self) -> None:
+        assert json.loads(cli("run-one", "jobs:add", '{"args": ["1"], "kwargs": {"b": 2.0}}').stdout)["value"] == 3
+
     def test_out_of_time_it_has_not_ended(self) -> None:
         said = cli("run-one", "jobs:slow", "{}", "--timeout", "0.3")
         assert said.exit_code == 4
@@ -147,7 +157,6 @@ class TestCommand:
             ('{"task": 7}', "there is no task 7"),
             ('{"task": "jobs.add", "args": 1}', "args is 1; expected a list"),
             ('{"task": "jobs.add", "kwargs": []}', "kwargs is []; expected an object"),
-            ('{"task": "jobs.add", "args": [1, 2, 3]}', "do not fit"),
             ('{"task": "jobs.add", "args": [1], "id": 3}', "task_id is 3"),
         ],
     )

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from tranship.operations import Operator
 
-__all__ = ["dead_letters", "queue_names", "task_names"]
+__all__ = ["dead_letters", "queue_names", "several_queue_names", "task_names", "tasks_of_module"]
 
 PATIENCE = 2.0
 """Seconds that somebody who has pressed Tab waits."""
@@ -25,9 +25,13 @@ Offer = tuple[str, str]
 
 def task_names(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
     """Offer the tasks that live workers have; behind a colon those of a module."""
-    if ":" in incomplete:
-        return _starting(incomplete, _in_time(lambda: list(_of_module(incomplete.partition(":")[0]))))
-    return _starting(incomplete, _asked(ctx, _known_tasks))
+    return tasks_of_module(incomplete) if ":" in incomplete else _starting(incomplete, _asked(ctx, _known_tasks))
+
+
+def tasks_of_module(incomplete: str) -> Iterator[Offer]:
+    """Offer the tasks of a module, behind its name and a colon."""
+    module, colon, _ = incomplete.partition(":")
+    return _starting(incomplete, _in_time(lambda: list(_of_module(module))) if colon else None)
 
 
 def dead_letters(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
@@ -38,6 +42,12 @@ def dead_letters(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
 def queue_names(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
     """Offer the queues there are."""
     return _starting(incomplete, _asked(ctx, lambda operator: [(one.name, "") for one in operator.queues()]))
+
+
+def several_queue_names(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
+    """Offer the queues there are, behind those that are typed already."""
+    typed, comma, last = incomplete.rpartition(",")
+    return ((f"{typed}{comma}{name}", more) for name, more in queue_names(ctx, last))
 
 
 def _starting(incomplete: str, offers: Iterable[Offer] | None) -> Iterator[Offer]:
@@ -56,9 +66,10 @@ def _letters(operator: Operator) -> list[Offer]:
 
 def _of_module(name: str) -> Iterator[Offer]:
     from tranship.cli._load import load_module
-    from tranship.task import Task
+    from tranship.task import Task, task_of
 
-    for attribute, found in vars(load_module(name)).items():
+    for attribute, value in vars(load_module(name)).items():
+        found = task_of(value)
         if isinstance(found, Task):
             yield f"{name}:{attribute}", found.name
 

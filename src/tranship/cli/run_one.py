@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tranship.cli._complete import tasks_of_module
 from tranship.cli._invocation import Invocation, command
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ FIELDS = ("task", "args", "kwargs", "id", "headers")
 """What a call may have."""
 
 Target = Annotated[
-    str, typer.Argument(metavar="MODULE[:OBJECT]", help="A module with tasks, a Worker object, or one task.")
+    str,
+    typer.Argument(
+        metavar="MODULE[:OBJECT]",
+        help="A module with tasks, a Worker object, or one task.",
+        autocompletion=tasks_of_module,
+    ),
 ]
 Call = Annotated[
     str,
@@ -46,8 +52,9 @@ Timeout = Annotated[
 def run(call: Invocation, target: Target, document: Call = "-", *, timeout: Timeout = None) -> None:
     """Run one call in this process, with no broker, and print its result as JSON: for jobs and functions.
 
-    It is checked, limited and retried as a worker does it. What the handler prints goes to stderr. The exit code says
-    how it ended: 0, or 4 when the task failed, or has not ended in time.
+    It is checked, limited and retried as a worker does it: arguments that do not fit are a failure of the task. What
+    the handler prints goes to stderr. The exit code says how it ended: 0, or 4 when the task failed, or has not ended
+    in time.
     """
     from tranship.checks import positive
 
@@ -88,10 +95,13 @@ def _fields(text: str) -> dict[str, Any]:
 
 
 def _call(worker: Worker, fields: dict[str, Any]) -> TaskCall[Any]:
+    """Return the call as a message that has arrived: its arguments are the worker's to check, as what others send."""
+    from tranship.task import TaskCall
+
     task = _task(worker, fields.get("task"))
     options = {"task_id": fields.get("id"), "headers": fields.get("headers")}
     task = task.options(**{name: value for name, value in options.items() if value is not None})
-    return task.call(*fields.get("args", ()), **fields.get("kwargs", {}))
+    return TaskCall(task, tuple(fields.get("args", ())), fields.get("kwargs", {}))
 
 
 def _task(worker: Worker, name: Any) -> Task[..., Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tranship.cli._complete import tasks_of_module
 from tranship.cli._group import Group
 from tranship.cli._invocation import Invocation, command
 
@@ -16,7 +17,12 @@ __all__ = ["Targets", "app", "document_of"]
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Export what tasks take and return; find breaking changes.")
 
 Targets = Annotated[
-    list[str], typer.Argument(metavar="MODULE[:OBJECT]", help="Modules with tasks, a task, or one Worker object.")
+    list[str],
+    typer.Argument(
+        metavar="MODULE[:OBJECT]",
+        help="Modules with tasks, a task, or one Worker object.",
+        autocompletion=tasks_of_module,
+    ),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; otherwise to stdout.")]
 Old = Annotated[str, typer.Argument(metavar="OLD", help="A file that was exported, or MODULE[:OBJECT].")]

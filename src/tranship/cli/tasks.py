@@ -36,7 +36,7 @@ def _look(call: Invocation, operator: Operator) -> None:
     elif rows:
         show(call, rows)
     else:
-        call.output.note(f"nothing runs at {operator.settings.broker_url} ({len(workers)} workers)")
+        call.output.note(f"nothing runs at {operator.settings.broker_url} (workers: {len(workers)})")
     if more := sum(worker.busy - len(worker.running) for worker in workers):
         call.output.note(f"and {more} more, which workers did not list: heartbeats are bounded")
 

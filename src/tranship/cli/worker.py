@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from tranship.cli._children import AS_CHILD
+from tranship.cli._complete import several_queue_names, tasks_of_module
 from tranship.cli._invocation import Invocation, command, usual
 from tranship.cli._values import size, type_limits, whole_number
 from tranship.cli._work import WorkerOptions, work
@@ -20,11 +21,21 @@ MOST_TASKS: Final = 10**12
 MAX_MEMORY: Final = "--max-memory-per-process"
 
 Targets = Annotated[
-    list[str], typer.Argument(metavar="MODULE[:OBJECT]", help="Modules with tasks, or one Worker object.")
+    list[str],
+    typer.Argument(
+        metavar="MODULE[:OBJECT]", help="Modules with tasks, or one Worker object.", autocompletion=tasks_of_module
+    ),
 ]
 Queues = Annotated[
     list[str] | None,
-    typer.Option("--queues", "-q", metavar="A,B", help="What to consume.", show_default="the queues of the tasks"),
+    typer.Option(
+        "--queues",
+        "-q",
+        metavar="A,B",
+        help="What to consume.",
+        show_default="the queues of the tasks",
+        autocompletion=several_queue_names,
+    ),
 ]
 Concurrency = Annotated[
     int | None,
@@ -88,7 +99,8 @@ HealthHost = Annotated[
     ),
 ]
 LogFormat = Annotated[
-    Literal["text", "json"], typer.Option("--log-format", help="Lines to read, or one JSON object a line.")
+    Literal["text", "json"],
+    typer.Option("--log-format", metavar="text|json", help="Lines to read, or one JSON object a line."),
 ]
 Processes = Annotated[
     str | None,
