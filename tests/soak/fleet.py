@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -56,7 +57,7 @@ class Fleet:
         self._keeper = self._spawn("--processes", str(PROCESSES))
         self.survivor = self._survivor.pid
         try:
-            self._wait_for(PROCESSES + 1)
+            self._wait_until(lambda: len(self._pids()) > PROCESSES, "the workers do not begin")
         except BaseException:
             self._end()
             raise
@@ -82,12 +83,11 @@ class Fleet:
         left = [pid for pid in self._pids() if self._is_ours(pid)]
         assert not left, f"processes {left} are left behind"
 
-    def _wait_for(self, workers: int) -> None:
-        """Return when so many have begun."""
+    def _wait_until(self, condition: Callable[[], object], otherwise: str) -> None:
         until = time.monotonic() + PATIENCE
-        while len(self._pids()) < workers:
-            assert time.monotonic() < until, f"the workers do not begin; see {self._log.name}"
-            time.sleep(0.05)
+        while not condition():
+            assert time.monotonic() < until, f"{otherwise}; see {self._log.name}"
+            time.sleep(0.1)
 
     def _end_killer(self) -> None:
         self._over.set()
@@ -124,11 +124,9 @@ class Fleet:
         self._keeper.kill()
         self._keeper.wait()
         self._keeper = self._spawn("--processes", str(PROCESSES))
-        until = time.monotonic() + PATIENCE
-        while left := [pid for pid in orphans if self._is_ours(pid)]:
-            assert time.monotonic() < until, f"the processes {left} outlive their parent"
-            if self._over.wait(0.2):
-                return
+        # One that is just starting would not hear a SIGTERM.
+        self._wait_until(self._children, "the next keeper has nobody at work")
+        self._wait_until(lambda: not any(map(self._is_ours, orphans)), f"some of {orphans} outlive their parent")
 
     def _children(self) -> list[int]:
         """The workers that the keeper has at work, and nobody else who has got one of their numbers."""
