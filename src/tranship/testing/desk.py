@@ -97,6 +97,7 @@ class Desk:
         self,
         *,
         lease: float | None = None,
+        max_message_size: int | None = None,
         kind: Kind | None = None,
         via: FaultProxy | None = None,
         middleware: Sequence[Middleware] = (),
@@ -104,9 +105,10 @@ class Desk:
     ) -> FacadeClient:
         """Return a client that is not opened; it is closed at the end.
 
-        ``via`` is a proxy of the lab's to connect through; ``settings`` are those of the client.
+        ``lease`` and ``max_message_size`` are the URL's; ``via`` is a proxy of the lab's to connect through;
+        ``settings`` are those of the client.
         """
-        url = self._url(lease, via)
+        url = self._url(via, lease=lease, max_message_size=max_message_size)
         make = Client if (kind or self.kind) == "blocking" else AsyncClient
         chosen = self._settings(url, settings)
         client = FacadeClient(make(middleware=middleware, settings=chosen, registry=self.registry(self.client_faults)))
@@ -122,10 +124,15 @@ class Desk:
         return FaultyRegistry(self.lab.harness.make_backend, faults)
 
     def make_worker(
-        self, *tasks: Task[..., Any], lease: float | None = None, via: FaultProxy | None = None, **options: Any
+        self,
+        *tasks: Task[..., Any],
+        lease: float | None = None,
+        max_message_size: int | None = None,
+        via: FaultProxy | None = None,
+        **options: Any,
     ) -> Worker:
-        """Return a worker that is not at work; ``via`` as for clients, options are those of Worker and its settings."""
-        url = self._url(lease, via)
+        """Return a worker that is not at work; its URL as for clients, options are those of Worker and its settings."""
+        url = self._url(via, lease=lease, max_message_size=max_message_size)
         own = {name: options.pop(name) for name in _OWN if name in options}
         settings = self._settings(url, {"shutdown_timeout": 5.0, **options})
         return Worker(settings=settings, tasks=tasks, registry=self.registry(self.worker_faults), **own)
@@ -183,8 +190,8 @@ class Desk:
         """Return when there are ``count`` things, such as runs of a task, or fail."""
         await self.until(lambda: len(things) >= count, f"{count} of them")
 
-    def _url(self, lease: float | None, via: FaultProxy | None) -> str:
-        return self.lab.url(via=via) if lease is None else self.lab.url(via=via, lease=lease)
+    def _url(self, via: FaultProxy | None, **options: Any) -> str:
+        return self.lab.url(via=via, **{name: value for name, value in options.items() if value is not None})
 
     def _settings(self, url: str, given: dict[str, Any]) -> Settings:
         # Nothing of the environment or of a file.

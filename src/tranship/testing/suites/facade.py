@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tranship.testing.suites.facade_claims import ClaimCases
 from tranship.testing.suites.facade_concurrency import ConcurrentSubmitCases
 from tranship.testing.suites.facade_delayed import DelayedCases
 from tranship.testing.suites.facade_lifecycle import FacadeLifecycleCases
@@ -22,10 +23,11 @@ class FacadeSuite(
     ResultCases,
     OutcomeCases,
     MiddlewareCases,
+    ClaimCases,
     ReplyCases,
     DelayedCases,
     ManyResultCases,
     FacadeLifecycleCases,
     FacadeOutageCases,
 ):
-    """``AsyncClient`` and ``Client``: submitting, waiting, closing, outages."""
+    """``AsyncClient`` and ``Client``: submitting, waiting, middleware, claims, closing, outages."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from tranship.testing.suites.facade_outage import WorkerOutageCases
 from tranship.testing.suites.worker_cancels import CancelCases
 from tranship.testing.suites.worker_clocks import ClockCases
+from tranship.testing.suites.worker_dependencies import DependencyCases
 from tranship.testing.suites.worker_errors import WorkerErrorCases
 from tranship.testing.suites.worker_faults import WorkerFaultCases
+from tranship.testing.suites.worker_isolation import IsolationCases
 from tranship.testing.suites.worker_leases import WorkerLeaseCases
+from tranship.testing.suites.worker_lifecycle import WorkerLifecycleCases
 from tranship.testing.suites.worker_messages import MessageCases
 from tranship.testing.suites.worker_outages import WorkerAwayCases
 from tranship.testing.suites.worker_presence import WorkerHealthCases, WorkerPresenceCases
@@ -34,5 +37,10 @@ class WorkerSuite(
     WorkerHealthCases,
     TypeLimitCases,
     TypedCases,
+    WorkerLifecycleCases,
+    DependencyCases,
+    IsolationCases,
 ):
-    """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, types."""
+    """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, types; what is
+    around its work, dependencies, isolation.
+    """
