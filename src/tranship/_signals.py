@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-__all__ = ["heard", "may_be_ctrl_c"]
+__all__ = ["heard", "may_be_ctrl_c", "signal_name"]
 
 _NUMBERS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -64,6 +64,11 @@ def heard(handler: Callable[[signal.Signals], None], *, once: bool = False) -> I
             # Somebody may have put his own there meanwhile.
             if current is one:
                 signal.signal(one.number, one.before)
+
+
+def signal_name(number: int) -> str:
+    """Return what the signal is called here, such as ``"SIGKILL"``; where it has no name, its number."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def may_be_ctrl_c() -> bool:

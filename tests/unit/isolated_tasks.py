@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tranship.errors import TaskError
 from tranship.outcomes import Outcome, Snooze
 from tranship.retry import FixedBackoff, RetryPolicy
-from tranship.task import current, task
+from tranship.task import TaskClass, current, task
 
 
 class OddError(Exception):
@@ -38,6 +39,24 @@ def where() -> tuple[int, str, int]:
 @task(isolation="process")
 async def later(value: int) -> int:
     return value
+
+
+class Repeat(TaskClass, isolation="process"):
+    @dataclass
+    class Args:
+        text: str
+        times: int = 2
+
+    def __init__(self) -> None:
+        self.made_in = os.getpid()
+
+    def run(self, args: Args) -> tuple[str, bool, int]:
+        """What it is told, whether its object was made here, and where that is."""
+        return args.text * args.times, self.made_in == os.getpid(), os.getpid()
+
+
+class RepeatOnce(Repeat, task_type="cpu"):
+    """Inherits where it runs."""
 
 
 @task(isolation="process", run_timeout=60)

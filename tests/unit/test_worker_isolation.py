@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,7 +22,7 @@ from tranship.envelope import TaskState
 from tranship.errors import ConfigurationError, InvalidOptionError, TaskFailed, TaskTimedOut
 from tranship.middleware import Middleware, RunCall
 from tranship.settings import BrokerURL, Settings
-from tranship.task import Task, task
+from tranship.task import Task, TaskClass, task, task_of
 from tranship.testing.background import BackgroundWorker
 from tranship.testing.faults import Faults, FaultyRegistry
 from tranship.testing.harness import Harness
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.xdist_group("isolation")
 """They share a worker."""
 
 URL = "memory://isolation-of-all"
-ALL: list[Task[..., Any]] = [one for one in vars(tasks).values() if isinstance(one, Task)]
+ALL: list[Task[..., Any]] = [one for one in map(task_of, vars(tasks).values()) if isinstance(one, Task)]
 
 
 @asynccontextmanager
@@ -71,6 +73,15 @@ async def test_it_runs_elsewhere_knows_itself_and_its_process_is_used_again() ->
         assert os.getpid() not in pids
         assert await (await client.submit(tasks.later, 7)).result(20) == 7
     await until(lambda: not any(map(_runs, pids)))
+
+
+async def test_a_class_runs_elsewhere_with_an_object_of_its_own(client: AsyncClient) -> None:
+    for one in (tasks.Repeat, tasks.RepeatOnce):
+        text, made_there, pid = await (await client.submit(one.task, one.Args("a", times=3))).result(20)
+        assert (text, made_there) == ("aaa", True)
+        assert pid != os.getpid()
+    assert (tasks.RepeatOnce.task.isolation, tasks.RepeatOnce.task.task_type) == ("process", "cpu")
+    assert tasks.Repeat.task.task_type is None
 
 
 @pytest.mark.parametrize("how", ["", "stubborn", "with a child"])
@@ -199,6 +210,25 @@ async def test_middleware_is_around_it_and_its_limit_holds(tmp_path: Path) -> No
         assert not path.exists() or not _runs(int(path.read_text()))
 
 
+def test_a_worker_that_ends_while_they_start_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "brief.py").write_text(
+        "from tranship import Worker, task\n"
+        "@task(isolation='process')\n"
+        "def one(): ...\n"
+        "if __name__ == '__main__':\n"
+        "    Worker('memory://', tasks=[one]).run_until_idle()\n"
+    )
+    for _ in range(3):
+        command = [sys.executable, "brief.py"]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_an_object_of_a_class_is_not_found_by_another_process() -> None:
+    with pytest.raises(ConfigurationError, match="another process would not find its function"):
+        Worker("memory://", tasks=[tasks.Repeat()])
+
+
 def test_a_function_that_another_process_would_not_find_is_refused() -> None:
     @task(name="unit.hidden", isolation="process")
     def hidden() -> None: ...
@@ -209,8 +239,12 @@ def test_a_function_that_another_process_would_not_find_is_refused() -> None:
 
 def test_there_is_one_kind_of_isolation() -> None:
     wrong: Any = "thread"
-    with pytest.raises(InvalidOptionError, match="isolation is 'thread'; expected one of 'process'"):
+    said = "isolation is 'thread'; expected one of 'process'"
+    with pytest.raises(InvalidOptionError, match=said):
         task(isolation=wrong)
+    with pytest.raises(InvalidOptionError, match=said):
+
+        class Wrong(TaskClass, isolation=wrong): ...
 
 
 def _runs(pid: int) -> bool:

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from queue import Empty, SimpleQueue
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from tranship._signals import signal_name
+
 if TYPE_CHECKING:
     from tranship.cli._invocation import Invocation
     from tranship.cli._work import WorkerOptions
@@ -211,9 +213,7 @@ class Children:
 
 def ending(code: int) -> str:
     """Return in words how a process ended."""
-    if code >= 0:
-        return f"exit code {code}"
-    return signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return f"exit code {code}" if code >= 0 else signal_name(-code)
 
 
 def _passing(descriptor: int) -> dict[str, Any]:

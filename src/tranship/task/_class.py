@@ -13,7 +13,7 @@ from tranship.task._arguments import Validation
 from tranship.task._model_arguments import ModelArguments
 from tranship.task._naming import default_name
 from tranship.task._options import DEFAULTS, OptionArguments, TaskOptions
-from tranship.task._task import AsyncTask, SyncTask, Task, is_coroutine_function
+from tranship.task._task import AsyncTask, Isolation, SyncTask, Task, is_coroutine_function
 
 __all__ = ["Runs", "TaskClass", "task_of"]
 
@@ -68,8 +68,8 @@ class TaskClass:
     by name. A worker makes one object of the class, with no arguments, when the task first runs, and calls its ``run``
     each time: what is costly to load may be kept in it. An object of yours is a task, too: ``Resize(model).task``.
 
-    Options are given where the class is derived: ``name``, ``task_type``, ``validation`` and those of ``@task``; a
-    class that is derived from it inherits them, but not the name.
+    Options are given where the class is derived, and are those of ``@task``; with ``isolation="process"`` each process
+    makes an object of its own. A class that is derived from it inherits them, but not the name.
 
     Attributes:
         task: what a client submits and a worker runs.
@@ -80,6 +80,7 @@ class TaskClass:
     _name: ClassVar[str | None] = None
     _options: ClassVar[TaskOptions] = DEFAULTS
     _task_type: ClassVar[str | None] = None
+    _isolation: ClassVar[Isolation | None] = None
     _validation: ClassVar[Validation] = "lax"
 
     def __init_subclass__(
@@ -87,6 +88,7 @@ class TaskClass:
         *,
         name: str | None = None,
         task_type: str | None = None,
+        isolation: Isolation | None = None,
         validation: Validation | None = None,
         **options: Unpack[OptionArguments],
     ) -> None:
@@ -101,6 +103,8 @@ class TaskClass:
         cls._options = cls._options.merged(**options)
         if task_type is not None:
             cls._task_type = name_text("task_type", task_type)
+        if isolation is not None:
+            cls._isolation = one_of("isolation", isolation, get_args(Isolation))
         if validation is not None:
             cls._validation = one_of("validation", validation, get_args(Validation))
         if hasattr(cls, "run"):
@@ -131,6 +135,7 @@ def _make(owner: type[TaskClass], instance: TaskClass | None) -> Task[..., Any]:
     kind = AsyncTask if is_coroutine_function(run) else SyncTask
     made: Task[..., Any] = kind(name, owner._options, function=_runner(owner, run, instance), arguments=arguments)  # noqa: SLF001
     made.task_type = owner._task_type  # noqa: SLF001
+    made.isolation = owner._isolation  # noqa: SLF001
     return made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine
 from types import ModuleType
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Unpack, get_args, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, get_args, overload
 
 from tranship.checks import name_text, one_of
 from tranship.errors import ConfigurationError
@@ -13,7 +13,7 @@ from tranship.task._arguments import FunctionArguments, Validation
 from tranship.task._naming import default_name
 from tranship.task._options import DEFAULTS, OptionArguments
 from tranship.task._signature import signature_of
-from tranship.task._task import AsyncTask, SyncTask, Task, is_coroutine_function
+from tranship.task._task import AsyncTask, Isolation, SyncTask, Task, is_coroutine_function
 
 __all__ = ["task"]
 
@@ -44,7 +44,7 @@ def task(
     *,
     name: str | None = None,
     task_type: str | None = None,
-    isolation: Literal["process"] | None = None,
+    isolation: Isolation | None = None,
     validation: Validation = "lax",
     **options: Unpack[OptionArguments],
 ) -> TaskDecorator: ...
@@ -56,7 +56,7 @@ def task(
     *,
     name: str | None = None,
     task_type: str | None = None,
-    isolation: Literal["process"] | None = None,
+    isolation: Isolation | None = None,
     validation: Validation = "lax",
     **options: Unpack[OptionArguments],
 ) -> Any:
@@ -86,7 +86,7 @@ def task(
     if task_type is not None:
         name_text("task_type", task_type)
     if isolation is not None:
-        one_of("isolation", isolation, ("process",))
+        one_of("isolation", isolation, get_args(Isolation))
     one_of("validation", validation, get_args(Validation))
 
     def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:

@@ -22,8 +22,10 @@ from tranship.task._own import Fill, filler
 from tranship.task._plan import Plan
 from tranship.task._signature import signature_of
 
-__all__ = ["AsyncTask", "SyncTask", "Task", "TaskCall", "named"]
+__all__ = ["AsyncTask", "Isolation", "SyncTask", "Task", "TaskCall", "named"]
 
+Isolation = Literal["process"]
+"""Where a task runs, if not in the worker's own process."""
 LONGEST_TASK: Final = 1024
 """Bytes of a task's name: what every decoder reads."""
 
@@ -81,7 +83,7 @@ class Task(Generic[P, R_co]):
 
     is_async = False
     task_type: str | None = None
-    isolation: Literal["process"] | None = None
+    isolation: Isolation | None = None
     dialect: Dialect | None = None
     _arguments: Arguments | None = None
 

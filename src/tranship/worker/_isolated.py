@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
 from tranship.errors import ConfigurationError
-from tranship.task import HotCache, Task, TaskContext, activate
+from tranship.task import HotCache, Task, TaskContext, activate, task_of
 from tranship.worker._describe import cleaned, message_of
 
 __all__ = ["LARGEST", "Answer", "Call", "Failure", "Progress", "Ready", "facts_of", "find", "serve", "too_large"]
@@ -108,6 +108,7 @@ def find(module: str, qualname: str) -> Any:
     found: Any = importlib.import_module(module)
     for part in qualname.split("."):
         found = getattr(found, part)
+    found = task_of(found)
     return found.function if isinstance(found, Task) else found
 
 

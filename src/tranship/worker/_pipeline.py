@@ -32,7 +32,8 @@ from tranship.worker._threads import HandlerThreads
 from tranship.worker._through import Runs, runs_of
 
 if TYPE_CHECKING:
-    from tranship.worker._isolation import Ended, Isolation
+    from tranship.worker._isolated_process import Ended
+    from tranship.worker._isolation import Isolation
 
 __all__ = ["DELIVERY_LIMIT", "Pipeline"]
 
