@@ -22,6 +22,6 @@ def test_soak(url: str, amount: int, seed: int, tmp_path: Path, tell: Callable[[
 
 @pytest.mark.slow
 def test_a_short_soak(sqlite_url: str, seed: int, tmp_path: Path, tell: Callable[[str], None]) -> None:
-    report = soak(sqlite_url, FEW, seed, tmp_path, pause=(0.1, 0.3))
+    report = soak(sqlite_url, FEW, seed, tmp_path, pause=(0.3, 0.8))
     tell(str(report))
     report.check(FEW)
