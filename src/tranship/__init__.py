@@ -6,11 +6,12 @@ The names here are the public API; ``tranship.ports``, ``tranship.errors``, ``tr
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from tranship._lazy import lazy_names
 
 # Imported right away: loaded later, the module `tranship.task` would take the decorator's place here.
-from tranship.task import PROVIDED, Depends, Task, TaskCall, TaskClass, TaskContext, current, named, task
+from tranship.task import Task, TaskCall, TaskClass, TaskContext, current, named, task
 
 if TYPE_CHECKING:
     from tranship.client import AsyncClient, AsyncTaskHandle, Probe
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tranship.retry import ExponentialBackoff, FixedBackoff, LinearBackoff, RetryPolicy
     from tranship.settings import Settings
     from tranship.sync import Client, TaskHandle
+    from tranship.task import PROVIDED, Depends
     from tranship.worker import Worker, WorkerStatus
 
 __all__ = [
@@ -94,17 +96,10 @@ _HOMES: Final = {
     "retry": ("ExponentialBackoff", "FixedBackoff", "LinearBackoff", "RetryPolicy"),
     "settings": ("Settings",),
     "sync": ("Client", "TaskHandle"),
+    "task": ("PROVIDED", "Depends"),
     "worker": ("Worker", "WorkerStatus"),
 }
-_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module 'tranship' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"tranship.{home}"), name)
-    return value
+__getattr__ = lazy_names(globals(), _HOMES)
 
 
 def __dir__() -> list[str]:

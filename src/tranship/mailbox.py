@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from tranship.errors import MalformedMessage, TranshipError
 from tranship.ports import Tombstone
-from tranship.protocol import Broadcast, revoked_ids
+from tranship.protocol.broadcast import Broadcast, revoked_ids
 
 __all__ = ["TOLD", "Mailbox", "node_name"]
 

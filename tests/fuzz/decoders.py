@@ -44,10 +44,10 @@ from tranship.protocol import (
     decode,
     decode_result,
     pass_on,
-    read_broadcast,
     restarted,
     result_state,
 )
+from tranship.protocol.broadcast import read_broadcast
 from tranship.retry import RetryPolicy
 from tranship.settings import BrokerURL, CommonOptions, Settings, redact
 

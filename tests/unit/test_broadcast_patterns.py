@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tranship.protocol import Broadcast, read_broadcast, revoked_ids
-from tranship.protocol._broadcast import MOST_REVOKED
 from tranship.protocol._glob import LONGEST, matches
+from tranship.protocol.broadcast import MOST_REVOKED, Broadcast, read_broadcast, revoked_ids
 
 HOSTILE = "(((.+)+)+)+!"
 

@@ -46,11 +46,11 @@ def run(envelope=None, consumer=None) -> Run:
 class TestThreads:
     async def test_threads_are_reused_and_as_many_as_run_at_once(self):
         threads = HandlerThreads()
-        names = [await threads.start(lambda: threading.current_thread().name) for _ in range(5)]
+        names = [await threads.run(lambda: threading.current_thread().name) for _ in range(5)]
         assert len(set(names)) == 1
         barrier = threading.Barrier(3)
         names = await asyncio.gather(
-            *(threads.start(lambda: (barrier.wait(5), threading.current_thread().name)[1]) for _ in range(3))
+            *(threads.run(lambda: (barrier.wait(5), threading.current_thread().name)[1]) for _ in range(3))
         )
         assert len(set(names)) == 3
         threads.stop()
@@ -59,23 +59,23 @@ class TestThreads:
         threads = HandlerThreads()
         variable = contextvars.ContextVar("variable", default="unset")
         variable.set("set")
-        assert await threads.start(variable.get) == "set"
+        assert await threads.run(variable.get) == "set"
         with pytest.raises(ZeroDivisionError):
-            await threads.start(lambda: 1 / 0)
+            await threads.run(lambda: 1 / 0)
         with pytest.raises(RuntimeError, match="StopIteration"):
-            await threads.start(lambda: next(iter(())))
+            await threads.run(lambda: next(iter(())))
 
         def leave():
             raise SystemExit(3)
 
         with pytest.raises(SystemExit):
-            await threads.start(leave)
-        assert await threads.start(lambda: 1) == 1
+            await threads.run(leave)
+        assert await threads.run(lambda: 1) == 1
         threads.stop()
 
     async def test_they_end_when_told(self):
         threads = HandlerThreads()
-        (thread,) = [await threads.start(threading.current_thread)]
+        (thread,) = [await threads.run(threading.current_thread)]
         threads.stop()
         await asyncio.to_thread(thread.join, 5)
         assert not thread.is_alive()

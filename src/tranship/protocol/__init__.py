@@ -4,13 +4,14 @@ A message is a header map, a body and a few properties. Celery's own headers car
 (``eta``, ``expires``, ``retries``, ``timelimit``, ...); the rest travels in ``tranship-...`` headers, which
 Celery ignores. A driver stores headers and body as they are, and wraps them as its broker needs.
 
+What is broadcast to workers is in :mod:`tranship.protocol.broadcast`, which only they and backends load.
+
 Whatever is received is read defensively: a bad message is a
 :class:`~tranship.errors.MalformedMessage` that names the part, what it was and what was expected.
 """
 
 from __future__ import annotations
 
-from tranship.protocol._broadcast import Broadcast, ReplyTo, read_broadcast, revoke_broadcast, revoked_ids
 from tranship.protocol._carried import CARRIED, canvas, user_headers
 from tranship.protocol._decode import TakesLong, decode
 from tranship.protocol._decoder import Decoder
@@ -25,12 +26,10 @@ from tranship.protocol._result import decode_result, encode_result
 
 __all__ = [
     "CARRIED",
-    "Broadcast",
     "Decoder",
     "Encoder",
     "Message",
     "RawMessage",
-    "ReplyTo",
     "TakesLong",
     "canvas",
     "decode",
@@ -39,11 +38,8 @@ __all__ = [
     "epoch_of",
     "number_of",
     "pass_on",
-    "read_broadcast",
     "restarted",
     "result_state",
-    "revoke_broadcast",
-    "revoked_ids",
     "user_headers",
     "whole_of",
     "writable",

@@ -27,12 +27,11 @@ def carried(envelope: Envelope) -> Mapping[str, Any]:
     Raises:
         InvalidOptionError: somebody put something else under the reserved name.
     """
-    value = envelope.headers.get(CARRIED)
-    if value is None:
-        return _NOTHING
-    if not isinstance(value, Mapping):
+    value: Any = envelope.headers.get(CARRIED, _NOTHING)
+    if value is not _NOTHING and not isinstance(value, Mapping):
         raise InvalidOptionError(f"header {CARRIED!r} is reserved; choose another name", task_id=envelope.id)
-    return value
+    found: Mapping[str, Any] = value
+    return found
 
 
 def canvas(envelope: Envelope) -> Mapping[str, Any]:

@@ -18,8 +18,8 @@ _MOST: Final = 2**63 - 1
 """The largest whole number that brokers count to."""
 _DIGITS: Final = 20
 _CHARACTERS: Final = 40
-_WHOLE: Final = re.compile(r"-?[0-9]{1,20}")
-_NUMBER: Final = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
+_NUMBER: Final = r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?"
+"""Compiled when it is needed."""
 FIRST: Final = datetime(1, 1, 1, tzinfo=UTC).timestamp()
 LAST: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
@@ -49,7 +49,7 @@ def number_of(value: Any) -> float | None:
     """
     if isinstance(value, str | bytes):
         text = _short(value, _CHARACTERS)
-        value = float(text) if _NUMBER.fullmatch(text) else None
+        value = float(text) if re.fullmatch(_NUMBER, text) else None
     return float(value) if is_number(value) else None
 
 
@@ -83,7 +83,8 @@ def _digits(value: str | bytes) -> int | None:
     if type(value) is bytes and value.isdigit() and len(value) <= _DIGITS:
         return int(value)  # the usual case: ASCII, as the method has it for bytes
     text = _short(value, _DIGITS + 1)
-    return int(text) if _WHOLE.fullmatch(text) else None
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS else None
 
 
 def _short(value: str | bytes, most: int) -> str:

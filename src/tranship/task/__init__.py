@@ -1,15 +1,20 @@
 """What ``@task`` makes: a function with a name, options and an argument check; and the context it runs in."""
 
-from tranship.task._arguments import FunctionArguments, Validation
+from typing import TYPE_CHECKING
+
+from tranship._lazy import lazy_names
 from tranship.task._class import Runs, TaskClass, task_of
 from tranship.task._context import CancelReason, TaskContext, activate, current, current_or_none, enter
 from tranship.task._decorator import task
-from tranship.task._dependencies import PROVIDED, Depends, dependencies_of, name_of
-from tranship.task._dialect import Dialect, Heed
-from tranship.task._hot_cache import HotCache
-from tranship.task._model_arguments import ModelArguments
-from tranship.task._options import OptionArguments, TaskOptions
+from tranship.task._options import OptionArguments, TaskOptions, Validation
 from tranship.task._task import AsyncTask, SyncTask, Task, TaskCall, named
+
+if TYPE_CHECKING:
+    from tranship.task._arguments import FunctionArguments
+    from tranship.task._dependencies import PROVIDED, Depends, dependencies_of, name_of
+    from tranship.task._dialect import Dialect, Heed
+    from tranship.task._hot_cache import HotCache
+    from tranship.task._model_arguments import ModelArguments
 
 __all__ = [
     "PROVIDED",
@@ -40,3 +45,14 @@ __all__ = [
     "task",
     "task_of",
 ]
+
+__getattr__ = lazy_names(
+    globals(),
+    {
+        "_arguments": ["FunctionArguments"],
+        "_dependencies": ["PROVIDED", "Depends", "dependencies_of", "name_of"],
+        "_dialect": ["Dialect", "Heed"],
+        "_hot_cache": ["HotCache"],
+        "_model_arguments": ["ModelArguments"],
+    },
+)

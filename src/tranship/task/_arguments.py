@@ -13,24 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import Parameter, Signature
-from typing import Any, Final, Literal, Protocol, get_type_hints
+from typing import Any, Final, Protocol, get_type_hints
 
 from tranship import codec
 from tranship.errors import InvalidArgumentsError
 from tranship.task._dependencies import Depends, dependencies_of, without
 from tranship.task._hints import exact_types, holds_unwritten, is_container_of_anything, is_free, mentions_model
 from tranship.task._oddities import SIMPLE, oddities
+from tranship.task._options import Validation
 from tranship.task._readers import Read, reader
 from tranship.task._returns import value_hint
 from tranship.task._signature import argument_error, make_stub
 from tranship.task._written import plain_parts, written
 
-__all__ = ["Arguments", "FunctionArguments", "Validation"]
+__all__ = ["Arguments", "FunctionArguments"]
 
 log = logging.getLogger("tranship.task")
-
-Validation = Literal["lax", "strict", "off"]
-"""How arguments are held to their annotations."""
 
 _RETURN: Final = "return"
 _LOOKS: Final = 64

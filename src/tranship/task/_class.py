@@ -9,10 +9,8 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, Unpack, cast, get_
 
 from tranship.checks import name_text, one_of
 from tranship.errors import ConfigurationError
-from tranship.task._arguments import Validation
-from tranship.task._model_arguments import ModelArguments
 from tranship.task._naming import default_name
-from tranship.task._options import DEFAULTS, OptionArguments, TaskOptions
+from tranship.task._options import DEFAULTS, OptionArguments, TaskOptions, Validation
 from tranship.task._task import AsyncTask, Isolation, SyncTask, Task, is_coroutine_function
 
 __all__ = ["Runs", "TaskClass", "task_of"]
@@ -131,6 +129,9 @@ def _make(owner: type[TaskClass], instance: TaskClass | None) -> Task[..., Any]:
         raise ConfigurationError(
             f"{owner.__qualname__} has no class Args; give it one, a pydantic model or a dataclass with the arguments"
         )
+    # Loaded when a task is made: a client that is only made costs little.
+    from tranship.task._model_arguments import ModelArguments
+
     arguments = ModelArguments(name, model, run, owner._validation)  # noqa: SLF001
     kind = AsyncTask if is_coroutine_function(run) else SyncTask
     made: Task[..., Any] = kind(name, owner._options, function=_runner(owner, run, instance), arguments=arguments)  # noqa: SLF001

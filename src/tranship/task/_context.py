@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tranship.checks import invalid, is_share
 from tranship.envelope import Envelope
@@ -22,7 +22,9 @@ from tranship.errors import (
     TranshipError,
 )
 from tranship.protocol import user_headers
-from tranship.task._hot_cache import HotCache
+
+if TYPE_CHECKING:
+    from tranship.task._hot_cache import HotCache
 
 __all__ = ["CancelReason", "TaskContext", "activate", "current", "current_or_none", "enter"]
 
@@ -135,6 +137,8 @@ class TaskContext:
         more. Heartbeats tell it, with the skills that have everything they need.
         """
         if self._hot_cache is None:
+            from tranship.task._hot_cache import HotCache
+
             self._hot_cache = HotCache()
         return self._hot_cache
 

@@ -9,9 +9,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, get_args, overload
 
 from tranship.checks import name_text, one_of
 from tranship.errors import ConfigurationError
-from tranship.task._arguments import FunctionArguments, Validation
 from tranship.task._naming import default_name
-from tranship.task._options import DEFAULTS, OptionArguments
+from tranship.task._options import DEFAULTS, OptionArguments, Validation
 from tranship.task._signature import signature_of
 from tranship.task._task import AsyncTask, Isolation, SyncTask, Task, is_coroutine_function
 
@@ -88,6 +87,8 @@ def task(
     if isolation is not None:
         one_of("isolation", isolation, get_args(Isolation))
     one_of("validation", validation, get_args(Validation))
+    # Loaded when a task is made: a client that is only made costs little.
+    from tranship.task._arguments import FunctionArguments
 
     def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
         _refuse(decorated)

@@ -10,8 +10,9 @@ from inspect import Parameter, signature
 from typing import Any, get_type_hints
 
 from tranship.errors import ConfigurationError, InvalidArgumentsError
-from tranship.task._arguments import Args, Kwargs, Result, Validation
+from tranship.task._arguments import Args, Kwargs, Result
 from tranship.task._dependencies import Depends, dependencies_of
+from tranship.task._options import Validation
 from tranship.task._readers import Read, reader
 from tranship.task._returns import value_hint
 from tranship.task._written import plain_parts, written

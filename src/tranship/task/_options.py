@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
@@ -24,10 +23,12 @@ from tranship.envelope import NO_HEADERS, Priority
 from tranship.errors import InvalidOptionError
 from tranship.retry import RetryPolicy
 
-__all__ = ["DEFAULTS", "OptionArguments", "TaskOptions"]
+__all__ = ["DEFAULTS", "OptionArguments", "TaskOptions", "Validation"]
 
 PriorityLike = Priority | Literal["high", "normal", "low", "very_low"]
 Moment = float | datetime
+Validation = Literal["lax", "strict", "off"]
+"""How arguments are held to their annotations."""
 
 _RIVALS: Final = (("deadline", "deadline_in"), ("not_before", "delay"))
 """Two ways to say one thing; the one that is said later takes the other's place."""
@@ -148,6 +149,8 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
 def _value(name: str, value: Any) -> Any:
     check = _CHECKS.get(name)
     if check is None:
+        import difflib
+
         close = difflib.get_close_matches(name, _CHECKS, n=1)
         guess = f"did you mean {close[0]}? " if close else ""
         raise InvalidOptionError(f"task option {name!r} is unknown; {guess}known are: {', '.join(_CHECKS)}")

@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tranship.errors import InvalidArgumentsError
-from tranship.task._plain import PlainReader
 from tranship.task._understood import understood
 
 if TYPE_CHECKING:
@@ -54,6 +53,8 @@ def reader(what: str, annotation: Any, *, strict: bool = False) -> Read:
         InvalidArgumentsError: it cannot be made of data.
     """
     if not has_pydantic():
+        from tranship.task._plain import PlainReader
+
         return PlainReader(what, annotation, strict=strict)
     try:
         from pydantic import TypeAdapter

@@ -8,7 +8,8 @@ from typing import Final
 
 __all__ = ["span_of", "span_text"]
 
-_TEXT: Final = re.compile(r"(-?)P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d{1,6})?)S)?)?")
+_TEXT: Final = r"(-?)P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d{1,6})?)S)?)?"
+"""Compiled when it is needed."""
 
 
 def span_text(span: timedelta) -> str:
@@ -23,7 +24,7 @@ def span_of(text: str) -> timedelta:
     Raises:
         ValueError: it is none.
     """
-    found = _TEXT.fullmatch(text)
+    found = re.fullmatch(_TEXT, text)
     if found is None or not any(found.groups()[1:]):
         raise ValueError(text)
     sign, days, hours, minutes, seconds = found.groups()

@@ -7,20 +7,23 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, update_wrapper
-from typing import Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, Unpack
 
 from tranship.checks import name_text
 from tranship.envelope import Envelope, TaskResult
 from tranship.errors import ConfigurationError, InvalidArgumentsError
-from tranship.task._arguments import Arguments, FunctionArguments
 from tranship.task._context import TaskContext
-from tranship.task._dependencies import Depends
-from tranship.task._dialect import Dialect
 from tranship.task._oddities import SIMPLE
 from tranship.task._options import DEFAULTS, OptionArguments, TaskOptions
 from tranship.task._own import Fill, filler
 from tranship.task._plan import Plan
 from tranship.task._signature import signature_of
+
+if TYPE_CHECKING:
+    # Loaded when a task is made: a client that is only made costs little.
+    from tranship.task._arguments import Arguments
+    from tranship.task._dependencies import Depends
+    from tranship.task._dialect import Dialect
 
 __all__ = ["AsyncTask", "Isolation", "SyncTask", "Task", "TaskCall", "named"]
 
@@ -58,6 +61,12 @@ class TaskCall(Generic[R_co]):
     task: Task[..., R_co]
     args: tuple[Any, ...] = field(repr=False)
     kwargs: Mapping[str, Any] = field(repr=False)
+
+
+def _arguments_of(name: str, function: Callable[..., Any]) -> Arguments:
+    from tranship.task._arguments import FunctionArguments
+
+    return FunctionArguments(name, function, signature_of(function))
 
 
 class _CallDraft(Generic[R_co]):
@@ -98,7 +107,7 @@ class Task(Generic[P, R_co]):
             return
         # Attributes of the function stay where they are: one named "call" would hide ours.
         update_wrapper(self, function, updated=())
-        self._arguments = arguments or FunctionArguments(self.name, function, signature_of(function))
+        self._arguments = arguments or _arguments_of(self.name, function)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function here and now; no broker is involved.

@@ -5,12 +5,11 @@ What goes from one to the other goes through lanes: whatever one turn of a loop 
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import contextvars
 import logging
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from tranship.worker._io import IOLoop
 from tranship.worker._pipeline import Pipeline
@@ -99,7 +98,7 @@ class Handlers:
         """Have the handler of ``run``, which was admitted, run."""
         run.handed = True
         if self._io.beside():
-            self._begin(run, self._context.copy())
+            run.job = self._io.handlers.create_task(self._one(run), context=self._context.copy())
         else:
             self._there.put((run, None))
 
@@ -120,12 +119,9 @@ class Handlers:
     def _arrived(self, item: tuple[Run, Stop | None]) -> None:
         run, why = item
         if why is None:
-            self._begin(run)
+            run.job = self._io.handlers.create_task(self._one(run))
         else:
             run.interrupt()
-
-    def _begin(self, run: Run, context: contextvars.Context | None = None) -> None:
-        run.job = self._io.handlers.create_task(self._one(run), context=context)
 
     async def _one(self, run: Run) -> None:
         self.latest = run
@@ -148,27 +144,15 @@ class Handlers:
     def _return(self, run: Run) -> None:
         busy = run.thread_busy
         if busy is not None and busy.done():
-            _ask(busy)
             busy = run.thread_busy = None
-        if busy is None:
-            _end_context(run)
-        self._back.put((run, True))
         if busy is not None:
-            busy.add_done_callback(lambda future: self._thread_ended(run, future))
+            busy.add_done_callback(lambda _: self._thread_ended(run))
+        elif run.context is not None:
+            run.context.ended = True
+        self._back.put((run, True))
 
-    def _thread_ended(self, run: Run, thread: asyncio.Future[Any]) -> None:
-        _ask(thread)
-        _end_context(run)
+    def _thread_ended(self, run: Run) -> None:
+        if run.context is not None:
+            # What the handler has left behind cannot take the task for running any more.
+            run.context.ended = True
         self._back.put((run, False))
-
-
-def _end_context(run: Run) -> None:
-    """What the handler has left behind cannot take the task for running any more."""
-    if run.context is not None:
-        run.context.ended = True
-
-
-def _ask(thread: asyncio.Future[Any]) -> None:
-    """The outcome was decided without it; asking keeps asyncio from calling its error unheard."""
-    if not thread.cancelled():
-        thread.exception()

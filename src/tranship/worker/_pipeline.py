@@ -28,7 +28,7 @@ from tranship.worker._classify import classify, returned, stopped
 from tranship.worker._dependencies import Dependencies, Given
 from tranship.worker._describe import describe
 from tranship.worker._record import Run, Stop
-from tranship.worker._threads import HandlerThreads
+from tranship.worker._threads import HandlerThreads, ThreadCall
 from tranship.worker._through import Runs, runs_of
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ class Pipeline:
 
     async def _call_provided(self, run: Run, through: Runs, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """What it is given is cleaned up once its outcome is decided, which nothing changes any more."""
-        given = Given(f"task {run.id}", partial(self._in_thread, run), self._threads.start)
+        given = Given(f"task {run.id}", partial(self._in_thread, run), self._threads.run)
         try:
             await self._call_async(run, lambda: through.call(run, args, kwargs, given))
         except asyncio.CancelledError:
@@ -332,11 +332,11 @@ class Pipeline:
         run.isolated = call
         if run.stopped is not None:
             call.end()
-        run.thread_busy = future = self._threads.start(partial(call.run, limit))
+        run.thread_busy = thread = self._threads.start(partial(call.run, limit))
         interrupted = False
-        while not future.done():
+        while not thread.done():
             try:
-                await asyncio.wait({future})
+                await thread.wait()
             except asyncio.CancelledError:
                 # It has ended within moments: until then its slot is taken.
                 interrupted = True
@@ -344,25 +344,24 @@ class Pipeline:
         run.thread_busy = None
         if interrupted or run.stopped is not None:
             raise asyncio.CancelledError
-        ended: Ended = future.result()
+        ended: Ended = thread.result()
         return ended
 
     async def _call_thread(self, run: Run, call: Callable[[], Any]) -> None:
-        future = self._threads.start(call)
-        run.thread_busy = future
-        await self._wait_for_thread(run, future, run.limit)
-        if not future.done():
-            await self._end_thread(run, future)
+        run.thread_busy = thread = self._threads.start(call)
+        await self._wait_for_thread(run, thread, run.limit)
+        if not thread.done():
+            await self._end_thread(run, thread)
             return
         run.thread_busy = None
-        error = future.exception()
+        error = thread.exception()
         if run.stopped not in (None, Stop.CANCELLED):
             # It looked at its context before we heard that it is to stop.
             stopped(run, run.stopped)
         elif error is not None:
             classify(run, error)
             return
-        value = run.value = future.result()
+        value = run.value = thread.result()
         if inspect.isawaitable(value):
             # An async def behind a plain wrapper: the limit and the retries are its own.
             await self._call_async(run, lambda: value)
@@ -371,27 +370,26 @@ class Pipeline:
 
     async def _in_thread(self, run: Run, call: Callable[[], Any]) -> Any:
         """The same inside of middleware, whose limit is its own: return or raise what the thread does."""
-        future = run.thread_busy = self._threads.start(call)
+        thread = run.thread_busy = self._threads.start(call)
         try:
-            await self._wait_for_thread(run, future, None)
+            await self._wait_for_thread(run, thread, None)
         except asyncio.CancelledError:
             if run.stopped is None and run.limit is not None:
-                await self._leave_thread(run, future)
+                await self._leave_thread(run, thread)
             raise
         run.thread_busy = None
         if run.stopped not in (None, Stop.CANCELLED):
             # It looked at its context before we heard that it is to stop.
             raise asyncio.CancelledError
-        return future.result()
+        return thread.result()
 
-    async def _wait_for_thread(self, run: Run, future: asyncio.Future[Any], limit: float | None) -> None:
+    async def _wait_for_thread(self, run: Run, thread: ThreadCall, limit: float | None) -> None:
         """Wait for the thread, ``limit`` seconds at most. A cancel is the handler's to notice."""
-        loop = asyncio.get_running_loop()
-        end = None if limit is None else loop.time() + limit
+        end = None if limit is None else time.monotonic() + limit
         told = False
-        while not future.done():
+        while not thread.done():
             try:
-                await asyncio.wait({future}, timeout=None if end is None else max(0.0, end - loop.time()))
+                await thread.wait(None if end is None else end - time.monotonic())
             except asyncio.CancelledError:
                 if told or run.stopped is not Stop.CANCELLED:
                     raise
@@ -399,21 +397,21 @@ class Pipeline:
                 told = True
                 _uncancel()
                 continue
-            if end is not None and loop.time() >= end:
+            if end is not None and time.monotonic() >= end:
                 return
 
-    async def _end_thread(self, run: Run, future: asyncio.Future[Any]) -> None:
+    async def _end_thread(self, run: Run, thread: ThreadCall) -> None:
         """The time is up: its outcome is decided without the thread."""
-        await self._leave_thread(run, future)
+        await self._leave_thread(run, thread)
         stopped(run, run.limit_means)
 
-    async def _leave_thread(self, run: Run, future: asyncio.Future[Any]) -> None:
+    async def _leave_thread(self, run: Run, thread: ThreadCall) -> None:
         """The time is up: a handler that looks gets a moment to notice."""
         why = run.limit_means
         if run.context is not None:
             run.context.cancel(why.value)
-        await asyncio.wait({future}, timeout=GRACE)
-        if not future.done():
+        await thread.wait(GRACE)
+        if not thread.done():
             log.warning(
                 "task %s (%s) did not stop at its %s; its thread goes on and keeps its slot until it returns",
                 run.id,

@@ -13,6 +13,7 @@ from tranship.task import Task, TaskContext
 
 if TYPE_CHECKING:
     from tranship.worker._isolation import IsolatedCall
+    from tranship.worker._threads import ThreadCall
 
 __all__ = ["Run", "Stop"]
 
@@ -93,7 +94,7 @@ class Run:
         self.began = 0.0
         """When, by the monotonic clock."""
         self.stopped: Stop | None = None
-        self.thread_busy: asyncio.Future[Any] | None = None
+        self.thread_busy: ThreadCall | None = None
         """A thread that still runs the handler although its outcome is decided."""
         self.isolated: IsolatedCall | None = None
         """What runs in a process of its own, and can be ended."""

@@ -7,42 +7,117 @@ keep a worker alive for ever after its hard stop. These are daemon threads.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import queue
 import threading
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["HandlerThreads"]
+__all__ = ["HandlerThreads", "ThreadCall"]
 
-_Call = tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], contextvars.Context, Callable[[], Any]]
+
+class ThreadCall:
+    """A function at work in a thread. Who waits for it may be cancelled; the function goes on.
+
+    Used on the event loop on which it was started; one waits at a time.
+    """
+
+    __slots__ = ("_callbacks", "_context", "_done", "_error", "_function", "_loop", "_value", "_waiter")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._context = contextvars.copy_context()
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._callbacks: list[Callable[[ThreadCall], None]] = []
+        self._done = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def done(self) -> bool:
+        """Whether the function has returned or raised, as far as this loop has heard."""
+        return self._done
+
+    def result(self) -> Any:
+        """Return what a done call has returned, or raise what it has raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def exception(self) -> BaseException | None:
+        """Return what a done call has raised; None: it has returned."""
+        return self._error
+
+    def add_done_callback(self, callback: Callable[[ThreadCall], None]) -> None:
+        """Call ``callback`` once it is done, which it is not yet."""
+        self._callbacks.append(callback)
+
+    async def wait(self, seconds: float | None = None) -> None:
+        """Return when it is done, after ``seconds`` at the latest."""
+        if self._done:
+            return
+        waiter = self._waiter = self._loop.create_future()
+        timer = None if seconds is None else self._loop.call_later(max(0.0, seconds), _wake, waiter)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def work(self) -> None:
+        """Call the function, in its thread."""
+        try:
+            self._value = self._context.run(self._function)
+        except StopIteration as stopped:
+            # A coroutine cannot raise it.
+            self._error = RuntimeError("the handler raised StopIteration")
+            self._error.__cause__ = stopped
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+            self._error = error
+
+    def tell(self) -> None:
+        """Have the loop hear that it is done, from the thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._heard)
+        except RuntimeError:
+            # After a hard stop the loop may be closed; nobody waits any more.
+            return
+
+    def _heard(self) -> None:
+        self._done = True
+        if self._waiter is not None:
+            _wake(self._waiter)
+        for callback in self._callbacks:
+            callback(self)
 
 
 class HandlerThreads:
     """Runs functions in threads that are reused; as many as run at once. Used from one event loop."""
 
     def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[ThreadCall | None] = queue.SimpleQueue()
         self._idle = 0
         self._threads = 0
         self._lock = threading.Lock()
 
-    def start(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Run ``function`` in a thread, in a copy of the current context.
-
-        Cancelling the future does not reach the thread.
-        """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
+    def start(self, function: Callable[[], Any]) -> ThreadCall:
+        """Run ``function`` in a thread, in a copy of the current context."""
+        call = ThreadCall(function)
         with self._lock:
             if self._idle == 0:
                 self._threads += 1
                 threading.Thread(target=self._serve, name=f"tranship-task-{self._threads}", daemon=True).start()
             else:
                 self._idle -= 1
-        self._calls.put((loop, future, contextvars.copy_context(), function))
-        return future
+        self._calls.put(call)
+        return call
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        """Return or raise what ``function`` does in a thread; it goes on when this is cancelled."""
+        call = self.start(function)
+        await call.wait()
+        return call.result()
 
     def stop(self) -> None:
         """Let idle threads end; busy ones end with their function, or with the process."""
@@ -52,34 +127,14 @@ class HandlerThreads:
 
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:
-            loop, future, context, function = call
-            try:
-                value, error = context.run(function), None
-            except BaseException as caught:  # noqa: BLE001 - whatever a handler raises is its outcome
-                value, error = None, caught
-            del call, context, function
+            call.work()
+            # First: whoever hears of it may start the next one.
             with self._lock:
                 self._idle += 1
-            _answer(loop, future, value, error)
-            del value, error, future
+            call.tell()
+            del call
 
 
-def _answer(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], value: Any, error: BaseException | None
-) -> None:
-    if isinstance(error, StopIteration):
-        # A future cannot hold it.
-        stopped, error = error, RuntimeError("the handler raised StopIteration")
-        error.__cause__ = stopped
-
-    def settle() -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
-
-    # After a hard stop the loop may be closed; nobody waits any more.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(settle)
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -9,7 +9,7 @@ from tranship import codec
 from tranship.errors import MalformedMessage
 from tranship.mailbox import TOLD, Mailbox
 from tranship.ports import Tombstone
-from tranship.protocol import Broadcast, read_broadcast, revoke_broadcast
+from tranship.protocol.broadcast import Broadcast, read_broadcast, revoke_broadcast
 from tranship_rabbitmq._context import Context
 from tranship_rabbitmq.amqp.channel import Arrived
 from tranship_rabbitmq.amqp.content import Properties, properties_of

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from tranship import codec
 from tranship.errors import EncodeError, MalformedMessage
-from tranship.protocol import Broadcast, ReplyTo, read_broadcast, revoke_broadcast
+from tranship.protocol.broadcast import Broadcast, ReplyTo, read_broadcast, revoke_broadcast
 
 __all__ = ["MAILBOX", "Broadcast", "ReplyTo", "broadcast_of", "reply_message", "revoke_message"]
 
