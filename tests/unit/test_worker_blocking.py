@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,6 +18,7 @@ from cli_kit import finish, started, until, url_of
 
 from tranship import Client, Worker, task
 from tranship.testing.background import BackgroundWorker
+from tranship.worker import _unheeding
 
 
 @task(name="blocking.sleep")
@@ -90,6 +93,41 @@ class TestNames:
             with Client(url) as client:
                 client.submit(where).result(timeout=10)
         assert "block" not in caplog.text
+
+
+@task(name="blocking.swallow")
+async def swallow() -> str:
+    released = asyncio.get_running_loop().create_future()
+    RELEASED.append(released)
+    while not released.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([released])
+    return "all the same"
+
+
+RELEASED: list[asyncio.Future[None]] = []
+
+
+@pytest.mark.parametrize("why", ["timeout", "cancelled", "deadline"])
+def test_a_handler_that_swallows_its_cancellation_is_named_once(url, caplog, monkeypatch, why):
+    monkeypatch.setattr(_unheeding, "PATIENCE", 0.2)
+    RELEASED.clear()
+    options: dict[str, Any] = {"timeout": {"run_timeout": 0.1}, "deadline": {"deadline_in": 1}}.get(why, {})
+    with (
+        caplog.at_level(logging.WARNING, "tranship.worker"),
+        BackgroundWorker(Worker(url, tasks=[swallow])),
+        Client(url) as client,
+    ):
+        handle = client.submit(swallow.options(**options))
+        until(lambda: bool(RELEASED))
+        if why == "cancelled":
+            handle.cancel()
+        until(lambda: bool(caplog.records))
+        RELEASED[0].get_loop().call_soon_threadsafe(RELEASED[0].set_result, None)
+        assert handle.result(timeout=10) == "all the same"
+    named = [record.getMessage() for record in caplog.records]
+    assert len(named) == 1
+    assert named[0].startswith(f"task {handle.id} (blocking.swallow) was told to stop ({why}) and goes on")
 
 
 def test_handlers_stay_where_they_are_when_one_blocks(url, worker):

@@ -1,4 +1,6 @@
-"""Looks whether the handlers' loop comes round: who blocks it is named, and may stop nothing but handlers."""
+"""Looks whether the handlers' loop comes round: who blocks it is named, and may stop nothing but handlers; and whether
+handlers stop that were told to.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from typing import Final
 from tranship.guards import ServiceThread
 from tranship.worker._io import IOLoop
 from tranship.worker._record import Run
+from tranship.worker._unheeding import Unheeding
 
 __all__ = ["EVERY", "Watch"]
 
@@ -54,6 +57,7 @@ class Watch:
         """Since when, by the monotonic clock, the handlers' loop has not answered."""
         self._named = ""
         self._every = every
+        self._unheeding = Unheeding()
         self._end = threading.Event()
         self._thread = ServiceThread(target=self._look_again, name="tranship-watch")
         self._thread.start()
@@ -80,6 +84,7 @@ class Watch:
                 log.warning(text, held, self._who(), _ADVICE, self._where())
             looked = now
             self._look(now)
+            self._unheeding.look(self._running(), now)
 
     def _look(self, now: float) -> None:
         asked = self._asked
