@@ -406,6 +406,9 @@ class TaskError(TranshipError):
         retryable: may another attempt succeed? False ends the task at once. None: what the code says, else the class.
         code: another name of ``error_code``.
         details: JSON-like data, handed to whoever waits.
+
+    Raises:
+        InvalidOptionError: ``retryable`` is something else than a truth value, or there are two codes.
     """
 
     code = "TASK_ERROR"
@@ -422,6 +425,10 @@ class TaskError(TranshipError):
         **details: Any,
     ) -> None:
         super().__init__(message)
+        if retryable not in (None, True, False):
+            raise InvalidOptionError(f"retryable is {retryable!r}; expected True, False or None", option="retryable")
+        if code and error_code and code != error_code:
+            raise InvalidOptionError(f"code is {code!r} and error_code {error_code!r}; give one", option="code")
         self.code = code or error_code or type_code(self)
         self.error_type = error_type or type(self).__name__
         self.retryable = type_verdict(self) and self.code not in FINAL_CODES if retryable is None else retryable

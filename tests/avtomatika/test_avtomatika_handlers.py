@@ -242,6 +242,20 @@ def test_what_is_no_failure(returned, status, value, worker, client):
         ({"status": "failure", "error": {"code": "OWN", "retryable": False}}, "OWN", None, {}, 0),
         ({"status": 3}, "CONTRACT_VIOLATION_ERROR", None, {}, 0),
         ({"status": ""}, "CONTRACT_VIOLATION_ERROR", None, {}, 0),
+        (
+            {"status": "failure", "error": {"code": "OWN", "retryable": "no"}},
+            "CONTRACT_VIOLATION_ERROR",
+            "the handler returned an error whose retryable is 'no'; expected True, False or None",
+            {},
+            0,
+        ),
+        (
+            {"error": {"message": None}},
+            "TRANSIENT_ERROR",
+            "the handler returned a failure, and no message",
+            {},
+            1,
+        ),
     ],
 )
 def test_failures(returned, code, message, details, attempt, worker, client):

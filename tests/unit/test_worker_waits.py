@@ -8,7 +8,7 @@ from email.utils import format_datetime
 import pytest
 
 from tranship.envelope import Ending, Envelope
-from tranship.errors import Retry, TaskError
+from tranship.errors import InvalidOptionError, Retry, TaskError
 from tranship.retry import FixedBackoff, RetryPolicy
 from tranship.worker._classify import classify
 from tranship.worker._record import Run
@@ -74,3 +74,17 @@ def test_the_code_given_under_either_name_is_the_code():
     assert (given.code, given.details) == ("GIVEN", {"shelf": 7})
     assert TaskError("no", code="GIVEN").code == "GIVEN"
     assert TaskError("no").code == "TASK_ERROR"
+    assert TaskError("no", code="GIVEN", error_code="GIVEN").code == "GIVEN"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"retryable": "no"}, "retryable is 'no'; expected True, False or None"),
+        ({"code": "A", "error_code": "B"}, "code is 'A' and error_code 'B'; give one"),
+    ],
+)
+def test_a_task_error_that_makes_no_sense_is_refused(given, message):
+    with pytest.raises(InvalidOptionError) as caught:
+        TaskError("no", **given)
+    assert str(caught.value) == message

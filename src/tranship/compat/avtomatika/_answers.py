@@ -46,10 +46,13 @@ def outcome_of(value: Any) -> Any:
 
 def _failure(error: Any, data: Any) -> TaskError:
     given = dict(error) if isinstance(error, Mapping) else {"message": "" if error is None else str(error)}
-    message = str(given.pop("message", "")) or "the handler returned a failure, and no message"
+    message = str(given.pop("message", None) or "") or "the handler returned a failure, and no message"
     code = str(given.pop("code", None) or TRANSIENT_ERROR)
     named: dict[str, Any] = {name: given.pop(name) for name in _OF_ERRORS if name in given}
-    failure = TaskError(message, code, **named)
+    try:
+        failure = TaskError(message, code, **named)
+    except InvalidOptionError as wrong:
+        raise TaskError(f"the handler returned an error whose {wrong}", CONTRACT_VIOLATION_ERROR) from None
     failure.details = {str(name): one for name, one in given.items()}
     if data is not None:
         failure.details["data"] = data
