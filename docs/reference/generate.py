@@ -18,7 +18,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-ORDER = ("memory", "sqlite", "redis", "rabbitmq", "nats")
+ORDER = ("memory", "sqlite", "redis", "rabbitmq", "nats", "example")
 """Of the backends in tables."""
 PART = re.compile(r"(<!-- generated: ([\w.:-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

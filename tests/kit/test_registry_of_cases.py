@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tranship import ports
+from tranship import driver, ports
 from tranship.ports import Capability
 from tranship.testing.case import case, cases_of, run_case
 from tranship.testing.harness import Harness
-from tranship.testing.suites import PORT_SUITES
+from tranship.testing.suites import DRIVER_SUITES, PORT_SUITES
 
 CASES = list(cases_of(*PORT_SUITES))
 
@@ -39,6 +39,15 @@ def test_cases_named_by_the_ports_exist():
     ids = {one for names in named for one in re.split(r",\s+", names) if "_" in one}
     assert ids, "the docstrings name no case"
     assert ids <= {one.id for one in CASES}, sorted(ids - {one.id for one in CASES})
+
+
+def test_cases_named_by_the_primitives_exist_and_all_are_named():
+    text = "".join(path.read_text() for path in Path(driver.__path__[0]).glob("*.py"))
+    named = set(re.findall(r"\[((?:queue|table|topic)_\w+)\]", text))
+    ids = {one.id for one in cases_of(*DRIVER_SUITES)}
+    assert named <= ids, sorted(named - ids)
+    told_by_traits = {one for one in ids if "fused" in one} | {"queue_take_limits", "queue_keeps_order"}
+    assert ids - named <= told_by_traits, sorted(ids - named - told_by_traits)
 
 
 def test_every_capability_is_exercised():

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, TypeVar
 
+from tranship.driver import Connection, DriverBackend
 from tranship.envelope import Envelope, Receipt, TaskResult, TaskState, new_id
 from tranship.errors import TranshipError
 from tranship.ports import (
@@ -49,6 +50,7 @@ class Lab:
         self.namespace = f"{re.sub('[^a-z0-9]', '-', case_id)[:40]}-{secrets.token_hex(4)}"
         self._encoder = Encoder()
         self._backends: list[Backend] = []
+        self._connections: list[Connection] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._children: list[Child] = []
         self._proxies: list[FaultProxy] = []
@@ -87,6 +89,19 @@ class Lab:
         backend = self.harness.make_backend(self.url(namespace=namespace, via=via, **options))
         self._backends.append(backend)
         return backend
+
+    async def connect(self, **options: Any) -> Connection:
+        """Open a connection of the driver behind the backend, to use its primitives; closed at the end.
+
+        Raises:
+            CaseSkipped: the backend is not made of primitives.
+        """
+        backend = self.make(**options)
+        if not isinstance(backend, DriverBackend):
+            self.skip(f"{backend.name} is not made of the primitives of tranship.driver")
+        connection = await backend.connect()
+        self._connections.append(connection)
+        return connection
 
     def url(self, *, namespace: str | None = None, via: FaultProxy | None = None, **options: Any) -> str:
         """Return the URL under which other processes find the same queues.
@@ -264,6 +279,8 @@ class Lab:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in self._connections:
+            await connection.aclose()
         for backend in self._backends:
             await backend.aclose()
         for proxy in self._proxies:

@@ -7,13 +7,17 @@
         def harness(self):
             return Harness("mine://localhost")
 
-``FacadeSuite`` and ``WorkerSuite`` check that client and worker keep theirs on it.
+``FacadeSuite`` and ``WorkerSuite`` check that client and worker keep theirs on it. Below the ports, ``QueueSuite``,
+``TableSuite`` and ``TopicSuite`` check the primitives of a driver (:mod:`tranship.driver`).
 """
 
 from typing import Final
 
 from tranship.testing.suites.consumer import ConsumerSuite
 from tranship.testing.suites.control import ControlSuite
+from tranship.testing.suites.driver_queue import QueueSuite
+from tranship.testing.suites.driver_table import TableSuite
+from tranship.testing.suites.driver_topic import TopicSuite
 from tranship.testing.suites.facade import FacadeSuite
 from tranship.testing.suites.inspector import InspectorSuite
 from tranship.testing.suites.lifecycle import LifecycleSuite
@@ -22,6 +26,7 @@ from tranship.testing.suites.submitter import SubmitterSuite
 from tranship.testing.suites.worker import WorkerSuite
 
 __all__ = [
+    "DRIVER_SUITES",
     "FACADE_SUITES",
     "PORT_SUITES",
     "ConsumerSuite",
@@ -29,8 +34,11 @@ __all__ = [
     "FacadeSuite",
     "InspectorSuite",
     "LifecycleSuite",
+    "QueueSuite",
     "ResultStoreSuite",
     "SubmitterSuite",
+    "TableSuite",
+    "TopicSuite",
     "WorkerSuite",
 ]
 
@@ -46,3 +54,6 @@ PORT_SUITES: Final[tuple[type, ...]] = (
 
 FACADE_SUITES: Final[tuple[type, ...]] = (FacadeSuite, WorkerSuite)
 """Those of client and worker on top of a backend."""
+
+DRIVER_SUITES: Final[tuple[type, ...]] = (QueueSuite, TableSuite, TopicSuite)
+"""Those of a driver's primitives, below the ports."""

@@ -1,0 +1,101 @@
+"""What the author of a backend writes: a queue of three verbs, and what the broker can do besides.
+
+A *driver* opens a :class:`Connection`; over it there is a :class:`Queue`, and there may be a :class:`Table` and a
+:class:`Topic`. :class:`DriverBackend` makes all ports of them: it cuts what is sent, keeps duplicates out, buffers what
+was taken, delays, settles, keeps dead letters, results, cancels and heartbeats, and watches over the connection. Each
+verb makes **one attempt of one thing** and never retries. What a driver does not have is emulated with its table, or
+refused with :class:`~tranship.errors.UnsupportedError`; :attr:`~tranship.ports.Backend.capabilities` follow from it.
+
+========================================  =====================================================================
+``send``, ``take``, ``end``               submitting and working: a :class:`Queue`
+:class:`QueueTraits`                      levels, order, counts, waiting, delays, one-step ends
+``renew``                                 leases: a crash is noticed while the worker's host lives on
+``watch``                                 waking, instead of looking twenty times a second
+``find``, ``pick``                        states of tasks, unknown ids; cancelling what is queued
+``scan``, ``pick``                        taking what is not due yet, to move it elsewhere
+``queues``                                counts for operators and autoscaling
+``ensure``                                queues that have to be made
+``demand``                                brokers that push
+:class:`Table`                            results, cancels, heartbeats, dedup, delay, dead letters
+:class:`Topic`                            pushed results and live commands without looking for them
+========================================  =====================================================================
+
+Docstrings answer the same questions in the same order as those of :mod:`tranship.ports`; ``[name]`` is the case of
+``tranship.testing.suites`` that tests the rule, below the ports: ``QueueSuite``, ``TableSuite``, ``TopicSuite``.
+
+A driver is used on the event loop that its connection was opened on, and on no other.
+"""
+
+from __future__ import annotations
+
+from tranship.driver._backend import DriverBackend
+from tranship.driver._nouns import (
+    Answer,
+    End,
+    Ending,
+    Outgoing,
+    QueueTraits,
+    Row,
+    SendLimits,
+    Slot,
+    Stored,
+    Taken,
+    TakenBatch,
+    Undo,
+)
+from tranship.driver._packing import Facts, facts_of, pack, unpack
+from tranship.driver._protocols import (
+    Connection,
+    Counting,
+    Ensuring,
+    Finding,
+    LocalConnection,
+    Picking,
+    Pushing,
+    Queue,
+    Renewing,
+    Scanning,
+    Table,
+    Topic,
+    Watching,
+)
+from tranship.driver._supervisor import Classify, ConnectionOptions, Timing, unreachable
+from tranship.driver._topic import Subscriptions
+
+__all__ = [
+    "Answer",
+    "Classify",
+    "Connection",
+    "ConnectionOptions",
+    "Counting",
+    "DriverBackend",
+    "End",
+    "Ending",
+    "Ensuring",
+    "Facts",
+    "Finding",
+    "LocalConnection",
+    "Outgoing",
+    "Picking",
+    "Pushing",
+    "Queue",
+    "QueueTraits",
+    "Renewing",
+    "Row",
+    "Scanning",
+    "SendLimits",
+    "Slot",
+    "Stored",
+    "Subscriptions",
+    "Table",
+    "Taken",
+    "TakenBatch",
+    "Timing",
+    "Topic",
+    "Undo",
+    "Watching",
+    "facts_of",
+    "pack",
+    "unpack",
+    "unreachable",
+]

@@ -1,0 +1,160 @@
+"""The backend: a driver's connection behind all ports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from tranship.driver._capabilities import derived
+from tranship.driver._consumer import DriverConsumer
+from tranship.driver._control import DriverControl
+from tranship.driver._dedup import Dedup
+from tranship.driver._delay import Delays
+from tranship.driver._inspector import DriverInspector
+from tranship.driver._protocols import Connection, Ensuring, traits_of
+from tranship.driver._results import DriverResults
+from tranship.driver._rows import Rows
+from tranship.driver._settling import Settling
+from tranship.driver._submitter import DriverSubmitter
+from tranship.driver._supervisor import Classify, Supervisor, Timing, unreachable
+from tranship.driver._topic import TableTopic
+from tranship.errors import UnsupportedError
+from tranship.ports import Capabilities, Capability, ConnectionEvent, Level, Support
+from tranship.settings import BackendConfig, CommonOptions
+
+__all__ = ["DriverBackend"]
+
+GIVING_BACK: Final = 2.0
+"""Seconds that a consumer has to give back what it holds when the backend is closed."""
+
+
+class DriverBackend:
+    """All ports from a driver's primitives; see :class:`tranship.ports.Backend`.
+
+    A plugin's factory returns one: it is composed, not derived from.
+
+    Args:
+        name: of the driver.
+        config: what the factory was called with.
+        options: its URL options, read by the factory.
+        connect: opens one :class:`Connection`. Called again after each loss.
+        classify: makes one of our errors of a native one; see :data:`Classify`.
+        declared: capabilities that no primitive shows, DURABLE and CROSS_PROCESS above all.
+        timing: how long to wait for a broker with a connection.
+        warnings: what ``tranship doctor`` should show.
+    """
+
+    address: str | None = None
+
+    def __init__(
+        self,
+        name: str,
+        config: BackendConfig,
+        *,
+        options: CommonOptions,
+        connect: Callable[[], Awaitable[Connection]],
+        classify: Classify = unreachable,
+        declared: Mapping[Capability, Support | Level] | None = None,
+        timing: Timing | None = None,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self.name, self.url, self.warnings = name, str(config.url), warnings
+        self._connect, self._declared = connect, declared or {}
+        self._capabilities: Capabilities | None = None
+        supervisor = self._supervisor = Supervisor(name, self.url, connect, classify, timing or Timing())
+        rows = Rows(supervisor)
+        supervisor.table_topic = TableTopic(supervisor, rows)
+        self._delays = Delays(supervisor, rows)
+        dedup = Dedup(rows, options.dedup_window)
+        limit = options.max_message_size
+        self._results = DriverResults(supervisor, rows, self._delays, ttl=options.result_ttl, limit=limit)
+        self._settling = Settling(supervisor, rows, self._results, self._delays)
+        self._submitter = DriverSubmitter(supervisor, rows, dedup, self._delays, limit)
+        self._control = DriverControl(supervisor, rows, self._results, self._delays)
+        self._inspector = DriverInspector(supervisor, rows, self._results, self._delays, dedup)
+        self._consumers: list[DriverConsumer] = []
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the driver can do; known once it is open."""
+        if self._capabilities is None:
+            self._capabilities = derived(self.name, self._supervisor.current, self._declared)
+        return self._capabilities
+
+    @property
+    def native(self) -> Any:
+        """The driver's own object; None while there is no connection."""
+        return self._supervisor.current.native if self._supervisor.connected else None
+
+    async def open(self) -> None:
+        """Connect."""
+        try:
+            await self._supervisor.open()
+            self._capabilities = derived(self.name, self._supervisor.current, self._declared)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Give back what is held, and close. Idempotent."""
+        if self._supervisor.gate.closed:
+            return
+        for consumer in tuple(self._consumers):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GIVING_BACK):
+                    await consumer.aclose()
+        await self._supervisor.aclose()
+
+    async def ping(self) -> None:
+        """Make one round trip."""
+        await self._supervisor.call("ping", lambda connection: connection.ping())
+
+    def on_event(self, listener: Callable[[ConnectionEvent, int], None]) -> None:
+        """Call ``listener`` when the connection is lost or restored."""
+        self._supervisor.listeners.append(listener)
+
+    async def ensure(self, queues: Sequence[str]) -> None:
+        """Create what the queues need, where anything does."""
+        queue = self._supervisor.current.queue
+        if isinstance(queue, Ensuring):
+            await self._supervisor.call("ensure", lambda _: queue.ensure(queues))
+
+    async def connect(self) -> Connection:
+        """Open a connection of the driver's own, beside the backend's: for who tests its primitives, and closes it."""
+        return await self._connect()
+
+    def submitter(self) -> DriverSubmitter:
+        """The one submitter."""
+        return self._submitter
+
+    def consumer(self, queues: Sequence[str]) -> DriverConsumer:
+        """A new consumer of ``queues``."""
+        connection = self._supervisor.current
+        if connection.table is not None and not traits_of(connection.queue).delays:
+            self._delays.start()
+        consumer = DriverConsumer(self._supervisor, queues, self._settling, self._delays, self._consumers.remove)
+        self._consumers.append(consumer)
+        return consumer
+
+    def results(self) -> DriverResults:
+        """The one result store."""
+        self._need(Capability.RESULTS)
+        return self._results
+
+    def control(self) -> DriverControl:
+        """The one control channel."""
+        self._need(Capability.CONTROL)
+        return self._control
+
+    def inspector(self) -> DriverInspector:
+        """The one inspector; what the driver cannot serve, it refuses."""
+        return self._inspector
+
+    def _need(self, capability: Capability) -> None:
+        if not self.capabilities.has(capability):
+            raise UnsupportedError(f"{self.name} has no {capability}: its driver gives the kit no table to keep it in")

@@ -1,0 +1,96 @@
+"""What a backend can do follows from what its driver has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tranship.driver._delay import RESOLUTION
+from tranship.driver._protocols import Connection, Counting, Finding, Picking, Renewing, traits_of
+from tranship.errors import PluginError
+from tranship.ports import Capabilities, Capability, CountKind, Level, Support
+
+__all__ = ["derived"]
+
+Found = tuple[Capability, Support]
+
+
+def derived(name: str, connection: Connection, declared: Mapping[Capability, Support | Level]) -> Capabilities:
+    """Return the capabilities of a driver that is connected.
+
+    Args:
+        name: of the driver, for errors.
+        connection: its own.
+        declared: what nothing here can show (DURABLE, CROSS_PROCESS), and what the driver knows better.
+
+    Raises:
+        PluginError: its traits promise what its verbs cannot keep.
+    """
+    _check(name, connection)
+    found = dict([*_of_the_queue(connection), *_of_the_schedule(connection), *_of_the_table(connection)])
+    return Capabilities({**found, **declared})
+
+
+def _check(name: str, connection: Connection) -> None:
+    queue = connection.queue
+    traits = traits_of(queue)
+    if traits.lease is not None and not isinstance(queue, Renewing):
+        raise PluginError(f"{name}: its queue has leases (traits.lease) and no renew(); give it one, or no leases")
+    if traits.fuses and connection.table is None:
+        raise PluginError(f"{name}: its queue writes rows with its endings (traits.fuses), but there is no table")
+
+
+def _native(capability: Capability, **properties: Any) -> Found:
+    return capability, Support(Level.NATIVE, properties)
+
+
+def _emulated(capability: Capability, **properties: Any) -> Found:
+    return capability, Support(Level.EMULATED, properties)
+
+
+def _of_the_queue(connection: Connection) -> Iterator[Found]:
+    queue = connection.queue
+    traits = traits_of(queue)
+    if traits.levels:
+        yield _native(Capability.PRIORITY)
+    if traits.order is not None:
+        yield _native(Capability.ORDERED, **({"redelivered": "back"} if traits.order == "back" else {}))
+    if traits.lease is not None:
+        yield _native(Capability.LEASE)
+    if traits.counts is not CountKind.UNKNOWN:
+        yield _native(Capability.DELIVERY_COUNT, kind=traits.counts)
+    if isinstance(queue, Counting):
+        for capability in (Capability.INSPECT_DEPTH, Capability.INSPECT_IN_FLIGHT, Capability.INSPECT_OLDEST):
+            yield _native(capability)
+
+
+def _of_the_schedule(connection: Connection) -> Iterator[Found]:
+    queue = connection.queue
+    if traits_of(queue).delays:
+        yield _native(Capability.DELAY, resolution=0.01, cancellable=True, clock="host")
+        if isinstance(queue, Finding) and isinstance(queue, Picking):
+            yield _native(Capability.DELAY_CANCEL)
+    elif connection.table is not None:
+        yield _emulated(Capability.DELAY, resolution=RESOLUTION, cancellable=True, clock="host")
+        yield _emulated(Capability.DELAY_CANCEL)
+
+
+def _of_the_table(connection: Connection) -> Iterator[Found]:
+    queue, traits = connection.queue, traits_of(connection.queue)
+    if connection.table is None:
+        return
+    if traits.fuses and traits.unique:
+        yield _native(Capability.RETRY_SAFE)
+    else:
+        yield _emulated(Capability.RETRY_SAFE, among="checked")
+    yield (_native if traits.fuses else _emulated)(Capability.KEY_WINDOW, window="per-task")
+    if traits.fuses:
+        yield _native(Capability.FUSED_SETTLE)
+    yield _native(Capability.RESULTS)
+    yield _native(Capability.RESULT_TTL, ttl="per-result")
+    push = _emulated if connection.topic is None else _native
+    yield push(Capability.RESULT_PUSH, with_submit=True)
+    yield push(Capability.CONTROL)
+    yield _emulated(Capability.DEAD_LETTERS)
+    if isinstance(queue, Finding):
+        yield _native(Capability.KNOWS_IDS)

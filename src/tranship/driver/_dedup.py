@@ -1,0 +1,95 @@
+"""Duplicates: by dedup key for a window, and by id for who submits again. Owns the rows ``k/`` and ``i/``.
+
+A key's row holds the id that the key was taken for. Who finds his own id there sends again: between the row and the
+send his predecessor, himself, may have died. An id's row says *sent* only after the send, for the same reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tranship.driver._nouns import Answer, Row
+from tranship.driver._results import result_key
+from tranship.driver._rows import Rows
+from tranship.errors import SubmitUnknown, TranshipError
+from tranship.protocol import Message
+
+__all__ = ["Dedup"]
+
+SENT: Final = b"sent"
+
+
+class Dedup:
+    """Knows what has been submitted before.
+
+    Args:
+        rows: the table.
+        window: seconds for which a key is taken, where the message does not say.
+    """
+
+    def __init__(self, rows: Rows, window: float) -> None:
+        self._rows = rows
+        self._window = window
+
+    def first(self, message: Message) -> Row | None:
+        """Return the row that takes the message's key; None: it has no key."""
+        envelope = message.envelope
+        if envelope.dedup_key is None:
+            return None
+        window = self._window if envelope.dedup_window is None else envelope.dedup_window
+        return Row(f"k/{hashlib.sha256(envelope.dedup_key.encode()).hexdigest()}", envelope.id.encode(), window)
+
+    @staticmethod
+    def unless(message: Message) -> str | None:
+        """Return the key of the result that would show that the message has run; None: nobody asks."""
+        return result_key(message.envelope.id) if message.check_id else None
+
+    async def known(self, messages: Mapping[int, Message]) -> dict[int, Answer]:
+        """Take the keys of ``messages`` and return those that are duplicates, by their index."""
+        duplicates = self._twins(messages)
+        duplicates |= await self._sent_before({at: one for at, one in messages.items() if at not in duplicates})
+        firsts = {at: row for at, one in messages.items() if at not in duplicates and (row := self.first(one))}
+        taken = await self._rows.create(list(firsts.values()))
+        for (at, row), other in zip(firsts.items(), taken, strict=True):
+            if other is not None and other != row.value:
+                duplicates[at] = other.decode()
+        return duplicates
+
+    async def told(self, messages: Sequence[Message], answers: Sequence[Answer]) -> None:
+        """Note what has been sent, and free the keys of what definitely has not.
+
+        Raises:
+            TranshipError: not noted; a retry then sends a second time, or finds its own key.
+        """
+        pairs = list(zip(messages, answers, strict=True))
+        sent = [
+            Row(f"i/{one.envelope.id}", SENT, self._window) for one, answer in pairs if one.check_id and answer is None
+        ]
+        await self._rows.put(sent)
+        refused = [one for one, answer in pairs if _is_refused(answer)]
+        await self._rows.delete([row.key for one in refused if (row := self.first(one))])
+
+    async def forget(self, task_id: str) -> None:
+        """Let the id be submitted as if it were new."""
+        await self._rows.delete([f"i/{task_id}"])
+
+    def _twins(self, messages: Mapping[int, Message]) -> dict[int, Answer]:
+        """Find those whose key another message of the same batch has."""
+        owners: dict[str, str] = {}
+        found: dict[int, Answer] = {}
+        for at, message in messages.items():
+            key, task_id = message.envelope.dedup_key, message.envelope.id
+            if key is not None and owners.setdefault(key, task_id) != task_id:
+                found[at] = owners[key]
+        return found
+
+    async def _sent_before(self, messages: Mapping[int, Message]) -> dict[int, Answer]:
+        asked = {at: one.envelope.id for at, one in messages.items() if one.check_id}
+        rows = await self._rows.get(key for one in asked.values() for key in (f"i/{one}", result_key(one)))
+        return {at: one for at, one in asked.items() if f"i/{one}" in rows or result_key(one) in rows}
+
+
+def _is_refused(answer: Answer) -> bool:
+    return isinstance(answer, TranshipError) and not isinstance(answer, SubmitUnknown)

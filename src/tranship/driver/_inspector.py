@@ -1,0 +1,138 @@
+"""What an operator sees and does: queues, workers, dead letters. What the driver cannot serve is refused here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from tranship.driver._control import HEARTBEATS
+from tranship.driver._dead import DeadLetters
+from tranship.driver._dedup import Dedup
+from tranship.driver._delay import Delays
+from tranship.driver._nouns import Outgoing
+from tranship.driver._packing import headers_bytes
+from tranship.driver._protocols import Counting, traits_of
+from tranship.driver._results import DriverResults
+from tranship.driver._rows import Rows
+from tranship.driver._signals import heartbeat_read
+from tranship.driver._supervisor import Supervisor
+from tranship.envelope import DeadLetter
+from tranship.errors import TranshipError, UnsupportedError
+from tranship.ports import Heartbeat, QueueInfo
+from tranship.protocol import Message, restarted
+
+__all__ = ["DriverInspector"]
+
+
+class DriverInspector:
+    """The inspector; see :class:`tranship.ports.Inspector`.
+
+    Args:
+        supervisor: of the backend.
+        rows: the table.
+        results, delays, dedup: of the backend.
+    """
+
+    peek_disturbs = False
+
+    def __init__(
+        self, supervisor: Supervisor, rows: Rows, results: DriverResults, delays: Delays, dedup: Dedup
+    ) -> None:
+        self._supervisor, self._rows = supervisor, rows
+        self._results, self._delays, self._dedup = results, delays, dedup
+        self._letters = DeadLetters(rows)
+
+    # Queues and workers.
+
+    async def queues(self) -> Sequence[QueueInfo]:
+        """Count what is in each queue."""
+        return await self._supervisor.together(self._queues())
+
+    async def ready(self, queues: Collection[str]) -> int:
+        """Count what could be taken from ``queues`` now."""
+        infos = await self._supervisor.together(self._counted())
+        return sum(sum(info.ready.values()) for info in infos if info.name in queues)
+
+    async def _counted(self) -> Sequence[QueueInfo]:
+        queue = self._supervisor.current.queue
+        if not isinstance(queue, Counting):
+            raise UnsupportedError(f"{self._supervisor.name} cannot say what is in its queues")
+        return await self._supervisor.run("queues", lambda _: queue.queues())
+
+    async def _queues(self) -> list[QueueInfo]:
+        infos = {info.name: info for info in await self._counted()}
+        connection = self._supervisor.current
+        if connection.table is not None:
+            dead = Counter([letter.queue async for letter in self._letters.each()])
+            keeps = not traits_of(connection.queue).delays
+            delayed = Counter([one.facts.queue async for one in self._delays.waiting()] if keeps else ())
+            for name in dead.keys() | delayed.keys() | infos.keys():
+                info = infos.get(name) or QueueInfo(name=name, ready={}, delayed=0, in_flight=0, oldest_age=0.0)
+                infos[name] = replace(info, dead=dead[name], delayed=delayed[name] if keeps else info.delayed)
+        return [infos[name] for name in sorted(infos)]
+
+    async def workers(self) -> Sequence[Heartbeat]:
+        """List who has said something in the last minute."""
+        return await self._supervisor.together(self._workers())
+
+    async def _workers(self) -> list[Heartbeat]:
+        beats = [beat async for row in self._rows.each(HEARTBEATS) if (beat := heartbeat_read(row.value))]
+        return sorted(beats, key=lambda beat: beat.worker)
+
+    # Dead letters.
+
+    async def dead(self, queue: str | None = None, *, limit: int = 100, after: str = "") -> Sequence[DeadLetter]:
+        """List dead letters, oldest first."""
+        return await self._supervisor.together(self._dead(queue, limit, after))
+
+    async def _dead(self, queue: str | None, limit: int, after: str) -> list[DeadLetter]:
+        found: list[DeadLetter] = []
+        async for letter in self._letters.each(after):
+            if len(found) >= limit:
+                break
+            if queue in (None, letter.queue):
+                found.append(letter)
+        return found
+
+    async def dead_get(self, ids: Sequence[str]) -> Sequence[DeadLetter]:
+        """Show dead letters."""
+        return await self._supervisor.together(self._letters.named(ids))
+
+    async def dead_replay(self, ids: Sequence[str]) -> Sequence[str]:
+        """Queue dead letters again, as if they were new."""
+        return await self._supervisor.together(self._replay(ids))
+
+    async def _replay(self, ids: Sequence[str]) -> list[str]:
+        found: set[str | None] = set()
+        for letter in await self._letters.named(ids):
+            message = await self._letters.message(letter)
+            if message is not None:
+                await self._send_again(message)
+                # The letter goes last: broken off before that, it is still there.
+                await self._letters.remove([letter.id])
+                found |= {letter.id, letter.task_id}
+        return [one for one in ids if one in found]
+
+    async def _send_again(self, message: Outgoing) -> None:
+        """Send a message as if it were new: with neither result nor attempts nor a known id."""
+        raw = replace(message.message, headers=restarted(headers_bytes(message.message)))
+        fresh = Outgoing(replace(message.facts, attempt=0), raw)
+        await self._results.forget([fresh.id])
+        await self._dedup.forget(fresh.id)
+        answers = await self._supervisor.run("send", lambda c: c.queue.send([fresh]))
+        (answer,) = self._supervisor.answered("send", answers, 1)
+        if isinstance(answer, TranshipError):
+            raise answer
+
+    async def dead_purge(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> int:
+        """Delete dead letters."""
+        return await self._supervisor.together(self._purge(ids, queue))
+
+    async def _purge(self, ids: Sequence[str] | None, queue: str | None) -> int:
+        letters = [one async for one in self._letters.each()] if ids is None else await self._letters.named(ids)
+        return await self._letters.remove([one.id for one in letters if queue in (None, one.queue)])
+
+    async def dead_add(self, letters: Sequence[DeadLetter], messages: Sequence[Message]) -> None:
+        """Keep dead letters of another broker."""
+        await self._supervisor.together(self._letters.add(letters, messages))

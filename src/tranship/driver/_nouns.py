@@ -1,0 +1,203 @@
+"""What goes through the primitives: messages on their way, messages in hand, their ends, rows."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tranship.driver._packing import Facts, facts_of, pack
+from tranship.envelope import Priority
+from tranship.errors import TranshipError
+from tranship.ports import CountKind
+from tranship.protocol import Message, RawMessage
+
+__all__ = [
+    "Answer",
+    "End",
+    "Ending",
+    "Outgoing",
+    "QueueTraits",
+    "Row",
+    "SendLimits",
+    "Slot",
+    "Stored",
+    "Taken",
+    "TakenBatch",
+    "Undo",
+]
+
+Slot = tuple[str, Priority]
+"""A queue, and one of its levels."""
+Undo = Callable[[], None]
+"""Takes back what the call that returned it began; calling it twice does nothing more."""
+Answer = str | None | TranshipError
+"""What became of one message that was sent: None: it is stored. A text: it is not, as a duplicate of that id. An
+error: :class:`~tranship.errors.SubmitUnknown`, or one that means that it is definitely not stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendLimits:
+    """How much of what is sent may travel together; the kit cuts to it, so that a driver never has to."""
+
+    messages: int = 1000
+    """Messages of one batch."""
+    octets: int = 4 * 1024 * 1024
+    """Bytes of headers and bodies in one batch; a single message may be larger."""
+    under_way: int = 1
+    """Batches of one submit that are under way at once. Above 1 the order between batches is the broker's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueTraits:
+    """How a queue behaves, where its verbs cannot tell. Whatever is not said here is refused or done by the kit."""
+
+    lease: float | None = None
+    """Seconds that a token lasts without ``renew``; None: as long as the connection."""
+    hard_limit: float | None = None
+    """The longest that a token can be held, whatever we do, in seconds."""
+    counts: CountKind = CountKind.UNKNOWN
+    """What :attr:`Taken.count` means."""
+    order: Literal["keeps-place", "back"] | None = None
+    """First in, first out within a slot; what is given back keeps its place, or goes to the back. None: any order."""
+    levels: bool = False
+    """``take`` serves the slots strictly in the order they are given in."""
+    waits: bool = False
+    """``take`` itself waits until there is something."""
+    delays: bool = False
+    """:attr:`Outgoing.ready` is honoured; otherwise the kit keeps what is not due in the table."""
+    unique: bool = False
+    """``send`` recognises an id that is queued or held already, and answers with it."""
+    fuses: bool = False
+    """``Ending.rows`` and ``Ending.then``, ``Outgoing.first`` and ``Outgoing.unless`` are one step with their verb."""
+    tokens_survive: bool = True
+    """Tokens can be ended and renewed over a later connection."""
+    limits: SendLimits = field(default_factory=SendLimits)
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One row of a table."""
+
+    key: str
+    """``kind/rest``. The kinds that the kit writes are one letter; a driver's own have at least two."""
+    value: bytes
+    ttl: float | None = None
+    """Seconds to keep it, when it is written; None: until it is deleted. Not set on reading."""
+    version: int = 0
+    """Set on reading; differs after each write of the key."""
+
+
+@dataclass(slots=True, eq=False)
+class Outgoing:
+    """One message for a queue."""
+
+    facts: Facts
+    message: RawMessage
+    """Headers, body and properties, for drivers with a wire format of their own."""
+    ready: float = 0.0
+    """When it may be taken, in epoch seconds. Only queues with the trait ``delays`` see one in the future."""
+    first: Row | None = None
+    """Only with ``fuses``: to create in the same step. Where another id has the row, the message is not stored, and the
+    answer is that id; its own id there is no obstacle."""
+    unless: str | None = None
+    """Only with ``fuses``: the message is not stored where this row exists; the answer is then its own id."""
+
+    @classmethod
+    def of(cls, message: Message) -> Outgoing:
+        """Return what is sent for an encoded task, to be taken at its ``not_before``."""
+        return cls(facts_of(message), message.raw(), message.envelope.not_before or 0.0)
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self.facts.id
+
+    @property
+    def queue(self) -> str:
+        """Where it goes."""
+        return self.facts.queue
+
+    @property
+    def level(self) -> Priority:
+        """On which level."""
+        return self.facts.level
+
+    @property
+    def slot(self) -> Slot:
+        """Queue and level together."""
+        return self.facts.slot
+
+    @property
+    def data(self) -> bytes:
+        """All of it as bytes, for drivers that store it as it is; ``take`` brings the same bytes back."""
+        return pack(self.facts, self.message)
+
+    @property
+    def size(self) -> int:
+        """Bytes of headers and body."""
+        return len(self.message.headers) + len(self.message.body)
+
+
+@dataclass(slots=True, eq=False)
+class Taken:
+    """One message in our hands."""
+
+    token: Any
+    """The driver's own. The kit looks neither inside nor at its hash; a driver may change it in place, for example when
+    renewing a lease is a rename."""
+    queue: str
+    level: Priority
+    data: bytes | RawMessage
+    """What ``send`` got as :attr:`Outgoing.data`; or, on a broker with a wire format of its own, the message."""
+    count: int = 1
+    """How many times it has been taken, this one included."""
+
+
+@dataclass(slots=True, eq=False)
+class TakenBatch:
+    """What ``take`` brought."""
+
+    items: Sequence[Taken] = ()
+    """At most as many as were asked for; with ``demand``, everything that has arrived."""
+    confirmed: bool = True
+    """With no items: the broker said that there are none, rather than nothing at all."""
+    next_due: float | None = None
+    """With no items: seconds until one is due, or given up by who holds it, where the driver knows."""
+
+
+class End(enum.Enum):
+    """What becomes of one message that was taken.
+
+    There is no rejecting and no replacing: both are REMOVE, with rows to create or messages to send.
+    """
+
+    REMOVE = "remove"
+    """It is gone."""
+    REQUEUE = "requeue"
+    """It can be taken again at once, and this time was counted."""
+    RELEASE = "release"
+    """It can be taken again at once, at its own place, as if it had never been taken."""
+
+
+@dataclass(slots=True, eq=False)
+class Ending:
+    """The end of one message, and what belongs to the same step."""
+
+    token: Any
+    end: End
+    rows: Sequence[Row] = ()
+    """Only with ``fuses``: to create, if the token is ours; a row that is there already stays as it is."""
+    then: Sequence[Outgoing] = ()
+    """Only with ``fuses``: to send, if the token is ours."""
+
+
+@dataclass(slots=True, eq=False)
+class Stored:
+    """One message seen without taking it."""
+
+    ref: Any
+    """What ``pick`` takes."""
+    facts: Facts
+    state: Literal["ready", "delayed", "held"]

@@ -1,0 +1,127 @@
+"""A message as bytes and back, for brokers that have no format of their own for it."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tranship.envelope import Priority
+from tranship.protocol import Message, RawMessage, number_of
+
+__all__ = ["Facts", "facts_of", "headers_bytes", "headers_read", "opened", "pack", "unpack"]
+
+_SIZES: Final = struct.Struct(">II")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What has to be known of a message without decoding it."""
+
+    id: str
+    queue: str
+    level: Priority
+    task: str | None = None
+    attempt: int = 0
+    cancel_key: str | None = None
+    reply_to: str | None = None
+    store_result: bool = True
+    result_ttl: float | None = None
+
+    @property
+    def slot(self) -> tuple[str, Priority]:
+        """Queue and level together."""
+        return self.queue, self.level
+
+
+def facts_of(message: Message) -> Facts:
+    """Return the facts of a message on its way to a broker."""
+    e = message.envelope
+    return Facts(
+        e.id,
+        e.queue,
+        e.priority,
+        e.task,
+        e.attempt,
+        e.cancel_key,
+        e.reply_to,
+        e.keeps_result,
+        e.result_ttl,
+    )
+
+
+def pack(facts: Facts, message: RawMessage) -> bytes:
+    """Return everything as bytes that :func:`unpack` reads."""
+    own = [getattr(facts, name) for name in Facts.__slots__]
+    head = json.dumps([own, message.content_type, message.content_encoding, dict(message.properties)]).encode()
+    headers = headers_bytes(message)
+    return b"".join((_SIZES.pack(len(head), len(headers)), head, headers, message.body))
+
+
+def unpack(data: bytes) -> tuple[Facts, RawMessage]:
+    """Return what :func:`pack` was given.
+
+    Raises:
+        ValueError: it was given nothing that these bytes could be.
+    """
+    try:
+        head_size, headers_size = _SIZES.unpack_from(data)
+        head_end = _SIZES.size + head_size
+        body_at = head_end + headers_size
+        own, content_type, content_encoding, properties = json.loads(data[_SIZES.size : head_end])
+        facts = Facts(str(own[0]), str(own[1]), Priority(own[2]), *own[3:])
+        message = RawMessage(data[head_end:body_at], data[body_at:], content_type, content_encoding, dict(properties))
+    except (struct.error, TypeError, LookupError, RecursionError) as error:
+        raise ValueError(f"{len(data)} bytes are no message of the driver kit: {error}") from error
+    return facts, message
+
+
+def opened(data: bytes | RawMessage, queue: str, level: Priority) -> tuple[Facts, RawMessage]:
+    """Return the facts and the message of something that was taken from ``queue`` at ``level``.
+
+    What cannot be read is a message with a problem: whoever gets it gives it up, with everything that is known.
+    """
+    if isinstance(data, RawMessage):
+        return _read_facts(data, queue, level), data
+    try:
+        return unpack(data)
+    except ValueError as error:
+        return Facts("", queue, level), RawMessage(b"{}", data, problem=str(error))
+
+
+def headers_bytes(message: RawMessage) -> bytes:
+    """Return the headers of a message as a JSON object."""
+    return message.headers if isinstance(message.headers, bytes) else json.dumps(dict(message.headers)).encode()
+
+
+def headers_read(message: RawMessage) -> dict[str, Any]:
+    """Return the headers of a message; none, if they cannot be read."""
+    if not isinstance(message.headers, bytes):
+        return dict(message.headers)
+    try:
+        found = json.loads(message.headers)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _read_facts(message: RawMessage, queue: str, level: Priority) -> Facts:
+    """The same from headers that somebody else may have written; whatever is not what it should be is left out."""
+    headers = headers_read(message)
+    retries, ttl = number_of(headers.get("retries")), number_of(headers.get("tranship-result-ttl"))
+    return Facts(
+        id=_text(headers.get("id")) or _text(message.properties.get("correlation_id")) or "",
+        queue=queue,
+        level=level,
+        task=_text(headers.get("task")),
+        attempt=int(retries or 0),
+        cancel_key=_text(headers.get("tranship-cancel-key")),
+        reply_to=_text(message.properties.get("reply_to")),
+        store_result=headers.get("ignore_result") is not True,
+        result_ttl=ttl,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

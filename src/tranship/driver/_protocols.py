@@ -1,0 +1,301 @@
+"""What a driver implements: a queue, and what it can do besides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from tranship.driver._nouns import Answer, Ending, Outgoing, QueueTraits, Row, Slot, Stored, Taken, TakenBatch, Undo
+from tranship.errors import TranshipError
+from tranship.ports import QueueInfo, Settled
+
+__all__ = [
+    "Connection",
+    "Counting",
+    "Ensuring",
+    "Finding",
+    "LocalConnection",
+    "Picking",
+    "Pushing",
+    "Queue",
+    "Renewing",
+    "Scanning",
+    "Table",
+    "Topic",
+    "Watching",
+    "traits_of",
+]
+
+
+class Queue(Protocol):
+    """All queues of the broker, seen over one connection. These three verbs make a backend that submits and works.
+
+    An attribute ``traits``, a :class:`QueueTraits`, says what they do beyond that. The other verbs are protocols of
+    their own below, found by their presence.
+    """
+
+    async def send(self, batch: Sequence[Outgoing]) -> Sequence[Answer]:
+        """Store messages and say of each, in order, what became of it [queue_send_answers_each].
+
+        Concurrency: yes; one submit has at most ``limits.under_way`` under way.
+        Bound: one round trip.
+        Cancelled: only when the backend is closed; stored or not.
+        Retry: never. An id that was sent before may be sent again; see ``unique`` [queue_unique].
+        Errors: of one item, as its answer. Raised: nothing of the batch is stored, unless ``classify`` makes
+            BrokerUnreachable of it; then each of them may be.
+        Closed: whatever is native.
+        """
+
+    async def take(self, slots: Sequence[Slot], limit: int, wait: float) -> TakenBatch:
+        """Take up to ``limit`` messages of ``slots``, the most urgent slot first [queue_take_levels_in_order].
+
+        What is taken is nobody else's until it is ended or its lease is over [queue_held_is_not_taken]. The kit gives
+        slots of one level in turns, sends suspects alone, and buffers nothing but what was taken here.
+
+        Concurrency: one at a time for each consumer; several consumers share a connection.
+        Bound: looks once; with the trait ``waits`` up to ``wait`` seconds for the first message, and may return early
+            [queue_take_waits].
+        Cancelled: only when the consumer or the backend is closed; what had been taken is given back, or is again to be
+            had after its lease.
+        Retry: never.
+        Errors: raised: nothing was taken, or it comes again after its lease.
+        Closed: whatever is native.
+        """
+
+    async def end(self, endings: Sequence[Ending]) -> Sequence[Settled | TranshipError]:
+        """End messages that were taken, and say of each, in order, whether it was ours [queue_end_answers_each].
+
+        CONFIRMED: done. SENT: on its way, without an answer to come. LOST: it was not ours any more, and nothing was
+        done, neither with ``rows`` nor with ``then`` [queue_end_twice_is_lost]. An error: that one was not done.
+
+        Concurrency: yes, for different tokens.
+        Bound: one round trip.
+        Cancelled: only when the backend is closed; done or not.
+        Retry: never. The kit may end a token again whose answer was lost.
+        Errors: of one item, as its answer. Raised: nothing was done, or it is unknown.
+        Closed: whatever is native.
+        """
+
+
+def traits_of(queue: Queue) -> QueueTraits:
+    """Return the traits of a queue; those of one that says nothing are the least."""
+    found: QueueTraits = getattr(queue, "traits", QueueTraits())
+    return found
+
+
+@runtime_checkable
+class Renewing(Protocol):
+    """A queue with leases."""
+
+    async def renew(self, tokens: Sequence[Any]) -> Sequence[bool]:
+        """Let each token last for one full lease from now; say of each whether it is ours [queue_renew_keeps].
+
+        Where settling is not fused, the kit asks this before it stores what belongs to an end: True for what is not
+        ours lets somebody without the message write its result [queue_renew_tells_lost].
+
+        Concurrency: yes. Bound: one round trip. Cancelled: at close; renewed or not. Retry: never. Errors: raised:
+        renewed or not. Closed: whatever is native.
+        """
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """A queue that tells when there is something to take; the kit then looks no more than that."""
+
+    def watch(self, slots: Sequence[Slot], heard: Callable[[], None]) -> Undo:
+        """Call ``heard`` whenever something may have become ready in ``slots`` by being sent or given back, once at
+        least after the latest of it [queue_watch_wakes]. Too often does no harm. What becomes ready by the passing of
+        time is told by :attr:`TakenBatch.next_due` instead.
+
+        Concurrency: yes; several watch. Bound: does not wait, and does no I/O of its own. ``heard`` is called on the
+        loop that ``watch`` was called on. Closed: ends with the connection.
+        """
+
+
+@runtime_checkable
+class Pushing(Protocol):
+    """A queue whose broker sends messages by itself, to whoever has said how many he takes."""
+
+    def demand(self, slots: Sequence[Slot], credit: int) -> None:
+        """From now on let the broker send up to ``credit`` messages that nobody has taken yet; 0: none.
+
+        ``take`` then brings what has arrived, all of it, and waits for more; what it brings beyond its limit lies in
+        the kit's prefetch buffer. The kit demands as much as a receive asks for, and nothing soon after nobody asks:
+        what is there by then it takes and releases, so that others get it.
+
+        Concurrency: one consumer each. Bound: does not wait. Closed: ends with the connection.
+        """
+
+
+@runtime_checkable
+class Finding(Protocol):
+    """A queue with an index by id, and by cancel key."""
+
+    async def find(self, ids: Sequence[str], cancel_keys: Sequence[str]) -> Sequence[Stored]:
+        """Return every message with one of the ids or keys: ready, delayed or held [queue_find_tells_state].
+
+        It makes KNOWS_IDS true, and lets the kit cancel what is queued.
+
+        Concurrency: yes. Bound: one round trip. Cancelled: nothing happened. Retry: never. Errors: raised. Closed:
+        whatever is native.
+        """
+
+
+@runtime_checkable
+class Scanning(Protocol):
+    """A queue that can be looked through."""
+
+    async def scan(self, queue: str, state: str, limit: int) -> Sequence[Stored]:
+        """Return the first ``limit`` messages of a queue that are ``ready``, ``delayed`` or ``held``: as they would be
+        taken, or become due [queue_scan_in_order].
+
+        Concurrency, Bound, Cancelled, Retry, Errors, Closed: as :meth:`Finding.find`.
+        """
+
+
+@runtime_checkable
+class Picking(Protocol):
+    """A queue of which single messages can be taken."""
+
+    async def pick(self, refs: Sequence[Any]) -> Sequence[Taken]:
+        """Take exactly these, ready or delayed, in this order; those that are held or gone are left out
+        [queue_pick_takes_exactly].
+
+        Concurrency, Bound, Cancelled, Retry, Errors, Closed: as :meth:`Queue.take`.
+        """
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A queue that knows how much is in it."""
+
+    async def queues(self) -> Sequence[QueueInfo]:
+        """Return every queue with something in it, without dead letters; without delayed messages where the kit keeps
+        them [queue_counts].
+
+        Concurrency, Bound, Cancelled, Retry, Errors, Closed: as :meth:`Finding.find`.
+        """
+
+
+@runtime_checkable
+class Ensuring(Protocol):
+    """A queue that has to be made."""
+
+    async def ensure(self, queues: Sequence[str]) -> None:
+        """Create what these queues need; never change what is there.
+
+        Concurrency: yes. Bound: a few round trips. Cancelled: at close. Retry: never. Errors: raised. Closed: whatever
+        is native.
+        """
+
+
+class Table(Protocol):
+    """Rows by key, with which the kit keeps results, cancels, heartbeats, dedup keys, dead letters and delays.
+
+    Rows are independent of each other: a call over several is not one step. A key comes once in a call. A row whose
+    time is over is not there, for any verb [table_ttl].
+
+    All verbs: Concurrency: yes. Bound: one round trip. Cancelled: only at close; done or not, for each row. Retry:
+    never; the kit writes so that it may do it again. Errors: raised: done or not, for each row. Closed: whatever is
+    native.
+    """
+
+    async def create(self, rows: Sequence[Row]) -> Sequence[bytes | None]:
+        """Write each row unless its key is there; None: written, else the value that is there. Of several who create
+        one key at once, one wins [table_create_one_wins].
+        """
+
+    async def put(self, rows: Sequence[Row], if_version: Sequence[int] | None = None) -> Sequence[int | None]:
+        """Write each row, with ``if_version`` only where the row is there in that version; return the new version of
+        each, None where it was not written [table_put_checks_version].
+        """
+
+    async def get(self, keys: Sequence[str]) -> Sequence[Row | None]:
+        """Return the row of each key [table_get_in_order]."""
+
+    async def delete(self, keys: Sequence[str], if_version: Sequence[int] | None = None) -> Sequence[bool]:
+        """Delete rows, with ``if_version`` only in that version; say of each whether it was deleted
+        [table_delete_checks_version].
+        """
+
+    async def page(self, prefix: str, after: str, limit: int) -> Sequence[Row]:
+        """Return rows whose key begins with ``prefix`` and comes behind ``after``, in the order of their keys by code
+        point, at most ``limit``; none: there are no more [table_page_in_order].
+        """
+
+
+class Topic(Protocol):
+    """Live signals to whoever has subscribed before. Without one the kit makes it of the table, by looking often.
+
+    Delivery is at least once, soon, in any order; a signal that is lost with a connection is found otherwise, because
+    the kit reads the table again.
+    """
+
+    async def publish(self, items: Sequence[tuple[str, bytes]]) -> None:
+        """Tell each subscriber of a name the value [topic_reaches_subscribers].
+
+        Concurrency: yes. Bound: one round trip. Cancelled: told or not. Retry: never. Errors: raised: told or not.
+        Closed: whatever is native.
+        """
+
+    def subscribe(self, names: Sequence[str], heard: Callable[[str, bytes], None]) -> Undo:
+        """From now on call ``heard`` with name and value, on the loop that this was called on [topic_undo_ends].
+
+        Concurrency: yes, also for one name [topic_same_name_twice]. Bound: does not wait and does no I/O of its own: a
+        ``send`` later in the same tick travels behind it. Closed: ends with the connection.
+        """
+
+    async def active(self) -> None:
+        """Return once what was subscribed before this call is: what is published from now on is heard
+        [topic_active_hears_all].
+
+        Concurrency: yes. Bound: one round trip. Cancelled: nothing happened. Retry: never. Errors: raised. Closed:
+        whatever is native.
+        """
+
+
+class Connection(Protocol):
+    """One connection to the broker, and what works over it. A new one is made after each loss: that is a generation.
+
+    The driver opens it in the function that it gives to :class:`DriverBackend`, which raises when it cannot.
+    """
+
+    queue: Queue
+    table: Table | None
+    topic: Topic | None
+    lost: asyncio.Future[BaseException | None] | None
+    """Done, with the reason, once nothing can be done over it any more. None: it cannot be lost; the kit then has no
+    time limits, no keep-alive and no supervision."""
+    native: Any
+    """The driver's own object, for :attr:`~tranship.ports.Backend.native`."""
+
+    async def ping(self) -> None:
+        """Make one round trip."""
+
+    def abort(self) -> None:
+        """Give it up at once: what is under way fails, and ``lost`` is done."""
+
+    async def aclose(self) -> None:
+        """Close it in order. Called once, also when it is lost."""
+
+
+@dataclass
+class LocalConnection:
+    """The connection of a broker that is reached without one: files, memory."""
+
+    queue: Queue
+    table: Table | None = None
+    topic: Topic | None = None
+    lost: asyncio.Future[BaseException | None] | None = None
+    native: Any = None
+
+    async def ping(self) -> None:
+        """There is nobody to ask."""
+
+    def abort(self) -> None:
+        """It cannot be lost."""
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""

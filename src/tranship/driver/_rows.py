@@ -1,0 +1,82 @@
+"""The table as the kit uses it: whether there is one, answers counted, pages read on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Final
+
+from tranship.driver._nouns import Row
+from tranship.driver._protocols import Connection, Table
+from tranship.driver._supervisor import Supervisor
+from tranship.errors import UnsupportedError
+
+__all__ = ["Rows", "stamp"]
+
+PAGE: Final = 500
+
+
+def stamp() -> str:
+    """Return a part of a key that sorts by time and is different each time."""
+    return f"{time.time_ns():020d}-{os.urandom(4).hex()}"
+
+
+class Rows:
+    """Runs the verbs of the table, in the task of the caller.
+
+    All of them raise UnsupportedError where the driver has no table, and otherwise what :meth:`Supervisor.run` does.
+
+    Args:
+        supervisor: of the backend.
+    """
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    async def create(self, rows: Sequence[Row]) -> Sequence[bytes | None]:
+        """Create rows; see :meth:`Table.create`."""
+        if not rows:
+            return []
+        found = await self._supervisor.run("create", lambda c: self._table(c).create(rows))
+        return self._supervisor.answered("create", found, len(rows))
+
+    async def put(self, rows: Sequence[Row], if_version: Sequence[int] | None = None) -> Sequence[int | None]:
+        """Write rows; see :meth:`Table.put`."""
+        if not rows:
+            return []
+        found = await self._supervisor.run("put", lambda c: self._table(c).put(rows, if_version))
+        return self._supervisor.answered("put", found, len(rows))
+
+    async def get(self, keys: Iterable[str]) -> dict[str, Row]:
+        """Read rows; those that are not there are left out."""
+        asked = list(dict.fromkeys(keys))
+        if not asked:
+            return {}
+        found = await self._supervisor.run("get", lambda c: self._table(c).get(asked))
+        self._supervisor.answered("get", found, len(asked))
+        return {key: row for key, row in zip(asked, found, strict=True) if row is not None}
+
+    async def delete(self, keys: Iterable[str], if_version: Sequence[int] | None = None) -> Sequence[bool]:
+        """Delete rows; see :meth:`Table.delete`."""
+        asked = list(dict.fromkeys(keys))
+        if not asked:
+            return []
+        found = await self._supervisor.run("delete", lambda c: self._table(c).delete(asked, if_version))
+        return self._supervisor.answered("delete", found, len(asked))
+
+    async def page(self, prefix: str, after: str, limit: int = PAGE) -> Sequence[Row]:
+        """Read one page; see :meth:`Table.page`."""
+        return await self._supervisor.run("page", lambda c: self._table(c).page(prefix, after, limit))
+
+    async def each(self, prefix: str, after: str = "") -> AsyncIterator[Row]:
+        """Yield every row whose key begins with ``prefix``, in order, page by page."""
+        while rows := await self.page(prefix, after):
+            for row in rows:
+                yield row
+            after = rows[-1].key
+
+    def _table(self, connection: Connection) -> Table:
+        if connection.table is None:
+            raise UnsupportedError(f"{self._supervisor.name} keeps no rows: its driver gives the kit no table")
+        return connection.table

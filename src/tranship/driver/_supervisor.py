@@ -1,0 +1,316 @@
+"""The connection supervisor: one connection at a time, back-off with jitter, and the seam where errors are mapped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from tranship.checks import positive
+from tranship.driver._protocols import Connection, Topic
+from tranship.errors import BrokerUnreachable, ClosedError, PluginError, TranshipError
+from tranship.guards import Gate
+from tranship.ports import ConnectionEvent
+from tranship.settings import CommonOptions
+
+__all__ = ["AnswerLost", "Classify", "ConnectionOptions", "Supervisor", "Timing", "unreachable"]
+
+T = TypeVar("T")
+log = logging.getLogger("tranship.driver")
+
+Classify = Callable[[Exception], TranshipError | None]
+"""Makes one of our errors of a native one; None: it is a bug, and no news from the broker."""
+
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 1.0
+CLOSING: Final = 2.0
+"""Seconds that a connection may take to close."""
+
+
+class AnswerLost(BrokerUnreachable):
+    """The connection went while a verb was under way: it may have been done."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """How long the kit waits for a broker with a connection, in seconds."""
+
+    connect: float = 5.0
+    command: float = 10.0
+    keepalive: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOptions(CommonOptions):
+    """URL options of a broker with a connection."""
+
+    connect_timeout: float = 5.0
+    """Seconds for one attempt to connect."""
+    command_timeout: float = 10.0
+    """Seconds without an answer after which a connection is given up."""
+    keepalive: float = 5.0
+    """Seconds between two looks at an idle connection."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("connect_timeout", "command_timeout", "keepalive"):
+            positive(name, getattr(self, name))
+
+    @property
+    def timing(self) -> Timing:
+        """The same for the kit."""
+        return Timing(connect=self.connect_timeout, command=self.command_timeout, keepalive=self.keepalive)
+
+
+def unreachable(error: Exception) -> TranshipError | None:
+    """Classify the errors of the standard library: what has to do with a connection, and nothing else."""
+    if isinstance(error, OSError | EOFError | TimeoutError):
+        return BrokerUnreachable(f"{type(error).__name__}: {error}")
+    return None
+
+
+class Supervisor:
+    """Keeps one connection, and runs the driver's verbs over it.
+
+    A verb never sees that its caller was cancelled: it runs in a task of the supervisor's, which is ended at close.
+
+    Args:
+        name: of the driver, for errors.
+        url: without secrets.
+        connect: opens a connection.
+        classify: the driver's.
+        timing: how long to wait for what.
+
+    Attributes:
+        table_topic: what stands in for the topic of a driver that has none.
+        generation: counts the connections; 0: there has been none.
+        listeners: called when the connection is lost or restored.
+        on_restored: run one after the other after each restoration, before anybody else is told.
+    """
+
+    def __init__(
+        self, name: str, url: str, connect: Callable[[], Awaitable[Connection]], classify: Classify, timing: Timing
+    ) -> None:
+        self.name, self.url, self.gate = name, url, Gate(url)
+        self._connect, self._classify, self._timing = connect, classify, timing
+        self._connection: Connection | None = None
+        self.table_topic: Topic | None = None
+        self.generation = 0
+        self.listeners: list[Callable[[ConnectionEvent, int], None]] = []
+        self.on_restored: list[Callable[[], Awaitable[None]]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def current(self) -> Connection:
+        """The connection.
+
+        Raises:
+            ClosedError: the backend is closed, or was never opened.
+            BrokerUnreachable: there is none now.
+        """
+        self.gate.check()
+        if self._connection is None:
+            if self.generation == 0:
+                raise ClosedError(f"{self.url} is not open; await open() first")
+            raise BrokerUnreachable(f"{self.url}: not connected; trying again")
+        return self._connection
+
+    @property
+    def topic(self) -> Topic:
+        """The driver's topic, or the one that is made of its table."""
+        found = self.current.topic or self.table_topic
+        assert found is not None
+        return found
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is one now."""
+        return self._connection is not None
+
+    # Running verbs.
+
+    async def call(self, verb: str, run: Callable[[Connection], Awaitable[T]], *, wait: float = 0.0) -> T:
+        """Run one verb of the driver, whatever becomes of the caller; otherwise as :meth:`run`."""
+        return await self.together(self.run(verb, run, wait=wait))
+
+    async def together(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run what a cancel of the caller must not part: several verbs in a row.
+
+        Raises:
+            ClosedError: the backend was closed meanwhile.
+        """
+        task = self.spawn(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if self.gate.closed and task.cancelled() and not (caller and caller.cancelling()):
+                raise ClosedError(f"{self.url} is closed") from None
+            raise
+
+    async def run(self, verb: str, run: Callable[[Connection], Awaitable[T]], *, wait: float = 0.0) -> T:
+        """Run one verb in the current task, with a time limit and every error as one of ours.
+
+        Args:
+            verb: its name, for errors.
+            run: calls it.
+            wait: seconds that it may wait for something beyond its round trip.
+
+        Raises:
+            AnswerLost: the connection went; the verb was done, or not.
+            BrokerUnreachable: there is no connection; it was not done.
+            PluginError: the driver raised what its ``classify`` does not know.
+        """
+        connection = self.current
+        timer = None
+        if connection.lost is not None:
+            timer = asyncio.get_running_loop().call_later(self._timing.command + wait, connection.abort)
+        try:
+            return await run(connection)
+        except TranshipError:
+            raise
+        except Exception as native:
+            raise self._explained(verb, native, connection) from native
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def answered(self, verb: str, answers: Sequence[T], count: int) -> Sequence[T]:
+        """Return the answers of a verb.
+
+        Raises:
+            PluginError: there are not ``count`` of them.
+        """
+        if len(answers) != count:
+            raise PluginError(
+                f"{self.name}: {verb}() gave {len(answers)} answers for {count} items; a driver answers each, in order"
+            )
+        return answers
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a task that ends with the backend at the latest; its error, if nobody asks, is nobody's."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    def _explained(self, verb: str, native: Exception, connection: Connection) -> TranshipError:
+        made = self._classify(native)
+        if made is None:
+            return PluginError(
+                f"{self.name}: {verb}() raised {type(native).__name__}, which the driver's classify() does not know"
+            )
+        if not isinstance(made, BrokerUnreachable):
+            return made
+        connection.abort()
+        return AnswerLost(f"{self.url}: {made}")
+
+    # The connection's life.
+
+    async def open(self) -> None:
+        """Connect, once.
+
+        Raises:
+            ClosedError: it was opened or closed before.
+            BrokerUnreachable, BrokerRefused, ...: as the driver classifies it.
+        """
+        self.gate.check()
+        if self.generation:
+            raise ClosedError(f"{self.url} was opened before; make a new backend")
+        connection = await self._connected()
+        if self.gate.closed:
+            await self._close(connection)
+            self.gate.check()
+        self._connection, self.generation = connection, 1
+        if connection.lost is not None:
+            self.spawn(self._supervise(connection))
+
+    async def _connected(self) -> Connection:
+        try:
+            async with asyncio.timeout(self._timing.connect) as limit:
+                return await self._connect()
+        except TranshipError:
+            raise
+        except Exception as native:
+            if limit.expired():
+                text = f"{self.url}: no connection within {self._timing.connect} s"
+                raise BrokerUnreachable(text) from native
+            made = self._classify(native)
+            if made is None:
+                raise
+            raise made from native
+
+    async def _supervise(self, connection: Connection) -> None:
+        """Watch over the connection, and replace it when it is lost, until the backend is closed."""
+        while True:
+            assert connection.lost is not None
+            while not connection.lost.done():
+                await asyncio.wait({connection.lost}, timeout=self._timing.keepalive)
+                if not connection.lost.done():
+                    with contextlib.suppress(TranshipError):
+                        await self.run("ping", lambda current: current.ping())
+            log.warning("%s: the connection is lost: %r", self.url, connection.lost.result())
+            self._connection = None
+            self._tell(ConnectionEvent.LOST)
+            self.spawn(self._close(connection))
+            connection = await self._reconnected()
+            await self._restore()
+
+    async def _reconnected(self) -> Connection:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                found = await self._connected()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt may succeed
+                log.info("%s: %s; trying again", self.url, error)
+                # Jitter: a thousand clients of one server do not come back in the same moment.
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                self._connection = found
+                self.generation += 1
+                return found
+
+    async def _restore(self) -> None:
+        for hook in list(self.on_restored):
+            try:
+                await hook()
+            except TranshipError as error:
+                log.info("%s: not restored: %s", self.url, error)  # with the next connection it is tried again
+            except Exception:
+                log.exception("%s: restoring failed in an unexpected way", self.url)
+        self._tell(ConnectionEvent.RESTORED)
+
+    def _tell(self, event: ConnectionEvent) -> None:
+        for listener in list(self.listeners):
+            try:
+                listener(event, self.generation)
+            except Exception:
+                log.exception("%s: a listener failed", self.url)
+
+    async def _close(self, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(CLOSING):
+                await connection.aclose()
+        except Exception as error:  # noqa: BLE001 - whatever happens, it is not used any more
+            log.debug("%s: closing: %r", self.url, error)
+
+    async def aclose(self) -> None:
+        """End everything. Idempotent."""
+        self.gate.closed = True
+        tasks = self._tasks - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._close(connection)

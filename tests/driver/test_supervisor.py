@@ -1,0 +1,211 @@
+"""The connection supervisor: what is lost is found again, and everybody is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+from driver.crashes import message, result
+from driver.rows_driver import Broker
+from driver.wire import Wire
+from tranship.envelope import Receipt
+from tranship.errors import BrokerUnreachable, ClosedError, SubmitUnknown
+from tranship.ports import ConnectionEvent, Settled, Settlement, Tombstone, Verdict
+
+
+async def until(condition, what: str, within: float = 5.0) -> None:
+    end = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {within} s"
+        await asyncio.sleep(0.005)
+
+
+class Events(list):
+    def __init__(self, backend) -> None:
+        backend.on_event(lambda event, generation: self.append((event, generation)))
+
+    async def restored(self, generation: int = 2) -> None:
+        await until(lambda: (ConnectionEvent.RESTORED, generation) in self, f"connection {generation}")
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire(Broker())
+
+
+async def test_a_lost_connection_is_replaced_and_told(wire: Wire) -> None:
+    backend = wire.backend()
+    await backend.open()
+    events = Events(backend)
+    wire.cut()
+    await events.restored()
+    assert events == [(ConnectionEvent.LOST, 1), (ConnectionEvent.RESTORED, 2)]
+    (answer,) = await backend.submitter().submit([message()])
+    assert isinstance(answer, Receipt)
+    await backend.aclose()
+    assert [one.closed for one in wire.connections] == [True, True]
+
+
+async def test_while_it_is_lost_a_submit_is_definitely_not_submitted(wire: Wire) -> None:
+    backend = wire.backend()
+    await backend.open()
+    wire.refused = True
+    wire.cut()
+    await until(lambda: not backend._supervisor.connected, "the loss is noticed")
+    (answer,) = await backend.submitter().submit([message()])
+    assert isinstance(answer, BrokerUnreachable)
+    assert not wire.broker.entries
+    await backend.aclose()
+
+
+async def test_silence_is_a_lost_connection_and_an_unknown_outcome(wire: Wire) -> None:
+    backend = wire.backend()
+    await backend.open()
+    events = Events(backend)
+    wire.silent = True
+    one = message()
+    (answer,) = await backend.submitter().submit([one])
+    assert isinstance(answer, SubmitUnknown)
+    assert isinstance(answer.__cause__, ConnectionResetError)
+    assert wire.broker.ids() == [one.envelope.id], "it was stored, and only the answer was lost"
+    wire.silent = False
+    await events.restored()
+    await backend.aclose()
+
+
+async def test_an_idle_connection_that_has_gone_silent_is_noticed(wire: Wire) -> None:
+    backend = wire.backend()
+    await backend.open()
+    events = Events(backend)
+    wire.silent = True
+    await until(lambda: (ConnectionEvent.LOST, 1) in events, "silence is noticed")
+    wire.silent = False
+    await events.restored()
+    await backend.aclose()
+
+
+async def test_a_receive_survives_a_lost_connection(wire: Wire) -> None:
+    backend, other = wire.backend(), Wire(wire.broker).backend()
+    await backend.open()
+    await other.open()
+    events, consumer = Events(backend), backend.consumer(["q"])
+    wire.refused = True
+    wire.cut()
+    await until(lambda: not backend._supervisor.connected, "the loss is noticed")
+    waiting = asyncio.ensure_future(consumer.receive(1, 10.0))
+    await other.submitter().submit([message()])
+    wire.refused = False
+    await events.restored()
+    assert len((await waiting).deliveries) == 1
+    for one in (backend, other):
+        await one.aclose()
+
+
+async def test_expected_results_and_cancels_are_heard_over_the_next_connection(wire: Wire) -> None:
+    backend, worker = wire.backend(), Wire(wire.broker).backend()
+    await backend.open()
+    await worker.open()
+    events, pushed, signals = Events(backend), [], []
+    backend.results().attach(pushed.extend)
+    backend.results().expect(["a"])
+    await backend.control().listen(signals.extend, worker="w")
+    # What the connection had subscribed goes with it.
+    wire.broker.heard._heard.clear()
+    wire.cut()
+    await worker.control().cancel([Tombstone(kind="key", value="meanwhile", expires=time.time() + 60)])
+    await events.restored()
+    await until(lambda: [one.value for one in signals] == ["meanwhile"], "the cancel is heard")
+    await worker.results().put([result("a", 1)])
+    await until(lambda: [one.id for one in pushed] == ["a"], "the result is pushed")
+    for one in (backend, worker):
+        await one.aclose()
+
+
+@pytest.mark.parametrize("survive", [True, False], ids=["survive", "die"])
+async def test_tokens_survive_their_connection_or_are_lost_with_it(survive: bool) -> None:
+    wire = Wire(Broker(), tokens_survive=survive)
+    backend = wire.backend()
+    await backend.open()
+    events, consumer = Events(backend), backend.consumer(["q"])
+    await backend.submitter().submit([message()])
+    (held,) = (await consumer.receive(1, 5.0)).deliveries
+    wire.cut()
+    await events.restored()
+    assert await consumer.extend([held]) == [survive]
+    said = await consumer.settle([Settlement(held, Verdict.ACK)])
+    assert said == [Settled.CONFIRMED if survive else Settled.LOST]
+    assert held.generation == 1
+    await backend.aclose()
+
+
+async def test_a_failing_hook_and_a_failing_listener_harm_nobody(wire: Wire, caplog) -> None:
+    backend = wire.backend()
+    await backend.open()
+
+    async def fails() -> None:
+        raise KeyError("a bug")
+
+    def also_fails(*_: object) -> None:
+        raise KeyError("a bug")
+
+    backend._supervisor.on_restored.insert(0, fails)
+    backend.on_event(also_fails)
+    events = Events(backend)
+    with caplog.at_level(logging.CRITICAL, "tranship.driver"):
+        wire.cut()
+        await events.restored()
+    await backend.ping()
+    await backend.aclose()
+
+
+async def test_attempts_to_reconnect_grow_apart(wire: Wire, monkeypatch) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    backend = wire.backend()
+    await backend.open()
+    wire.refused = True
+    monkeypatch.setattr("tranship.driver._supervisor.asyncio.sleep", noted)
+    wire.cut()
+    await until_quick(lambda: len([one for one in pauses if one]) >= 8, sleep)
+    monkeypatch.undo()
+    waits = [one for one in pauses if one][:8]
+    assert waits[0] <= 0.05 < waits[4] <= 1.0
+    assert max(waits) <= 1.0
+    assert waits[6] != waits[7], "no jitter"
+    await backend.aclose()
+
+
+async def until_quick(condition, sleep) -> None:
+    for _ in range(10_000):
+        if condition():
+            return
+        await sleep(0)
+    raise AssertionError("it did not try again")
+
+
+async def test_opening_says_why_it_cannot(wire: Wire) -> None:
+    wire.refused = True
+    backend = wire.backend()
+    with pytest.raises(BrokerUnreachable, match="nobody listens") as caught:
+        await backend.open()
+    assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+    with pytest.raises(ClosedError):
+        await backend.open()
+
+
+async def test_opened_twice_or_used_before_is_told(wire: Wire) -> None:
+    backend = wire.backend()
+    with pytest.raises(ClosedError, match="not open; await open"):
+        await backend.ping()
+    await backend.open()
+    with pytest.raises(ClosedError, match="opened before"):
+        await backend.open()
+    await backend.aclose()

@@ -1,0 +1,148 @@
+"""Send, take and end make a backend that submits and works; what it does not declare is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driver import three_methods
+from driver.crashes import message
+from tranship import AsyncClient, Worker, task
+from tranship.connections import process_table
+from tranship.driver import QueueTraits
+from tranship.errors import ClosedError, PluginError, Reject, SubmitUnknown, UnsupportedError
+from tranship.ports import Level
+from tranship.registry import Registry
+from tranship.settings import BackendConfig, BrokerURL, Settings
+
+
+@task(name="three.add")
+async def add(a: int, b: int) -> int:
+    return a + b
+
+
+@task(name="three.refuse", queue="q")
+async def refuse() -> None:
+    raise Reject("not this one")
+
+
+@pytest.fixture
+def registry() -> Registry:
+    registry = Registry()
+    registry.register(three_methods)
+    return registry
+
+
+def settings(path: Path, name: str) -> Settings:
+    result_url = BrokerURL.parse(f"sqlite:///{path}/results.db")
+    return Settings(broker_url=BrokerURL.parse(f"three://{name}"), result_url=result_url)
+
+
+async def test_fifty_tasks_are_submitted_and_worked(registry: Registry, tmp_path: Path) -> None:
+    chosen = settings(tmp_path, "fifty")
+    worker = Worker(settings=chosen, tasks=[add], registry=registry)
+    serving = asyncio.create_task(worker.serve())
+    async with AsyncClient(settings=chosen, registry=registry) as client:
+        handles = [await client.submit(add, number, 1) for number in range(50)]
+        assert [await handle.result(20) for handle in handles] == [number + 1 for number in range(50)]
+    worker.stop()
+    await serving
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"priority": "high"}, "has no priorities"),
+        ({"delay": timedelta(seconds=60)}, "cannot delay tasks"),
+        ({"dedup_key": "k"}, "cannot recognise duplicates"),
+    ],
+    ids=["priority", "delay", "dedup-key"],
+)
+async def test_what_is_not_declared_is_refused(
+    registry: Registry, tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    async with AsyncClient(settings=settings(tmp_path, "refused"), registry=registry) as client:
+        with pytest.raises(UnsupportedError, match=f"three {says}.*leave it out"):
+            await client.submit(add.options(**options), 1, 2)
+
+
+async def test_missing_ports_refuse(registry: Registry) -> None:
+    backend = registry.create("three://ports")
+    await backend.open()
+    assert {name for name, support in backend.capabilities.items() if support.level is not Level.NONE} == set()
+    with pytest.raises(UnsupportedError, match="three has no results"):
+        backend.results()
+    with pytest.raises(UnsupportedError, match="three has no control"):
+        backend.control()
+    with pytest.raises(UnsupportedError, match="three cannot say what is in its queues"):
+        await backend.inspector().queues()
+    for asked in (backend.inspector().dead(), backend.inspector().workers(), backend.inspector().dead_purge()):
+        with pytest.raises(UnsupportedError, match="three keeps no rows"):
+            await asked
+    await backend.aclose()
+    with pytest.raises(ClosedError):
+        await backend.inspector().queues()
+
+
+async def test_a_rejected_task_is_kept_in_a_queue_of_its_own(registry: Registry, tmp_path: Path) -> None:
+    chosen = settings(tmp_path, "rejected")
+    worker = Worker(settings=chosen, tasks=[refuse], registry=registry)
+    serving = asyncio.create_task(worker.serve())
+    async with AsyncClient(settings=chosen, registry=registry) as client:
+        handle = await client.submit(refuse)
+        assert (await handle.wait(20)).state.terminal
+    worker.stop()
+    await serving
+    backend = registry.create("three://rejected", shared=process_table().shared)
+    await backend.open()
+    (left,) = (await backend.consumer(["q.dead"]).receive(5, 1.0)).deliveries
+    assert left.queue == "q.dead"
+    await backend.aclose()
+
+
+class Wrong(three_methods.ThreeMethods):
+    """Breaks the rule that a test names."""
+
+    rule = ""
+
+    async def send(self, batch):
+        if self.rule == "raises":
+            raise KeyError("a bug")
+        if self.rule == "unreachable":
+            raise ConnectionResetError("gone")
+        return [None] * (len(batch) + (self.rule == "too many") - (self.rule == "too few"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ("too few", r"three: send\(\) gave 0 answers for 1 items"),
+        ("too many", r"three: send\(\) gave 2 answers for 1 items"),
+        ("raises", r"three: send\(\) raised KeyError, which the driver's classify\(\) does not know"),
+        ("unreachable", "three://wrong: ConnectionResetError: gone"),
+    ],
+)
+async def test_a_driver_that_breaks_a_rule_is_named_and_nobody_says_it_was_submitted(rule: str, says: str) -> None:
+    queue = Wrong()
+    queue.rule = rule
+    backend = three_methods.make_backend(BackendConfig(BrokerURL.parse("three://wrong"), lambda _key, _make: queue))
+    await backend.open()
+    (answer,) = await backend.submitter().submit([message()])
+    assert isinstance(answer, SubmitUnknown), answer
+    assert re.search(says, str(answer)), str(answer)
+    await backend.aclose()
+
+
+async def test_traits_that_no_verb_keeps_are_refused_when_it_opens() -> None:
+    queue = three_methods.ThreeMethods()
+    queue.traits = QueueTraits(lease=5.0)
+    backend = three_methods.make_backend(BackendConfig(BrokerURL.parse("three://traits"), lambda _key, _make: queue))
+    with pytest.raises(PluginError, match=r"traits.lease\) and no renew"):
+        await backend.open()
+    with pytest.raises(ClosedError):
+        await backend.ping()
