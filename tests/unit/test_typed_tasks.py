@@ -268,13 +268,52 @@ class TestWarnings:
         of(dict[int, Color]).call({1: Color.RED})
         assert self.said(caplog) == []
 
-    def test_looking_ends(self):
+    @pytest.mark.parametrize(("value", "most"), [([], 100), (1, 2000)])
+    def test_looking_ends(self, caplog, value, most):
         loose = of(Any)
-        first = loose.call([]) and loose.arguments.sends
-        for _ in range(100):
-            loose.call([])
-        assert first([])
-        assert not loose.arguments.sends([])
+        assert loose.arguments.sends(value)
+        for _ in range(most):
+            loose.call(value)
+        assert not loose.arguments.sends((1,))
+        assert loose.call((1,)).args == ((1,),)
+        assert self.said(caplog) == []
+
+    def test_looking_ends_with_the_warning(self, caplog):
+        @task(name="loose")
+        def loose(*values, **named):
+            pass
+
+        loose.call((1,), (2,), [], a={1: 2})
+        loose.call({1: 2})
+        advice = "annotate it, if it is to arrive as it is"
+        assert self.said(caplog) == [
+            f"task loose: argument 'values' is a tuple and arrives as a list; {advice}",
+            f"task loose: argument 'named' has keys of type int, which arrive as text; {advice}",
+        ]
+        assert not loose.arguments.sends((1,))
+
+    def test_a_call_that_misses_the_signature_uses_nothing_up(self, caplog):
+        loose = of(Any)
+        with pytest.raises(InvalidArgumentsError):
+            loose.call(1, 2)
+        loose.call((1,))
+        assert len(self.said(caplog)) == 1
+
+    def test_a_task_with_other_options_looks_no_more_either(self, caplog):
+        loose = of(Any)
+        high = loose.options(priority="high")
+        loose.call((1,))
+        high.call((1,))
+        assert len(self.said(caplog)) == 1
+
+    def test_who_wants_no_checks_is_told_nothing(self, caplog):
+        @task(name="loose", validation="off")
+        def loose(value):
+            return 1, value
+
+        assert loose.call((1,)).args == ((1,),)
+        assert loose.write_result((1, 2)) == (1, 2)
+        assert self.said(caplog) == []
 
     def test_of_a_result_too(self, caplog):
         @task(name="pair")

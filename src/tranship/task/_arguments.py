@@ -33,6 +33,8 @@ log = logging.getLogger("tranship.task")
 _RETURN: Final = "return"
 _LOOKS: Final = 64
 """Calls with values that are not simple, of which it is looked whether they arrive as they are."""
+_CALLS: Final = 1000
+"""Calls, whatever their values, after which nobody looks any more: it takes as long as the check of the signature."""
 _BY_POSITION: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME: Final = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
@@ -44,7 +46,8 @@ class Arguments(Protocol):
     """How arguments travel. Thread-safe.
 
     Attributes:
-        sends: called with a caller's arguments: whether they have to go through :meth:`written`.
+        sends: called with a caller's arguments: whether they have to go through :meth:`written`, which may put another
+            in its place that asks for it less often.
         takes: called with arguments that have arrived: whether they have to go through :meth:`made`. Both raise
             TypeError for arguments that do not fit the signature.
     """
@@ -110,12 +113,13 @@ class Result:
     Args:
         name: the task's.
         hint: the annotation.
+        looks: whether it is looked for what arrives as something else.
     """
 
-    def __init__(self, name: str, hint: Any) -> None:
+    def __init__(self, name: str, hint: Any, *, looks: bool) -> None:
         self._hint = hint
         self._name = name
-        self._looks = _LOOKS
+        self._looks = _LOOKS if looks else 0
 
     def read(self, value: Any) -> Any:
         """Return ``value`` as annotated; a plain value that is no such thing as it came.
@@ -173,8 +177,9 @@ class FunctionArguments:
         self._name = name
         self._namespace = getattr(function, "__globals__", {})
         self._validation = validation
-        self._looks = _LOOKS
-        self._told: set[str] = set()
+        self._looks = _LOOKS if validation != "off" else 0
+        self._calls = itertools.repeat(False, _CALLS)
+        self._told: set[str | None] = set()
         self.sends: Callable[..., bool] = self._first_sent
         self.takes: Callable[..., bool] = self._first_taken
 
@@ -194,9 +199,10 @@ class FunctionArguments:
             {name: self._write(self._named(name), value) for name, value in kwargs.items()},
         )
         if self._looks > 0:
-            self._looks -= 1
-            if not self._looks:
-                # Whoever calls it that often has heard of it; from now on it costs nothing.
+            over = bool(self._told) or next(self._calls, True)
+            self._looks = 0 if over else self._looks - 1
+            if self._looks <= 0:
+                # Whoever calls it has heard of it, or would have by now; from now on it costs nothing.
                 self.sends = self._stub(sent=True)
         return sent
 
@@ -250,11 +256,10 @@ class FunctionArguments:
 
     def _looked_at(self, parameter: str | None, value: Any) -> Any:
         if self._looks > 0 and type(value) not in SIMPLE:
-            for odd in oddities(value, f"argument {parameter!r}"):
-                place = odd.partition(" and ")[0]
-                if place not in self._told and len(self._told) < _LOOKS:
-                    self._told.add(place)
-                    log.warning("task %s: %s; annotate it, if it is to arrive as it is", self._name, odd)
+            found = oddities(value, f"argument {parameter!r}")
+            if found and parameter not in self._told:
+                self._told.add(parameter)
+                log.warning("task %s: %s; annotate it, if it is to arrive as it is", self._name, found[0])
         return value
 
     def _make(self, parameter: str | None, value: Any) -> Any:
@@ -263,26 +268,29 @@ class FunctionArguments:
 
     def _first_sent(self, /, *args: Any, **kwargs: Any) -> bool:
         self.sends = self._stub(sent=True)
-        return self.sends(*args, **kwargs)
+        self.sends(*args, **kwargs)
+        return True  # so that the caller hears of the other one
 
     def _first_taken(self, /, *args: Any, **kwargs: Any) -> bool:
         self.takes = self._stub(sent=False)
         return self.takes(*args, **kwargs)
 
     def _stub(self, *, sent: bool) -> Callable[..., bool]:
-        usual: dict[str, frozenset[type] | None] = {}
-        for name in self.signature.parameters:
-            known = self._known.get(name)
-            if known is not None and sent and self._looks > 0 and is_container_of_anything(known.hint):
-                usual[name] = None
-            elif known is not None:
-                usual[name] = exact_types(known.hint, sent=sent)
-            elif sent and self._looks > 0:
-                usual[name] = SIMPLE
-        stub = make_stub(self.signature, usual)
+        usual = self._usual(sent=sent)
+        looked = self._looked(usual) if sent and self._looks > 0 else {}
+        stub = make_stub(self.signature, usual | looked, self._calls if looked else None)
         if self.dependencies and self._extras:
             return _guarded(stub, self.dependencies)
         return stub
+
+    def _usual(self, *, sent: bool) -> dict[str, frozenset[type] | None]:
+        """By parameter with an annotation: the types of values that fit at first sight."""
+        return {name: exact_types(one.hint, sent=sent) for name, one in self._known.items()}
+
+    def _looked(self, usual: Mapping[str, Any]) -> dict[str, frozenset[type] | None]:
+        """The same of those that are looked at for what would not arrive as it is."""
+        free = {name: SIMPLE for name in self.signature.parameters if name not in usual}
+        return free | {name: None for name, one in self._known.items() if is_container_of_anything(one.hint)}
 
     @cached_property
     def _exact(self) -> Mapping[str, frozenset[type]]:
@@ -307,8 +315,9 @@ class FunctionArguments:
 
     @cached_property
     def _result(self) -> Result:
-        hint = Parameter.empty if self._validation == "off" else self._hints.get(_RETURN, Parameter.empty)
-        return Result(self._name, hint)
+        off = self._validation == "off"
+        hint = Parameter.empty if off else self._hints.get(_RETURN, Parameter.empty)
+        return Result(self._name, hint, looks=not off)
 
     @cached_property
     def _hints(self) -> Mapping[str, Any]:

@@ -139,7 +139,7 @@ class ModelArguments:
 
     @cached_property
     def _result(self) -> Result:
-        return Result(self._name, self.result_hint)
+        return Result(self._name, self.result_hint, looks=self._validation != "off")
 
 
 def _always(*_args: Any, **_kwargs: Any) -> bool:

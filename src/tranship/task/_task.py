@@ -37,21 +37,8 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
-def _take_anything(*args: Any, **kwargs: Any) -> None:
-    pass
-
-
-def _taken(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
-    """Return the arguments of a task elsewhere, if they are any.
-
-    Raises:
-        InvalidArgumentsError: they are not.
-    """
-    try:
-        _take_anything(*args, **kwargs)
-    except TypeError as error:
-        raise InvalidArgumentsError(f"the arguments do not fit {name}(*args, **kwargs): {error}") from None
-    return args, kwargs
+def _take_anything(*_args: Any, **_kwargs: Any) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +81,6 @@ class Task(Generic[P, R_co]):
     task_type: str | None = None
     isolation: Isolation | None = None
     dialect: Dialect | None = None
-    _arguments: Arguments | None = None
 
     def __init__(
         self, name: str, options: TaskOptions, *, function: Any = None, arguments: Arguments | None = None
@@ -103,11 +89,14 @@ class Task(Generic[P, R_co]):
         self.options_set = options
         self.function = function
         self._plan = Plan(self.name, options)
+        self._arguments: Arguments | None = None
+        self._sends: Callable[..., bool] = _take_anything
         if function is None:
             return
         # Attributes of the function stay where they are: one named "call" would hide ours.
         update_wrapper(self, function, updated=())
         self._arguments = arguments or _arguments_of(self.name, function)
+        self._sends = self._arguments.sends
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function here and now; no broker is involved.
@@ -141,33 +130,27 @@ class Task(Generic[P, R_co]):
         return other
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R_co]:
-        """Return the task with its arguments, for ``submit`` and ``submit_many``.
+        """Return the task with its arguments, for ``submit`` and ``submit_many``: checked, and models as data.
 
-        Raises:
-            InvalidArgumentsError: the arguments do not fit the signature.
-        """
-        draft: Any = _CallDraft()
-        draft.task = self
-        draft.args, draft.kwargs = self.check(args, kwargs)
-        draft.__class__ = TaskCall
-        call: TaskCall[R_co] = draft
-        return call
-
-    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
-        """Return what is sent for these arguments: models as data. A task defined elsewhere takes anything.
+        A task defined elsewhere takes anything.
 
         Raises:
             InvalidArgumentsError: they do not fit the signature, or an annotation; or a model that a worker would not
                 read as it is written.
         """
-        arguments = self._arguments
-        if arguments is None:
-            return _taken(self.name, args, kwargs)
+        sent: tuple[Any, Mapping[str, Any]] = args, kwargs
         try:
-            needs_more = arguments.sends(*args, **kwargs)
+            needs_more = self._sends(*args, **kwargs)
         except TypeError as error:
-            raise arguments.misfit(args, kwargs, error) from None
-        return arguments.written(args, kwargs) if needs_more else (args, kwargs)
+            raise self._misfit(args, kwargs, error) from None
+        if needs_more:
+            sent = self._written(args, kwargs)
+        draft: Any = _CallDraft()
+        draft.task = self
+        draft.args, draft.kwargs = sent
+        draft.__class__ = TaskCall
+        call: TaskCall[R_co] = draft
+        return call
 
     def envelope(
         self,
@@ -257,6 +240,18 @@ class Task(Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+    def _misfit(self, args: Sequence[Any], kwargs: Mapping[str, Any], error: TypeError) -> Exception:
+        return error if self._arguments is None else self._arguments.misfit(args, kwargs, error)
+
+    def _written(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        arguments = self._arguments
+        if arguments is None:
+            return args, kwargs
+        sent = arguments.written(args, kwargs)
+        # A copy, to look it up once a call: what it has been before asks for a closer look more often, no more.
+        self._sends = arguments.sends
+        return sent
 
 
 class AsyncTask(Task[P, R]):
