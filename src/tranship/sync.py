@@ -18,21 +18,22 @@ from tranship.client.shared import (
     Arrivals,
     Budget,
     Connector,
+    Passed,
     as_call,
     as_calls,
     batch_handles,
     cancel_target,
     check_stored,
+    end_through,
     envelopes_of,
     ids_of,
     known_task,
     prepare,
     prepare_one,
-    result_through,
     run_probe,
+    states_through,
     submit_many_through,
     submit_through,
-    terminal,
     wait_for_end,
 )
 from tranship.connections import process_table
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from tranship.protocol import Message
     from tranship.registry import Registry
     from tranship.submission import Answer
-    from tranship.waiting import Found
 
 __all__ = ["Client", "TaskHandle"]
 
@@ -410,9 +410,6 @@ class Client:
         messages, answers = [one[0] for one in answered], [one[1] for one in answered]
         return batch_handles(partial(self._handle, link), calls, messages, answers)
 
-    def _result_through(self, chain: Chain[TaskResult, TaskResult], found: TaskResult) -> TaskResult:
-        return self._on_link(lambda _: result_through(chain, found))
-
     def _handle(self, link: ClientLink, task: Task[..., Any], message: Message, answer: Answer) -> TaskHandle[Any]:
         if not isinstance(answer, Receipt):
             raise answer
@@ -427,17 +424,22 @@ class Client:
         check_stored(handle.id, stored=handle.stored)
         seconds = self._seconds(timeout)
         unknown = None if handle.submitted else self.settings.unknown_id_timeout
-        found = self._on_link(lambda link: wait_for_end(link, handle.id, seconds, unknown=unknown))
-        return found if self._results is None else self._result_through(self._results, found)
+        chain = self._results
+
+        def wait(link: ClientLink) -> Coroutine[Any, Any, TaskResult]:
+            ending = wait_for_end(link, handle.id, seconds, unknown=unknown)
+            return ending if chain is None else end_through(chain, ending)
+
+        return self._on_link(wait)
 
     def _seconds(self, timeout: Duration | None) -> float | None:
         return self.settings.result_timeout if timeout is None else duration("timeout", timeout)
 
     def _states(self, ids: Sequence[str]) -> list[TaskResult]:
-        found = self._on_link(lambda link: link.states(ids))
-        if self._results is None:
-            return found
-        return [self._result_through(self._results, one) for one in found]
+        chain = self._results
+        if chain is None:
+            return self._on_link(lambda link: link.states(ids))
+        return self._on_link(lambda link: states_through(chain, link.states(ids)))
 
     def _completed(self, arrivals: Arrivals[TaskHandle[R]], timeout: Duration | None) -> Iterator[TaskHandle[R]]:
         yield from arrivals.finished
@@ -451,16 +453,14 @@ class Client:
             # No waiting, but what is there already is told.
             for known in self._states(arrivals.ids):
                 yield from arrivals.known(known)
-        found: queue.SimpleQueue[tuple[str, Found]] = queue.SimpleQueue()
-        end = arrivals.watch(link, lambda task_id, what: found.put((task_id, what)))
+        found: queue.SimpleQueue[tuple[str, Passed]] = queue.SimpleQueue()
+        end = arrivals.watch(link, lambda task_id, what: found.put((task_id, what)), self._results)
         try:
             while arrivals:
                 try:
                     task_id, what = found.get(timeout=arrivals.left(budget))
                 except queue.Empty:
                     raise arrivals.timeout(budget) from None
-                if self._results is not None:
-                    what = self._result_through(self._results, terminal(what))
                 yield from arrivals.arrived(task_id, what)
         finally:
             end()

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from tranship import AsyncClient, Middleware, Outcome, Snooze, Worker, current, named, task
+from tranship import AsyncClient, Client, Middleware, Outcome, Snooze, Worker, current, named, task
+from tranship.client._through import AT_ONCE
 from tranship.envelope import ErrorInfo, TaskState
-from tranship.errors import ConfigurationError, InvalidOptionError, SubmitError, TaskCancelled, TaskTimedOut
+from tranship.errors import (
+    ClosedError,
+    ConfigurationError,
+    InvalidOptionError,
+    SubmitError,
+    TaskCancelled,
+    TaskTimedOut,
+)
 from tranship.middleware import chain_of, checked
 from tranship.retry import FixedBackoff, RetryPolicy
+from tranship.testing.background import BackgroundWorker
 
 URL = "memory://test-middleware"
 
@@ -198,3 +208,153 @@ async def test_settle_sees_statuses_and_snoozes():
         await Worker(URL, tasks=[reviewed], middleware=[notes]).serve_until_idle(20)
         assert (await handle.wait(5)).status == "needs_manual_review"
     assert notes.seen == [("retry", None, True), ("succeeded", "needs_manual_review", False)]
+
+
+MANY = 40
+
+
+class Counts(Middleware):
+    """Counts who is here together."""
+
+    def __init__(self):
+        self.here = self.most = 0
+
+    async def result(self, result, call_next):
+        self.here += 1
+        self.most = max(self.most, self.here)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        self.here -= 1
+        return await call_next(result)
+
+
+class Holds(Middleware):
+    """Holds one value back until it may go."""
+
+    def __init__(self, held):
+        self.held = held
+        self.holding = threading.Event()
+        self.cancelled = threading.Event()
+
+    def let_go(self):
+        assert self.holding.wait(5)
+        self.loop.call_soon_threadsafe(self.going.set)
+
+    async def result(self, result, call_next):
+        if result.value == self.held:
+            self.loop, self.going = asyncio.get_running_loop(), asyncio.Event()
+            self.holding.set()
+            try:
+                await self.going.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        return await call_next(result)
+
+
+class Raises(Middleware):
+    async def result(self, result, call_next):
+        if result.value == 6:
+            raise LookupError("no such tenant")
+        return await call_next(result)
+
+
+class Meets(Middleware):
+    """Lets nobody go before all are here: as slow stores would, were they asked one after another for ever."""
+
+    def __init__(self, expected=MANY):
+        self.here = 0
+        self.expected = expected
+        self.all_here = asyncio.Event()
+
+    async def result(self, result, call_next):
+        self.here += 1
+        if self.here == self.expected:
+            self.all_here.set()
+        await self.all_here.wait()
+        return replace(await call_next(result), value=["met", result.value])
+
+
+@task(name="double")
+async def double(number):
+    return 2 * number
+
+
+CALLS = [double.call(number) for number in range(MANY)]
+MET = [["met", 2 * number] for number in range(MANY)]
+
+
+class TestManyResults:
+    def test_collect_has_all_of_them_pass_through_at_once(self):
+        with BackgroundWorker(Worker(URL, tasks=[double])), Client(URL, middleware=[Meets()]) as client:
+            handles = client.submit_many(CALLS)
+            assert [one.value for one in client.collect(handles, 10)] == MET
+            assert [one.final.value for one in handles] == MET
+
+    async def test_so_has_the_asynchronous_one(self):
+        with BackgroundWorker(Worker(URL, tasks=[double])):
+            async with AsyncClient(URL, middleware=[Meets()]) as client:
+                handles = await client.submit_many(CALLS)
+                assert [one.value for one in await client.collect(handles, 10)] == MET
+
+    def test_what_is_there_already_passes_through_at_once(self):
+        with BackgroundWorker(Worker(URL, tasks=[double])), Client(URL) as client:
+            ids = [one.id for one in client.submit_many(CALLS)]
+            assert len(client.collect(map(client.handle, ids), 10)) == MANY
+            with Client(URL, middleware=[Meets()]) as later:
+                assert [one.value for one in later.collect(map(later.handle, ids), 0)] == MET
+
+    async def test_so_does_it_for_the_asynchronous_one(self):
+        with BackgroundWorker(Worker(URL, tasks=[double])):
+            async with AsyncClient(URL) as client:
+                ids = [one.id for one in await client.submit_many(CALLS)]
+                assert len(await client.collect(map(client.handle, ids), 10)) == MANY
+                async with AsyncClient(URL, middleware=[Meets()]) as later:
+                    assert [one.value for one in await later.collect(map(later.handle, ids), 0)] == MET
+
+    def test_no_more_than_a_bound_at_once(self):
+        many = 3 * AT_ONCE
+        counts = Counts()
+        with BackgroundWorker(Worker(URL, tasks=[double])), Client(URL, middleware=[counts]) as client:
+            handles = client.submit_many(double.call(number) for number in range(many))
+            assert len(list(client.as_completed(handles, 10))) == many
+            assert 1 < counts.most <= AT_ONCE
+            counts.most = 0
+            assert len(client.collect([client.handle(one.id) for one in handles], 0)) == many
+            assert counts.most == AT_ONCE
+
+    def test_they_come_as_they_have_passed_through(self):
+        holds = Holds(held=0)
+        with BackgroundWorker(Worker(URL, tasks=[double])), Client(URL, middleware=[holds]) as client:
+            handles = client.submit_many(CALLS[:3])
+            arriving = client.as_completed(handles, 10)
+            assert {next(arriving).result(0), next(arriving).result(0)} == {2, 4}
+            holds.let_go()
+            assert next(arriving).result(0) == 0
+
+    def test_what_is_held_up_is_not_there_in_time(self):
+        holds = Holds(held=0)
+        with BackgroundWorker(Worker(URL, tasks=[double])), Client(URL, middleware=[holds]) as client:
+            handles = client.submit_many(CALLS[:3])
+            held, *others = client.collect(handles, 0.5)
+            assert [one.value for one in others] == [2, 4]
+            assert not held.state.terminal
+            assert holds.cancelled.wait(5)
+
+    @pytest.mark.parametrize("timeout", [0, 10])
+    def test_what_it_raises_reaches_who_waits(self, timeout):
+        with BackgroundWorker(Worker(URL, tasks=[double])), Client(URL) as plain:
+            ids = [one.id for one in plain.submit_many(CALLS)]
+            plain.collect(map(plain.handle, ids), 10)
+            with Client(URL, middleware=[Raises()]) as client, pytest.raises(LookupError, match="no such tenant"):
+                client.collect(map(client.handle, ids), timeout)
+
+    def test_who_waits_hears_that_the_client_was_closed(self):
+        holds = Holds(held=0)
+        with ThreadPoolExecutor() as pool, BackgroundWorker(Worker(URL, tasks=[double])):
+            client = Client(URL, middleware=[holds])
+            waiting = pool.submit(client.collect, client.submit_many(CALLS[:3]))
+            assert holds.holding.wait(5)
+            client.close()
+            with pytest.raises(ClosedError, match="while a middleware had the result"):
+                waiting.result(5)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
 
 from tranship.checks import Duration, duration, positive_duration
 from tranship.client._connector import Connector
-from tranship.client._gather import Arrivals, Budget, check_stored, terminal, wait_for_end
+from tranship.client._gather import Arrivals, Budget, check_stored, wait_for_end
 from tranship.client._handle import AsyncTaskHandle
 from tranship.client._prepare import (
     as_call,
@@ -24,7 +24,14 @@ from tranship.client._prepare import (
     prepare_one,
 )
 from tranship.client._probe import Probe, run_probe
-from tranship.client._through import envelopes_of, result_through, submit_many_through, submit_through
+from tranship.client._through import (
+    Passed,
+    end_through,
+    envelopes_of,
+    states_through,
+    submit_many_through,
+    submit_through,
+)
 from tranship.connections import process_table
 from tranship.envelope import Envelope, Receipt, TaskResult
 from tranship.errors import ResultTimeout
@@ -39,7 +46,6 @@ if TYPE_CHECKING:
     from tranship.protocol import Message
     from tranship.registry import Registry
     from tranship.submission import Answer
-    from tranship.waiting import Found
 
 __all__ = ["CANCEL_TTL", "AsyncClient"]
 
@@ -305,9 +311,6 @@ class AsyncClient:
         messages, answers = [one[0] for one in answered], [one[1] for one in answered]
         return batch_handles(partial(self._handle, link), calls, messages, answers)
 
-    async def _result_through(self, chain: Chain[TaskResult, TaskResult], found: TaskResult) -> TaskResult:
-        return await self._on_link(lambda _: result_through(chain, found))
-
     def _handle(self, link: ClientLink, task: Task[..., Any], message: Message, answer: Answer) -> AsyncTaskHandle[Any]:
         if not isinstance(answer, Receipt):
             raise answer
@@ -322,17 +325,22 @@ class AsyncClient:
         check_stored(handle.id, stored=handle.stored)
         seconds = self._seconds(timeout)
         unknown = None if handle.submitted else self.settings.unknown_id_timeout
-        found = await self._on_link(lambda link: wait_for_end(link, handle.id, seconds, unknown=unknown))
-        return found if self._results is None else await self._result_through(self._results, found)
+        chain = self._results
+
+        def wait(link: ClientLink) -> Coroutine[Any, Any, TaskResult]:
+            ending = wait_for_end(link, handle.id, seconds, unknown=unknown)
+            return ending if chain is None else end_through(chain, ending)
+
+        return await self._on_link(wait)
 
     def _seconds(self, timeout: Duration | None) -> float | None:
         return self.settings.result_timeout if timeout is None else duration("timeout", timeout)
 
     async def _states(self, ids: Sequence[str]) -> list[TaskResult]:
-        found = await self._on_link(lambda link: link.states(ids))
-        if self._results is None:
-            return found
-        return [await self._result_through(self._results, one) for one in found]
+        chain = self._results
+        if chain is None:
+            return await self._on_link(lambda link: link.states(ids))
+        return await self._on_link(lambda link: states_through(chain, link.states(ids)))
 
     async def _completed(
         self, arrivals: Arrivals[AsyncTaskHandle[R]], timeout: Duration | None
@@ -356,8 +364,8 @@ class AsyncClient:
     async def _arriving(
         self, link: ClientLink, arrivals: Arrivals[AsyncTaskHandle[R]], budget: Budget
     ) -> AsyncGenerator[AsyncTaskHandle[R], None]:
-        found: asyncio.Queue[tuple[str, Found]] = asyncio.Queue()
-        end = arrivals.watch(link, _into(found))
+        found: asyncio.Queue[tuple[str, Passed]] = asyncio.Queue()
+        end = arrivals.watch(link, _into(found), self._results)
         try:
             while arrivals:
                 try:
@@ -366,8 +374,6 @@ class AsyncClient:
                         task_id, what = await found.get()
                 except TimeoutError:
                     raise arrivals.timeout(budget) from None
-                if self._results is not None:
-                    what = await self._result_through(self._results, terminal(what))
                 for handle in arrivals.arrived(task_id, what):
                     yield handle
         finally:
@@ -377,11 +383,11 @@ class AsyncClient:
         return f"<AsyncClient {self.settings.broker_url}{' closed' if self._connector.closed else ''}>"
 
 
-def _into(found: asyncio.Queue[tuple[str, Found]]) -> Callable[[str, Found], None]:
+def _into(found: asyncio.Queue[tuple[str, Passed]]) -> Callable[[str, Passed], None]:
     """A sink for the link's loop that feeds a queue of this loop."""
     loop = asyncio.get_running_loop()
 
-    def sink(task_id: str, what: Found) -> None:
+    def sink(task_id: str, what: Passed) -> None:
         # A loop that is closed takes its waiters along, and must not take the hub.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(found.put_nowait, (task_id, what))

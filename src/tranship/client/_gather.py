@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
+from tranship.client._through import Passage, Passed
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
-from tranship.errors import ClosedError, InvalidArgumentsError, ResultsDisabled, ResultTimeout, TranshipError
+from tranship.errors import ClosedError, InvalidArgumentsError, ResultsDisabled, ResultTimeout
+from tranship.middleware import Chain
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
@@ -80,11 +82,11 @@ class Arrivals(Generic[H]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def arrived(self, task_id: str, found: Found) -> list[H]:
+    def arrived(self, task_id: str, found: Passed) -> list[H]:
         """Note what became of ``task_id`` and return its handles; they are not waited for any more.
 
         Raises:
-            TranshipError: what the store raised.
+            What the store raised, or a middleware.
         """
         result = self._found[task_id] = terminal(found)
         handles = self._waiting.pop(task_id, [])
@@ -111,14 +113,26 @@ class Arrivals(Generic[H]):
         """Seconds until this waiting is given up, if nothing comes; None: never."""
         return budget.unknown if budget.timeout is None and not self._submitted else budget.left()
 
-    def watch(self, link: ClientLink, sink: Callable[[str, Found], None]) -> Callable[[], None]:
-        """Have ``sink`` called on the link's loop for each id; return what ends it. Any thread."""
+    def watch(
+        self,
+        link: ClientLink,
+        sink: Callable[[str, Passed], None],
+        chain: Chain[TaskResult, TaskResult] | None,
+    ) -> Callable[[], None]:
+        """Have ``sink`` called on the link's loop for each id; return what ends it. Any thread.
+
+        Args:
+            link: where results come.
+            sink: is called with what they are, or why they are not to be had.
+            chain: the middleware that they pass through before.
+        """
         ids = self.ids
+        first = sink if chain is None else Passage(chain, sink)
         try:
-            link.loop.call_soon_threadsafe(link.waiting.watch, ids, sink)
+            link.loop.call_soon_threadsafe(link.waiting.watch, ids, first)
         except RuntimeError as error:
             raise ClosedError("this client has been closed; create a new one") from error
-        return lambda: _unwatch(link, ids, sink)
+        return lambda: _unwatch(link, ids, first)
 
     def timeout(self, budget: Budget) -> ResultTimeout:
         """The error when the time is up."""
@@ -152,6 +166,8 @@ def _unwatch(link: ClientLink, ids: Sequence[str], sink: Callable[[str, Found], 
     # A loop that has been closed has nobody to tell.
     with contextlib.suppress(RuntimeError):
         link.loop.call_soon_threadsafe(link.waiting.unwatch, ids, sink)
+        if isinstance(sink, Passage):
+            link.loop.call_soon_threadsafe(sink.stop)
 
 
 def unfinished(task_id: str, why: str) -> TaskResult:
@@ -165,13 +181,9 @@ def unfinished(task_id: str, why: str) -> TaskResult:
     return TaskResult(id=task_id, state=TaskState.PENDING, error=error)
 
 
-def terminal(found: Found) -> TaskResult:
-    """Return a result, raise an error.
-
-    Raises:
-        TranshipError: what the store raised.
-    """
-    if isinstance(found, TranshipError):
+def terminal(found: Passed) -> TaskResult:
+    """Return a result, raise an error."""
+    if isinstance(found, BaseException):
         raise found
     return found
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tranship.envelope import Envelope, Receipt, TaskResult, new_ids
-from tranship.errors import ConfigurationError, SubmitError, TranshipError
+from tranship.errors import ClosedError, ConfigurationError, SubmitError, TranshipError
 from tranship.middleware import Chain
 from tranship.task import TaskCall, current_or_none
 
@@ -16,8 +17,22 @@ if TYPE_CHECKING:
     from tranship.client._link import ClientLink
     from tranship.protocol import Message
     from tranship.submission import Answer
+    from tranship.waiting import Found
 
-__all__ = ["envelopes_of", "result_through", "submit_many_through", "submit_through"]
+__all__ = [
+    "Passage",
+    "Passed",
+    "end_through",
+    "envelopes_of",
+    "states_through",
+    "submit_many_through",
+    "submit_through",
+]
+
+Passed: TypeAlias = TaskResult | BaseException
+"""What a result became, or why it is not to be had: what the store or a middleware raised."""
+AT_ONCE: Final = 64
+"""Results of one call that are with the middleware together: enough for a store that is far away, and no flood."""
 
 
 def envelopes_of(link: ClientLink, calls: Sequence[TaskCall[Any]]) -> list[tuple[Envelope, bool]]:
@@ -85,7 +100,76 @@ async def _answer(
         return None, failure
 
 
-async def result_through(chain: Chain[TaskResult, TaskResult], result: TaskResult) -> TaskResult:
+async def end_through(chain: Chain[TaskResult, TaskResult], ending: Awaitable[TaskResult]) -> TaskResult:
+    """Wait for ``ending`` and return what ``chain`` makes of it."""
+    return await _result_through(chain, await ending)
+
+
+async def states_through(
+    chain: Chain[TaskResult, TaskResult], reading: Awaitable[Sequence[TaskResult]]
+) -> list[TaskResult]:
+    """The same of many at once, in order.
+
+    Raises:
+        What the middleware raises for the first of those that it refuses, once all have passed through.
+    """
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def passed(result: TaskResult) -> TaskResult:
+        async with gate:
+            return await _result_through(chain, result)
+
+    answers = await asyncio.gather(*map(passed, await reading), return_exceptions=True)
+    results = []
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+        results.append(answer)
+    return results
+
+
+class Passage:
+    """A sink for results that hands them on once they have passed through middleware. On the link's loop.
+
+    Args:
+        chain: the middleware.
+        sink: is handed what they became, or what the middleware raised, as they come.
+    """
+
+    def __init__(self, chain: Chain[TaskResult, TaskResult], sink: Callable[[str, Passed], None]) -> None:
+        self._chain = chain
+        self._sink = sink
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._inside: set[asyncio.Task[TaskResult]] = set()
+
+    def __call__(self, task_id: str, found: Found) -> None:
+        """Let ``found`` in."""
+        if isinstance(found, TranshipError):
+            self._sink(task_id, found)
+            return
+        passing = asyncio.get_running_loop().create_task(self._pass(found))
+        self._inside.add(passing)
+        passing.add_done_callback(partial(self._passed, task_id))
+
+    def stop(self) -> None:
+        """Nobody waits any more for what is inside."""
+        for passing in self._inside:
+            passing.cancel()
+
+    async def _pass(self, found: TaskResult) -> TaskResult:
+        async with self._gate:
+            return await _result_through(self._chain, found)
+
+    def _passed(self, task_id: str, passing: asyncio.Task[TaskResult]) -> None:
+        self._inside.discard(passing)
+        if passing.cancelled():
+            # Whoever waits is told in any case: the loop may end before the middleware does.
+            self._sink(task_id, ClosedError("the client was closed while a middleware had the result", task_id=task_id))
+        else:
+            self._sink(task_id, passing.exception() or passing.result())
+
+
+async def _result_through(chain: Chain[TaskResult, TaskResult], result: TaskResult) -> TaskResult:
     """Return what ``chain`` makes of a terminal result; another one is not its affair.
 
     Raises:
