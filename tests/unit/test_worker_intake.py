@@ -164,18 +164,18 @@ async def test_a_retired_consumer_is_closed_when_what_it_brought_has_ended():
         old = session.intake.consumer
         faults.stall("receive")
         await until(lambda: session.intake.consumer is not old)
-        assert session._retired == [old]
+        assert session._flow.retired == [old]
         gate.set()
         await handle.result(5)
-        await until(lambda: not session._retired)
+        await until(lambda: not session._flow.retired)
         worker.stop()
         await asyncio.wait_for(serving, 5)
 
 
 async def test_no_pause_is_slept_out_when_the_connection_is_back_or_it_is_told_to_stop(monkeypatch):
-    from tranship.worker import _intake
+    from tranship.worker import _pauses
 
-    monkeypatch.setattr(_intake, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(_pauses, "FIRST", 60.0)
     consumer = Mute([BrokerUnreachable("gone"), BrokerUnreachable("gone"), Received(()), BrokerUnreachable("gone")])
     one = intake(lambda: consumer, silence=30)
     running = asyncio.ensure_future(one.run())

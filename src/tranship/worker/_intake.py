@@ -11,6 +11,7 @@ from typing import Any, Final
 from tranship.errors import BrokerError, BrokerUnreachable, ClosedError, TranshipError
 from tranship.ports import Consumer, Delivery, Received
 from tranship.timers import LazyTimer
+from tranship.worker._pauses import Pauses
 from tranship.worker._starvation import Starvation
 
 __all__ = ["Intake", "close"]
@@ -21,8 +22,6 @@ WAIT: Final = 5.0
 """Seconds one receive may wait at most; it returns as soon as there is something."""
 CLOSING: Final = 10.0
 """Seconds that closing a consumer may take."""
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
 BATCH: Final = 100
 
 
@@ -125,7 +124,7 @@ class Intake:
         Raises:
             BrokerError: a permanent one; the worker is of no use any more.
         """
-        pause = FIRST_PAUSE
+        pauses = Pauses()
         while not self._stopping:
             # Before the step: what comes back while it fails counts.
             self._again.clear()
@@ -137,12 +136,14 @@ class Intake:
                 if isinstance(error, BrokerError) and not error.retryable:
                     raise
                 self.failed = error
+                pause = pauses.next()
                 log.warning("receiving failed, trying again in %.1f s: %s", pause, error)
-                pause = FIRST_PAUSE if await self._hurried(pause) else min(pause * 2, LONGEST_PAUSE)
+                if await self._hurried(pause):
+                    pauses.reset()
                 if isinstance(error, _Silent):
                     self._rebuild()
             else:
-                pause = FIRST_PAUSE
+                pauses.reset()
 
     def stop(self) -> None:
         """Receive no more. What was received in the very last moment is given back by the consumer."""

@@ -9,13 +9,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from tranship.errors import BrokerError
+from tranship.worker._pauses import Pauses
 
 __all__ = ["begin"]
 
 log = logging.getLogger("tranship.worker")
 
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
 REMINDER: Final = 60.0
 """Seconds after which the log says again that the broker is waited for."""
 CLOSING: Final = 10.0
@@ -54,7 +53,7 @@ async def _patiently(
     loop = asyncio.get_running_loop()
     # The first attempt imports the driver: the time begins when it has failed.
     since: float | None = None
-    pause, said = FIRST_PAUSE, float("-inf")
+    pauses, said = Pauses(), float("-inf")
     while True:
         try:
             made = await _once(attempt, stack)
@@ -72,8 +71,7 @@ async def _patiently(
             if since is not None:
                 log.info("the broker is there after %.1f s", loop.time() - since)
             return made
-        await asyncio.sleep(min(pause, left))
-        pause = min(pause * 2, LONGEST_PAUSE)
+        await asyncio.sleep(min(pauses.next(), left))
 
 
 async def _once(attempt: Attempt[T], stack: contextlib.AsyncExitStack) -> T:
