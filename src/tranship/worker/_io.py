@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tranship._running import keep_running, wind_up
 from tranship.guards import ServiceThread
+from tranship.worker._forked import keep_out
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -144,6 +145,7 @@ class IOLoop:
 
     def __init__(self, name: str) -> None:
         self.handlers = asyncio.get_running_loop()
+        keep_out(self.handlers)
         # One for what is called on each loop: nobody may be in a context twice.
         self._here, self._there = contextvars.copy_context(), contextvars.copy_context()
         self._selector = _Selector()

@@ -21,6 +21,7 @@ from typing import Any, Final
 from tranship.errors import ConfigurationError
 from tranship.task import HotCache, Task, TaskContext, activate, task_of
 from tranship.worker._describe import cleaned, message_of
+from tranship.worker._forked import Origin
 
 __all__ = ["LARGEST", "Answer", "Call", "Failure", "Progress", "Ready", "facts_of", "find", "serve", "too_large"]
 
@@ -142,6 +143,7 @@ class _Server:
         self._lock = threading.Lock()
         self._context: TaskContext | None = None
         self._ended = False
+        self._origin = Origin()
 
     def end(self, _number: int, _frame: Any) -> None:
         """SIGTERM: what the handler has open is closed by its own ``finally``."""
@@ -175,7 +177,9 @@ class _Server:
     def _answer(self, request: bytes) -> bytes:
         try:
             value = self._call(pickle.loads(request))  # noqa: S301 - it comes from our own parent
+            self._origin.check()
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+            self._origin.check(error)
             return pickle.dumps(_failure(error))
         finally:
             self._context = None

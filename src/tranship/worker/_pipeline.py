@@ -27,6 +27,7 @@ from tranship.worker._cancels import Cancels
 from tranship.worker._classify import classify, returned, stopped
 from tranship.worker._dependencies import Dependencies, Given
 from tranship.worker._describe import describe
+from tranship.worker._forked import Origin
 from tranship.worker._record import Run, Stop
 from tranship.worker._threads import HandlerThreads, ThreadCall
 from tranship.worker._through import Runs, runs_of
@@ -92,6 +93,7 @@ class Pipeline:
         self._cancels = cancels
         self._answered = answered
         self._threads = threads
+        self._origin = Origin()
         self._max_deliveries = max_deliveries
         self._isolation = isolation
         self._clock = clock or Clock()
@@ -268,9 +270,11 @@ class Pipeline:
             else:
                 async with asyncio.timeout(run.limit) as scope:
                     run.value = await call()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            self._origin.check(error)
             raise
         except BaseException as error:
+            self._origin.check(error)
             # Whatever a handler raises is its outcome, sys.exit() too.
             if isinstance(error, KeyboardInterrupt) and may_be_ctrl_c():
                 raise
@@ -279,6 +283,7 @@ class Pipeline:
             else:
                 classify(run, error)
         else:
+            self._origin.check()
             returned(run)
 
     async def _call_provided(self, run: Run, through: Runs, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from tranship.worker._forked import Origin
+
 __all__ = ["HandlerThreads", "ThreadCall"]
 
 
@@ -76,6 +78,11 @@ class ThreadCall:
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
             self._error = error
 
+    @property
+    def raised(self) -> BaseException | None:
+        """What the function has raised, once :meth:`work` has returned."""
+        return self._error
+
     def tell(self) -> None:
         """Have the loop hear that it is done, from the thread."""
         try:
@@ -100,6 +107,7 @@ class HandlerThreads:
         self._idle = 0
         self._threads = 0
         self._lock = threading.Lock()
+        self._origin = Origin()
 
     def start(self, function: Callable[[], Any]) -> ThreadCall:
         """Run ``function`` in a thread, in a copy of the current context."""
@@ -128,6 +136,7 @@ class HandlerThreads:
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:
             call.work()
+            self._origin.check(call.raised)
             # First: whoever hears of it may start the next one.
             with self._lock:
                 self._idle += 1

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import sys
-import textwrap
 import time
 
 from tranship.connections import process_table
@@ -14,6 +13,7 @@ from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
 from tranship.ports import Capability
 from tranship.testing.desk import Desk, facade_case
 from tranship.testing.facades import FacadeClient, FacadeHandle, in_thread
+from tranship.testing.program import printed_by
 from tranship.testing.suites.facade_submit import echo
 from tranship.testing.suites.leaks import Holdings, given_back
 
@@ -156,7 +156,7 @@ class FacadeLifecycleCases:
         """A child of os.fork() uses the clients it inherited, both kinds; the parent's go on undisturbed."""
         if not hasattr(os, "fork"):
             desk.lab.skip("this system has no fork")
-        told = dict(json.loads(line) for line in await _ran(_FORK, desk))
+        told = dict(json.loads(line) for line in await printed_by(_FORK, desk.lab.url()))
         assert told == {"child": ["child", "child-async"], "parent": ["before", "after", "after-async"]}, told
 
     @facade_case(
@@ -169,30 +169,7 @@ class FacadeLifecycleCases:
         """The main thread has ended: a client that was made before, and one made then, connect and submit."""
         if (3, 12, 0) <= sys.version_info < (3, 12, 2):
             desk.lab.skip("this Python starts no threads when the main one has ended (CPython issue 113964)")
-        assert await _ran(_LATE, desk) == ["submitted", "submitted"]
-
-
-async def _ran(program: str, desk: Desk) -> list[str]:
-    """Return the lines that a program in a process of its own prints; its argument is the broker's URL."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-W",
-        "ignore::DeprecationWarning",
-        "-c",
-        textwrap.dedent(program),
-        desk.lab.url(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    try:
-        out, complaints = await asyncio.wait_for(process.communicate(), 40.0)
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert process.returncode == 0, complaints.decode()
-    assert not complaints, complaints.decode()
-    return out.decode().splitlines()
+        assert await printed_by(_LATE, desk.lab.url()) == ["submitted", "submitted"]
 
 
 _LATE = """

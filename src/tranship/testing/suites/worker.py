@@ -8,6 +8,7 @@ from tranship.testing.suites.worker_clocks import ClockCases
 from tranship.testing.suites.worker_dependencies import DependencyCases
 from tranship.testing.suites.worker_errors import WorkerErrorCases
 from tranship.testing.suites.worker_faults import WorkerFaultCases
+from tranship.testing.suites.worker_forks import ForkCases
 from tranship.testing.suites.worker_isolation import IsolationCases
 from tranship.testing.suites.worker_leases import WorkerLeaseCases
 from tranship.testing.suites.worker_lifecycle import WorkerLifecycleCases
@@ -40,7 +41,8 @@ class WorkerSuite(
     WorkerLifecycleCases,
     DependencyCases,
     IsolationCases,
+    ForkCases,
 ):
     """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, types; what is
-    around its work, dependencies, isolation.
+    around its work, dependencies, isolation, handlers that fork.
     """
