@@ -73,9 +73,7 @@ def test_log_lines_are_json_by_option(client: Client, directory: Path) -> None:
     good, bad = client.submit(named("app.add"), 1, 2), client.submit(named("app.fail"))
     code, _, err = ran(["worker", "app", "--burst", "--log-format", "json"], directory)
     assert code == 0, err
-    *logged, said = err.splitlines()
-    assert said.startswith("2 "), err
-    lines = [json.loads(line) for line in logged]
+    lines = [json.loads(line) for line in err.splitlines()]
     ends = {line["id"]: line for line in lines if "outcome" in line}
     assert {name: ends[good.id][name] for name in ("task", "attempt", "queue", "outcome")} == {
         "task": "app.add",

@@ -11,6 +11,7 @@ import pytest
 
 from tranship import AsyncClient, Worker, current, task
 from tranship.cli._json_lines import JsonLines
+from tranship.cli._logging import TextLines
 from tranship.errors import ConfigurationError, InvalidOptionError
 
 URL = "memory://test-lifecycle"
@@ -110,7 +111,7 @@ async def test_current_after_the_end_is_a_clear_error(caplog):
 
     @task(name="lifecycle.leaves")
     async def leaves():
-        current().logger.info("here")
+        current().logger.info("at %s", "once", extra={"order": 7, "id": "not mine"})
         assert current().info["id"] == current().id
 
         async def later():
@@ -127,6 +128,8 @@ async def test_current_after_the_end_is_a_clear_error(caplog):
         await left[0]
     (record,) = [one for one in caplog.records if one.name == "tranship.task"]
     assert (record.id, record.task, record.attempt, record.queue) == (handle.id, "lifecycle.leaves", 0, "default")
+    assert record.order == 7
+    assert TextLines("%(name)s: %(message)s").format(record) == f"tranship.task: task {handle.id}: at once"
 
 
 def test_a_record_with_an_exception_is_one_line_of_json():

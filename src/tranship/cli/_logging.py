@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-__all__ = ["set_up_logging"]
+__all__ = ["TextLines", "set_up_logging"]
 
 
 def set_up_logging(*, usual: int, verbose: int, quiet: bool, json_lines: bool = False) -> None:
@@ -31,11 +31,22 @@ def _level(usual: int, verbose: int, *, quiet: bool) -> int:
     return max(logging.DEBUG, usual - 10 * verbose)
 
 
+class TextLines(logging.Formatter):
+    """Says of what a handler logs through ``current().logger`` whose it is, as the worker's own lines do."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the standard library's name
+        if record.name == "tranship.task" and hasattr(record, "id"):
+            record.message = f"task {record.id}: {record.message}"
+        return super().formatMessage(record)
+
+
 def _coloured() -> logging.Handler:
     from rich.console import Console
     from rich.logging import RichHandler
 
-    return RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
+    handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
+    handler.setFormatter(TextLines("%(message)s"))
+    return handler
 
 
 def _json_lines() -> logging.Handler:
@@ -48,5 +59,5 @@ def _json_lines() -> logging.Handler:
 
 def _plain() -> logging.Handler:
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(TextLines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     return handler

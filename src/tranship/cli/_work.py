@@ -70,7 +70,7 @@ def work(call: Invocation, options: WorkerOptions, *, begun: Callable[[float], N
         done = serve(worker, burst=options.burst, code=lambda: RECYCLED if recycling.due else 0)
     if recycling.due:
         raise typer.Exit(RECYCLED)
-    if done is not None:
+    if done is not None and options.log_format != "json":  # there the log says it
         call.output.note(f"{done} deliveries done, nothing left")
 
 

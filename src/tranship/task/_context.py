@@ -48,6 +48,14 @@ class CancelReason(enum.StrEnum):
     """The worker stops; the task runs again elsewhere."""
 
 
+class _Logger(logging.LoggerAdapter[logging.Logger]):
+    """Keeps what a call gives as ``extra``, which the usual one drops before Python 3.13."""
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
+        return msg, kwargs
+
+
 class TaskContext:
     """The task that is running. May be used from any thread.
 
@@ -128,8 +136,8 @@ class TaskContext:
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger named ``tranship.task`` whose records have the fields of :attr:`info`."""
-        return logging.LoggerAdapter(_LOG, self.info)
+        """A logger named ``tranship.task`` whose records have the fields of :attr:`info` beside those of ``extra``."""
+        return _Logger(_LOG, self.info)
 
     @property
     def hot_cache(self) -> HotCache:

@@ -222,4 +222,4 @@ class IsolatedCall:
         if isinstance(what, Progress):
             self._context.progress = what.done, what.note
         else:
-            log.info("task %s printed: %s", self._context.id, what)
+            log.info("task %s printed: %s", self._context.id, what, extra=self._context.info)
