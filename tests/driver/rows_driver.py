@@ -11,6 +11,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,14 +133,15 @@ class Queue:
         taken = self._take(slots, limit)
         if not taken.items and self._broker.waits and wait > 0:
             news = asyncio.Event()
-            self._broker.watchers.append(news.set)
+            wake = on_this_loop(news.set)
+            self._broker.watchers.append(wake)
             try:
                 async with asyncio.timeout(min(wait, taken.next_due or wait)):
                     await news.wait()
             except TimeoutError:
                 pass
             finally:
-                self._broker.watchers.remove(news.set)
+                self._broker.watchers.remove(wake)
             taken = self._take(slots, limit)
         return taken
 
@@ -194,8 +196,9 @@ class Queue:
         return ours
 
     def watch(self, _slots, heard):
-        self._broker.watchers.append(heard)
-        return lambda: heard in self._broker.watchers and self._broker.watchers.remove(heard)
+        wake = on_this_loop(heard)
+        self._broker.watchers.append(wake)
+        return lambda: wake in self._broker.watchers and self._broker.watchers.remove(wake)
 
     async def find(self, ids, cancel_keys):
         return [
@@ -290,10 +293,21 @@ class Topic:
             self._broker.heard.tell(name, value)
 
     def subscribe(self, names, heard):
-        return self._broker.heard.add(names, heard)
+        return self._broker.heard.add(names, on_this_loop(heard))
 
     async def active(self):
         """Subscriptions are at once."""
+
+
+def on_this_loop(heard: Callable[..., None]) -> Callable[..., None]:
+    """Return ``heard`` to be called from any thread."""
+    loop = asyncio.get_running_loop()
+
+    def call(*arguments: Any) -> None:
+        with suppress(RuntimeError):  # its loop is closed
+            loop.call_soon_threadsafe(heard, *arguments)
+
+    return call
 
 
 class RowsHarness(Harness):

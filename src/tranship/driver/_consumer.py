@@ -69,6 +69,7 @@ class DriverConsumer:
         self._news = asyncio.Event()
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._holding: asyncio.TimerHandle | None = None
+        self._demanded = False
         self._unwatch: Undo | None = None
         self._watch()
         supervisor.listeners.append(self._connection_changed)
@@ -159,7 +160,8 @@ class DriverConsumer:
             await self._woken(left)
             return TakenBatch()
         patience = left + SILENCE
-        if self._taking is None:
+        # What was done when nobody received is in the buffer, and says nothing of now.
+        if self._taking is None or self._taking.done():
             self._demand(slots, limit)
             self._taking = self._supervisor.spawn(self._take(slots, limit, left))
         elif self._traits.waits:
@@ -239,6 +241,7 @@ class DriverConsumer:
         queue = self._supervisor.current.queue
         if isinstance(queue, Pushing):
             queue.demand(slots, credit)
+            self._demanded = credit > 0
 
     def _keep_held(self) -> None:
         if self._holding is not None:
@@ -247,15 +250,23 @@ class DriverConsumer:
 
     def _hold_for_a_while(self) -> None:
         """Give back what is held unless somebody asks for it soon."""
-        pushes = self._supervisor.connected and isinstance(self._supervisor.current.queue, Pushing)
-        if (self._buffer or pushes) and self._holding is None and not self._closing.done():
+        if (self._buffer or self._demanded) and self._holding is None and not self._closing.done():
             self._holding = asyncio.get_running_loop().call_later(HELD, self._hold_no_longer)
 
     def _hold_no_longer(self) -> None:
         self._holding = None
         if self._supervisor.connected and not self._supervisor.gate.closed:
+            self._supervisor.spawn(self._return_held())
+
+    async def _return_held(self) -> None:
+        """Give back what is held, and what the broker has pushed meanwhile."""
+        if self._demanded:
             self._demand(self._slots(), 0)
-            self._supervisor.spawn(self._give_back(self._buffer.clear()))
+            if self._taking is None or self._taking.done():
+                self._taking = self._supervisor.spawn(self._take(self._slots(), 1, 0.0))
+                await asyncio.wait({self._taking})
+        if not self._receiver.busy:
+            await self._give_back(self._buffer.clear())
 
     async def _give_back(self, tokens: Sequence[DeliveryToken]) -> None:
         try:

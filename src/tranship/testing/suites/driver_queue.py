@@ -21,6 +21,7 @@ from tranship.driver import (
     Row,
     Scanning,
     Slot,
+    Table,
     Taken,
     Watching,
     unpack,
@@ -227,11 +228,11 @@ class _Looking:
         for _ in range(2):
             heard.clear()
             await other.queue.send(_messages(lab, 1))
-            await asyncio.wait_for(heard.wait(), lab.patience)
+            await _told(lab, heard, "a message that was sent")
         (held, *_) = await _take(other, 1)
         heard.clear()
         await _end(other, End.REQUEUE, held)
-        await asyncio.wait_for(heard.wait(), lab.patience)
+        await _told(lab, heard, "a message that was requeued")
         undo()
         undo()
 
@@ -312,7 +313,7 @@ class _Fusing:
     )
     async def test_queue_fused_end(self, lab: Lab) -> None:
         """Rows are created and messages sent with the end of what is ours, and not with that of what is lost."""
-        connection, table = await self._connected(lab)
+        connection, table = await _fused(lab)
         await connection.queue.send(_messages(lab, 2))
         ours, lost = await _take(connection, 2)
         await _end(connection, End.REMOVE, lost)
@@ -329,7 +330,7 @@ class _Fusing:
     @case("queue_fused_end_first_row_wins", level="capability", rationale="a second result must not replace the first")
     async def test_queue_fused_end_first_row_wins(self, lab: Lab) -> None:
         """A row that is there stays as it is, and the message is ended all the same."""
-        connection, table = await self._connected(lab)
+        connection, table = await _fused(lab)
         await table.create([Row("xx/there", b"first")])
         await connection.queue.send(_messages(lab, 1))
         (held,) = await _take(connection, 1)
@@ -342,7 +343,7 @@ class _Fusing:
     @case("queue_fused_send", level="capability", rationale="a duplicate that slips through runs the job twice")
     async def test_queue_fused_send(self, lab: Lab) -> None:
         """``first`` is taken by one id, ``unless`` by none: others are answered, and not stored."""
-        connection, table = await self._connected(lab)
+        connection, table = await _fused(lab)
         one, twin, known = _messages(lab, 3)
         one.first, twin.first = Row("xx/key", one.id.encode()), Row("xx/key", twin.id.encode())
         await table.create([Row("xx/known", b"")])
@@ -353,13 +354,6 @@ class _Fusing:
         await _end(connection, End.REMOVE, *taken)
         assert list(await connection.queue.send([one])) == [None], "its own row is no obstacle"
 
-    @staticmethod
-    async def _connected(lab: Lab):  # type: ignore[no-untyped-def]  # noqa: ANN205 - a pair, shown by its use
-        connection = await lab.connect()
-        _need(lab, traits(connection).fuses, "fuses")
-        assert connection.table is not None
-        return connection, connection.table
-
 
 class QueueSuite(_Sending, _Holding, _Looking, _Fusing):
     """Everything about the queue of a driver; cases about what it does not have are skipped."""
@@ -368,6 +362,21 @@ class QueueSuite(_Sending, _Holding, _Looking, _Fusing):
 def traits(connection: Connection) -> QueueTraits:
     """Return what a queue says of itself."""
     return getattr(connection.queue, "traits", QueueTraits())
+
+
+async def _fused(lab: Lab) -> tuple[Connection, Table]:
+    connection = await lab.connect()
+    _need(lab, traits(connection).fuses, "fuses")
+    assert connection.table is not None, "the queue writes rows with its endings, and there is no table"
+    return connection, connection.table
+
+
+async def _told(lab: Lab, heard: asyncio.Event, what: str) -> None:
+    try:
+        async with asyncio.timeout(lab.patience):
+            await heard.wait()
+    except TimeoutError:
+        raise AssertionError(f"nobody was told of {what} within {lab.patience} s") from None
 
 
 def _need(lab: Lab, there: object, trait: str) -> None:

@@ -1,0 +1,137 @@
+"""What a consumer holds beyond what it was asked for: it is served first, and given back when nobody asks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from driver.crashes import message
+from driver.rows_driver import Broker, Queue
+from tranship.driver import TakenBatch, _consumer
+from tranship.envelope import Priority
+from tranship.ports import Settlement, Verdict
+
+
+class PushedQueue(Queue):
+    """The broker pushes as many messages as were demanded, to whoever was first."""
+
+    def __init__(self, broker: Broker, lease: float | None) -> None:
+        super().__init__(broker, lease)
+        self.arrived = []
+        self.slots, self.credit = [], 0
+        self.demanded: list[int] = []
+
+    def demand(self, slots, credit):
+        self.slots, self.credit = slots, credit
+        self.demanded.append(credit)
+        self.push()
+
+    def push(self):
+        if self.credit:
+            self.arrived += self._take(self.slots, self.credit - len(self.arrived)).items
+            self._broker.wake()
+
+    async def send(self, batch):
+        answers = await super().send(batch)
+        self.push()
+        return answers
+
+    async def take(self, slots, limit, wait):
+        items, self.arrived = self.arrived, []
+        self.push()
+        return TakenBatch(items)
+
+
+@pytest.fixture(autouse=True)
+def held_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_consumer, "HELD", 0.1)
+
+
+async def opened(broker: Broker):
+    backend = broker.backend()
+    await backend.open()
+    return backend
+
+
+async def until(condition, what: str, within: float = 5.0) -> None:
+    end = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {within} s"
+        await asyncio.sleep(0.005)
+
+
+async def test_what_a_broker_pushes_is_served_and_the_rest_given_back() -> None:
+    broker = Broker(queues=PushedQueue)
+    backend = await opened(broker)
+    await backend.submitter().submit([message() for _ in range(9)])
+    consumer = backend.consumer(["q"])
+    got = (await consumer.receive(3, 5.0)).deliveries
+    assert len(got) == 3
+    # The broker has pushed three more meanwhile; nobody asks for them.
+    assert sum(bool(entry.claim) for entry in broker.entries) == 6
+    await until(lambda: sum(bool(entry.claim) for entry in broker.entries) == 3, "they are given back")
+    assert backend._supervisor.current.queue.demanded == [3, 0]
+    assert [entry.count for entry in broker.entries] == [1, 1, 1, 0, 0, 0, 0, 0, 0]
+    await asyncio.sleep(0.25)  # twice the time: once nobody asks, nothing is demanded or taken any more
+    assert backend._supervisor.current.queue.demanded == [3, 0]
+    more = (await consumer.receive(9, 5.0)).deliveries
+    assert len(more) == 6
+    await backend.aclose()
+    assert not any(entry.claim for entry in broker.entries)
+
+
+class GenerousQueue(Queue):
+    """Gives more than it was asked for, least urgent first."""
+
+    async def take(self, slots, limit, wait):
+        found = await super().take(slots, 100, wait)
+        return TakenBatch(list(reversed(found.items)))
+
+
+async def test_what_is_more_than_asked_for_is_served_by_level() -> None:
+    broker = Broker(queues=GenerousQueue)
+    backend = await opened(broker)
+    levels = [Priority.LOW, Priority.HIGH, Priority.NORMAL, Priority.HIGH]
+    await backend.submitter().submit([message(priority=level) for level in levels])
+    consumer = backend.consumer(["q"])
+    served = []
+    for _ in levels:
+        (one,) = (await consumer.receive(1, 5.0)).deliveries
+        served.append(one.priority)
+        await consumer.settle([Settlement(one, Verdict.ACK)])
+    assert served == sorted(levels)
+    await backend.aclose()
+
+
+async def test_a_look_is_a_new_look_after_a_receive_was_cancelled() -> None:
+    broker = Broker(waits=True)
+    backend = await opened(broker)
+    consumer = backend.consumer(["q"])
+    call = asyncio.ensure_future(consumer.receive(1, 0.05))
+    await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    await until(lambda: consumer._taking is not None and consumer._taking.done(), "its take is over")
+    await backend.submitter().submit([message()])
+    assert len((await consumer.receive(1, 0.0)).deliveries) == 1
+    await backend.aclose()
+
+
+async def test_only_skipped_queues_are_not_looked_at_all_the_time() -> None:
+    looks = 0
+
+    class Counted(Queue):
+        async def take(self, slots, limit, wait):
+            nonlocal looks
+            looks += 1
+            return await super().take(slots, limit, wait)
+
+    broker = Broker(waits=True, queues=Counted)
+    backend = await opened(broker)
+    began = time.monotonic()
+    assert not (await backend.consumer(["q"]).receive(1, 0.2, skip={"q"})).deliveries
+    assert time.monotonic() - began >= 0.19
+    assert looks == 0
+    await backend.aclose()

@@ -1,0 +1,233 @@
+"""Drivers with one fault each in a primitive, and the case of the contract suites that has to notice it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from driver.rows_driver import Queue, RowsHarness, Table, Topic, write
+from tranship.driver import End
+from tranship.ports import Settled
+
+
+@dataclass(frozen=True)
+class PrimitiveFault:
+    """One way for a driver to be wrong."""
+
+    name: str
+    caught_by: str
+    parts: dict[str, Any]
+    broker: dict[str, Any] = field(default_factory=dict)
+
+    def harness(self) -> RowsHarness:
+        harness = RowsHarness(**{"fuses": True, "waits": True, **self.broker}, **self.parts)
+        harness.patience = 1.5  # what a fault swallows never comes
+        return harness
+
+
+def _queue(name: str, caught_by: str, kind: type[Queue], **broker: Any) -> PrimitiveFault:
+    return PrimitiveFault(name, caught_by, {"queues": kind}, broker)
+
+
+def _table(name: str, caught_by: str, kind: type[Table]) -> PrimitiveFault:
+    return PrimitiveFault(name, caught_by, {"tables": kind})
+
+
+def _topic(name: str, caught_by: str, kind: type[Topic]) -> PrimitiveFault:
+    return PrimitiveFault(name, caught_by, {"topics": kind})
+
+
+class AnswersTooFew(Queue):
+    async def send(self, batch):
+        return (await super().send(batch))[:-1]
+
+
+class TakesTooMany(Queue):
+    async def take(self, slots, limit, wait):
+        return await super().take(slots, limit + 1, wait)
+
+
+class TakesByTime(Queue):
+    def _take(self, slots, limit):
+        return super()._take(sorted(slots, key=lambda slot: -slot[1]), limit)
+
+
+class PutsBackLast(Queue):
+    def _end(self, ending):
+        said = super()._end(ending)
+        entry = ending.token[0]
+        if said is Settled.CONFIRMED and ending.end is not End.REMOVE:
+            self._broker.entries.remove(entry)
+            self._broker.entries.append(entry)
+        return said
+
+
+class HandsOutTwice(Queue):
+    def _free(self, entry):
+        return super()._free(entry) or entry.count == 1
+
+
+class EndsEverything(Queue):
+    def _end(self, ending):
+        super()._end(ending)
+        return Settled.CONFIRMED
+
+
+class CountsReleases(Queue):
+    def _end(self, ending):
+        ending.end = End.REQUEUE if ending.end is End.RELEASE else ending.end
+        return super()._end(ending)
+
+
+class RenewsEverything(Queue):
+    async def renew(self, tokens):
+        await super().renew(tokens)
+        return [True] * len(tokens)
+
+
+class RenewsNothing(Queue):
+    async def renew(self, tokens):
+        return [self._ours(token) for token in tokens]
+
+
+class WatchesSends(Queue):
+    async def end(self, endings):
+        return [self._end(one) for one in endings]
+
+
+class ReturnsAtOnce(Queue):
+    async def take(self, slots, limit, wait):
+        return await super().take(slots, limit, 0.0)
+
+
+class FindsById(Queue):
+    async def find(self, ids, cancel_keys):
+        return await super().find(ids, ())
+
+
+class PicksHeld(Queue):
+    async def pick(self, refs):
+        return [self._claim(one) for one in refs if one in self._broker.entries]
+
+
+class ScansAll(Queue):
+    async def scan(self, queue, state, limit):
+        return await super().scan(queue, state, 1000)
+
+
+class WritesForLost(Queue):
+    def _end(self, ending):
+        for row in ending.rows:
+            if row.key not in self._broker.live():
+                write(self._broker, row)
+        return super()._end(ending)
+
+
+class OverwritesResults(Queue):
+    def _end(self, ending):
+        if self._ours(ending.token):
+            for row in ending.rows:
+                write(self._broker, row)
+        return super()._end(ending)
+
+
+class IgnoresFirst(Queue):
+    def _send(self, message):
+        message.first = None
+        return super()._send(message)
+
+
+class SendsTwice(Queue):
+    def _send(self, message):
+        super()._send(message)
+        super()._send(message)
+
+
+class CreatesSlowly(Table):
+    async def create(self, rows):
+        there = [self._broker.live().get(row.key) for row in rows]
+        await asyncio.sleep(0.01)
+        for row, old in zip(rows, there, strict=True):
+            if old is None:
+                write(self._broker, row)
+        return there
+
+
+class PutsAnyVersion(Table):
+    async def put(self, rows, if_version=None):
+        return await super().put(rows)
+
+
+class DeletesAnyVersion(Table):
+    async def delete(self, keys, if_version=None):
+        return await super().delete(keys)
+
+
+class KeepsForEver(Table):
+    async def create(self, rows):
+        for row in rows:
+            row.ttl = None
+        return await super().create(rows)
+
+
+class GetsWhatThereIs(Table):
+    async def get(self, keys):
+        return [row for row in await super().get(keys) if row is not None]
+
+
+class PagesByPosition(Table):
+    async def page(self, prefix, after, limit):
+        keys = sorted(key for key in self._broker.live() if key.startswith(prefix))
+        begin = keys.index(after) + 1 if after in keys else (len(keys) if after else 0)
+        return [self._row(key) for key in keys[begin : begin + limit]]
+
+
+class TellsFirst(Topic):
+    async def publish(self, items):
+        for name, value in items:
+            for heard in self._broker.heard._heard.get(name, [])[:1]:
+                heard(name, value)
+
+
+class NeverForgets(Topic):
+    def subscribe(self, names, heard):
+        super().subscribe(names, heard)
+        return lambda: None
+
+
+class SubscribesLate(Topic):
+    def subscribe(self, names, heard):
+        asyncio.get_running_loop().call_later(0.05, super().subscribe, names, heard)
+        return lambda: None
+
+
+FAULTS = (
+    _queue("answers too few", "queue_send_answers_each", AnswersTooFew),
+    _queue("takes too many", "queue_take_limits", TakesTooMany),
+    _queue("serves the least urgent", "queue_take_levels_in_order", TakesByTime),
+    _queue("puts back last", "queue_keeps_order", PutsBackLast),
+    _queue("hands out twice", "queue_held_is_not_taken", HandsOutTwice),
+    _queue("ends everything", "queue_end_twice_is_lost", EndsEverything),
+    _queue("counts releases", "queue_end_answers_each", CountsReleases),
+    _queue("renews what is lost", "queue_renew_tells_lost", RenewsEverything),
+    _queue("renews nothing", "queue_renew_keeps", RenewsNothing),
+    _queue("wakes for sends only", "queue_watch_wakes", WatchesSends),
+    _queue("returns at once", "queue_take_waits", ReturnsAtOnce),
+    _queue("finds by id only", "queue_find_tells_state", FindsById),
+    _queue("picks what is held", "queue_pick_takes_exactly", PicksHeld),
+    _queue("scans without a limit", "queue_scan_in_order", ScansAll),
+    _queue("writes for a lost one", "queue_fused_end", WritesForLost),
+    _queue("overwrites results", "queue_fused_end_first_row_wins", OverwritesResults),
+    _queue("ignores the key", "queue_fused_send", IgnoresFirst),
+    _queue("sends twice", "queue_send_answers_each", SendsTwice, fuses=False),
+    _table("creates in two steps", "table_create_one_wins", CreatesSlowly),
+    _table("puts any version", "table_put_checks_version", PutsAnyVersion),
+    _table("deletes any version", "table_delete_checks_version", DeletesAnyVersion),
+    _table("keeps for ever", "table_ttl", KeepsForEver),
+    _table("leaves out what is missing", "table_get_in_order", GetsWhatThereIs),
+    _table("pages by position", "table_page_in_order", PagesByPosition),
+    _topic("tells the first", "topic_same_name_twice", TellsFirst),
+    _topic("never forgets", "topic_undo_ends", NeverForgets),
+    _topic("subscribes late", "topic_active_hears_all", SubscribesLate),
+)
