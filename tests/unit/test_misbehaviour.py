@@ -205,18 +205,14 @@ class TestWorkerParts:
         await running
 
     def test_it_can_be_stopped_while_the_control_channel_does_not_answer(self, monkeypatch):
-        import tranship.worker._worker as module
+        from tranship.worker import _session, _shift
 
-        monkeypatch.setattr(module, "LAST_CALL", 0.1)
+        async def deaf(_session):
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(_shift, "LAST_CALL", 0.1)
+        monkeypatch.setattr(_session.Session, "listen", deaf)
         worker = Worker(fresh(), tasks=[quick], shutdown_timeout=0.1)
-        make = worker._make_session
-
-        def deaf_session(*backends):
-            session = make(*backends)
-            session._control.listen = lambda *_args, **_kwargs: asyncio.Event().wait()
-            return session
-
-        monkeypatch.setattr(worker, "_make_session", deaf_session)
         worker.stop()
         worker.run()
 

@@ -188,9 +188,9 @@ async def test_no_pause_is_slept_out_when_the_connection_is_back_or_it_is_told_t
 
 
 async def test_what_comes_back_while_a_receive_fails_counts(monkeypatch):
-    from tranship.worker import _intake
+    from tranship.worker import _pauses
 
-    monkeypatch.setattr(_intake, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(_pauses, "FIRST", 60.0)
 
     class Late(Mute):
         async def receive(self, limit, wait, *, skip=()):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import math
 import os
 import secrets
@@ -14,53 +12,34 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from tranship._defaults import default_registry, say_default
 from tranship._running import run
 from tranship._signals import heard
 from tranship.checks import name_text, one_of
-from tranship.connections import process_table
 from tranship.envelope import TaskResult
-from tranship.errors import BrokerError, BusyError, ConfigurationError, InvalidOptionError, UnsupportedError
+from tranship.errors import BusyError, ConfigurationError
 from tranship.middleware import Middleware, checked
-from tranship.ports import Backend
 from tranship.registry import Registry
 from tranship.schema import describe
 from tranship.settings import Settings
-from tranship.task import HotCache, Task, TaskCall, TaskClass, task_of
-from tranship.worker._checkup import PORT, Checkup, WorkerStatus
+from tranship.task import HotCache, TaskCall
+from tranship.worker._checkup import PORT, WorkerStatus
 from tranship.worker._dependencies import Dependencies, checked_overrides
-from tranship.worker._io import IOLoop
 from tranship.worker._lifecycle import Hook, Lifecycle, Lifespan
 from tranship.worker._one import place, run_one
-from tranship.worker._opening import begin
 from tranship.worker._profile import Profile
 from tranship.worker._record import Run
 from tranship.worker._session import Session
+from tranship.worker._setup import AnyTask, Setup, queue_names, tasks_by_name
+from tranship.worker._shift import NOT_AT_WORK, Shift, Until
+from tranship.worker._stopping import Stopping
 from tranship.worker._types import checked_limits
-from tranship.worker._watch import EVERY, Watch
 
 __all__ = ["Worker"]
 
-AnyTask = Task[..., Any] | type[TaskClass] | TaskClass
-
-log = logging.getLogger("tranship.worker")
-
-IDLE_LOOK = 0.02
+IDLE_LOOK: Final = 0.02
 """Seconds between two looks of :meth:`Worker.run_until_idle` whether everything is done."""
-
-NOT_AT_WORK = "not at work"
-EVERY_ASKED = 0.1
-"""Seconds between two looks whether a handler blocks, where health checks wait for their answer."""
-_SHARED = (
-    "task type %r shares %s with others: what comes beyond its limit of %d is put back for a moment; tasks of a type "
-    "with a queue of its own stay at the broker"
-)
-WINDING = 30.0
-"""Seconds that giving back and settling may take in a hurry."""
-LAST_CALL = 6.0
-"""Seconds that receiving gets to notice that it is over: a little more than its longest pause."""
 
 
 class Worker:
@@ -131,12 +110,12 @@ class Worker:
             "wait_for_broker": wait_for_broker,
         }
         self.settings = settings.replace(**given) if settings else Settings.load(**given)
-        self.tasks = _by_name(tasks)
+        self.tasks = tasks_by_name(tasks)
         if any(one.isolation for one in self.tasks.values()):
             from tranship.worker._isolation import check_isolated
 
             check_isolated(self.tasks.values())
-        self.queues = _queues(queues, self.tasks.values())
+        self.queues = queue_names(queues, self.tasks.values())
         self.task_type_limits = checked_limits(task_type_limits, self.tasks)
         self.queues_in_order = bool(one_of("queues_in_order", queues_in_order, (True, False)))
         self.name = name_text("name", name) if name else f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -146,17 +125,9 @@ class Worker:
         self._dependencies = Dependencies(list(self.tasks.values()), self._overrides)
         self._lifecycle = Lifecycle(lifespan, on_startup, on_shutdown)
         self._registry = registry
-        self._session: Session | None = None
-        self._problem = NOT_AT_WORK
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked = self._asked_to_hurry = False
-        self._reason = ""
-        """Why it was told to stop."""
-        self._stop = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._health_port: int | None = None
-        self._count: Callable[[Run], None] | None = None
-        """Counts deliveries that have ended, where somebody may ask how many."""
+        self._stopping = Stopping()
+        self._shift: Shift | None = None
+        """The work under way."""
         self._serving = threading.Lock()
         self.on_begin: Callable[[], None] = _nothing
         """Called when it has begun to consume, on its I/O loop."""
@@ -203,7 +174,7 @@ class Worker:
             As :meth:`run`; BusyError: it is at work already.
         """
         patience = self.settings.wait_for_broker
-        await self._work(self._for_ever, math.inf if patience is None else patience)
+        await self._work(_for_ever, math.inf if patience is None else patience)
 
     def run_until_idle(self, timeout: float = 60.0) -> int:
         """Work until everything that is queued or scheduled is done, and return how many deliveries that took.
@@ -258,39 +229,26 @@ class Worker:
 
         Asked before it has begun to work, it stops as soon as it does. The log says the ``reason``.
         """
-        self._reason = self._reason or reason
-        self._asked = True
-        self._asked_to_hurry |= hurry
-        loop = self._loop
-        if loop is not None:
-            # The loop may have ended in this very moment; then there is nothing left to stop.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._heed)
+        self._stopping.ask(reason, hurry=hurry)
 
     def signalled(self, number: signal.Signals) -> None:
         """Stop; asked once more, hurry. To be called when a signal comes: it takes no lock and writes no log."""
-        self._reason = self._reason or number.name
-        self.stop(hurry=self._asked)
-
-    def _heed(self) -> None:
-        if self._asked and not self._stop.is_set():
-            log.info("stopping (%s): finishing what runs (a second signal hurries)", self._reason)
-            self._stop.set()
-        if self._asked_to_hurry and not self._hurry.is_set():
-            log.warning("stopping at once; tasks that run are given back")
-            self._hurry.set()
+        self._stopping.signalled(number)
 
     def status(self) -> WorkerStatus:
         """What a health check wants to know; any thread."""
+        shift = self._shift
+        problem = NOT_AT_WORK if shift is None else shift.problem
         session = self._session
         if session is None:
-            return WorkerStatus(ready=False, connected=False, running=[], done=0, problem=self._problem)
+            return WorkerStatus(ready=False, connected=False, running=[], done=0, problem=problem)
         return session.status()
 
     @property
     def health_port(self) -> int | None:
         """The port on which it answers health checks right now; None: it does not."""
-        return self._health_port
+        shift = self._shift
+        return None if shift is None else shift.health_port
 
     def describe(self) -> list[dict[str, Any]]:
         """What it runs: of each task the name, the queue, the options, and the JSON Schemas of arguments and result.
@@ -364,166 +322,36 @@ class Worker:
 
         return alone, one
 
-    async def _work(self, until: Callable[[Session], Any], patience: float) -> None:
+    async def _work(self, until: Until, patience: float) -> None:
         if not self._serving.acquire(blocking=False):
             raise BusyError(f"worker {self.name} is at work already")
-        io = IOLoop(f"tranship-worker-{self.name}")
-        watch = Watch(
-            io,
-            self._runs,
-            lambda: self._session.latest() if self._session else None,
-            every=EVERY if self.settings.health_port is None else EVERY_ASKED,
-        )
+        shift = self._shift = Shift(self, self._setup(), self._stopping, registry=self._registry)
         try:
             async with self._lifecycle.around(self), self._dependencies.opened():
-                await io.run(self._work_on(io, watch, until, patience))
+                await shift.work(until, patience)
         finally:
-            watch.stop()
-            io.close()
-            self._session = self._loop = self._count = self._health_port = None
-            self._problem = NOT_AT_WORK
-            self._asked = self._asked_to_hurry = False
-            self._reason = ""
+            shift.close()
+            self._shift = None
+            self._stopping.end()
             self._serving.release()
 
-    async def _work_on(self, io: IOLoop, watch: Watch, until: Callable[[Session], Any], patience: float) -> None:
-        # Events belong to the loop of this run.
-        self._loop, self._stop, self._hurry = io.loop, asyncio.Event(), asyncio.Event()
-        self._count = self.on_task_end
-        self._heed()
-        async with contextlib.AsyncExitStack() as stack:
-            stack.callback(self.on_end)
-            await self._be_asked(stack)
-            session = await begin(
-                lambda opened: self._begin(opened, io),
-                stack,
-                patience=patience,
-                stop=self._stop,
-                failed=self._waits_for_broker,
-            )
-            if session is None:
-                log.info("worker %s stops: %s; it was not at work yet", self.name, self._reason)
-            else:
-                self._session = session
-                watch.keep(session.lease)
-                log.info("worker %s consumes %s from %s", self.name, ", ".join(self.queues), session.url)
-                for kind, queues in session.shared_types().items():
-                    log.info(_SHARED, kind, ", ".join(queues), self.task_type_limits[kind])
-                self.on_begin()
-                await self._session_until(session, until)
-
-    def _runs(self) -> Sequence[Run]:
-        return self._session.runs() if self._session else ()
-
-    async def _be_asked(self, stack: contextlib.AsyncExitStack) -> None:
-        """Answer health checks, from before the broker is asked for anything until everything is given back."""
-        port = self.settings.health_port
-        if port is None:
-            return
-        checkup = Checkup(
-            self.name,
-            tasks=self.tasks,
-            queues=self.queues,
-            limit=self.settings.max_concurrent_tasks,
-            status=self.status,
-            runs=self._runs,
-        )
-        server = await stack.enter_async_context(checkup.server(self.settings.health_host, port))
-        self._count, self._health_port = _both(self._count, checkup.metrics.ended), server.port
-
-    async def _session_until(self, session: Session, until: Callable[[Session], Any]) -> None:
-        working = asyncio.create_task(session.run())
-        waiting = asyncio.create_task(until(session))
-        stopping = asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait({working, waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            self._hurry.set()
-            raise
-        finally:
-            stopping.cancel()
-            # Also when we are cancelled: nothing that is held may be left to its lease.
-            await asyncio.shield(self._wind_down(session, working, waiting))
-            self._say_end(session, working, waiting)
-        if not waiting.cancelled():
-            waiting.result()
-        if not working.cancelled():
-            working.result()
-
-    def _say_end(self, session: Session, working: asyncio.Task[None], waiting: asyncio.Task[None]) -> None:
-        ended = [one for one in (waiting, working) if one.done() and not one.cancelled()]
-        failed = next((error for one in ended if (error := one.exception())), None)
-        if failed is not None:
-            why = f"{type(failed).__name__}: {failed}"
-        else:
-            why = "nothing is left to do" if waiting in ended else self._reason or "it was cancelled"
-        level = logging.INFO if failed is None else logging.ERROR
-        log.log(level, "worker %s has stopped: %s; deliveries done: %d", self.name, why, session.status().done)
-
-    async def _wind_down(self, session: Session, working: asyncio.Task[None], waiting: asyncio.Task[None]) -> None:
-        hurrying = asyncio.create_task(self._hurry.wait())
-        draining = asyncio.create_task(session.drain(self.settings.shutdown_timeout))
-        await asyncio.wait({hurrying, draining}, return_when=asyncio.FIRST_COMPLETED)
-        if not draining.done():
-            session.hurry()
-        hurrying.cancel()
-        waiting.cancel()
-        await asyncio.wait({draining, waiting}, timeout=WINDING)
-        # Receiving has ended by now, unless the broker left it hanging before it began.
-        await asyncio.wait({working}, timeout=LAST_CALL)
-        for task in (draining, working, waiting):
-            task.cancel()
-        await asyncio.wait({draining, working, waiting}, timeout=LAST_CALL)
-        if draining.done() and not draining.cancelled() and (error := draining.exception()):
-            log.error("worker %s did not stop in good order", self.name, exc_info=error)
-
-    async def _for_ever(self, _session: Session) -> None:
-        await asyncio.Event().wait()
-
-    def _waits_for_broker(self, error: BrokerError) -> None:
-        self._problem = f"waiting for the broker: {error}"
-
-    async def _begin(self, stack: contextlib.AsyncExitStack, io: IOLoop) -> Session:
-        session = self._make_session(*await self._open(stack), io)
-        await session.listen()
-        return session
-
-    async def _open(self, stack: contextlib.AsyncExitStack) -> tuple[Backend, Backend | None]:
-        table = process_table()
-        say_default(table, self.settings)
-        registry = self._registry or default_registry(table)
-        broker, results = self.settings.broker(), self.settings.results()
-        backend = registry.create(broker, shared=table.shared)
-        stack.push_async_callback(backend.aclose)
-        await backend.open()
-        result_backend = None
-        if results is not None and results != broker:
-            result_backend = registry.create(results, shared=table.shared)
-            stack.push_async_callback(result_backend.aclose)
-            await result_backend.open()
-            result_backend.capabilities.check_keeps_results(result_backend.name)
-        _check(backend, result_backend, self.tasks.values())
-        await backend.ensure(self.queues)
-        return backend, result_backend
-
-    def _make_session(self, backend: Backend, result_backend: Backend | None, io: IOLoop) -> Session:
-        session = Session(
-            backend,
-            result_backend,
-            io,
+    def _setup(self) -> Setup:
+        return Setup(
+            name=self.name,
+            settings=self.settings,
             tasks=self.tasks,
             queues=self.queues,
             queues_in_order=self.queues_in_order,
-            settings=self.settings,
-            name=self.name,
-            profile=self._profile,
-            ended=self._count,
             type_limits=self.task_type_limits,
+            profile=self._profile,
             middleware=self._middleware,
             dependencies=self._dependencies,
         )
-        _check_limits(session.intake.consumer.hard_limit, self.tasks.values(), backend.name)
-        return session
+
+    @property
+    def _session(self) -> Session | None:
+        shift = self._shift
+        return None if shift is None else shift.session
 
     def __repr__(self) -> str:
         status = self.status()
@@ -535,63 +363,5 @@ def _nothing() -> None:
     pass
 
 
-def _both(first: Callable[[Run], None] | None, second: Callable[[Run], None]) -> Callable[[Run], None]:
-    if first is None:
-        return second
-
-    def call(run: Run) -> None:
-        first(run)
-        second(run)
-
-    return call
-
-
-def _by_name(tasks: Iterable[AnyTask]) -> dict[str, Task[..., Any]]:
-    by_name: dict[str, Task[..., Any]] = {}
-    if isinstance(tasks, Task | type) or not isinstance(tasks, Iterable):
-        raise InvalidOptionError(f"tasks is {tasks!r}; expected a list of functions decorated with @task")
-    for one in map(task_of, tasks):
-        if not isinstance(one, Task) or one.function is None:
-            raise InvalidOptionError(
-                f"tasks has {one!r}; expected functions decorated with @task, or TaskClass classes"
-            )
-        if (other := by_name.setdefault(one.name, one)).function is not one.function:
-            raise InvalidOptionError(
-                f"two tasks are named {one.name!r}, {_place(other)} and {_place(one)}; give one of them another name"
-            )
-    if not by_name:
-        raise InvalidOptionError("tasks is empty; give the worker at least one function decorated with @task")
-    return by_name
-
-
-def _place(one: Task[..., Any]) -> str:
-    return f"{getattr(one.function, '__module__', None)}.{getattr(one.function, '__qualname__', one.function)}"
-
-
-def _queues(queues: Sequence[str] | None, tasks: Iterable[Task[..., Any]]) -> list[str]:
-    if queues is None:
-        return sorted({one.options_set.queue for one in tasks})
-    if isinstance(queues, str) or not queues or not all(isinstance(queue, str) and queue for queue in queues):
-        raise InvalidOptionError(f"queues is {queues!r}; expected a list of queue names")
-    return [name_text("queues", queue) for queue in dict.fromkeys(queues)]
-
-
-def _check(backend: Backend, result_backend: Backend | None, tasks: Iterable[Task[..., Any]]) -> None:
-    """Refuse at start what would fail at message 10,000."""
-    store = result_backend or backend
-    if not store.capabilities.answers and any(one.options_set.store_result is not False for one in tasks):
-        raise UnsupportedError(
-            f"{store.name} keeps no results; give a result store (result_url), or declare the tasks with "
-            "store_result=False"
-        )
-
-
-def _check_limits(hard_limit: float | None, tasks: Iterable[Task[..., Any]], name: str) -> None:
-    for one in tasks:
-        timeout = one.options_set.run_seconds
-        # One without a limit of its own is ended in time by the session.
-        if hard_limit is not None and timeout is not None and timeout > hard_limit:
-            raise ConfigurationError(
-                f"task {one.name!r} may run {timeout:g} s, but {name} takes a delivery back after {hard_limit:g} s; "
-                "give it a run_timeout below that, or raise the broker's limit"
-            )
+async def _for_ever(_session: Session) -> None:
+    await asyncio.Event().wait()

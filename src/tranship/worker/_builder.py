@@ -1,0 +1,246 @@
+"""What a session is made of: opened backends, and the parts around them, wired to each other."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from tranship._defaults import default_registry, say_default
+from tranship.clocks import clock_of
+from tranship.connections import process_table
+from tranship.ports import Backend, Capability, ControlChannel, ready_in
+from tranship.registry import Registry
+from tranship.settlement import Settling
+from tranship.task import Task
+from tranship.worker._answered import Answered
+from tranship.worker._cancels import Cancels, marks_of
+from tranship.worker._flow import Flow
+from tranship.worker._handlers import Handlers
+from tranship.worker._heartbeats import Heartbeats
+from tranship.worker._intake import Intake
+from tranship.worker._io import IOLoop
+from tranship.worker._leases import Leases
+from tranship.worker._namesakes import Namesakes
+from tranship.worker._ordered import InOrder
+from tranship.worker._pipeline import Pipeline
+from tranship.worker._presence import Presence
+from tranship.worker._report import Reporter
+from tranship.worker._session import Session
+from tranship.worker._setup import Setup, check_hard_limit, check_results
+from tranship.worker._starvation import Starvation
+from tranship.worker._suspects import Suspects
+from tranship.worker._threads import HandlerThreads
+from tranship.worker._through import ends_of
+from tranship.worker._types import TypeLimits
+from tranship.worker._unsettled import Unsettled
+
+if TYPE_CHECKING:
+    from tranship.worker._isolation import Isolation
+
+__all__ = ["SessionBuilder", "open_session"]
+
+WELL_BEFORE: Final = 0.95
+"""Of the time after which a broker takes deliveries back: a task that has no limit of its own ends by then."""
+
+
+async def open_session(
+    setup: Setup, stack: contextlib.AsyncExitStack, *, io: IOLoop, registry: Registry | None
+) -> Session:
+    """Connect, and return a session that hears what is cancelled. On the I/O loop.
+
+    Args:
+        setup: what the worker was given.
+        stack: closes what is opened.
+        io: the I/O loop; handlers run on the loop beside it.
+        registry: the plugins to choose from; None: those installed.
+
+    Raises:
+        BrokerError: it cannot be reached, or refuses.
+        UnsupportedError, ConfigurationError: it cannot do what the tasks need.
+    """
+    backend, result_backend = await _open(setup, stack, registry)
+    session = SessionBuilder(setup, backend, result_backend, io).build()
+    check_hard_limit(session.intake.consumer.hard_limit, setup.tasks.values(), backend.name)
+    await session.listen()
+    return session
+
+
+async def _open(
+    setup: Setup, stack: contextlib.AsyncExitStack, registry: Registry | None
+) -> tuple[Backend, Backend | None]:
+    table = process_table()
+    say_default(table, setup.settings)
+    registry = registry or default_registry(table)
+    broker, results = setup.settings.broker(), setup.settings.results()
+    backend = registry.create(broker, shared=table.shared)
+    stack.push_async_callback(backend.aclose)
+    await backend.open()
+    result_backend = None
+    if results is not None and results != broker:
+        result_backend = registry.create(results, shared=table.shared)
+        stack.push_async_callback(result_backend.aclose)
+        await result_backend.open()
+        result_backend.capabilities.check_keeps_results(result_backend.name)
+    check_results(result_backend or backend, setup.tasks.values())
+    await backend.ensure(setup.queues)
+    return backend, result_backend
+
+
+class SessionBuilder:
+    """Makes one session. On the I/O loop.
+
+    Args:
+        setup: what the worker was given.
+        backend: opened.
+        result_backend: where results go if not to the broker; opened.
+        io: the I/O loop; handlers run on the loop beside it.
+    """
+
+    def __init__(self, setup: Setup, backend: Backend, result_backend: Backend | None, io: IOLoop) -> None:
+        self._setup = setup
+        self._backend = backend
+        self._stores = [backend] if result_backend is None else [backend, result_backend]
+        self._store = self._stores[-1]
+        self._results = self._store.results() if self._store.capabilities.answers else None
+        self._fused = result_backend is None and backend.capabilities.has(Capability.FUSED_SETTLE)
+        self._io = io
+        self._flow = Flow(limit=setup.settings.max_concurrent_tasks, fused=self._fused, ended=setup.ended)
+        self._threads = HandlerThreads()
+        self._isolation = _isolation(setup.tasks, setup.settings.max_concurrent_tasks)
+        self._control = _control(backend)
+        self._cancels = Cancels(self._flow.cancelled, marks_of(_control(self._store), self._control))
+
+    def build(self) -> Session:
+        """Return the session."""
+        flow = self._flow
+        self._take_in(flow)
+        self._run(flow)
+        self._settle(flow)
+        instance = secrets.token_hex(8)
+        namesakes = Namesakes(self._control, self._setup.name, instance) if self._control is not None else None
+        heartbeats = self._heartbeats(instance, namesakes)
+        self._setup.profile.on_change(heartbeats.changed)
+        return Session(
+            self._setup,
+            self._backend,
+            flow,
+            control=self._control,
+            cancels=self._cancels,
+            namesakes=namesakes,
+            heartbeats=heartbeats,
+            threads=self._threads,
+            isolation=self._isolation,
+        )
+
+    def _take_in(self, flow: Flow) -> None:
+        """What brings deliveries, and knows how long they are ours."""
+        backend, queues, silence = self._backend, self._setup.queues, self._setup.settings.watchdog
+        flow.types = limits = self._limits()
+        flow.intake = Intake(
+            lambda: (
+                InOrder(backend.consumer(queues), queues) if self._setup.queues_in_order else backend.consumer(queues)
+            ),
+            free=flow.room if limits is None else lambda: limits.room(flow.room()),
+            take=flow.take,
+            silence=silence,
+            skip=tuple if limits is None else limits.full_queues,
+            starvation=_starvation(backend, queues, silence),
+        )
+        flow.intake.retired = flow.retire
+        flow.suspects = Suspects(flow.intake.room)
+        flow.leases = Leases(flow.intake.consumer.lease, fenced=self._fused, stop=flow.stop)
+
+    def _run(self, flow: Flow) -> None:
+        """What decides how they end."""
+        setup = self._setup
+        flow.reporter = Reporter(
+            worker=setup.name,
+            max_size=min(one.submitter().max_message_size for one in self._stores),
+            content_type=self._store.capabilities.result_type,
+        )
+        flow.pipeline = self._pipeline(flow.intake.consumer.hard_limit)
+        flow.handlers = Handlers(
+            self._io,
+            pipeline=flow.pipeline,
+            reporter=flow.reporter,
+            ended=flow.ended,
+            freed=flow.freed,
+            ends=ends_of(setup.middleware),
+        )
+
+    def _settle(self, flow: Flow) -> None:
+        """What tells the broker, and the store."""
+        flow.settling = Settling(
+            self._results,
+            fused=self._fused,
+            patience=max(60.0, 2 * (flow.intake.consumer.lease or 0.0)),
+            backlog=lambda: flow.intake.backlog,
+        )
+        flow.unsettled = Unsettled(flow.drop, flow.intake.renew)
+
+    def _limits(self) -> TypeLimits | None:
+        setup = self._setup
+        if not setup.type_limits:
+            return None
+        delays = self._backend.capabilities.has(Capability.DELAY)
+        return TypeLimits(setup.type_limits, setup.tasks, setup.queues, delays=delays)
+
+    def _pipeline(self, hard_limit: float | None) -> Pipeline:
+        setup = self._setup
+        asked = not self._fused and self._store.capabilities.has(Capability.RESULTS)
+        pipeline = Pipeline(
+            setup.tasks,
+            self._cancels,
+            Answered(self._results if asked else None),
+            self._threads,
+            max_deliveries=setup.settings.max_deliveries,
+            isolation=self._isolation,
+            clock=clock_of(self._backend),
+            max_size=self._backend.submitter().max_message_size,
+            hot_cache=setup.profile.hot_cache,
+            dependencies=setup.dependencies,
+            middleware=setup.middleware,
+        )
+        if hard_limit is not None:
+            pipeline.longest = hard_limit * WELL_BEFORE
+        return pipeline
+
+    def _heartbeats(self, instance: str, namesakes: Namesakes | None) -> Heartbeats:
+        setup, limits = self._setup, self._flow.types
+        presence = Presence(
+            name=setup.name,
+            instance=instance,
+            queues=setup.queues,
+            tasks=setup.tasks,
+            limit=setup.settings.max_concurrent_tasks,
+            profile=setup.profile,
+            clock=clock_of(self._backend),
+            runs=self._flow.runs,
+            capacity=dict if limits is None else limits.capacity,
+            namesakes=list if namesakes is None else namesakes.known,
+            room=self._backend.submitter().max_message_size,
+        )
+        return Heartbeats(
+            self._control, backend=self._backend, settings=setup.settings, presence=presence, namesakes=namesakes
+        )
+
+
+def _isolation(tasks: Mapping[str, Task[..., Any]], most: int) -> Isolation | None:
+    if all(one.isolation is None for one in tasks.values()):
+        return None
+    # multiprocessing is loaded where it is used.
+    from tranship.worker._isolation import Isolation
+
+    return Isolation(tasks, most)
+
+
+def _starvation(backend: Backend, queues: Sequence[str], patience: float) -> Starvation | None:
+    if not backend.capabilities.has(Capability.INSPECT_DEPTH):
+        return None
+    return Starvation(lambda: ready_in(backend.inspector(), queues), patience)
+
+
+def _control(backend: Backend) -> ControlChannel | None:
+    return backend.control() if backend.capabilities.has(Capability.CONTROL) else None

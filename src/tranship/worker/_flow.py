@@ -1,0 +1,263 @@
+"""What becomes of each delivery of a worker: taken, admitted, run, reported, settled, dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from tranship.envelope import Ending
+from tranship.errors import TranshipError
+from tranship.ports import Consumer, Delivery, Settled, Settlement, Tombstone
+from tranship.settlement import ENOUGH, Settling
+from tranship.worker._cancels import hits
+from tranship.worker._classify import stopped
+from tranship.worker._handlers import Handlers
+from tranship.worker._intake import Intake, close
+from tranship.worker._leases import Leases
+from tranship.worker._pipeline import Pipeline
+from tranship.worker._record import Run, Stop
+from tranship.worker._report import Reporter, log_end, log_too_late
+from tranship.worker._suspects import Suspects
+from tranship.worker._types import TypeLimits
+from tranship.worker._unsettled import Unsettled
+
+__all__ = ["Flow"]
+
+log = logging.getLogger("tranship.worker")
+
+HEEDING: Final = 5.0
+"""Seconds that handlers get to end when they are told that the worker stops."""
+
+
+class Flow:
+    """The deliveries of one worker, on the I/O loop: each step hands them to the next.
+
+    Its parts call it back, so it is there before them, and they are set before anything is taken.
+
+    Args:
+        limit: how many tasks may run at once.
+        fused: whether a result is written and its delivery acknowledged in one step.
+        ended: called with each delivery that has ended; None: nobody counts.
+
+    Attributes:
+        intake, leases, suspects, types, pipeline, handlers, reporter, settling, unsettled: what the steps are made
+            of; ``types`` is None where no type is limited.
+        done: how many deliveries have been settled, or could not be.
+        retired: consumers that were replaced, and brought what is still held.
+    """
+
+    intake: Intake
+    leases: Leases
+    suspects: Suspects
+    types: TypeLimits | None
+    pipeline: Pipeline
+    handlers: Handlers
+    reporter: Reporter
+    settling: Settling
+    unsettled: Unsettled
+
+    def __init__(self, *, limit: int, fused: bool, ended: Callable[[Run], None] | None) -> None:
+        self._limit = limit
+        self._fused = fused
+        self._count = ended
+        self.done = 0
+        self.retired: list[Consumer] = []
+        self._runs: set[Run] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._undecided: set[Run] = set()
+        """Those that have not ended; others may still occupy a thread."""
+        self._decided = asyncio.Event()
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    def runs(self) -> Sequence[Run]:
+        """What runs; any thread."""
+        return tuple(self._runs)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something runs or is settled."""
+        return bool(self._runs or len(self.leases))
+
+    def room(self) -> int:
+        """How many deliveries may be taken now."""
+        if self.suspects:
+            return 0
+        # What has ended and waits to be settled counts too, or a store that is away would let us run through
+        # the whole queue with nothing to show for it.
+        return min(self._limit - len(self._runs), 2 * self._limit + ENOUGH - len(self.leases))
+
+    # From step to step.
+
+    def take(self, delivery: Delivery, asked: float) -> None:
+        """Begin with ``delivery``, which was asked for at the monotonic time ``asked``."""
+        run = Run(delivery, self.intake.consumer)
+        self._runs.add(run)
+        self._undecided.add(run)
+        self.suspects.look_at(run)
+        self._empty.clear()
+        self.leases.hold(run, asked)
+        if self.types is not None:
+            self.types.expect(run)
+        admitted = True
+        try:
+            admitted = self.pipeline.admit(run)
+        except Exception as error:  # noqa: BLE001 - a bug of ours may be any
+            self._broken(run, error)
+        if admitted:
+            self._go_on(run)
+        else:
+            self._start(self._admit_slowly(run))
+
+    async def _admit_slowly(self, run: Run) -> None:
+        try:
+            await self.pipeline.admit_slowly(run)
+        except Exception as error:  # noqa: BLE001 - a bug of ours may be any
+            self._broken(run, error)
+        self._go_on(run)
+
+    def _broken(self, run: Run, error: Exception) -> None:
+        # A bug of ours: leave the delivery to its lease rather than lose it.
+        log.error("running task %s failed in the worker itself", run.id, exc_info=error)
+        run.broken = True
+
+    def _go_on(self, run: Run) -> None:
+        if run.outcome is None and run.stopped is not None and run.envelope is not None:
+            stopped(run, run.stopped)
+        if run.outcome is None and not run.broken:
+            if self.types is None or self.types.admit(run):
+                self.handlers.start(run)
+                return
+            if not self.types.put_back(run):
+                self.types.keep(run)
+                return
+        if self.handlers.takes_endings and not run.broken:
+            self.handlers.start(run)
+            return
+        try:
+            run.settlement = self.reporter.settlement(run)
+        except Exception as error:  # noqa: BLE001 - a bug of ours may be any
+            self._broken(run, error)
+        self.ended(run)
+        self.freed(run)
+
+    def ended(self, run: Run) -> None:
+        """``run`` has an outcome, and the settlement for it."""
+        self._undecided.discard(run)
+        if not self._undecided:
+            self._decided.set()
+        if self._count is not None:
+            self._count(run)
+        if run.broken:
+            self.unsettled.leave(run)
+        else:
+            self._report(run, run.settlement)
+
+    def _report(self, run: Run, settlement: Settlement | None) -> None:
+        if run.outcome is Ending.RELEASED:
+            self._start(self._release(run))
+            return
+        if settlement is None or run.stopped is Stop.LOST or not self.leases.ours(run):
+            log.warning("task %s is given up, its delivery was lost: nothing was written, and it comes again", run.id)
+            self.drop(run)
+            return
+        log_end(run)
+        self.settling.post(run.consumer, settlement, lambda answer: self._settled(run, answer))
+
+    async def _release(self, run: Run) -> None:
+        try:
+            await run.consumer.release([run.delivery])
+        except TranshipError as error:
+            log.warning("task %s could not be given back and will come again after its lease: %s", run.id, error)
+        finally:
+            self.drop(run)
+
+    def _settled(self, run: Run, answer: Settled | TranshipError) -> None:
+        self.done += 1
+        if isinstance(answer, TranshipError):
+            log.error("task %s could not be settled and will come again: %s", run.id, answer)
+            self.unsettled.leave(run)
+            return
+        self.drop(run)
+        if answer is Settled.LOST:
+            log_too_late(run, fused=self._fused)
+
+    def drop(self, run: Run) -> None:
+        """``run`` is not held any more."""
+        self.leases.drop(run)
+        self.suspects.acquit(run)
+        self.intake.room()
+        if self.retired:
+            self._close_retired()
+
+    def freed(self, run: Run) -> None:
+        """``run`` takes no slot any more."""
+        self._runs.discard(run)
+        if self.types is not None and (kind := self.types.free(run)) is not None:
+            self._type_has_room(self.types, kind)
+        self.intake.room()
+        if not self._runs:
+            self._empty.set()
+
+    def _type_has_room(self, types: TypeLimits, kind: str) -> None:
+        if (waiting := types.next(kind)) is not None:
+            self._go_on(waiting)
+        else:
+            self.intake.reopened()
+
+    # From outside.
+
+    def stop(self, run: Run, why: Stop) -> None:
+        """Tell ``run`` to stop."""
+        self.handlers.stop(run, why)
+        if self.types is not None and self.types.forget(run):
+            self._go_on(run)
+
+    def cancelled(self, tombstone: Tombstone) -> None:
+        """Tell those to stop that ``tombstone`` is for."""
+        for run in self.runs():
+            if run.envelope is not None and hits(tombstone, run.envelope):
+                self.stop(run, Stop.CANCELLED)
+
+    def retire(self, consumer: Consumer) -> None:
+        """A consumer that fell silent is kept for what it brought and still runs."""
+        self.retired.append(consumer)
+        self._close_retired()
+
+    def _close_retired(self) -> None:
+        for consumer in [one for one in self.retired if not self.leases.uses(one)]:
+            self.retired.remove(consumer)
+            self._start(close(consumer))
+
+    # At the end.
+
+    async def run_out(self, patience: float, hurried: asyncio.Event) -> None:
+        """Let what runs finish for ``patience`` seconds or until it is ``hurried``, and give back the rest."""
+        for run in () if self.types is None else self.types.kept:
+            self.stop(run, Stop.SHUTDOWN)
+        waiting = [asyncio.create_task(event.wait()) for event in (self._empty, hurried)]
+        await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if self._runs:
+            await self._hard_stop()
+        for one in waiting:
+            one.cancel()
+
+    async def _hard_stop(self) -> None:
+        log.warning("giving back %d tasks that did not end in time", len(self._runs))
+        for run in self.runs():
+            self.stop(run, Stop.SHUTDOWN)
+        if self._undecided:
+            self._decided.clear()
+            # A handler that blocks may not heed it: closing the consumer gives its task back.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._decided.wait(), HEEDING)
+        if self._jobs:
+            await asyncio.wait(set(self._jobs), timeout=HEEDING)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        job = asyncio.get_running_loop().create_task(work)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)

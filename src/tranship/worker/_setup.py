@@ -1,0 +1,115 @@
+"""What a worker was given: checked, and kept for each time that it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tranship.checks import name_text
+from tranship.errors import ConfigurationError, InvalidOptionError, UnsupportedError
+from tranship.middleware import Middleware
+from tranship.ports import Backend
+from tranship.settings import Settings
+from tranship.task import Task, TaskClass, task_of
+from tranship.worker._dependencies import Dependencies
+from tranship.worker._profile import Profile
+from tranship.worker._record import Run
+
+__all__ = ["AnyTask", "Setup", "check_hard_limit", "check_results", "queue_names", "tasks_by_name"]
+
+AnyTask = Task[..., Any] | type[TaskClass] | TaskClass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a session is made of besides its broker."""
+
+    name: str
+    """The worker's."""
+    settings: Settings
+    """Limits and times."""
+    tasks: Mapping[str, Task[..., Any]]
+    """The handlers by task name."""
+    queues: Sequence[str]
+    queues_in_order: bool
+    """Whether an earlier queue goes before a later one."""
+    type_limits: Mapping[str, int]
+    """How many tasks of a type may run at once."""
+    profile: Profile
+    """What its owner and its handlers say of it."""
+    middleware: Sequence[Middleware]
+    """What handlers and endings pass through."""
+    dependencies: Dependencies
+    """What handlers are given besides their arguments."""
+    ended: Callable[[Run], None] | None = None
+    """Called with each delivery that has ended; None: nobody counts."""
+
+
+def tasks_by_name(tasks: Iterable[AnyTask]) -> dict[str, Task[..., Any]]:
+    """Return the tasks of a worker by their names.
+
+    Raises:
+        InvalidOptionError: there are none, two have the same name, or one is no task.
+    """
+    by_name: dict[str, Task[..., Any]] = {}
+    if isinstance(tasks, Task | type) or not isinstance(tasks, Iterable):
+        raise InvalidOptionError(f"tasks is {tasks!r}; expected a list of functions decorated with @task")
+    for one in map(task_of, tasks):
+        if not isinstance(one, Task) or one.function is None:
+            raise InvalidOptionError(
+                f"tasks has {one!r}; expected functions decorated with @task, or TaskClass classes"
+            )
+        if (other := by_name.setdefault(one.name, one)).function is not one.function:
+            raise InvalidOptionError(
+                f"two tasks are named {one.name!r}, {_place(other)} and {_place(one)}; give one of them another name"
+            )
+    if not by_name:
+        raise InvalidOptionError("tasks is empty; give the worker at least one function decorated with @task")
+    return by_name
+
+
+def _place(one: Task[..., Any]) -> str:
+    return f"{getattr(one.function, '__module__', None)}.{getattr(one.function, '__qualname__', one.function)}"
+
+
+def queue_names(queues: Sequence[str] | None, tasks: Iterable[Task[..., Any]]) -> list[str]:
+    """Return what a worker consumes; None: the queues of its ``tasks``.
+
+    Raises:
+        InvalidOptionError: no names of queues.
+    """
+    if queues is None:
+        return sorted({one.options_set.queue for one in tasks})
+    if isinstance(queues, str) or not queues or not all(isinstance(queue, str) and queue for queue in queues):
+        raise InvalidOptionError(f"queues is {queues!r}; expected a list of queue names")
+    return [name_text("queues", queue) for queue in dict.fromkeys(queues)]
+
+
+def check_results(store: Backend, tasks: Iterable[Task[..., Any]]) -> None:
+    """Refuse at the start what would fail at message 10,000.
+
+    Raises:
+        UnsupportedError: results are to be stored, and ``store`` keeps none.
+    """
+    if not store.capabilities.answers and any(one.options_set.store_result is not False for one in tasks):
+        raise UnsupportedError(
+            f"{store.name} keeps no results; give a result store (result_url), or declare the tasks with "
+            "store_result=False"
+        )
+
+
+def check_hard_limit(hard_limit: float | None, tasks: Iterable[Task[..., Any]], name: str) -> None:
+    """Refuse tasks that may run longer than the broker ``name`` leaves them here.
+
+    Raises:
+        ConfigurationError: one of them.
+    """
+    for one in tasks:
+        timeout = one.options_set.run_seconds
+        # One without a limit of its own is ended in time by the session.
+        if hard_limit is not None and timeout is not None and timeout > hard_limit:
+            raise ConfigurationError(
+                f"task {one.name!r} may run {timeout:g} s, but {name} takes a delivery back after {hard_limit:g} s; "
+                "give it a run_timeout below that, or raise the broker's limit"
+            )
