@@ -18,7 +18,7 @@ from tranship_rabbitmq._announcing import Announcements
 from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._publisher import Publisher
 from tranship_rabbitmq._streams import Entry, read
-from tranship_rabbitmq._topology import STREAMS_WRITTEN_DOWN, Topology
+from tranship_rabbitmq._topology import WRITTEN_DOWN, Topology
 from tranship_rabbitmq.amqp.channel import Channel
 from tranship_rabbitmq.amqp.content import Properties
 from tranship_rabbitmq.amqp.ends import Ended
@@ -90,7 +90,7 @@ class Journal:
         Raises:
             BrokerRefused, BrokerUnreachable, StorageFull.
         """
-        if until > time.time() + STREAMS_WRITTEN_DOWN:
+        if until > time.time() + WRITTEN_DOWN:
             await self._topology.streams_kept()
 
     async def sync(self) -> None:

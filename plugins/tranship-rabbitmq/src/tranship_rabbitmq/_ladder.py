@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import time
 from math import ceil
-from typing import Any, Final
+from typing import Final
 
 from tranship.protocol import Message
 from tranship_rabbitmq._context import Context
@@ -32,8 +32,6 @@ _REST: Final = round(2 * 86_400 / TICK)
 """Ticks that are left for the last round at least: what comes a day early is not taken for a matter of clocks."""
 _KEPT: Final = "tranship.delay.kept"
 """An exchange that says by being there that a killed server would find the queues again."""
-_WRITTEN_DOWN: Final = 1.5
-"""Seconds; once in the life of a virtual host."""
 
 
 class Ladder:
@@ -81,21 +79,18 @@ class Ladder:
 
     async def _build_all(self) -> None:
         topology = self._ctx.topology
-        await self._exchange("tranship.due")
+        await topology.have_exchange("tranship.due")
         is_kept = await topology.has_exchange(_KEPT) and bool(await topology.counts([_name(_LEVELS - 1)]))
         for level in range(_LEVELS):
             await self._build(level)
         if not is_kept:
-            # RabbitMQ writes down where a replicated queue is when its list of them has not changed for half a second,
-            # looked at every half a second, and says nothing then; killed before, it never finds the queue again.
-            # So a message is only taken after that time, by whoever finds that nobody has waited for it yet.
-            await asyncio.sleep(_WRITTEN_DOWN)
-            await self._exchange(_KEPT)
+            # Only then a message is taken.
+            await topology.written_down(_KEPT)
 
     async def _build(self, level: int) -> None:
         below = _name(level - 1) if level else "tranship.due"
         own = _name(level)
-        await self._exchange(own)
+        await self._ctx.topology.have_exchange(own)
         arguments = {
             "x-queue-type": "quorum",
             "x-message-ttl": round(2**level * TICK * 1000),
@@ -108,10 +103,6 @@ class Ladder:
         call = self._ctx.topology.call
         await call(f"binding {own!r}", "queue.bind", 0, own, own, f"{stars}1.#", False, {})
         await call(f"binding {own!r}", "exchange.bind", 0, below, own, f"{stars}0.#", False, {})
-
-    async def _exchange(self, name: str) -> None:
-        declaration: tuple[Any, ...] = (0, name, "topic", False, True, False, False, False, {})
-        await self._ctx.topology.call(f"declaring exchange {name!r}", "exchange.declare", *declaration)
 
     async def _bind(self, message: Message) -> None:
         envelope = message.envelope

@@ -18,7 +18,7 @@ from tranship_rabbitmq.amqp.channel import Channel, Reply
 from tranship_rabbitmq.amqp.ends import ChannelEnded
 from tranship_rabbitmq.amqp.methods import Method
 
-__all__ = ["STREAMS_WRITTEN_DOWN", "Topology"]
+__all__ = ["WRITTEN_DOWN", "Topology"]
 
 log = logging.getLogger("tranship.rabbitmq")
 
@@ -29,8 +29,8 @@ _LOOK: Final = 0.02
 """Seconds between two looks at a lock that somebody else has for some milliseconds."""
 _STREAMS_KEPT: Final = "tranship.streams.kept"
 """An exchange that says by being there that a killed server would find its streams again."""
-STREAMS_WRITTEN_DOWN: Final = 1.5
-"""Seconds until a server has written down where its streams are; waited for once in the life of a virtual host."""
+WRITTEN_DOWN: Final = 1.5
+"""Seconds until a server has written down where a stream or a replicated queue is that it has just made."""
 _LIMITS: Final = (4, 0)
 """The first version with a limit on deliveries that nobody has asked for."""
 _FLAGS: Final = frozenset({"durable", "auto_delete", "exclusive"})
@@ -113,7 +113,7 @@ class Topology:
         """Return once a killed server would find its streams again; there is one.
 
         RabbitMQ keeps a list of them, safely; but where that list is, it writes down about a second after the first
-        stream of all was made, and says nothing then. Killed before, it never finds that stream again.
+        stream of all was made.
 
         Raises:
             BrokerRefused, BrokerUnreachable, StorageFull.
@@ -122,12 +122,32 @@ class Topology:
             return
         async with self._creating:
             if not self._streams_kept and not await self.has_exchange(_STREAMS_KEPT):
-                await asyncio.sleep(STREAMS_WRITTEN_DOWN)
-                # Who may not make it waits the next time again.
+                # Who may not make the mark waits the next time again.
                 with contextlib.suppress(BrokerRefused):
-                    declaration: tuple[Any, ...] = (0, _STREAMS_KEPT, "topic", False, True, False, False, False, {})
-                    await self.call(f"declaring exchange {_STREAMS_KEPT!r}", "exchange.declare", *declaration)
+                    await self.written_down(_STREAMS_KEPT)
             self._streams_kept = True
+
+    async def written_down(self, mark: str) -> None:
+        """Return once a killed server would find again what was made before; the exchange ``mark`` then says so.
+
+        RabbitMQ writes down where replicated queues and its list of streams are when nothing about them has changed for
+        half a second, looked at every half a second, and says nothing then. Killed before, it never finds them
+        again. So it is waited for, once in the life of a virtual host: by whoever finds no mark.
+
+        Raises:
+            BrokerRefused, BrokerUnreachable, StorageFull.
+        """
+        await asyncio.sleep(WRITTEN_DOWN)
+        await self.have_exchange(mark)
+
+    async def have_exchange(self, name: str) -> None:
+        """Have an exchange that routes by patterns.
+
+        Raises:
+            BrokerRefused, BrokerUnreachable, StorageFull.
+        """
+        declaration: tuple[Any, ...] = (0, name, "topic", False, True, False, False, False, {})
+        await self.call(f"declaring exchange {name!r}", "exchange.declare", *declaration)
 
     async def _under_lock(self, lock: str, name: str, arguments: Mapping[str, Any]) -> None:
         try:
