@@ -14,7 +14,9 @@ from tranship.ports import Backend, Capability, ControlChannel, ready_in
 from tranship.registry import Registry
 from tranship.settlement import Settling
 from tranship.task import Task
+from tranship.worker._admission import Admission
 from tranship.worker._answered import Answered
+from tranship.worker._caller import Caller
 from tranship.worker._cancels import Cancels, marks_of
 from tranship.worker._flow import Flow
 from tranship.worker._handlers import Handlers
@@ -24,7 +26,6 @@ from tranship.worker._io import IOLoop
 from tranship.worker._leases import Leases
 from tranship.worker._namesakes import Namesakes
 from tranship.worker._ordered import InOrder
-from tranship.worker._pipeline import Pipeline
 from tranship.worker._presence import Presence
 from tranship.worker._report import Reporter
 from tranship.worker._session import Session
@@ -160,10 +161,10 @@ class SessionBuilder:
             max_size=min(one.submitter().max_message_size for one in self._stores),
             content_type=self._store.capabilities.result_type,
         )
-        flow.pipeline = self._pipeline(flow.intake.consumer.hard_limit)
+        flow.admission = self._admission()
         flow.handlers = Handlers(
             self._io,
-            pipeline=flow.pipeline,
+            caller=self._caller(flow.intake.consumer.hard_limit),
             reporter=flow.reporter,
             ended=flow.ended,
             freed=flow.freed,
@@ -187,25 +188,31 @@ class SessionBuilder:
         delays = self._backend.capabilities.has(Capability.DELAY)
         return TypeLimits(setup.type_limits, setup.tasks, setup.queues, delays=delays)
 
-    def _pipeline(self, hard_limit: float | None) -> Pipeline:
-        setup = self._setup
+    def _admission(self) -> Admission:
+        settings = self._setup.settings
         asked = not self._fused and self._store.capabilities.has(Capability.RESULTS)
-        pipeline = Pipeline(
-            setup.tasks,
+        return Admission(
+            self._setup.tasks,
             self._cancels,
             Answered(self._results if asked else None),
-            self._threads,
-            max_deliveries=setup.settings.max_deliveries,
-            isolation=self._isolation,
-            clock=clock_of(self._backend),
+            max_deliveries=settings.max_deliveries,
             max_size=self._backend.submitter().max_message_size,
-            hot_cache=setup.profile.hot_cache,
+            clock=clock_of(self._backend),
+        )
+
+    def _caller(self, hard_limit: float | None) -> Caller:
+        setup = self._setup
+        caller = Caller(
+            self._cancels,
+            self._threads,
             dependencies=setup.dependencies,
+            isolation=self._isolation,
+            hot_cache=setup.profile.hot_cache,
             middleware=setup.middleware,
         )
         if hard_limit is not None:
-            pipeline.longest = hard_limit * WELL_BEFORE
-        return pipeline
+            caller.longest = hard_limit * WELL_BEFORE
+        return caller
 
     def _heartbeats(self, instance: str, namesakes: Namesakes | None) -> Heartbeats:
         setup, limits = self._setup, self._flow.types

@@ -16,7 +16,7 @@ from tranship.envelope import ErrorInfo
 from tranship.errors import DeadlineExceeded, TaskError, TaskTimedOut, TranshipError
 from tranship.protocol import writable
 
-__all__ = ["cleaned", "describe", "message_of"]
+__all__ = ["cleaned", "describe", "describe_final", "message_of"]
 
 _OURS: Final = ("tranship.worker.", "tranship.compat.")
 """Modules between the worker's loop and the handler."""
@@ -45,6 +45,12 @@ def describe(error: BaseException) -> ErrorInfo:
         if isinstance(error, TaskError)
         else "",
     )
+
+
+def describe_final(error: BaseException) -> ErrorInfo:
+    """The same of what does not fit today and will not fit tomorrow; where it was raised says nothing."""
+    info = describe(error)
+    return ErrorInfo(type=info.type, message=info.message, code=info.code, retryable=False, traceback=None)
 
 
 def message_of(error: BaseException) -> str:

@@ -12,12 +12,12 @@ from tranship.envelope import Ending
 from tranship.errors import TranshipError
 from tranship.ports import Consumer, Delivery, Settled, Settlement, Tombstone
 from tranship.settlement import ENOUGH, Settling
+from tranship.worker._admission import Admission
 from tranship.worker._cancels import hits
 from tranship.worker._classify import stopped
 from tranship.worker._handlers import Handlers
 from tranship.worker._intake import Intake, close
 from tranship.worker._leases import Leases
-from tranship.worker._pipeline import Pipeline
 from tranship.worker._record import Run, Stop
 from tranship.worker._report import Reporter, log_end, log_too_late
 from tranship.worker._suspects import Suspects
@@ -43,7 +43,7 @@ class Flow:
         ended: called with each delivery that has ended; None: nobody counts.
 
     Attributes:
-        intake, leases, suspects, types, pipeline, handlers, reporter, settling, unsettled: what the steps are made
+        intake, leases, suspects, types, admission, handlers, reporter, settling, unsettled: what the steps are made
             of; ``types`` is None where no type is limited.
         done: how many deliveries have been settled, or could not be.
         retired: consumers that were replaced, and brought what is still held.
@@ -53,7 +53,7 @@ class Flow:
     leases: Leases
     suspects: Suspects
     types: TypeLimits | None
-    pipeline: Pipeline
+    admission: Admission
     handlers: Handlers
     reporter: Reporter
     settling: Settling
@@ -104,7 +104,7 @@ class Flow:
             self.types.expect(run)
         admitted = True
         try:
-            admitted = self.pipeline.admit(run)
+            admitted = self.admission.admit(run)
         except Exception as error:  # noqa: BLE001 - a bug of ours may be any
             self._broken(run, error)
         if admitted:
@@ -114,7 +114,7 @@ class Flow:
 
     async def _admit_slowly(self, run: Run) -> None:
         try:
-            await self.pipeline.admit_slowly(run)
+            await self.admission.admit_slowly(run)
         except Exception as error:  # noqa: BLE001 - a bug of ours may be any
             self._broken(run, error)
         self._go_on(run)

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from tranship.worker._caller import Caller
 from tranship.worker._io import IOLoop
-from tranship.worker._pipeline import Pipeline
 from tranship.worker._record import Run, Stop
 from tranship.worker._report import Reporter
 from tranship.worker._through import Ends
@@ -56,7 +56,7 @@ class Handlers:
 
     Args:
         io: the I/O loop; they run on the loop beside it.
-        pipeline: calls them.
+        caller: calls them.
         reporter: writes down how they ended, where they run: it is their values that are encoded.
         ended: called on the I/O loop with each run that has ended.
         freed: called on the I/O loop with each run that takes no slot any more; after ``ended``.
@@ -70,7 +70,7 @@ class Handlers:
         self,
         io: IOLoop,
         *,
-        pipeline: Pipeline,
+        caller: Caller,
         reporter: Reporter,
         ended: Callable[[Run], None],
         freed: Callable[[Run], None],
@@ -80,7 +80,7 @@ class Handlers:
         self._ends = ends
         self.latest: Run | None = None
         self._context = contextvars.copy_context()
-        self._pipeline = pipeline
+        self._caller = caller
         self._reporter = reporter
         self._ended = ended
         self._freed = freed
@@ -127,7 +127,7 @@ class Handlers:
         self.latest = run
         try:
             if run.outcome is None:
-                await self._pipeline.call(run)
+                await self._caller.call(run)
             if self._ends is not None:
                 await self._ends.pass_through(run)
             run.settlement = self._reporter.settlement(run)

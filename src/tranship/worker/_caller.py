@@ -1,7 +1,7 @@
-"""One delivery, from bytes to outcome: decode, admit, call. Reporting and settling come after (``_report``).
+"""The handler of a delivery that was admitted: called, limited in time, and its outcome decided.
 
-Each step takes the record; once an outcome is decided the later steps have nothing to do. Nothing here is
-retried: a failed attempt comes back as a new delivery, if at all.
+It is called on the loop, in a thread or in a process, through whatever middleware there is. Reporting and settling come
+after (``_report``). Nothing here is retried.
 """
 
 from __future__ import annotations
@@ -16,17 +16,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tranship._signals import may_be_ctrl_c
-from tranship.clocks import Clock
-from tranship.envelope import PROBE_TASK, Claim, Ending, Envelope, ErrorInfo
-from tranship.errors import InvalidArgumentsError, MalformedMessage, ProcessDied, UnknownTask
+from tranship.envelope import Claim, Ending, Envelope
+from tranship.errors import InvalidArgumentsError, ProcessDied
 from tranship.middleware import Middleware, chain_of
-from tranship.protocol import Decoder, TakesLong, canvas
-from tranship.task import Dialect, HotCache, Task, TaskContext, activate, task
-from tranship.worker._answered import Answered
+from tranship.task import Dialect, HotCache, Task, TaskContext, activate
 from tranship.worker._cancels import Cancels
 from tranship.worker._classify import classify, returned, stopped
 from tranship.worker._dependencies import Dependencies, Given
-from tranship.worker._describe import describe
+from tranship.worker._describe import describe_final
 from tranship.worker._forked import Origin
 from tranship.worker._record import Run, Stop
 from tranship.worker._threads import HandlerThreads, ThreadCall
@@ -36,38 +33,24 @@ if TYPE_CHECKING:
     from tranship.worker._isolated_process import Ended
     from tranship.worker._isolation import Isolation
 
-__all__ = ["DELIVERY_LIMIT", "Pipeline"]
+__all__ = ["Caller"]
 
 log = logging.getLogger("tranship.worker")
-
-DELIVERY_LIMIT: Final = "delivery-limit"
-"""The reason of a dead letter that was delivered too often without an end: it kills its workers."""
 
 GRACE: Final = 0.5
 """Seconds that a thread gets to notice that its time is up."""
 
-EARLY: Final = 0.05
-"""Seconds that a broker's schedule may be early without our sending the task back."""
 
-WRONG: Final = 86_400.0
-"""Seconds that no clock is wrong by: a schedule that is this early does not reach as far as the task's time."""
-
-
-class Pipeline:
-    """Admits deliveries, on the I/O loop on which it is made, and calls their handlers, on theirs.
+class Caller:
+    """Calls handlers, on their loop; made on the I/O loop.
 
     Args:
-        tasks: the handlers by task name.
         cancels: what is known to be cancelled.
-        answered: what has its result already.
         threads: where ``def`` handlers run.
-        max_deliveries: a task that comes more often than this is dead-lettered.
+        dependencies: what handlers are given besides their arguments.
         isolation: the processes of isolated tasks; None: there are no such tasks.
-        clock: the broker's; None: this host's own.
-        max_size: the largest body in bytes, compressed or not; a larger one is dead-lettered.
         hot_cache: what handlers find in their context; None: each its own.
         middleware: what handlers are called through.
-        dependencies: what they are given besides their arguments.
 
     Attributes:
         longest: seconds that an attempt of a task without a limit of its own may run, because the broker would take
@@ -76,28 +59,18 @@ class Pipeline:
 
     def __init__(
         self,
-        tasks: Mapping[str, Task[..., Any]],
         cancels: Cancels,
-        answered: Answered,
         threads: HandlerThreads,
         *,
-        max_deliveries: int,
         dependencies: Dependencies,
         isolation: Isolation | None = None,
-        clock: Clock | None = None,
-        max_size: int,
         hot_cache: HotCache | None = None,
         middleware: Sequence[Middleware] = (),
     ) -> None:
-        self._tasks = {PROBE_TASK: _probe, **tasks}
         self._cancels = cancels
-        self._answered = answered
         self._threads = threads
         self._origin = Origin()
-        self._max_deliveries = max_deliveries
         self._isolation = isolation
-        self._clock = clock or Clock()
-        self._decoder = Decoder(max_size)
         self._hot_cache = hot_cache
         self._dependencies = dependencies
         self._through = runs_of(middleware, dependencies, self._in_thread, self._in_process)
@@ -105,29 +78,6 @@ class Pipeline:
         self._cleaning: set[asyncio.Task[None]] = set()
         self._io = asyncio.get_running_loop()
         self.longest: float | None = None
-
-    def admit(self, run: Run) -> bool:
-        """Decode, and decide what needs no handler: then there is an outcome. False: it needs :meth:`admit_slowly`."""
-        if run.delivery.delivery_count > 1:
-            return False
-        try:
-            self._decode(run, self._decoder.decode)
-        except TakesLong:
-            return False
-        if run.outcome is None:
-            self._admit(run)
-        return True
-
-    async def admit_slowly(self, run: Run) -> None:
-        """The same for what is large, or was delivered before and may have its result already."""
-        try:
-            self._decode(run, self._decoder.decode)
-        except TakesLong:
-            await asyncio.to_thread(self._decode, run, self._decoder.decode_large)
-        if run.outcome is None and run.delivery.delivery_count > 1:
-            await self._recall(run)
-        if run.outcome is None:
-            self._admit(run)
 
     async def call(self, run: Run) -> None:
         """Call the handler of what was admitted, where handlers run: then there is an outcome."""
@@ -139,68 +89,6 @@ class Pipeline:
         except asyncio.CancelledError:
             self._interrupted(run)
 
-    # Decode.
-
-    def _decode(self, run: Run, decode: Callable[..., Envelope]) -> None:
-        delivery = run.delivery
-        try:
-            run.envelope = decode(delivery.message, queue=delivery.queue, priority=delivery.priority)
-        except MalformedMessage as error:
-            run.unreadable = error.task_id
-            run.bury(error.reason, str(error), _final(error))
-            return
-        run.task = self._tasks.get(run.envelope.task)
-        if run.task is None:
-            self._unknown(run, run.envelope)
-        elif run.task.fill is not None:
-            # What the message leaves open, as one submitted by name or most of Celery's, is the handler's to say.
-            run.envelope = run.task.fill(run.envelope)
-
-    def _unknown(self, run: Run, envelope: Envelope) -> None:
-        known = ", ".join(sorted(name for name in self._tasks if name != PROBE_TASK)) or "none"
-        message = f"no task named {envelope.task!r} is registered in this worker (it has: {known})"
-        error = ErrorInfo(type="tranship.errors.UnknownTask", message=message, code=UnknownTask.code)
-        run.bury(UnknownTask.reason, message, error)
-
-    async def _recall(self, run: Run) -> None:
-        """It was delivered before."""
-        assert run.envelope is not None
-        run.answered = await self._answered.find(run.envelope)
-        if run.answered is not None:
-            run.end(Ending.ANSWERED)
-
-    # Admit.
-
-    def _admit(self, run: Run) -> None:
-        envelope = run.envelope
-        assert envelope is not None
-        run.ahead = self._clock.ahead
-        if self._cancels.covers(envelope):
-            run.end(Ending.CANCELLED)
-        elif run.delivery.delivery_count > self._max_deliveries:
-            self._poisonous(run, envelope)
-        elif envelope.deadline is not None and envelope.deadline <= time.time() + run.ahead:
-            run.end(Ending.EXPIRED)
-        elif envelope.not_before is not None and (early := _early(run, envelope.not_before)) > EARLY:
-            # From a peer that leaves waiting to the worker, or a broker that is early: on the schedule, as the same
-            # attempt.
-            run.delay = early
-            run.end(Ending.RETRY)
-        elif parts := canvas(envelope):
-            names = ", ".join(sorted(parts))
-            message = f"task {envelope.id} carries Celery canvas ({names}), which tranship does not run"
-            run.end(Ending.FAILED, ErrorInfo(type="tranship.errors.UnsupportedError", message=message, code="CANVAS"))
-
-    def _poisonous(self, run: Run, envelope: Envelope) -> None:
-        message = (
-            f"task {envelope.id} was delivered {run.delivery.delivery_count - 1} times without an end "
-            f"(the limit is {self._max_deliveries}): its worker died or lost it each time"
-        )
-        error = ErrorInfo(type="tranship.errors.TaskDeadLettered", message=message, code="DELIVERY_LIMIT")
-        run.bury(DELIVERY_LIMIT, message, error)
-
-    # Call.
-
     async def _call(self, run: Run) -> None:
         envelope, handler = run.envelope, run.task
         assert envelope is not None
@@ -208,7 +96,7 @@ class Pipeline:
         try:
             args, kwargs = self._arguments(envelope, handler)
         except InvalidArgumentsError as error:
-            run.end(Ending.FAILED, _final(error))
+            run.end(Ending.FAILED, describe_final(error))
             return
         except BaseException as error:  # noqa: BLE001 - a model's own code may raise anything
             classify(run, error)
@@ -313,7 +201,7 @@ class Pipeline:
         except asyncio.CancelledError:
             raise
         except InvalidArgumentsError as error:
-            run.end(Ending.FAILED, _final(error))
+            run.end(Ending.FAILED, describe_final(error))
         except Exception as error:  # noqa: BLE001 - as what a handler raises
             classify(run, error)
         else:
@@ -459,12 +347,6 @@ def _how(run: Run, ended: Ended) -> str:
     return f"the process of task {run.id} ended before its result was there: {ended.died}"
 
 
-def _early(run: Run, not_before: float) -> float:
-    """Seconds until the task is due, by the broker's clock; none where its schedule has said that it is."""
-    early = not_before - time.time() - run.ahead
-    return 0.0 if run.delivery.scheduled and early < WRONG else early
-
-
 def _set_limit(run: Run, timeout: float | None) -> None:
     """How long this attempt may run, and what it means when the time is up."""
     left = run.seconds_left()
@@ -483,14 +365,3 @@ def _uncancel() -> None:
 def _being_cancelled() -> bool:
     current = asyncio.current_task()
     return current is not None and current.cancelling() > 0
-
-
-def _final(error: InvalidArgumentsError | MalformedMessage) -> ErrorInfo:
-    """What does not fit today will not fit tomorrow."""
-    info = describe(error)
-    return ErrorInfo(type=info.type, message=info.message, code=info.code, retryable=False, traceback=None)
-
-
-@task(name=PROBE_TASK)
-async def _probe() -> str:
-    return "ok"
