@@ -103,6 +103,8 @@ class _Parameter:
     sent: Read
     """Of what a caller gives: plain types are held to their annotation."""
     arrived: Read
+    has_model: bool
+    """Whether a model is anywhere in it."""
     unwritten: bool
     """Whether its values hold what the codec refuses, such as sets."""
 
@@ -248,7 +250,7 @@ class FunctionArguments:
         known = self._known.get(parameter) if parameter is not None else None
         if known is None or type(value) in self._exact.get(parameter or "", ()):
             return self._looked_at(parameter, value)
-        if type(value) not in SIMPLE and mentions_model(known.hint):
+        if known.has_model and type(value) not in SIMPLE:
             value = written(value, known.arrived)
         else:
             value = written(value, known.sent)
@@ -308,10 +310,11 @@ class FunctionArguments:
             return None
         what, strict = f"argument {name!r} of task {self._name}", self._validation == "strict"
         arrived = made_reader(what, hint, strict=strict)
-        sent = arrived if strict or mentions_model(hint) else made_reader(what, hint, strict=True)
+        has_model = mentions_model(hint)
+        sent = arrived if strict or has_model else made_reader(what, hint, strict=True)
         if arrived is None or sent is None:
             return None
-        return _Parameter(hint, sent, arrived, holds_unwritten(hint))
+        return _Parameter(hint, sent, arrived, has_model, holds_unwritten(hint))
 
     @cached_property
     def _result(self) -> Result:
