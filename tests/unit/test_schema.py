@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any, Literal, NotRequired, TypedDict
 
 import pytest
 from cli_kit import cli, fails
@@ -39,7 +40,7 @@ def test_a_task_is_described_by_its_annotations():
     found = describe(task(queue="shop", retry=RetryPolicy(max_attempts=3), run_timeout=5)(ship))
     assert (found["name"], found["queue"], found["doc"]) == ("test_schema.ship", "shop", "Ship it.")
     assert found["options"]["run_timeout"] == 5
-    assert "max_attempts=3" in found["options"]["retry"]
+    assert found["options"]["retry"]["max_attempts"] == 3
     args = found["args"]
     assert args["required"] == ["item", "to"]
     assert args["properties"]["to"] == {"type": "string"}
@@ -49,6 +50,25 @@ def test_a_task_is_described_by_its_annotations():
     assert found["positional"] == ["item", "to"]
     assert found["result"] == {"additionalProperties": {"type": "integer"}, "type": "object"}
     json.dumps(found)
+
+
+def test_what_stays_with_the_worker_is_told_too():
+    found = describe(task(task_type="gpu", isolation="process")(ship))
+    assert found["options"] == {"task_type": "gpu", "isolation": "process"}
+
+
+def test_typed_dicts_and_iterables_have_schemas():
+    class Point(TypedDict):
+        x: int
+        name: NotRequired[str]
+
+    def move(to: Iterable[Point]) -> None: ...
+
+    move.__annotations__["to"] = Iterable[Point]
+    schema = describe(task(name="move")(move))["args"]
+    assert schema["properties"]["to"]["type"] == "array"
+    point = schema["$defs"]["Point"]
+    assert (point["required"], sorted(point["properties"])) == (["x"], ["name", "x"])
 
 
 def test_so_is_a_class_task_and_all_of_a_worker():

@@ -23,8 +23,13 @@ def run(call: Invocation, targets: Targets) -> None:
 
 
 def _row(task: Mapping[str, Any]) -> list[str]:
-    options = ", ".join(f"{name}={value}" for name, value in task["options"].items())
+    options = ", ".join(f"{name}={_option(value)}" for name, value in task["options"].items())
     return [task["name"], task["queue"], ", ".join(_arguments(task["args"])), _type(task["result"]), options]
+
+
+def _option(value: Any) -> str:
+    # A retry policy, of which the table says how often.
+    return f"{value['max_attempts']} attempts" if isinstance(value, Mapping) else str(value)
 
 
 def _arguments(schema: Mapping[str, Any]) -> Iterator[str]:

@@ -9,7 +9,8 @@ from inspect import Parameter, cleandoc
 from typing import Any, Final
 
 from tranship.errors import ConfigurationError
-from tranship.task import FunctionArguments, ModelArguments, Task, TaskOptions
+from tranship.retry import RetryPolicy
+from tranship.task import FunctionArguments, ModelArguments, Task, TaskOptions, understood
 
 __all__ = ["VERSION", "describe", "document"]
 
@@ -47,7 +48,7 @@ def describe(task: Task[..., Any]) -> dict[str, Any]:
         "name": task.name,
         "queue": task.options_set.queue,
         "doc": cleandoc(task.function.__doc__ or "") if task.function is not None else "",
-        "options": _options(task.options_set),
+        "options": {**_options(task.options_set), **_of_workers(task)},
         "args": args,
         "positional": positional,
         "result": result,
@@ -122,17 +123,29 @@ def _schema(hint: Any, *, result: bool = False) -> dict[str, Any]:
         ) from None
     mode: Any = "serialization" if result else "validation"
     try:
-        return TypeAdapter(hint).json_schema(by_alias=False, mode=mode)
+        return TypeAdapter(understood(hint)).json_schema(by_alias=False, mode=mode)
     except PydanticUserError:
         return {}  # a type that JSON Schema has no words for
 
 
 def _options(options: TaskOptions) -> Mapping[str, Any]:
-    """Those that differ from the default and are plain values; a policy in words."""
+    """Those that differ from the default, as data."""
     default = TaskOptions()
     found = {}
     for part in fields(options):
         value = getattr(options, part.name)
         if part.name not in ("queue", "headers") and value != getattr(default, part.name):
-            found[part.name] = value if type(value) in _PLAIN else getattr(value, "label", None) or repr(value)
+            found[part.name] = _plain(value)
     return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, RetryPolicy):
+        return value.to_dict()
+    return value if type(value) in _PLAIN else getattr(value, "label", None) or repr(value)
+
+
+def _of_workers(task: Task[..., Any]) -> Mapping[str, Any]:
+    """Options that stay with the worker, where they are set."""
+    found = {"task_type": task.task_type, "isolation": task.isolation}
+    return {name: value for name, value in found.items() if value is not None}

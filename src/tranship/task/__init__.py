@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tranship.task._dialect import Dialect, Heed
     from tranship.task._hot_cache import HotCache
     from tranship.task._model_arguments import ModelArguments
+    from tranship.task._understood import understood
 
 __all__ = [
     "PROVIDED",
@@ -44,6 +45,7 @@ __all__ = [
     "named",
     "task",
     "task_of",
+    "understood",
 ]
 
 __getattr__ = lazy_names(
@@ -54,5 +56,6 @@ __getattr__ = lazy_names(
         "_dialect": ["Dialect", "Heed"],
         "_hot_cache": ["HotCache"],
         "_model_arguments": ["ModelArguments"],
+        "_understood": ["understood"],
     },
 )
