@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import multiprocessing.spawn
+import multiprocessing.util
 import os
 import subprocess
 import sys
@@ -11,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import isolated_tasks as tasks
@@ -208,6 +212,33 @@ async def test_middleware_is_around_it_and_its_limit_holds(tmp_path: Path) -> No
         with pytest.raises(TaskTimedOut, match=r"1\.5 s"):
             await handle.result(20)
         assert not path.exists() or not _runs(int(path.read_text()))
+
+
+def refuse(*_given: object) -> int:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "what"),
+    [
+        pytest.param(multiprocessing.spawn, "_python_exe", b"/nowhere/python", id="no interpreter"),
+        pytest.param(multiprocessing.util, "spawnv_passfds", refuse, id="no more processes"),
+    ],
+)
+async def test_a_process_that_cannot_be_started_is_a_failure_too(
+    monkeypatch: pytest.MonkeyPatch, where: ModuleType, name: str, what: object
+) -> None:
+    async with at_work() as (client, _):
+        await (await client.submit(tasks.later, 1)).result(20)
+        with monkeypatch.context() as away:
+            away.setattr(where, name, what)
+            for _ in range(os.cpu_count() or 1):
+                # Those that are there already die with their tasks.
+                await (await client.submit(tasks.die, "exit")).wait(20)
+            with pytest.raises(TaskFailed) as caught:
+                await (await client.submit(tasks.later, 2)).result(20)
+        assert (caught.value.code, caught.value.retryable) == ("PROCESS_DIED", True)
+        assert await (await client.submit(tasks.later, 3)).result(20) == 3
 
 
 def test_a_worker_that_ends_while_they_start_says_nothing(tmp_path: Path) -> None:

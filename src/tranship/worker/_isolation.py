@@ -152,6 +152,11 @@ class Isolation:
         return one
 
     def _begin(self) -> IsolatedProcess:
+        """Return one that has been started and is not ready.
+
+        Raises:
+            ProcessDied: it could not be started, or the worker has stopped.
+        """
         with self._lock:
             if self._closed:
                 raise ProcessDied("the worker has stopped")
@@ -159,6 +164,8 @@ class Isolation:
         one = None
         try:
             one = IsolatedProcess(self._modules)
+        except OSError as error:
+            raise ProcessDied(f"it could not be started: {error}") from error
         finally:
             with self._lock:
                 self._beginning -= 1
