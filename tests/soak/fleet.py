@@ -75,6 +75,7 @@ class Fleet:
         self._end_killer()
         if self._error is not None:
             raise self._error
+        assert self._survivor.poll() is None, f"the worker that is spared has ended; see {self._log.name}"
         codes = []
         for one in (self._keeper, self._survivor):
             one.terminate()
@@ -82,6 +83,8 @@ class Fleet:
         assert codes == [0, 0], f"workers ended with {codes}; see {self._log.name}"
         left = [pid for pid in self._pids() if self._is_ours(pid)]
         assert not left, f"processes {left} are left behind"
+        said = Path(self._log.name).read_text("utf-8", "replace")
+        assert "has ended: exit code" not in said, f"a worker ended that nobody had told to; see {self._log.name}"
 
     def _wait_until(self, condition: Callable[[], object], otherwise: str) -> None:
         until = time.monotonic() + PATIENCE

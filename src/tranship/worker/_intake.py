@@ -77,12 +77,12 @@ class Intake:
         """Set: no pause is to be slept out."""
         self._full = False
         self._stopping = False
-        self._reopened = False
-        """Whether the receive that is under way is to be asked anew."""
         self._stale = False
         """Whether a new consumer is to be made before anything else is received."""
         self._receiver: asyncio.Task[Any] | None = None
         """The task that waits in receive."""
+        self._interrupted = False
+        """Whether it is being cancelled by us."""
         self._patience = LazyTimer(self._give_up)
         self._overdue = False
         """Whether the receive that is under way has not come back in time."""
@@ -106,9 +106,8 @@ class Intake:
     def reopened(self) -> None:
         """Queues that were to be left alone no longer are: a receive that waits without them is asked anew."""
         self._room.set()
-        if self._skipped and self._receiver is not None:
-            self._reopened = True
-            self._receiver.cancel()
+        if self._skipped:
+            self._interrupt()
 
     def hurry(self) -> None:
         """The connection is back: receive again at once."""
@@ -150,8 +149,7 @@ class Intake:
         self._stopping = True
         self._room.set()
         self._again.set()
-        if self._receiver is not None:
-            self._receiver.cancel()
+        self._interrupt()
 
     async def aclose(self) -> None:
         """Close the consumer, once nothing is left to settle."""
@@ -205,8 +203,7 @@ class Intake:
         try:
             return await self.consumer.receive(limit, self._wait, skip=self._skipped)
         except asyncio.CancelledError:
-            ours = self._stopping or self._reopened or self._overdue
-            if not ours or receiver.uncancel() > 0:
+            if not self._interrupted or receiver.uncancel() > 0:
                 raise
             if self._overdue and not self._stopping:
                 raise _Silent(f"receiving has not come back for {self._longest:g} s") from None
@@ -214,11 +211,16 @@ class Intake:
         finally:
             self._patience.clear()
             self._receiver = None
-            self._reopened = self._overdue = False
+            self._interrupted = self._overdue = False
 
     def _give_up(self) -> None:
-        if self._receiver is not None:
-            self._overdue = True
+        self._overdue = self._receiver is not None
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        """End the receive that is under way, if there is one, for whatever of our reasons: it counts once."""
+        if self._receiver is not None and not self._interrupted:
+            self._interrupted = True
             self._receiver.cancel()
 
     def _heard(self, received: Received) -> None:

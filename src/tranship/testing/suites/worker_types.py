@@ -16,6 +16,7 @@ __all__ = ["TypeLimitCases"]
 RESULTS = {Capability.RESULTS}
 NUMBER = 12
 LIMIT = 2
+ROUNDS = 20
 
 
 class TypeLimitCases:
@@ -46,6 +47,34 @@ class TypeLimitCases:
         assert await _all(desk, handles) == [*range(NUMBER), 0, 1, 2]
         assert seen.most["video"] == LIMIT + 3
         assert seen.counts == {(0, 1)}, "an attempt or a delivery was counted"
+
+    @worker_case(
+        "type_limit_two_freed", level="capability", needs=RESULTS, rationale="whoever asks anew must not stop asking"
+    )
+    async def test_type_limit_two_freed(self, desk: Desk) -> None:
+        """Two types that are full, each with a queue of its own, get room at one moment, again and again, while a third
+        queue is waited on: the worker goes on to take from all three.
+        """
+        gates: list[asyncio.Event] = []
+
+        async def run(number: int) -> int:
+            await gates[number].wait()
+            return number
+
+        made = {
+            kind: _typed(kind, task_type=None if kind == "mail" else kind)(run) for kind in ("video", "sound", "mail")
+        }
+        client = await desk.client()
+        worker = await desk.work(*made.values(), task_type_limits={"video": 1, "sound": 1}, max_concurrent_tasks=4)
+        full = {"video": 0, "sound": 0}
+        for number in range(ROUNDS):
+            gates.append(asyncio.Event())
+            handles = await client.submit_many(made[kind].call(number) for kind in full)
+            await desk.until(lambda: worker.status().capacity == full, f"both types are full, round {number}")
+            gates[number].set()
+            assert await _all(desk, handles) == [number] * 2
+        assert await (await client.submit(made["mail"], 0)).result(desk.lab.patience) == 0
+        assert worker.status().ready
 
     @worker_case(
         "type_limit_shared_queue",
@@ -156,6 +185,10 @@ class _Seen:
 
         decorate: Callable[..., Task[..., Any]] = task(name=f"kit.typed-{kind}", queue=queue, task_type=kind)
         return decorate(run)
+
+
+def _typed(kind: str, *, task_type: str | None) -> Callable[..., Task[..., Any]]:
+    return task(name=f"kit.freed-{kind}", queue=kind, task_type=task_type)
 
 
 async def _all(desk: Desk, handles: list[Any]) -> list[Any]:
