@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from contextlib import asynccontextmanager
@@ -82,10 +83,37 @@ async def test_another_worker_of_the_same_has_it_too():
     assert seen == ["enter x", "exit"]
 
 
-@pytest.mark.parametrize("given", [{"lifespan": 1}, {"on_startup": up}, {"on_shutdown": [1]}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"lifespan": 1},
+        {"lifespan": lambda: None},
+        {"on_startup": up},
+        {"on_startup": [lambda worker: None]},
+        {"on_shutdown": [1]},
+    ],
+)
 def test_what_cannot_be_called_is_refused(given):
     with pytest.raises(InvalidOptionError, match=next(iter(given))):
         Worker(URL, tasks=[note], **given)
+
+
+@contextlib.contextmanager
+def plain_manager(worker):
+    yield
+
+
+async def coroutine(worker): ...
+
+
+async def generator(worker):
+    yield
+
+
+@pytest.mark.parametrize("given", [plain_manager, coroutine, generator])
+async def test_a_lifespan_that_is_no_async_context_manager_says_so(given):
+    with pytest.raises(InvalidOptionError, match=f"lifespan .*{given.__name__} returned a .*@asynccontextmanager"):
+        await Worker(URL, tasks=[note], lifespan=given).serve_until_idle()
 
 
 async def test_records_have_fields(caplog):
