@@ -23,6 +23,7 @@ from tranship.client.shared import (
     as_calls,
     batch_handles,
     cancel_target,
+    chains_of,
     check_stored,
     end_through,
     envelopes_of,
@@ -39,13 +40,13 @@ from tranship.client.shared import (
 from tranship.connections import process_table
 from tranship.envelope import Envelope, Receipt, TaskResult, TaskState
 from tranship.errors import ResultTimeout
-from tranship.middleware import Chain, Middleware, chain_of, checked
 from tranship.settings import Settings
 from tranship.task import Runs, Task, TaskCall
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
     from tranship.client._link import ClientLink
+    from tranship.middleware import Chain, Middleware
     from tranship.ports import Capabilities
     from tranship.protocol import Message
     from tranship.registry import Registry
@@ -204,8 +205,7 @@ class Client:
             broker_url=url, result_url=result_url, namespace=namespace, submit_timeout=submit_timeout
         )
         self._connector = Connector(self.settings, registry)
-        several = checked(middleware)
-        self._submits, self._results = chain_of(several, "submit"), chain_of(several, "result")
+        self._submits, self._results = chains_of(middleware)
 
     def open(self) -> Self:
         """Connect now rather than on first use.

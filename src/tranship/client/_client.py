@@ -26,6 +26,7 @@ from tranship.client._prepare import (
 from tranship.client._probe import Probe, run_probe
 from tranship.client._through import (
     Passed,
+    chains_of,
     end_through,
     envelopes_of,
     states_through,
@@ -35,13 +36,13 @@ from tranship.client._through import (
 from tranship.connections import process_table
 from tranship.envelope import Envelope, Receipt, TaskResult
 from tranship.errors import ResultTimeout
-from tranship.middleware import Chain, Middleware, chain_of, checked
 from tranship.settings import Settings
 from tranship.task import Runs, Task, TaskCall
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
     from tranship.client._link import ClientLink
+    from tranship.middleware import Chain, Middleware
     from tranship.ports import Capabilities
     from tranship.protocol import Message
     from tranship.registry import Registry
@@ -93,8 +94,7 @@ class AsyncClient:
             broker_url=url, result_url=result_url, namespace=namespace, submit_timeout=submit_timeout
         )
         self._connector = Connector(self.settings, registry)
-        several = checked(middleware)
-        self._submits, self._results = chain_of(several, "submit"), chain_of(several, "result")
+        self._submits, self._results = chains_of(middleware)
 
     async def open(self) -> Self:
         """Connect now rather than on first use.

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from tranship.client._through import Passage, Passed
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
 from tranship.errors import ClosedError, InvalidArgumentsError, ResultsDisabled, ResultTimeout
-from tranship.middleware import Chain
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
     from tranship.client._link import ClientLink
+    from tranship.middleware import Chain
     from tranship.waiting import Found
 
 __all__ = ["Arrivals", "Budget", "check_stored", "ended", "terminal", "unfinished", "wait_for_end", "wait_timeout"]

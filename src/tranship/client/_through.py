@@ -1,20 +1,20 @@
-"""Submits and results that pass through middleware; clients without any never come here."""
+"""Submits and results that pass through middleware."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tranship.envelope import Envelope, Receipt, TaskResult, new_ids
 from tranship.errors import ClosedError, ConfigurationError, SubmitError, TranshipError
-from tranship.middleware import Chain
 from tranship.task import TaskCall, current_or_none
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
     from tranship.client._link import ClientLink
+    from tranship.middleware import Chain, Middleware
     from tranship.protocol import Message
     from tranship.submission import Answer
     from tranship.waiting import Found
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Passage",
     "Passed",
+    "chains_of",
     "end_through",
     "envelopes_of",
     "states_through",
@@ -33,6 +34,22 @@ Passed: TypeAlias = TaskResult | BaseException
 """What a result became, or why it is not to be had: what the store or a middleware raised."""
 AT_ONCE: Final = 64
 """Results of one call that are with the middleware together: enough for a store that is far away, and no flood."""
+
+
+def chains_of(
+    middleware: Iterable[Middleware],
+) -> tuple[Chain[Envelope, Receipt] | None, Chain[TaskResult, TaskResult] | None]:
+    """Return what submits and what results pass through; None: nothing is around them.
+
+    Raises:
+        InvalidOptionError: something else than objects of subclasses of Middleware.
+    """
+    if middleware == ():
+        return None, None
+    from tranship.middleware import chain_of, checked
+
+    several = checked(middleware)
+    return chain_of(several, "submit"), chain_of(several, "result")
 
 
 def envelopes_of(link: ClientLink, calls: Sequence[TaskCall[Any]]) -> list[tuple[Envelope, bool]]:

@@ -15,6 +15,7 @@ from tranship.client._prepare import (
 from tranship.client._probe import run_probe
 from tranship.client._through import (
     Passed,
+    chains_of,
     end_through,
     envelopes_of,
     states_through,
@@ -31,6 +32,7 @@ __all__ = [
     "as_calls",
     "batch_handles",
     "cancel_target",
+    "chains_of",
     "check_stored",
     "end_through",
     "envelopes_of",

@@ -21,7 +21,6 @@ from tranship.errors import (
     TaskTimedOut,
     TranshipError,
 )
-from tranship.protocol import user_headers
 
 if TYPE_CHECKING:
     from tranship.task._hot_cache import HotCache
@@ -122,6 +121,8 @@ class TaskContext:
     @property
     def headers(self) -> Mapping[str, Any]:
         """The headers the task was submitted with; safe to send along with another task."""
+        from tranship.protocol import user_headers
+
         return user_headers(self.envelope)
 
     @property
