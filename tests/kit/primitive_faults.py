@@ -154,6 +154,15 @@ class CreatesSlowly(Table):
         return there
 
 
+class TakesEmptyForNone(Table):
+    async def create(self, rows):
+        there = [self._broker.live().get(row.key) or None for row in rows]
+        for row, old in zip(rows, there, strict=True):
+            if not old:
+                write(self._broker, row)
+        return there
+
+
 class PutsAnyVersion(Table):
     async def put(self, rows, if_version=None):
         return await super().put(rows)
@@ -222,6 +231,7 @@ FAULTS = (
     _queue("ignores the key", "queue_fused_send", IgnoresFirst),
     _queue("sends twice", "queue_send_answers_each", SendsTwice, fuses=False),
     _table("creates in two steps", "table_create_one_wins", CreatesSlowly),
+    _table("takes empty for none", "table_create_one_wins", TakesEmptyForNone),
     _table("puts any version", "table_put_checks_version", PutsAnyVersion),
     _table("deletes any version", "table_delete_checks_version", DeletesAnyVersion),
     _table("keeps for ever", "table_ttl", KeepsForEver),

@@ -285,8 +285,8 @@ class DriverConsumer:
         """Give deliveries back, not counted."""
         self._check()
         tokens = [one.token for one in deliveries if one.token in self._in_flight]
-        self._in_flight.drop(tokens)
         await self._supervisor.together(self._settling.release(tokens))
+        self._in_flight.drop(tokens)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[bool]:
         """Renew leases; say of each whether it is ours."""

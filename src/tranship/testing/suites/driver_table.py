@@ -22,6 +22,8 @@ class TableSuite:
         table, other = await _table(lab), await _table(lab)
         assert list(await table.create([Row("xx/a", b"1"), Row("xx/b", b"2")])) == [None, None]
         assert list(await other.create([Row("xx/b", b"3"), Row("xx/c", b"4")])) == [b"2", None]
+        assert list(await table.create([Row("xx/empty", b"")])) == [None]
+        assert list(await other.create([Row("xx/empty", b"5")])) == [b""], "an empty value was taken for none"
         values = [b"%d" % number for number in range(10)]
         rivals = [(table, other)[at % 2].create([Row("xx/race", value)]) for at, value in enumerate(values)]
         answers = [answer for (answer,) in await asyncio.gather(*rivals)]
