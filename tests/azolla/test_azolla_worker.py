@@ -136,3 +136,11 @@ async def test_the_command_says_what_is_wrong(more, said, caplog, tranship_url):
     assert said in caplog.text
     assert not any(one.exc_info for one in caplog.records)  # of a task that failed the worker logs where
     assert code == (0 if "completed" in said else 1)
+
+
+async def test_the_command_s_help_has_the_defaults_that_there_are(capsys):
+    with pytest.raises(SystemExit):
+        await worker_main(["--help"])
+    said = capsys.readouterr().out
+    assert "JSON array (default: [])" in " ".join(said.split())
+    assert "default: None" not in said

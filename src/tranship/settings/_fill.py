@@ -152,6 +152,8 @@ def _expected(kind: Any) -> str:
         return "one of " + ", ".join(map(str, get_args(kind)))
     if origin is tuple:
         return "texts, separated by commas"
+    if hasattr(kind, "parse"):
+        return "a URL, such as redis://localhost/0"
     return _NOUNS.get(kind, f"a {getattr(kind, '__name__', kind)}")
 
 

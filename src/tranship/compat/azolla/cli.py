@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from tranship.compat.azolla._internal.utils import get_logger, setup_logging
 from tranship.compat.azolla.exceptions import WorkerError
@@ -33,7 +34,7 @@ async def worker_main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     setup_logging(given.log_level)
     try:
-        execution = await _worker(given.task_modules or ()).run_invocation(_invocation(given, os.environ))
+        execution = await _worker(getattr(given, "task_modules", ())).run_invocation(_invocation(given, os.environ))
     except TranshipError as error:
         log.error("%s", error)  # noqa: TRY400 - a traceback says nothing more
         return 1
@@ -70,12 +71,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Run one task in this process, and report how it ended.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--task-id", required=True, help="the task's id, under which its result is reported")
-    parser.add_argument("--name", required=True, help="the task's name")
+    # Of what has no default the formatter would say that it is None.
+    needed: dict[str, Any] = {"required": True, "default": argparse.SUPPRESS}
+    parser.add_argument("--task-id", **needed, help="the task's id, under which its result is reported")
+    parser.add_argument("--name", **needed, help="the task's name")
     parser.add_argument("--args", default="[]", help="its arguments, as a JSON array")
     parser.add_argument("--kwargs", default="{}", help="its keyword arguments, as a JSON object")
-    parser.add_argument("--shepherd-endpoint", required=True, help="where the result is reported: a broker's URL")
-    parser.add_argument("--task-modules", nargs="*", help="modules with tasks")
+    parser.add_argument("--shepherd-endpoint", **needed, help="where the result is reported: a broker's URL")
+    parser.add_argument("--task-modules", nargs="*", default=argparse.SUPPRESS, help="modules with tasks")
     levels = ["DEBUG", "INFO", "WARNING", "ERROR"]
     parser.add_argument("--log-level", choices=levels, default="INFO", help="what is logged, on stderr")
     return parser
