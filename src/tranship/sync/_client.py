@@ -1,8 +1,4 @@
-"""The blocking facade: the same names as :class:`~tranship.AsyncClient`, without ``await``.
-
-It runs the asynchronous core on the process's I/O loop thread and crosses over once per call, however many
-tasks the call is about. A caller builds its own bytes before it crosses, so threads coalesce into one round trip.
-"""
+"""The blocking client."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import queue
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from tranship.checks import Duration, duration, positive_duration
 from tranship.client import CANCEL_TTL, Probe
@@ -38,9 +34,10 @@ from tranship.client.shared import (
     wait_for_end,
 )
 from tranship.connections import process_table
-from tranship.envelope import Envelope, Receipt, TaskResult, TaskState
+from tranship.envelope import Envelope, Receipt, TaskResult
 from tranship.errors import ResultTimeout
 from tranship.settings import Settings
+from tranship.sync._handle import TaskHandle
 from tranship.task import Runs, Task, TaskCall
 
 if TYPE_CHECKING:
@@ -52,121 +49,11 @@ if TYPE_CHECKING:
     from tranship.registry import Registry
     from tranship.submission import Answer
 
-__all__ = ["Client", "TaskHandle"]
+__all__ = ["Client"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class TaskHandle(Generic[R]):
-    """One submitted task: ask for its state, wait for its result, cancel or forget it.
-
-    Attributes:
-        id: the task's id; :meth:`Client.handle` makes a handle from it anywhere.
-        duplicate: the task was there already (dedup key, same id): nothing was queued, and this handle follows
-            the one that was there first.
-        stored: whether a result is kept.
-        submitted: whether it comes from a submit; else from an id, see :meth:`Client.handle`.
-        final: the terminal result, once this handle has seen it.
-    """
-
-    __slots__ = ("_client", "_task", "duplicate", "final", "id", "stored", "submitted")
-
-    def __init__(
-        self,
-        client: Client,
-        task_id: str,
-        task: Task[..., R] | None = None,
-        *,
-        stored: bool = True,
-        duplicate: bool = False,
-        submitted: bool = True,
-    ) -> None:
-        self.id = task_id
-        self._task = task
-        self.duplicate = duplicate
-        self.submitted = submitted
-        self.stored = stored
-        self.final: TaskResult | None = None
-        self._client = client
-
-    def result(self, timeout: Duration | None = None) -> R:
-        """Wait until the task has ended and return its value.
-
-        Args:
-            timeout: seconds, or a timedelta, that this caller waits; None: as long as it takes (of an id:
-                see :meth:`Client.handle`). The task itself is not affected.
-
-        Raises:
-            ResultTimeout: ``timeout`` passed first.
-            TaskFailed, TaskDeadLettered, TaskTimedOut, DeadlineExceeded, TaskCancelled: how the task ended.
-            TaskNotFound: the store does not know the task.
-            ResultsDisabled: no result is kept.
-            BrokerUnreachable: the store cannot be reached.
-        """
-        value = self._ended(timeout).unwrap()
-        result: R = value if self._task is None else self._task.coerce_result(value)
-        return result
-
-    def wait(self, timeout: Duration | None = None) -> TaskResult[R]:
-        """Wait until the task has ended and return how, without raising for a failed task.
-
-        Raises:
-            ResultTimeout, TaskNotFound, ResultsDisabled, BrokerUnreachable: as :meth:`result`.
-        """
-        return self._typed(self._ended(timeout))
-
-    def state(self) -> TaskState:
-        """Read where the task is now.
-
-        PENDING is also what a store says of an id that it cannot know, see :meth:`Client.handle`; SCHEDULED is
-        certain where the broker can look into delayed tasks, or this connection has submitted it.
-        """
-        return self.info().state
-
-    def info(self) -> TaskResult[R]:
-        """Read what is known now: the state and, once it has ended, value or error."""
-        if self.final is None:
-            (found,) = self._client._states([self.id])  # noqa: SLF001
-            if not found.state.terminal:
-                return found
-            self.final = found
-        return self._typed(self.final)
-
-    def ready(self) -> bool:
-        """Whether the task has ended."""
-        return self.state().terminal
-
-    def cancel(self) -> None:
-        """Cancel the task: it is not run if it is queued, and told to stop if it runs.
-
-        Raises:
-            UnsupportedError: the broker has no control channel.
-        """
-        self._client.cancel(task_id=self.id)
-
-    def forget(self) -> None:
-        """Delete the stored result; this handle keeps what it has seen."""
-        self._client.forget([self.id])
-
-    def _ended(self, timeout: Duration | None) -> TaskResult:
-        """Wait for the end; the value is as it came."""
-        if self.final is None:
-            self.final = self._client._wait(self, timeout)  # noqa: SLF001 - a handle is half of its client
-        return self.final
-
-    def _typed(self, result: TaskResult) -> TaskResult[R]:
-        return result if self._task is None else self._task.typed(result)
-
-    def __repr__(self) -> str:
-        return f"<TaskHandle {self.id}{f' {self.final.state}' if self.final is not None else ''}>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TaskHandle) and other.id == self.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
 
 
 class Client:

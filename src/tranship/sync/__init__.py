@@ -1,0 +1,10 @@
+"""The blocking facade: the same names as :class:`~tranship.AsyncClient`, without ``await``.
+
+It runs the asynchronous core on the process's I/O loop thread and crosses over once per call, however many
+tasks the call is about. A caller builds its own bytes before it crosses, so threads coalesce into one round trip.
+"""
+
+from tranship.sync._client import Client
+from tranship.sync._handle import TaskHandle
+
+__all__ = ["Client", "TaskHandle"]

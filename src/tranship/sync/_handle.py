@@ -1,0 +1,126 @@
+"""The blocking handle of one submitted task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from tranship.checks import Duration
+from tranship.envelope import TaskResult, TaskState
+from tranship.task import Task
+
+if TYPE_CHECKING:
+    from tranship.sync._client import Client
+
+__all__ = ["TaskHandle"]
+
+R = TypeVar("R")
+
+
+class TaskHandle(Generic[R]):
+    """One submitted task: ask for its state, wait for its result, cancel or forget it.
+
+    Attributes:
+        id: the task's id; :meth:`Client.handle` makes a handle from it anywhere.
+        duplicate: the task was there already (dedup key, same id): nothing was queued, and this handle follows
+            the one that was there first.
+        stored: whether a result is kept.
+        submitted: whether it comes from a submit; else from an id, see :meth:`Client.handle`.
+        final: the terminal result, once this handle has seen it.
+    """
+
+    __slots__ = ("_client", "_task", "duplicate", "final", "id", "stored", "submitted")
+
+    def __init__(
+        self,
+        client: Client,
+        task_id: str,
+        task: Task[..., R] | None = None,
+        *,
+        stored: bool = True,
+        duplicate: bool = False,
+        submitted: bool = True,
+    ) -> None:
+        self.id = task_id
+        self._task = task
+        self.duplicate = duplicate
+        self.submitted = submitted
+        self.stored = stored
+        self.final: TaskResult | None = None
+        self._client = client
+
+    def result(self, timeout: Duration | None = None) -> R:
+        """Wait until the task has ended and return its value.
+
+        Args:
+            timeout: seconds, or a timedelta, that this caller waits; None: as long as it takes (of an id:
+                see :meth:`Client.handle`). The task itself is not affected.
+
+        Raises:
+            ResultTimeout: ``timeout`` passed first.
+            TaskFailed, TaskDeadLettered, TaskTimedOut, DeadlineExceeded, TaskCancelled: how the task ended.
+            TaskNotFound: the store does not know the task.
+            ResultsDisabled: no result is kept.
+            BrokerUnreachable: the store cannot be reached.
+        """
+        value = self._ended(timeout).unwrap()
+        result: R = value if self._task is None else self._task.coerce_result(value)
+        return result
+
+    def wait(self, timeout: Duration | None = None) -> TaskResult[R]:
+        """Wait until the task has ended and return how, without raising for a failed task.
+
+        Raises:
+            ResultTimeout, TaskNotFound, ResultsDisabled, BrokerUnreachable: as :meth:`result`.
+        """
+        return self._typed(self._ended(timeout))
+
+    def state(self) -> TaskState:
+        """Read where the task is now.
+
+        PENDING is also what a store says of an id that it cannot know, see :meth:`Client.handle`; SCHEDULED is
+        certain where the broker can look into delayed tasks, or this connection has submitted it.
+        """
+        return self.info().state
+
+    def info(self) -> TaskResult[R]:
+        """Read what is known now: the state and, once it has ended, value or error."""
+        if self.final is None:
+            (found,) = self._client._states([self.id])  # noqa: SLF001
+            if not found.state.terminal:
+                return found
+            self.final = found
+        return self._typed(self.final)
+
+    def ready(self) -> bool:
+        """Whether the task has ended."""
+        return self.state().terminal
+
+    def cancel(self) -> None:
+        """Cancel the task: it is not run if it is queued, and told to stop if it runs.
+
+        Raises:
+            UnsupportedError: the broker has no control channel.
+        """
+        self._client.cancel(task_id=self.id)
+
+    def forget(self) -> None:
+        """Delete the stored result; this handle keeps what it has seen."""
+        self._client.forget([self.id])
+
+    def _ended(self, timeout: Duration | None) -> TaskResult:
+        """Wait for the end; the value is as it came."""
+        if self.final is None:
+            self.final = self._client._wait(self, timeout)  # noqa: SLF001 - a handle is half of its client
+        return self.final
+
+    def _typed(self, result: TaskResult) -> TaskResult[R]:
+        return result if self._task is None else self._task.typed(result)
+
+    def __repr__(self) -> str:
+        return f"<TaskHandle {self.id}{f' {self.final.state}' if self.final is not None else ''}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TaskHandle) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
