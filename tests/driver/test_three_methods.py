@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,12 @@ from typing import Any
 import pytest
 
 from driver import three_methods
-from driver.crashes import message
 from tranship import AsyncClient, Worker, task
 from tranship.connections import process_table
-from tranship.driver import QueueTraits
-from tranship.errors import ClosedError, PluginError, Reject, SubmitUnknown, UnsupportedError
+from tranship.errors import ClosedError, Reject, UnsupportedError
 from tranship.ports import Level
 from tranship.registry import Registry
-from tranship.settings import BackendConfig, BrokerURL, Settings
+from tranship.settings import BrokerURL, Settings
 
 
 @task(name="three.add")
@@ -103,46 +100,3 @@ async def test_a_rejected_task_is_kept_in_a_queue_of_its_own(registry: Registry,
     (left,) = (await backend.consumer(["q.dead"]).receive(5, 1.0)).deliveries
     assert left.queue == "q.dead"
     await backend.aclose()
-
-
-class Wrong(three_methods.ThreeMethods):
-    """Breaks the rule that a test names."""
-
-    rule = ""
-
-    async def send(self, batch):
-        if self.rule == "raises":
-            raise KeyError("a bug")
-        if self.rule == "unreachable":
-            raise ConnectionResetError("gone")
-        return [None] * (len(batch) + (self.rule == "too many") - (self.rule == "too few"))
-
-
-@pytest.mark.parametrize(
-    ("rule", "says"),
-    [
-        ("too few", r"three: send\(\) gave 0 answers for 1 items"),
-        ("too many", r"three: send\(\) gave 2 answers for 1 items"),
-        ("raises", r"three: send\(\) raised KeyError, which the driver's classify\(\) does not know"),
-        ("unreachable", "three://wrong: ConnectionResetError: gone"),
-    ],
-)
-async def test_a_driver_that_breaks_a_rule_is_named_and_nobody_says_it_was_submitted(rule: str, says: str) -> None:
-    queue = Wrong()
-    queue.rule = rule
-    backend = three_methods.make_backend(BackendConfig(BrokerURL.parse("three://wrong"), lambda _key, _make: queue))
-    await backend.open()
-    (answer,) = await backend.submitter().submit([message()])
-    assert isinstance(answer, SubmitUnknown), answer
-    assert re.search(says, str(answer)), str(answer)
-    await backend.aclose()
-
-
-async def test_traits_that_no_verb_keeps_are_refused_when_it_opens() -> None:
-    queue = three_methods.ThreeMethods()
-    queue.traits = QueueTraits(lease=5.0)
-    backend = three_methods.make_backend(BackendConfig(BrokerURL.parse("three://traits"), lambda _key, _make: queue))
-    with pytest.raises(PluginError, match=r"traits.lease\) and no renew"):
-        await backend.open()
-    with pytest.raises(ClosedError):
-        await backend.ping()

@@ -19,7 +19,7 @@ from tranship.driver._protocols import Connection, Picking, Pushing, Renewing, S
 from tranship.driver._settling import Settling
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import Priority
-from tranship.errors import ClosedError, TranshipError, UnsupportedError
+from tranship.errors import ClosedError, PluginError, TranshipError, UnsupportedError
 from tranship.guards import OneReceiver
 from tranship.ports import ConnectionEvent, Delivery, Received, Settled, Settlement
 
@@ -184,6 +184,8 @@ class DriverConsumer:
         generation = self._supervisor.generation
         waits = wait if self._traits.waits else 0.0
         batch = await self._supervisor.run("take", lambda c: c.queue.take(slots, limit, wait), wait=waits)
+        if not isinstance(batch, TakenBatch):
+            raise PluginError(f"{self._supervisor.name}: take() gave {batch!r:.100}; expected a TakenBatch")
         now = asyncio.get_running_loop().time()
         tokens = [DeliveryToken(one, generation, now) for one in batch.items]
         together, rest = apart_from_suspects(tokens)
@@ -339,7 +341,7 @@ class DriverConsumer:
         if taking is not None:
             if self._traits.waits:
                 taking.cancel()
-            await asyncio.wait({taking})
+            await asyncio.wait({taking}, timeout=SILENCE)
         await self._give_back([*self._buffer.clear(), *self._in_flight.clear()])
 
 

@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from tranship.checks import positive
+from tranship.driver._nouns import Row
 from tranship.driver._protocols import Connection, Topic
 from tranship.errors import BrokerUnreachable, ClosedError, PluginError, TranshipError
 from tranship.guards import Gate
-from tranship.ports import ConnectionEvent
+from tranship.ports import ConnectionEvent, Settled
 from tranship.settings import CommonOptions
 
 __all__ = ["AnswerLost", "Classify", "ConnectionOptions", "Supervisor", "Timing", "unreachable"]
@@ -29,6 +30,19 @@ FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 CLOSING: Final = 2.0
 """Seconds that a connection may take to close."""
+
+
+NOTHING: Final = type(None)
+ANSWERS: Final[Mapping[str, tuple[type, ...]]] = {
+    "send": (NOTHING, str, TranshipError),
+    "end": (Settled, TranshipError),
+    "renew": (bool,),
+    "create": (NOTHING, bytes),
+    "put": (NOTHING, int),
+    "get": (NOTHING, Row),
+    "delete": (bool,),
+}
+"""What each verb may say of one item."""
 
 
 class AnswerLost(BrokerUnreachable):
@@ -183,12 +197,18 @@ class Supervisor:
         """Return the answers of a verb.
 
         Raises:
-            PluginError: there are not ``count`` of them.
+            PluginError: there are not ``count`` of them, or one is none that the verb may give.
         """
-        if len(answers) != count:
+        kinds = ANSWERS[verb]
+        if not isinstance(answers, Sequence) or len(answers) != count:
+            given = f"{len(answers)} answers" if isinstance(answers, Sequence) else repr(answers)
             raise PluginError(
-                f"{self.name}: {verb}() gave {len(answers)} answers for {count} items; a driver answers each, in order"
+                f"{self.name}: {verb}() gave {given} for {count} items; a driver answers each of them, in order"
             )
+        for answer in answers:
+            if not isinstance(answer, kinds):
+                names = ", ".join(kind.__name__ for kind in kinds)
+                raise PluginError(f"{self.name}: {verb}() answered {answer!r:.100}; expected one of {names}")
         return answers
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -310,7 +330,10 @@ class Supervisor:
         tasks = self._tasks - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=CLOSING)
+            if left:
+                log.warning("%s: %d verbs of %s ignore that they are cancelled", self.url, len(left), self.name)
         connection, self._connection = self._connection, None
         if connection is not None:
             await self._close(connection)
