@@ -160,8 +160,8 @@ async def test_what_it_prints_is_in_the_log_with_its_id(caplog: pytest.LogCaptur
     [
         ("odd", "isolated_tasks.OddError", "1 and 2"),
         ("value", "builtins.ValueError", "on purpose"),
-        ("local", "builtins.TypeError", "the task returned a Local that cannot leave its process: never leaves"),
-        ("large", "builtins.ValueError", "the result is 300,000,"),
+        ("local", "tranship.errors.TaskError", "the task returned a Local that cannot leave its process: never leaves"),
+        ("large", "tranship.errors.TaskError", "the result is 300,000,"),
         ("cache", "tranship.errors.ConfigurationError", "hot_cache is the worker process's own"),
     ],
 )
@@ -173,6 +173,8 @@ async def test_what_it_raises_or_cannot_return_is_its_failure(
     assert caught.value.type == kind
     assert said in str(caught.value)
     assert how in ("local", "large") or "isolated_tasks.py" in (caught.value.traceback or "")
+    sent = {"local": ("ENCODE", False), "large": ("MESSAGE_TOO_LARGE", False)}.get(how)
+    assert sent in (None, (caught.value.code, caught.value.retryable))
 
 
 @pytest.mark.parametrize("how", ["raise", "return"])

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
-from tranship.errors import ConfigurationError
+from tranship.errors import ConfigurationError, EncodeError, MessageTooLarge, TaskError
 from tranship.task import HotCache, Task, TaskContext, activate, task_of
 from tranship.worker._describe import cleaned, message_of
 from tranship.worker._forked import Origin
@@ -187,9 +187,9 @@ class _Server:
             answer = pickle.dumps(Answer(value))
         except Exception as error:  # noqa: BLE001 - the value's own code may raise anything
             what = f"a {type(value).__qualname__} that cannot leave its process: {message_of(error)}"
-            return pickle.dumps(_failure(TypeError(f"the task returned {what}")))
+            return pickle.dumps(_failure(_not_sent(EncodeError, f"the task returned {what}")))
         if len(answer) > LARGEST:
-            return pickle.dumps(_failure(ValueError(too_large("the result", len(answer)))))
+            return pickle.dumps(_failure(_not_sent(MessageTooLarge, too_large("the result", len(answer)))))
         return answer
 
     def _call(self, call: Call) -> Any:
@@ -201,6 +201,11 @@ class _Server:
 
 async def _awaited(value: Any) -> Any:
     return await value
+
+
+def _not_sent(kind: type[EncodeError | MessageTooLarge], message: str) -> TaskError:
+    """A result that cannot be had: a failure that running again would only repeat, as where nothing is isolated."""
+    return TaskError(message, kind.code, kind.__name__, retryable=False)
 
 
 def too_large(what: str, size: int) -> str:
