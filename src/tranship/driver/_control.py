@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tranship.driver._delay import Delays
@@ -117,19 +117,23 @@ class DriverControl:
 
     async def _cancel(self, tombstones: Sequence[Tombstone]) -> list[str]:
         """Stored, told, then removed: what a worker takes meanwhile, it refuses."""
-        now = time.time()
         values = {f"{TOMBSTONES}{one.kind}/{one.value}": one for one in tombstones}
-        rows = [Row(key, tombstone_bytes(one), max(one.expires - now, 0.001)) for key, one in values.items()]
-        await self._rows.put(rows)
-        await self._supervisor.run(
-            "publish", lambda _: self._supervisor.topic.publish([(CANCELS, row.value) for row in rows])
-        )
+        await self._keep(values)
+        items = [(CANCELS, tombstone_bytes(one)) for one in values.values()]
+        await self._supervisor.run("publish", lambda _: self._supervisor.topic.publish(items))
         ids = {one.value for one in tombstones if one.kind == "id"}
         keys = {one.value for one in tombstones if one.kind == "key"}
         removed = await self._from_queues(ids, keys)
         if not traits_of(self._supervisor.current.queue).delays:
             removed += await self._from_delays(ids, keys)
         return list(dict.fromkeys(removed))
+
+    async def _keep(self, tombstones: Mapping[str, Tombstone]) -> None:
+        """Store tombstones by key; of two for one thing the longer one stays."""
+        now, there = time.time(), await self._rows.get(tombstones)
+        known = {key: one.expires for key, row in there.items() if (one := tombstone_of(row.value))}
+        new = {key: one for key, one in tombstones.items() if one.expires > max(known.get(key, now), now)}
+        await self._rows.put([Row(key, tombstone_bytes(one), one.expires - now) for key, one in new.items()])
 
     async def _from_queues(self, ids: set[str], keys: set[str]) -> list[str]:
         """Take exactly what nobody holds, store its result, remove it. Broken off in between it comes again, and a
