@@ -15,6 +15,7 @@ from tranship.errors import InvalidArgumentsError, TaskError
 from tranship.middleware import Chain, Middleware, RunCall, SettleCall, chain_of
 from tranship.task import Task
 from tranship.worker._dependencies import Dependencies, Given
+from tranship.worker._forked import Origin
 from tranship.worker._record import Run
 
 __all__ = ["Ends", "Runs", "ends_of", "runs_of"]
@@ -47,6 +48,7 @@ class Runs:
         self._dependencies = dependencies
         self._in_thread = in_thread
         self._in_process = in_process
+        self._origin = Origin()
 
     async def call(self, run: Run, args: Sequence[Any], kwargs: Mapping[str, Any], given: Given | None = None) -> Any:
         """Return what comes out of it; raises what the handler, a provider or a middleware raises.
@@ -81,9 +83,19 @@ class Runs:
         if handler.isolation is not None:
             return await self._in_process(run, handler, args, kwargs)
         if handler.is_async:
-            return await handler.function(*args, **kwargs)
+            return await self._alone(handler.function(*args, **kwargs))
         value = await self._in_thread(run, lambda: handler.function(*args, **kwargs))
         return await value if inspect.isawaitable(value) else value
+
+    async def _alone(self, handling: Awaitable[Any]) -> Any:
+        """Return or raise what a handler does; a child that it forks is none of the middleware's."""
+        try:
+            value = await handling
+        except BaseException as error:
+            self._origin.check(error)
+            raise
+        self._origin.check()
+        return value
 
 
 def _checked(run: Run, handler: Task[..., Any], call: RunCall) -> RunCall:

@@ -25,13 +25,13 @@ class ForkCases:
         limit=60.0,
     )
     async def test_handler_forks(self, desk: Desk) -> None:
-        """A child ends where the handler ends, or at its first await; no other handler goes on in it, and the worker
-        is not disturbed.
+        """A child ends where the handler ends, or at its first await, with middleware and without; no other handler
+        goes on in it, and the worker is not disturbed.
         """
         if not hasattr(os, "fork"):
             desk.lab.skip("this system has no fork")
         told = list(map(json.loads, await printed_by(_FORKS, desk.lab.url(), silent=False)))
-        assert [one for one in told if one[0] != "beside"] == [
+        ends = [
             ["async", "returns", 0],
             ["async", "raises", 1],
             ["async", "leaves", 7],
@@ -39,13 +39,14 @@ class ForkCases:
             ["thread", "returns", 0],
             ["thread", "raises", 1],
             ["thread", "leaves", 7],
-        ], told
+        ]
+        assert [one for one in told if one[0] != "beside"] == [*ends, *ends], told
         assert len({one[1] for one in told if one[0] == "beside"}) == 1, "a handler went on in a child"
 
 
 _FORKS = """
     import asyncio, json, os, sys
-    from tranship import Client, Worker, task
+    from tranship import Client, Middleware, Worker, task
     from tranship.testing.background import BackgroundWorker
 
     def tell(*values):
@@ -84,17 +85,26 @@ _FORKS = """
     @task(name="kit.plain", queue="q")
     async def plain(value): return value
 
+    class Around(Middleware):
+        async def run(self, call, call_next):
+            try:
+                return await call_next(call)
+            finally:
+                await asyncio.sleep(0)
+
     url = sys.argv[1]
     ways = [("async", fork, how) for how in ("returns", "raises", "leaves", "awaits")]
     ways += [("thread", fork_thread, how) for how in ("returns", "raises", "leaves")]
-    worker = Worker(url, tasks=[fork, fork_thread, beside, plain], result_url=url)
-    with BackgroundWorker(worker), Client(url, result_url=url) as client:
-        going = client.submit(beside)
-        for kind, handler, how in ways:
-            child = client.submit(handler, how).result(20)
-            tell(kind, how, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-            handles = client.submit_many(plain.call(number) for number in range(20))
-            assert [handle.result(20) for handle in handles] == list(range(20))
-        over = True
-        going.result(20)
+    for middleware in ([], [Around()]):
+        over = False
+        worker = Worker(url, tasks=[fork, fork_thread, beside, plain], result_url=url, middleware=middleware)
+        with BackgroundWorker(worker), Client(url, result_url=url) as client:
+            going = client.submit(beside)
+            for kind, handler, how in ways:
+                child = client.submit(handler, how).result(20)
+                tell(kind, how, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+                handles = client.submit_many(plain.call(number) for number in range(20))
+                assert [handle.result(20) for handle in handles] == list(range(20))
+            over = True
+            going.result(20)
 """
