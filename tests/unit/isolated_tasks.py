@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -101,6 +102,23 @@ def speak() -> str:
     os.system("echo said by a child")
     sys.stdout.write("without an end")
     return "spoken"
+
+
+@task(isolation="process")
+def silence(how: str) -> int:
+    """Leave nothing to print to behind."""
+    if how == "descriptors":
+        os.close(1)
+        os.close(2)
+    elif how == "streams":
+        sys.stdout.close()
+        sys.stderr.close()
+    elif how == "elsewhere":
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stdout = io.StringIO()
+    else:
+        print("audible")
+    return os.getpid()
 
 
 @task(isolation="process")

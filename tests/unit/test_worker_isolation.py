@@ -155,6 +155,22 @@ async def test_what_it_prints_is_in_the_log_with_its_id(caplog: pytest.LogCaptur
     assert printed == {f"task {handle.id} printed: {text}" for text in said}
 
 
+@pytest.mark.parametrize("how", ["descriptors", "streams", "elsewhere"])
+async def test_what_one_does_to_its_streams_is_not_the_next_one_s(
+    how: str, caplog: pytest.LogCaptureFixture, client: AsyncClient
+) -> None:
+    caplog.set_level(logging.INFO, "tranship.worker")
+    # Processes that are started meanwhile have their turn before it.
+    for _ in range(5):
+        first = await (await client.submit(tasks.silence, how)).result(20)
+        handle = await client.submit(tasks.silence, "")
+        if await handle.result(20) == first:
+            break
+    else:
+        pytest.fail("another process ran it each time")
+    assert f"task {handle.id} printed: audible" in caplog.messages
+
+
 @pytest.mark.parametrize(
     ("how", "kind", "said"),
     [

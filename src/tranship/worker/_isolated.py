@@ -118,12 +118,10 @@ def serve(calls: Connection, printed: Sequence[Connection], modules: Sequence[st
     if hasattr(os, "setpgid"):
         # Ctrl-C in the worker's terminal is not for us, and what a handler starts ends with us.
         os.setpgid(0, 0)
-    for number, stream in enumerate(printed, 1):
-        os.dup2(stream.fileno(), number)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper on a descriptor
+    _print_to(printed)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True, name="tranship-parent").start()
-    one = _Server(calls)
+    one = _Server(calls, printed)
     signal.signal(signal.SIGTERM, one.end)
     try:
         for module in modules:
@@ -137,9 +135,22 @@ def serve(calls: Connection, printed: Sequence[Connection], modules: Sequence[st
     one.run()
 
 
+def _print_to(printed: Sequence[Connection]) -> None:
+    """Have what is written to stdout and stderr go to the worker."""
+    for number, (name, stream) in enumerate(zip(("stdout", "stderr"), printed, strict=True), 1):
+        os.dup2(stream.fileno(), number)
+        own = getattr(sys, f"__{name}__")
+        if own is None or own.closed:
+            own = open(number, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for as long as we live
+            setattr(sys, f"__{name}__", own)
+        own.reconfigure(line_buffering=True)
+        setattr(sys, name, own)
+
+
 class _Server:
-    def __init__(self, calls: Connection) -> None:
+    def __init__(self, calls: Connection, printed: Sequence[Connection]) -> None:
         self._calls = calls
+        self._printed = printed
         self._lock = threading.Lock()
         self._context: TaskContext | None = None
         self._ended = False
@@ -169,6 +180,8 @@ class _Server:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(Exception):
                     stream.flush()
+            # A handler may have closed them, or sent them elsewhere; the next one's are its own.
+            _print_to(self._printed)
             with self._lock:
                 self._calls.send_bytes(answer)
         # Threads of the handler's own do not keep what is to end.
