@@ -376,3 +376,15 @@ async def test_the_log_says_what_was_written_of_a_delivery_that_was_lost(caplog)
     await rival.aclose()
     (said,) = [one.message for one in caplog.records if "settled too late" in one.message]
     assert said.endswith("its result was sent to the store before that, where the first one counts")
+
+
+@pytest.mark.parametrize(("count", "said"), [(2, "(it has: many.00, many.01)"), (22, ", many.19 and 2 more)")])
+async def test_an_unknown_task_is_told_with_some_of_those_that_are_known(count, said):
+    url = f"memory://unknown-{count}"
+    tasks = [task(name=f"many.{number:02}")(lambda: None) for number in range(count)]
+    async with AsyncClient(url) as client:
+        handle = await client.submit("another")
+        await Worker(url, tasks=tasks).serve_until_idle(10)
+        result = await handle.wait(5)
+    assert result.error.code == "UNKNOWN_TASK"
+    assert result.error.message.endswith(said), result.error.message

@@ -31,6 +31,9 @@ EARLY: Final = 0.05
 WRONG: Final = 86_400.0
 """Seconds that no clock is wrong by: a schedule that is this early does not reach as far as the task's time."""
 
+_SHOWN: Final = 20
+"""Names of tasks in an error: a worker may have hundreds, and get a thousand messages of a task that it has not."""
+
 
 class Admission:
     """Admits deliveries, on the I/O loop. Each step takes the record; once an outcome is decided the later steps have
@@ -103,7 +106,9 @@ class Admission:
             run.envelope = run.task.fill(run.envelope)
 
     def _unknown(self, run: Run, envelope: Envelope) -> None:
-        known = ", ".join(sorted(name for name in self._tasks if name != PROBE_TASK)) or "none"
+        names = sorted(name for name in self._tasks if name != PROBE_TASK)
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        known = f"{', '.join(names[:_SHOWN])}{more}" or "none"
         message = f"no task named {envelope.task!r} is registered in this worker (it has: {known})"
         error = ErrorInfo(type="tranship.errors.UnknownTask", message=message, code=UnknownTask.code)
         run.bury(UnknownTask.reason, message, error)
