@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from tranship.envelope import Ending, Envelope, ErrorInfo, Receipt, TaskResult
-from tranship.errors import InvalidOptionError
+from tranship.errors import ConfigurationError, InvalidOptionError
 from tranship.task import TaskContext
 
 __all__ = ["Chain", "Middleware", "Next", "RunCall", "SettleCall", "chain_of", "checked"]
@@ -97,17 +97,42 @@ class Middleware:
 class Chain(Generic[T, R]):
     """The methods of one verb, ready to be called around something; made by :func:`chain_of`."""
 
-    __slots__ = ("_inwards",)
+    __slots__ = ("_inwards", "_verb")
 
-    def __init__(self, methods: Sequence[Callable[[T, Next[T, R]], Awaitable[R]]]) -> None:
+    def __init__(self, methods: Sequence[Callable[[T, Next[T, R]], Awaitable[R]]], verb: Verb) -> None:
         self._inwards = tuple(reversed(methods))
+        self._verb = verb
 
     def __call__(self, value: T, innermost: Next[T, R]) -> Awaitable[R]:
-        """Call the first method with ``value``; the last one calls ``innermost``."""
-        call = innermost
+        """Call the first method with ``value``; the last one calls ``innermost``.
+
+        Raises:
+            ConfigurationError: one of them calls ``call_next`` with something else; and what they raise.
+        """
+        if not self._inwards:
+            return innermost(value)
+        call = _handed_on(innermost, self._verb)
         for method in self._inwards:
             call = _before(method, call)
         return call(value)
+
+
+def _handed_on(innermost: Next[T, R], verb: Verb) -> Next[T, R]:
+    """Return ``innermost`` behind a look at what it is called with."""
+    kind = _KINDS[verb]
+
+    def look(value: T) -> Awaitable[R]:
+        if isinstance(value, kind):
+            return innermost(value)
+        raise ConfigurationError(
+            f"the {verb} of a middleware called call_next with {value!r}; give it the {kind.__name__} it was given, "
+            "or a changed copy (dataclasses.replace)"
+        )
+
+    return look
+
+
+_KINDS: Mapping[Verb, type] = {"submit": Envelope, "run": RunCall, "settle": SettleCall, "result": TaskResult}
 
 
 def _before(method: Callable[[T, Next[T, R]], Awaitable[R]], following: Next[T, R]) -> Next[T, R]:
@@ -118,7 +143,7 @@ def chain_of(middleware: Sequence[Middleware], verb: Verb) -> Chain[Any, Any] | 
     """Return the chain of those that override ``verb``; None: nobody does."""
     default = getattr(Middleware, verb)
     methods = [getattr(one, verb) for one in middleware if getattr(type(one), verb) is not default]
-    return Chain(methods) if methods else None
+    return Chain(methods, verb) if methods else None
 
 
 def checked(middleware: Iterable[Middleware]) -> Sequence[Middleware]:

@@ -18,6 +18,7 @@ from tranship.errors import (
     InvalidOptionError,
     SubmitError,
     TaskCancelled,
+    TaskFailed,
     TaskTimedOut,
 )
 from tranship.middleware import chain_of, checked
@@ -71,6 +72,37 @@ async def test_a_submit_that_is_not_handed_on_is_an_error():
     async with AsyncClient(URL, middleware=[Swallows()]) as client:
         with pytest.raises(SubmitError, match="did not hand task"):
             await client.submit(named("any"))
+
+
+def hands_on_nothing(verb):
+    async def nothing(self, call, call_next):
+        return await call_next(None)
+
+    return type("Nothing", (Middleware,), {verb: nothing})()
+
+
+@pytest.mark.parametrize("verb", ["submit", "run", "settle", "result"])
+async def test_whatever_is_handed_on_in_place_of_a_call_is_named(verb, caplog):
+    @task(name="any")
+    async def anything() -> int:
+        return 1
+
+    middleware = [hands_on_nothing(verb)]
+    said = f"the {verb} of a middleware called call_next with None"
+    async with AsyncClient(URL, middleware=middleware) as client:
+        worker = Worker(URL, tasks=[anything], middleware=middleware)
+        if verb == "submit":
+            with pytest.raises(ConfigurationError, match=said):
+                await client.submit(anything)
+            return
+        handle = await client.submit(anything)
+        assert await worker.serve_until_idle(10) == 1
+        if verb == "settle":
+            assert await handle.result(5) == 1, "it ends as it was decided"
+            assert said in caplog.text
+        else:
+            with pytest.raises((ConfigurationError, TaskFailed), match=said):
+                await handle.result(5)
 
 
 async def test_a_result_that_is_none_is_an_error():

@@ -118,7 +118,7 @@ def runs_of(
     chain = chain_of(middleware, "run")
     if chain is None and not dependencies:
         return None
-    return Runs(chain or Chain(()), dependencies, in_thread, in_process)
+    return Runs(chain or Chain((), "run"), dependencies, in_thread, in_process)
 
 
 class Ends:
