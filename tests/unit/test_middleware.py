@@ -105,6 +105,32 @@ async def test_whatever_is_handed_on_in_place_of_a_call_is_named(verb, caplog):
                 await handle.result(5)
 
 
+def settles(what):
+    async def settle(self, call, call_next):
+        if isinstance(what, BaseException):
+            raise what
+        await call_next(replace(call, error=what))
+
+    return type("Settles", (Middleware,), {"settle": settle})()
+
+
+@pytest.mark.parametrize("what", ["text", None, asyncio.CancelledError(), SystemExit(3)], ids=repr)
+async def test_a_settle_that_makes_no_sense_or_leaves_changes_nothing(what, caplog):
+    runs = []
+
+    @task(name="fails-once")
+    async def fails():
+        runs.append(1)
+        raise ValueError("on purpose")
+
+    async with AsyncClient(URL, middleware=[]) as client:
+        handle = await client.submit(fails)
+        await Worker(URL, tasks=[fails], middleware=[settles(what)]).serve_until_idle(10)
+        result = await handle.wait(5)
+    assert (result.state, result.error.message, len(runs)) == (TaskState.FAILURE, "on purpose", 1)
+    assert f"middleware failed around the end of task {handle.id}" in caplog.text
+
+
 async def test_a_result_that_is_none_is_an_error():
     class Forgets(Middleware):
         async def result(self, result, call_next):

@@ -27,7 +27,7 @@ from tranship.worker._describe import describe_final
 from tranship.worker._forked import Origin
 from tranship.worker._record import Run, Stop
 from tranship.worker._threads import HandlerThreads, ThreadCall
-from tranship.worker._through import Runs, runs_of
+from tranship.worker._through import Runs, being_cancelled, runs_of
 
 if TYPE_CHECKING:
     from tranship.worker._isolated_process import Ended
@@ -321,7 +321,7 @@ class Caller:
                 run.end(Ending.RELEASED)
             else:
                 stopped(run, run.stopped)
-        elif _being_cancelled():
+        elif being_cancelled():
             raise asyncio.CancelledError
         else:
             # The handler itself raised CancelledError; nobody asked it to.
@@ -360,8 +360,3 @@ def _uncancel() -> None:
     current = asyncio.current_task()
     if current is not None:
         current.uncancel()
-
-
-def _being_cancelled() -> bool:
-    current = asyncio.current_task()
-    return current is not None and current.cancelling() > 0

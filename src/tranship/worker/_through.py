@@ -10,15 +10,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from tranship.envelope import Claim, Ending
-from tranship.errors import InvalidArgumentsError, TaskError
+from tranship._signals import may_be_ctrl_c
+from tranship.envelope import Claim, Ending, ErrorInfo
+from tranship.errors import ConfigurationError, InvalidArgumentsError, TaskError
 from tranship.middleware import Chain, Middleware, RunCall, SettleCall, chain_of
 from tranship.task import Task
 from tranship.worker._dependencies import Dependencies, Given
 from tranship.worker._forked import Origin
 from tranship.worker._record import Run
 
-__all__ = ["Ends", "Runs", "ends_of", "runs_of"]
+__all__ = ["Ends", "Runs", "being_cancelled", "ends_of", "runs_of"]
 
 log = logging.getLogger("tranship.worker")
 
@@ -128,7 +129,9 @@ class Ends:
         self._chain = chain
 
     async def pass_through(self, run: Run) -> None:
-        """Let the middleware see how ``run`` ends, and change its value or its error. Never raises ``Exception``."""
+        """Let the middleware see how ``run`` ends, and change its value or its error. Raises nothing of
+        theirs.
+        """
         if run.outcome is None or run.envelope is None or run.outcome in _UNTOLD or _is_early(run):
             return
         duration = time.monotonic() - run.began if run.started else None
@@ -136,12 +139,17 @@ class Ends:
         decided: list[SettleCall] = []
 
         async def innermost(changed: SettleCall) -> None:
+            _check_error(call.error, changed.error)
             decided[:] = [changed]
 
         try:
             async with asyncio.timeout(LONGEST):
                 await self._chain(call, innermost)
-        except Exception:
+        except BaseException as error:
+            # What leaves the interpreter is the middleware's failure, as a handler's would be.
+            stops = isinstance(error, asyncio.CancelledError) and being_cancelled()
+            if stops or (isinstance(error, KeyboardInterrupt) and may_be_ctrl_c()):
+                raise
             log.exception("middleware failed around the end of task %s: it ends as it was decided", run.id)
             return
         if decided:
@@ -152,6 +160,18 @@ def ends_of(middleware: Sequence[Middleware]) -> Ends | None:
     """Return what endings pass through; None: nothing is around them."""
     chain = chain_of(middleware, "settle")
     return None if chain is None else Ends(chain)
+
+
+def _check_error(decided: ErrorInfo | None, changed: Any) -> None:
+    """Raise ConfigurationError for an error that cannot stand in for that of the decision."""
+    if not isinstance(changed, ErrorInfo) and (changed is not None or decided is not None):
+        raise ConfigurationError(f"the settle of a middleware made {changed!r} of the error; expected an ErrorInfo")
+
+
+def being_cancelled() -> bool:
+    """Whether somebody has cancelled what runs here."""
+    current = asyncio.current_task()
+    return current is not None and current.cancelling() > 0
 
 
 def _is_early(run: Run) -> bool:
