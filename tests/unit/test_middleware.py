@@ -105,6 +105,21 @@ async def test_whatever_is_handed_on_in_place_of_a_call_is_named(verb, caplog):
                 await handle.result(5)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"queue": 7}, {"args": 7}, {"kwargs": [1]}, {"headers": 7}, {"priority": "high"}, {"retry": 3}, {"task": ""}],
+    ids=str,
+)
+async def test_an_envelope_that_cannot_be_is_refused(changes):
+    class Changes(Middleware):
+        async def submit(self, envelope, call_next):
+            return await call_next(replace(envelope, **changes))
+
+    async with AsyncClient(URL, middleware=[Changes()]) as client:
+        with pytest.raises(InvalidOptionError, match=f"^{next(iter(changes))} "):
+            await client.submit(named("any"))
+
+
 def settles(what):
     async def settle(self, call, call_next):
         if isinstance(what, BaseException):

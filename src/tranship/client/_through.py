@@ -75,10 +75,15 @@ async def submit_through(
 
     Raises:
         EncodeError, MessageTooLarge, SubmitTimeout, SubmitUnknown, StorageFull, and what the middleware raises.
+        InvalidOptionError: a middleware has made an envelope that cannot be.
     """
     sent: list[Message] = []
 
     async def send(changed: Envelope) -> Receipt:
+        if changed is not envelope:
+            from tranship.client._changed import check_changed
+
+            check_changed(changed)
         message = link.encode(changed)
         message.check_id, message.awaited = own_id or changed.id != envelope.id, awaited
         sent[:] = [message]
