@@ -264,6 +264,37 @@ async def test_a_clean_up_that_fails_is_logged_and_the_outcome_stands(caplog):
     assert "didn't yield" in bad.error.message
 
 
+async def gives_up():
+    yield "one"
+    raise asyncio.CancelledError
+
+
+def gives_up_in_a_thread():
+    yield "two"
+    raise asyncio.CancelledError
+
+
+async def gives_up_at_the_end():
+    yield "three"
+    raise asyncio.CancelledError
+
+
+@task(name="deps.gives_up")
+async def given_up(
+    one: Annotated[str, Depends(gives_up)],
+    two: Annotated[str, Depends(gives_up_in_a_thread)],
+    three: Annotated[str, Depends(gives_up_at_the_end, scope="worker")],
+):
+    return [one, two, three]
+
+
+async def test_a_clean_up_that_says_it_was_cancelled_has_failed_and_the_outcome_stands(caplog):
+    assert await values(Worker(URL, tasks=[given_up]), [given_up]) == [["one", "two", "three"]]
+    logged = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+    assert len(logged) == 3
+    assert all(one.endswith("failed") for one in logged)
+
+
 started, release, closed = threading.Event(), threading.Event(), threading.Event()
 
 

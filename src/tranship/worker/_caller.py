@@ -20,6 +20,7 @@ from tranship.envelope import Claim, Ending, Envelope
 from tranship.errors import InvalidArgumentsError, ProcessDied
 from tranship.middleware import Middleware, chain_of
 from tranship.task import Dialect, HotCache, Task, TaskContext, activate
+from tranship.worker._cancelling import being_cancelled, uncancel
 from tranship.worker._cancels import Cancels
 from tranship.worker._classify import classify, returned, stopped
 from tranship.worker._dependencies import Dependencies, Given
@@ -27,7 +28,7 @@ from tranship.worker._describe import describe_final
 from tranship.worker._forked import Origin
 from tranship.worker._record import Run, Stop
 from tranship.worker._threads import HandlerThreads, ThreadCall
-from tranship.worker._through import Runs, being_cancelled, runs_of
+from tranship.worker._through import Runs, runs_of
 
 if TYPE_CHECKING:
     from tranship.worker._isolated_process import Ended
@@ -288,7 +289,7 @@ class Caller:
                     raise
                 # Once: the second time the worker itself has to stop.
                 told = True
-                _uncancel()
+                uncancel()
                 continue
             if end is not None and time.monotonic() >= end:
                 return
@@ -316,7 +317,7 @@ class Caller:
 
     def _interrupted(self, run: Run) -> None:
         if run.stopped is not None:
-            _uncancel()
+            uncancel()
             if run.envelope is None:
                 run.end(Ending.RELEASED)
             else:
@@ -354,9 +355,3 @@ def _set_limit(run: Run, timeout: float | None) -> None:
         run.limit, run.limit_means = timeout, Stop.TIMEOUT
     else:
         run.limit, run.limit_means = left, Stop.DEADLINE
-
-
-def _uncancel() -> None:
-    current = asyncio.current_task()
-    if current is not None:
-        current.uncancel()

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from tranship.errors import ConfigurationError, InvalidOptionError
 from tranship.task import Depends, Task, dependencies_of, name_of
+from tranship.worker._cancelling import being_cancelled
 
 __all__ = ["Dependencies", "Given", "checked_overrides"]
 
@@ -174,9 +175,9 @@ class Given:
                         await manager.__aexit__(*what)
                     else:
                         await self._ending(partial(manager.__exit__, *what))
-            except asyncio.CancelledError:
-                raise
             except BaseException as failure:
+                if isinstance(failure, asyncio.CancelledError) and being_cancelled():
+                    raise
                 how = _how(failure)
                 log.exception("the clean-up of %s for %s %s", step.name, self._whose, how)
 

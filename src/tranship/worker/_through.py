@@ -15,11 +15,12 @@ from tranship.envelope import Claim, Ending, ErrorInfo
 from tranship.errors import ConfigurationError, InvalidArgumentsError, TaskError
 from tranship.middleware import Chain, Middleware, RunCall, SettleCall, chain_of
 from tranship.task import Task
+from tranship.worker._cancelling import being_cancelled
 from tranship.worker._dependencies import Dependencies, Given
 from tranship.worker._forked import Origin
 from tranship.worker._record import Run
 
-__all__ = ["Ends", "Runs", "being_cancelled", "ends_of", "runs_of"]
+__all__ = ["Ends", "Runs", "ends_of", "runs_of"]
 
 log = logging.getLogger("tranship.worker")
 
@@ -166,12 +167,6 @@ def _check_error(decided: ErrorInfo | None, changed: Any) -> None:
     """Raise ConfigurationError for an error that cannot stand in for that of the decision."""
     if not isinstance(changed, ErrorInfo) and (changed is not None or decided is not None):
         raise ConfigurationError(f"the settle of a middleware made {changed!r} of the error; expected an ErrorInfo")
-
-
-def being_cancelled() -> bool:
-    """Whether somebody has cancelled what runs here."""
-    current = asyncio.current_task()
-    return current is not None and current.cancelling() > 0
 
 
 def _is_early(run: Run) -> bool:
