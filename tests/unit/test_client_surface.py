@@ -9,6 +9,7 @@ from typing import get_overloads
 import pytest
 
 from tranship.client import AsyncClient, AsyncTaskHandle
+from tranship.errors import InvalidOptionError
 from tranship.sync import Client, TaskHandle
 
 PAIRS = [(Client, AsyncClient), (TaskHandle, AsyncTaskHandle)]
@@ -94,3 +95,10 @@ def test_properties_are_properties_in_both(pair):
 
 def test_handles_carry_the_same_attributes():
     assert TaskHandle.__slots__ == AsyncTaskHandle.__slots__
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("task_id", [7, None, ""])
+def test_an_id_is_a_text(kind, task_id):
+    with pytest.raises(InvalidOptionError, match=r"task_id is .*; expected a text"):
+        kind("memory://").handle(task_id)

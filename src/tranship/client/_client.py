@@ -9,7 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
 
-from tranship.checks import Duration, duration, positive_duration
+from tranship.checks import Duration, duration, positive_duration, text
 from tranship.client._connector import Connector
 from tranship.client._gather import Arrivals, Budget, check_stored, wait_for_end
 from tranship.client._handle import AsyncTaskHandle
@@ -205,8 +205,9 @@ class AsyncClient:
 
         Raises:
             InvalidArgumentsError: ``task`` is no task.
+            InvalidOptionError: ``task_id`` is no text, or empty.
         """
-        return AsyncTaskHandle(self, task_id, known_task(task), submitted=False)
+        return AsyncTaskHandle(self, text("task_id", task_id), known_task(task), submitted=False)
 
     async def collect(
         self, handles: Iterable[AsyncTaskHandle[Any]], timeout: Duration | None = None

@@ -8,7 +8,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
-from tranship.checks import Duration, duration, positive_duration
+from tranship.checks import Duration, duration, positive_duration, text
 from tranship.client import CANCEL_TTL, Probe
 from tranship.client.shared import (
     Arrivals,
@@ -201,8 +201,9 @@ class Client:
 
         Raises:
             InvalidArgumentsError: ``task`` is no task.
+            InvalidOptionError: ``task_id`` is no text, or empty.
         """
-        return TaskHandle(self, task_id, known_task(task), submitted=False)
+        return TaskHandle(self, text("task_id", task_id), known_task(task), submitted=False)
 
     def collect(self, handles: Iterable[TaskHandle[Any]], timeout: Duration | None = None) -> list[TaskResult]:
         """Wait for many tasks within one budget and return their results in the order of ``handles``.
