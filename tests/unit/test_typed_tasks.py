@@ -144,6 +144,15 @@ class TestCallers:
             "argument 'value' of task echo: a.1: Input should be a valid integer, got str; nothing was sent"
         )
 
+    def test_a_signature_is_shown_as_it_was_written(self):
+        @task(name="written")
+        def written(a: int, *, b: str = "x") -> list[int]: ...
+
+        with pytest.raises(
+            InvalidArgumentsError, match=r"fit written\(a: int, \*, b: str = 'x'\) -> list\[int\]: miss"
+        ):
+            written.call()
+
     def test_the_error_tells_the_first_of_many(self):
         with pytest.raises(InvalidArgumentsError) as caught:
             of(list[int]).call(["a"] * 1000)

@@ -69,7 +69,26 @@ def argument_error(
         why = str(stub_error)
     except TypeError as error:
         why = str(error)
-    return InvalidArgumentsError(f"the arguments do not fit {name}{signature}: {why}")
+    return InvalidArgumentsError(f"the arguments do not fit {name}{_shown(signature)}: {why}")
+
+
+class _Words(str):
+    """An annotation that was never worked out, as it is written: without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _shown(signature: Signature) -> Signature:
+    """Return the signature as its author wrote it, where annotations are postponed."""
+    parameters = [
+        one.replace(annotation=_Words(one.annotation)) if isinstance(one.annotation, str) else one
+        for one in signature.parameters.values()
+    ]
+    returned = signature.return_annotation
+    return Signature(parameters, return_annotation=_Words(returned) if isinstance(returned, str) else returned)
 
 
 def _test(parameter: Parameter, types: str | None) -> str:
