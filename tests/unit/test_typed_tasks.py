@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from uuid import UUID
 
 import pytest
+import typing_extensions
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
@@ -506,6 +507,7 @@ class TestPlainReader:
             (Literal["a"], "a", "a"),
             (Annotated[int, "x"], 3, 3),
             (Point, {"x": 1, "colors": ["red"], "gone": 3}, {"x": 1, "colors": {Color.RED}}),
+            (typing_extensions.TypedDict("Other", {"x": int}), {"x": 1}, {"x": 1}),
             (Iterable[int], (1, 2), [1, 2]),
             (Any, "a", "a"),
         ],

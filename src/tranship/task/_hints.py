@@ -6,7 +6,9 @@ import dataclasses
 import types
 from datetime import timedelta
 from pathlib import PurePath
-from typing import Any, Final, TypeVar, Union, get_args, get_origin, is_typeddict
+from typing import Any, Final, TypeVar, Union, get_args, get_origin
+
+from tranship.task._understood import is_typed_dict
 
 __all__ = ["exact_types", "holds_unwritten", "is_container_of_anything", "is_free", "mentions_model"]
 
@@ -60,7 +62,7 @@ def holds_unwritten(hint: Any) -> bool:
         return any(map(holds_unwritten, hint))
     whole = get_origin(hint) or hint
     if isinstance(whole, type) and (
-        issubclass(whole, _UNWRITTEN) or dataclasses.is_dataclass(whole) or is_typeddict(whole)
+        issubclass(whole, _UNWRITTEN) or dataclasses.is_dataclass(whole) or is_typed_dict(whole)
     ):
         return True
     return any(map(holds_unwritten, get_args(hint)))

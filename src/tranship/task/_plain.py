@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 from tranship.errors import InvalidArgumentsError
 from tranship.task._spans import span_of
-from tranship.task._understood import keys_of
+from tranship.task._understood import is_typed_dict, keys_of
 
 __all__ = ["PlainReader"]
 
@@ -74,7 +74,7 @@ class PlainReader:
             return self._read_series(kind if kind in _SERIES else list, inner, value, path)
         if kind in (dict, Mapping):
             return self._read_mapping(inner, value, path)
-        if is_typeddict(kind):
+        if is_typed_dict(kind):
             return self._read_typed_dict(kind, value, path)
         if kind in (Any, object):
             return value

@@ -18,7 +18,7 @@ from typing import (
     is_typeddict,
 )
 
-__all__ = ["keys_of", "understood"]
+__all__ = ["is_typed_dict", "keys_of", "understood"]
 
 _REFUSES_TYPED_DICTS: Final = sys.version_info < (3, 12)
 """Before, ``typing.TypedDict`` does not know enough of itself for pydantic."""
@@ -30,6 +30,11 @@ def understood(hint: Any) -> Any:
     An ``Iterable`` becomes a list: pydantic would look at its parts no sooner than the handler does.
     """
     return _understood(hint, ())
+
+
+def is_typed_dict(hint: Any) -> bool:
+    """Whether it is a ``TypedDict``, of whatever module: that of ``typing_extensions`` is another one."""
+    return isinstance(hint, type) and issubclass(hint, dict) and hasattr(hint, "__required_keys__")
 
 
 def keys_of(kind: Any) -> dict[str, tuple[Any, bool]]:
