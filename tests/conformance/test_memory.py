@@ -1,4 +1,4 @@
-"""The memory backend keeps the promises of the ports."""
+"""The memory backend keeps the promises of the ports, and of the primitives that it is made of."""
 
 from __future__ import annotations
 
@@ -13,9 +13,18 @@ from tranship.testing.suites import (
     ControlSuite,
     InspectorSuite,
     LifecycleSuite,
+    QueueSuite,
     ResultStoreSuite,
     SubmitterSuite,
+    TableSuite,
+    TopicSuite,
 )
+
+
+class TestPrimitivesOfMemory(QueueSuite, TableSuite, TopicSuite):
+    @pytest.fixture
+    def harness(self) -> Harness:
+        return Harness("memory://conformance")
 
 
 class TestMemory(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite, InspectorSuite, LifecycleSuite):

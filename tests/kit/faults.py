@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tranship.backends.memory import MemoryBackend
-from tranship.backends.memory._ports import (
-    Gate,
-    MemoryConsumer,
-    MemoryControl,
-    MemoryResultStore,
-    MemorySubmitter,
-)
-from tranship.envelope import Priority, Receipt
-from tranship.ports import Received, Settled, Settlement, StoredResult
+from tranship.backends.memory import make_backend
+from tranship.backends.memory._broker import Space
+from tranship.backends.memory._connection import MemoryQueue
+from tranship.backends.memory._queue import Entry
+from tranship.driver import DriverBackend
+from tranship.driver._consumer import DriverConsumer
+from tranship.driver._control import DriverControl
+from tranship.driver._results import DriverResults
+from tranship.driver._submitter import DriverSubmitter
+from tranship.envelope import Priority, Receipt, TaskState
+from tranship.ports import Delivery, Received, Settled, Settlement, StoredResult
 from tranship.settings import BackendConfig, BrokerURL
 from tranship.testing.harness import Harness
+
+Factory = Callable[[BackendConfig], DriverBackend]
 
 
 @dataclass(frozen=True)
@@ -28,167 +30,186 @@ class Fault:
 
     name: str
     caught_by: str
-    backend: Callable[[BackendConfig], MemoryBackend]
+    backend: Factory
     also: tuple[str, ...] = ()
     """Other cases that have to notice it, too."""
 
 
 class FaultyHarness(Harness):
-    def __init__(self, factory: Callable[[BackendConfig], MemoryBackend]) -> None:
+    def __init__(self, factory: Factory) -> None:
         super().__init__("memory://faulty")
-        if factory is not MemoryBackend:
+        if factory is not make_backend:
             self.patience = 1.5  # what a fault swallows never comes
         self._factory = factory
 
-    def make_backend(self, url: str) -> MemoryBackend:
+    def make_backend(self, url: str) -> DriverBackend:
         return self._factory(BackendConfig(BrokerURL.parse(url), self.shared))
 
 
-def with_consumer(kind: type[MemoryConsumer]) -> type[MemoryBackend]:
-    class Faulty(MemoryBackend):
-        def consumer(self, queues):
-            consumer = kind(self._use().gate, queues)
-            self._consumers.append(consumer)
-            return consumer
+def with_queue(kind: type[MemoryQueue]) -> Factory:
+    """The queue of the driver is wrong."""
 
-    return Faulty
+    def factory(config: BackendConfig) -> DriverBackend:
+        backend = make_backend(config)
+        connect = backend._supervisor._connect
+
+        async def connected():
+            connection = await connect()
+            connection.queue.__class__ = kind
+            return connection
+
+        backend._supervisor._connect = connected
+        return backend
+
+    return factory
 
 
-def with_port(name: str, kind: Callable[[Gate], Any]) -> type[MemoryBackend]:
-    class Faulty(MemoryBackend):
-        async def open(self):
-            await super().open()
-            setattr(self._opened, name, kind(self._opened.gate))
+def with_consumer(kind: type[DriverConsumer]) -> Factory:
+    """Consumers are wrong."""
 
-    return Faulty
+    def factory(config: BackendConfig) -> DriverBackend:
+        backend = make_backend(config)
+        sound = backend.consumer
+
+        def consumer(queues):
+            made = sound(queues)
+            made.__class__ = kind
+            return made
+
+        backend.consumer = consumer
+        return backend
+
+    return factory
 
 
-class DropOnCrash(MemoryConsumer):
+def with_port(name: str, kind: type) -> Factory:
+    """Another port is wrong."""
+
+    def factory(config: BackendConfig) -> DriverBackend:
+        backend = make_backend(config)
+        getattr(backend, f"_{name}").__class__ = kind
+        return backend
+
+    return factory
+
+
+def space_of(port: Any) -> Space:
+    """What the broker has in the namespace of a port."""
+    return port._supervisor.current.queue._space
+
+
+def entry_of(delivery: Delivery) -> Entry:
+    """What the broker has of a delivery."""
+    return delivery.token.taken.token[0]
+
+
+class DropOnCrash(DriverConsumer):
     """Acknowledges what it hands out, as a plain BRPOP does."""
 
     async def receive(self, limit, wait, *, skip=()):
         received = await super().receive(limit, wait, skip=skip)
-        with self._gate.enter() as space:
+        space = space_of(self)
+        with space.guard:
             for delivery in received.deliveries:
-                space.stock.remove(delivery.token.entry)
-                self._held.discard(delivery)
+                space.stock.remove(entry_of(delivery))
+        self._in_flight.clear()
         return received
 
     async def settle(self, settlements):
         return [Settled.CONFIRMED for _ in settlements]
 
 
-class AckBeforeStore(MemoryConsumer):
+class AckBeforeStore(DriverConsumer):
     """Acknowledges, and has not stored the result when it says so."""
 
     async def settle(self, settlements):
         return await super().settle([Settlement(one.delivery, one.verdict) for one in settlements])
 
 
-class NoLease(MemoryConsumer):
+class NoLease(MemoryQueue):
     """Promises a lease and never ends it."""
 
-    def __init__(self, gate, queues):
-        super().__init__(gate, queues)
-        self._gate = _EndlessGate(gate)
+    _lease = property(lambda _self: 1e9, lambda _self, _value: None)
 
 
-class _EndlessGate(Gate):
-    def __init__(self, gate):
-        super().__init__(gate._space, replace(gate.defaults, lease=1e9), gate.limit)
-
-
-class WrongLevelOrder(MemoryConsumer):
+class WrongLevelOrder(MemoryQueue):
     """Serves the least urgent level first."""
 
-    @contextmanager
-    def _enter(self):
-        with super()._enter() as space:
-            for queue in space.stock._queues.values():
-                queue._ready = {level: queue._ready[level] for level in reversed(Priority)}
-            yield space
+    async def take(self, slots, limit, wait):
+        for queue in self._space.stock._queues.values():
+            queue._ready = {level: queue._ready[level] for level in reversed(Priority)}
+        return await super().take(slots, limit, wait)
 
 
-class DoubleDelivery(MemoryConsumer):
+class DoubleDelivery(MemoryQueue):
     """Hands one message to two: every seventh stays ready although it was taken."""
 
-    async def receive(self, limit, wait, *, skip=()):
-        received = await super().receive(limit, wait, skip=skip)
-        with self._gate.enter() as space:
-            for delivery in received.deliveries:
-                entry = delivery.token.entry
+    async def take(self, slots, limit, wait):
+        taken = await super().take(slots, limit, wait)
+        with self._space.guard:
+            for entry in (one.token[0] for one in taken.items):
                 if entry.place % 7 == 0 and entry.count == 1:
-                    space.stock.restore(entry)
-        return received
+                    self._space.stock.restore(entry)
+        return taken
 
-    async def settle(self, settlements):
-        answers = await super().settle(settlements)
-        return [Settled.CONFIRMED for _ in answers]
+    async def end(self, endings):
+        await super().end(endings)
+        return [Settled.CONFIRMED for _ in endings]
 
 
-class LostDedupWindow(MemorySubmitter):
+class LostDedupWindow(DriverSubmitter):
     """Forgets dedup keys as soon as the batch is over."""
 
     async def submit(self, messages):
         answers = await super().submit(messages)
-        with self._gate.enter() as space:
-            space._keys._values.clear()
-            space._keys._ends._keys.clear()
+        space_of(self)._rows.pop("k", None)
         return answers
 
 
-class LeakedWaiter(MemoryResultStore):
+class LeakedWaiter(DriverResults):
     """Pushes no more what is unexpected, but remembers it for ever."""
 
     def unexpect(self, ids):
-        expected = set(self._expected)
+        expected = dict.fromkeys(self._expected)
         super().unexpect(ids)
-        self._expected = expected
+        self._expected = {**expected, **self._expected}
 
 
-class LateWrite(MemoryResultStore):
+class LateWrite(DriverResults):
     """Lets the last writer win."""
 
     async def put(self, results):
-        with self._gate.enter() as space:
-            for result in results:
-                space.results.forget(result.id)
+        await self.forget_many([result.id for result in results])
         return await super().put(results)
 
 
-class UnfencedSettle(MemoryConsumer):
+class UnfencedSettle(MemoryQueue):
     """Settles for whoever asks, owner or not."""
 
-    async def settle(self, settlements):
-        with self._gate.enter() as space:
-            for one in settlements:
-                entry = one.delivery.token.entry
-                one.delivery.token = replace(one.delivery.token, number=entry.token)
-                space.owned(one.delivery)
-        return await super().settle(settlements)
+    def _is_ours(self, token):
+        super()._is_ours(token)
+        return token[0].lane is not None
 
 
-class ForgottenTombstone(MemoryControl):
+class ForgottenTombstone(DriverControl):
     """Tells who listens now, and nobody later."""
 
     async def cancel(self, tombstones):
         report = await super().cancel(tombstones)
-        with self._gate.enter() as space:
-            for one in tombstones:
-                space.signals._tombstones.drop((one.kind, one.value))
+        space_of(self)._rows.pop("z", None)
         return report
 
 
-class CountedRelease(MemoryConsumer):
+class CountedRelease(DriverConsumer):
     """Counts what was given back untouched as a failed delivery, twice over."""
 
     async def release(self, deliveries):
         for delivery in deliveries:
-            delivery.token.entry.count += 1
+            entry_of(delivery).count += 2
         await super().release(deliveries)
 
 
-class EarlyDelay(MemorySubmitter):
+class EarlyDelay(DriverSubmitter):
     """Ignores not-before times."""
 
     async def submit(self, messages):
@@ -197,16 +218,17 @@ class EarlyDelay(MemorySubmitter):
         return await super().submit(messages)
 
 
-class UncleanCancel(MemoryConsumer):
+class UncleanCancel(DriverConsumer):
     """Takes, then waits a moment, then returns: what a cancel finds in between is gone for a lease."""
 
     async def receive(self, limit, wait, *, skip=()):
         received = await super().receive(limit, wait, skip=skip)
-        await asyncio.sleep(0)
+        for _ in range(4):
+            await asyncio.sleep(0)
         return received
 
 
-class PoisonInTheCrowd(MemoryConsumer):
+class PoisonInTheCrowd(DriverConsumer):
     """Counts deliveries, but batches a message that was delivered often with others."""
 
     async def receive(self, limit, wait, *, skip=()):
@@ -215,7 +237,7 @@ class PoisonInTheCrowd(MemoryConsumer):
         return Received([*received.deliveries, *more.deliveries][:limit])
 
 
-class LossyReceipts(MemorySubmitter):
+class LossyReceipts(DriverSubmitter):
     """Gives a receipt for every message and loses every fiftieth."""
 
     lost = 0
@@ -226,55 +248,53 @@ class LossyReceipts(MemorySubmitter):
         return [answers.get(message.envelope.id, Receipt(message.envelope.id)) for message in messages]
 
 
-class StuckReceive(MemoryConsumer):
+class StuckReceive(DriverConsumer):
     """Goes on waiting when its backend is closed."""
 
     async def aclose(self):
         pass
 
 
-class SilentSettle(MemoryConsumer):
+class SilentSettle(DriverConsumer):
     """Stores the result with the settlement, but tells nobody."""
 
     async def settle(self, settlements):
-        with self._gate.enter() as space:
-            expected, space.results._expected = space.results._expected, {}
-        answers = await super().settle(settlements)
-        with self._gate.enter() as space:
-            space.results._expected = expected
-        return answers
+        results = self._settling._results
+        results.announce = lambda _ids: None
+        try:
+            return await super().settle(settlements)
+        finally:
+            del results.announce
 
 
-class LeakyDocument(MemoryResultStore):
+class LeakyDocument(DriverResults):
     """Answers PENDING for ids it never heard of."""
 
     async def get_many(self, ids):
-        from tranship.envelope import TaskState
-
         return [
             StoredResult(id=one.id, state=TaskState.PENDING) if one.state is TaskState.UNKNOWN else one
             for one in await super().get_many(ids)
         ]
 
 
-def one_namespace(config: BackendConfig) -> MemoryBackend:
+def one_namespace(config: BackendConfig) -> DriverBackend:
     """Ignores the namespace."""
-    return MemoryBackend(BackendConfig(config.url.with_options(namespace="everybody"), config.shared))
+    return make_backend(BackendConfig(config.url.with_options(namespace="everybody"), config.shared))
 
 
-def shouting_url(config: BackendConfig) -> MemoryBackend:
+def shouting_url(config: BackendConfig) -> DriverBackend:
     """Shows the password."""
-    backend = MemoryBackend(config)
-    backend._url = config.url.reveal()
+    backend = make_backend(config)
+    backend.url = config.url.reveal()
     return backend
 
 
 TEN = (
     Fault("drop on crash", "crash_before_ack_redelivers", with_consumer(DropOnCrash), also=("nack_redelivers_now",)),
     Fault("ack before store", "settle_fused_is_atomic", with_consumer(AckBeforeStore)),
-    Fault("no lease", "lease_expiry_without_heartbeat", with_consumer(NoLease), also=("ack_after_lease_lost",)),
-    Fault("wrong level order", "priority_four_levels_order", with_consumer(WrongLevelOrder)),
-    Fault("double delivery", "receive_competing", with_consumer(DoubleDelivery)),
+    Fault("no lease", "lease_expiry_without_heartbeat", with_queue(NoLease), also=("ack_after_lease_lost",)),
+    Fault("wrong level order", "priority_four_levels_order", with_queue(WrongLevelOrder)),
+    Fault("double delivery", "receive_competing", with_queue(DoubleDelivery)),
     Fault("lost dedup window", "submit_dedup_window", with_port("submitter", LostDedupWindow)),
     Fault("leaked waiter", "result_unexpect_forgets", with_port("results", LeakedWaiter)),
     Fault("late write accepted", "result_first_write_wins", with_port("results", LateWrite)),
@@ -283,7 +303,7 @@ TEN = (
 )
 
 MORE = (
-    Fault("unfenced settle", "ack_after_lease_lost", with_consumer(UnfencedSettle)),
+    Fault("unfenced settle", "ack_after_lease_lost", with_queue(UnfencedSettle)),
     Fault("delay ignored", "delay_not_early", with_port("submitter", EarlyDelay)),
     Fault("unclean cancel", "consumer_cancelled_cleanly", with_consumer(UncleanCancel)),
     Fault("poison in the crowd", "poison_takes_no_innocents", with_consumer(PoisonInTheCrowd)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kit.faults import MORE, TEN, Fault, FaultyHarness
-from tranship.backends.memory import MemoryBackend
+from tranship.backends.memory import make_backend
 from tranship.testing.case import Case, CaseReport, cases_of, run_case
 from tranship.testing.suites import PORT_SUITES
 
@@ -29,7 +29,7 @@ def test_planted_fault_is_caught(fault: Fault, note_caught) -> None:
 
 @pytest.mark.parametrize("name", sorted({name for fault in (*TEN, *MORE) for name in (fault.caught_by, *fault.also)}))
 def test_sound_backend_passes(name: str) -> None:
-    report = judged(CASES[name], MemoryBackend)
+    report = judged(CASES[name], make_backend)
     assert report.outcome == "passed", report.reason
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tranship.backends.memory import MemoryBackend
+from tranship.backends.memory import make_backend
+from tranship.driver import Outgoing
 from tranship.envelope import Receipt
 from tranship.errors import BrokerUnreachable, SubmitUnknown
 from tranship.ports import Capabilities, Capability, ConnectionEvent, Level, Received, Settled
@@ -65,7 +66,7 @@ class WiredHarness(Harness):
         number = options.pop("wire", None)
         wire = self._new_wire() if number is None else self._wires[int(number)]
         plain = BrokerURL(scheme=parsed.scheme, host=parsed.host, options=options)
-        return Wired(MemoryBackend(BackendConfig(plain, self.shared)), wire)
+        return Wired(make_backend(BackendConfig(plain, self.shared)), wire)
 
     def make_proxy(self) -> Any:
         """The wire of one backend."""
@@ -183,7 +184,8 @@ class Wire:
         try:
             while not working.done():
                 await asyncio.wait({working, ending}, timeout=0.01, return_when=asyncio.FIRST_COMPLETED)
-                if (self.silent or cut.is_set()) and not working.done():
+                # Only who receives waits at the broker; anything else is done by now, or will be.
+                if (self.silent or cut.is_set()) and not working.done() and name == "receive":
                     break
         finally:
             ending.cancel()
@@ -276,7 +278,7 @@ class _Consumer(_Port):
         except BrokerUnreachable as error:
             if self._wire.flaw == "drops what it took" and isinstance(error, _AnswerLost):
                 for delivery in error.value.deliveries:
-                    self._remove(delivery)
+                    self._remove(delivery.token)
             if self._wire.flaw == "takes silence for an empty queue" and self._wire.silent:
                 await asyncio.sleep(wait)
                 return Received(())
@@ -289,9 +291,10 @@ class _Consumer(_Port):
     async def settle(self, settlements: Any) -> Any:
         answers = await self._wire.carry("settle", self._port.settle, (settlements,), {})
         if self._wire.flaw == "does not fence" and Settled.LOST in answers:
-            with self._port._gate.enter() as space:
+            space = self._space()
+            with space.guard:
                 for replacement in filter(None, (one.replacement for one in settlements)):
-                    space.stock.add(replacement)
+                    space.stock.add(Outgoing.of(replacement))
         return answers
 
     def _restarted(self) -> None:
@@ -300,17 +303,21 @@ class _Consumer(_Port):
 
     def _drop(self) -> None:
         for delivery in getattr(self, "_held", ()):
-            self._remove(delivery)
+            self._remove(delivery.token)
 
     def _drop_all(self) -> None:
-        for delivery in list(self._port._held):
-            self._remove(delivery)
+        for token in self._port._in_flight.clear():
+            self._remove(token)
 
-    def _remove(self, delivery: Any) -> None:
-        with self._port._gate.enter() as space:
-            if space.owned(delivery) is not None:
-                space.stock.remove(delivery.token.entry)
-        self._port._held.discard(delivery)
+    def _remove(self, token: Any) -> None:
+        space, (entry, claim) = self._space(), token.taken.token
+        with space.guard:
+            if space.stock.holds(entry, claim):
+                space.stock.remove(entry)
+        self._port._in_flight.drop([token])
+
+    def _space(self) -> Any:
+        return self._port._supervisor.current.queue._space
 
 
 class _Results(_Port):

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from tranship.backends.memory import Clock, MemoryBackend, MemoryBroker
+from tranship.backends.memory import Clock, MemoryBroker, make_backend
+from tranship.driver import DriverBackend
 from tranship.envelope import Envelope
 from tranship.errors import ClosedError, InvalidOptionError
 from tranship.ports import Capability, Settlement, Verdict
@@ -18,8 +19,8 @@ from tranship.settings import BackendConfig, BrokerURL
 from tranship.testing.harness import Harness
 
 
-def make(harness: Harness, url: str = "memory://") -> MemoryBackend:
-    return MemoryBackend(BackendConfig(BrokerURL.parse(url), harness.shared))
+def make(harness: Harness, url: str = "memory://") -> DriverBackend:
+    return make_backend(BackendConfig(BrokerURL.parse(url), harness.shared))
 
 
 def message(task_id: str, **fields):
@@ -39,7 +40,7 @@ class ManualClock:
         return Clock(lambda: self.now, lambda: self.now)
 
 
-async def opened(harness: Harness, url: str = "memory://") -> MemoryBackend:
+async def opened(harness: Harness, url: str = "memory://") -> DriverBackend:
     backend = make(harness, url)
     await backend.open()
     return backend
@@ -128,7 +129,7 @@ async def test_a_listener_whose_loop_is_gone_harms_nobody(harness):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_is_told_that_nothing_is_shared(harness):
-    async def refused(backend: MemoryBackend) -> bool:
+    async def refused(backend: DriverBackend) -> bool:
         try:
             await backend.submitter().submit([message("a")])
         except ClosedError:
@@ -158,6 +159,15 @@ def test_a_forked_child_is_told_that_nothing_is_shared(harness):
 def test_bad_options_are_refused_when_it_is_made(harness, option):
     with pytest.raises(InvalidOptionError, match=option.partition("=")[0]):
         make(harness, f"memory://?{option}")
+
+
+async def test_what_it_can_do_is_known_before_it_is_open_and_after_it_is_closed(harness):
+    backend = make(harness)
+    before = dict(backend.capabilities)
+    await backend.open()
+    during = dict(backend.capabilities)
+    await backend.aclose()
+    assert before == during == dict(backend.capabilities)
 
 
 async def test_what_it_cannot_do_is_said(harness):

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from tranship.backends.memory import MemoryBackend
+from tranship.driver import DriverBackend
 from tranship.errors import InvalidOptionError, InvalidURLError, PluginError, UnknownSchemeError
 from tranship.hookspecs import API_VERSION, BackendSpec, hookimpl
 from tranship.registry import PluginState, Registry
@@ -81,7 +81,7 @@ class TestBuiltins:
     def test_they_are_opened_by_url(self):
         made = Registry(entry_points=False, environ={})
         assert made.schemes() == ("failover", "memory", "round-robin", "sqlite")
-        assert type(made.create("memory://")) is MemoryBackend
+        assert type(made.create("memory://")) is DriverBackend
         assert type(made.create("sqlite:///x.db")).__name__ == "SqliteBackend"
 
     def test_a_bad_url_or_option_is_said(self):
@@ -318,7 +318,7 @@ class TestUnknownSchemes:
         assert "hunter2" not in str(caught.value)
 
 
-SPEC = BackendSpec(name="mine", schemes=("mine",), factory="tranship.backends.memory:MemoryBackend")
+SPEC = BackendSpec(name="mine", schemes=("mine",), factory="tranship.backends.memory:make_backend")
 
 
 class Plugin:
@@ -341,12 +341,12 @@ def bare():
 class TestRegister:
     def test_a_spec(self, bare):
         bare.register(SPEC)
-        assert type(bare.create("mine://")) is MemoryBackend
+        assert type(bare.create("mine://")) is DriverBackend
         assert status(bare, "mine").distribution == ""
 
     def test_an_object_with_hooks(self, bare):
         bare.register(Plugin(SPEC), name="object")
-        assert type(bare.create("mine://")) is MemoryBackend
+        assert type(bare.create("mine://")) is DriverBackend
         assert status(bare, "object").backends == (SPEC,)
 
     def test_registries_know_nothing_of_each_other(self, bare):

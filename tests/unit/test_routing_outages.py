@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 from routing_kit import PATIENCE, QUICK, accepted, brokers, message, messages, take, until
 
-from tranship.backends.memory._ports import MemoryConsumer
+from tranship.driver._consumer import DriverConsumer
 from tranship.envelope import Receipt, TaskResult, TaskState
 from tranship.errors import (
     BrokerRefused,
@@ -382,8 +382,8 @@ class TestConsuming:
         async def lost(_consumer, deliveries):
             return [False] * len(deliveries)
 
-        monkeypatch.setattr(MemoryConsumer, "lease", None)
-        monkeypatch.setattr(MemoryConsumer, "extend", lost)
+        monkeypatch.setattr(DriverConsumer, "lease", None)
+        monkeypatch.setattr(DriverConsumer, "extend", lost)
         async with brokers(in_turn=True) as both:
             backend = await both.open()
             await accepted(backend, *messages(2))

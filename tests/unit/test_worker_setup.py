@@ -19,7 +19,7 @@ from tranship.errors import (
     InvalidOptionError,
     UnsupportedError,
 )
-from tranship.ports import Capabilities, Capability
+from tranship.ports import Capability, Level
 from tranship.protocol import Encoder, decode_result
 from tranship.retry import FixedBackoff, RetryPolicy
 from tranship.settings import BrokerURL, Settings
@@ -204,12 +204,8 @@ async def test_no_result_store_is_refused_at_start():
     class Storeless(Harness):
         def make_backend(self, url):
             backend = super().make_backend(url)
-            lacking = (Capability.RESULTS, Capability.RESULT_PUSH)
-            without = Capabilities(
-                {one: support for one, support in backend.capabilities.items() if one not in lacking}
-            )
-            kind = type("Storeless", (type(backend),), {"capabilities": without})
-            backend.__class__ = kind
+            lacking = dict.fromkeys((Capability.RESULTS, Capability.RESULT_PUSH), Level.NONE)
+            backend._declared = {**backend._declared, **lacking}
             return backend
 
     with pytest.raises(UnsupportedError, match="store_result=False"):
@@ -218,9 +214,9 @@ async def test_no_result_store_is_refused_at_start():
 
 
 async def test_a_brokers_hard_limit_is_checked_at_start(monkeypatch):
-    from tranship.backends.memory._ports import MemoryConsumer
+    from tranship.driver._consumer import DriverConsumer
 
-    monkeypatch.setattr(MemoryConsumer, "hard_limit", 60.0)
+    monkeypatch.setattr(DriverConsumer, "hard_limit", 60.0)
 
     @task(name="unit.long", queue="unit", run_timeout=61)
     def long() -> None: ...
@@ -231,13 +227,13 @@ async def test_a_brokers_hard_limit_is_checked_at_start(monkeypatch):
 
 
 async def test_a_task_without_a_limit_ends_before_the_broker_takes_it_back(monkeypatch):
-    from tranship.backends.memory._ports import MemoryConsumer
+    from tranship.driver._consumer import DriverConsumer
 
     @task(name="unit.endless", queue="unit")
     async def endless():
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(MemoryConsumer, "hard_limit", 0.2)
+    monkeypatch.setattr(DriverConsumer, "hard_limit", 0.2)
     harness = Harness("memory://")
     backend = harness.make_backend("memory://")
     await backend.open()

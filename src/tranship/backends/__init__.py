@@ -14,7 +14,7 @@ def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
         BackendSpec(
             name="memory",
             schemes=("memory",),
-            factory="tranship.backends.memory:MemoryBackend",
+            factory="tranship.backends.memory:make_backend",
             summary="inside of one process; for tests and scripts",
         )
     )

@@ -42,6 +42,8 @@ class DriverBackend:
         connect: opens one :class:`Connection`. Called again after each loss.
         classify: makes one of our errors of a native one; see :data:`Classify`.
         declared: capabilities that no primitive shows, DURABLE and CROSS_PROCESS above all.
+        outline: makes a connection that is never opened, whose verbs show what the driver can do: for who asks before
+            it is open, as a router does of a broker that is away. None: he is told only what is declared.
         timing: how long to wait for a broker with a connection.
         warnings: what ``tranship doctor`` should show.
     """
@@ -57,11 +59,12 @@ class DriverBackend:
         connect: Callable[[], Awaitable[Connection]],
         classify: Classify = unreachable,
         declared: Mapping[Capability, Support | Level] | None = None,
+        outline: Callable[[], Connection] | None = None,
         timing: Timing | None = None,
         warnings: Sequence[str] = (),
     ) -> None:
         self.name, self.url, self.warnings = name, str(config.url), warnings
-        self._connect, self._declared = connect, declared or {}
+        self._connect, self._outline, self._declared = connect, outline, declared or {}
         self._capabilities: Capabilities | None = None
         supervisor = self._supervisor = Supervisor(name, self.url, connect, classify, timing or Timing())
         rows = Rows(supervisor)
@@ -81,10 +84,10 @@ class DriverBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the driver can do; known once it is open."""
-        if self._capabilities is None:
-            self._capabilities = derived(self.name, self._supervisor.current, self._declared)
-        return self._capabilities
+        """What the driver can do; before it is open, what its outline shows."""
+        if self._capabilities is not None:
+            return self._capabilities
+        return Capabilities(self._declared) if self._outline is None else self._derived(self._outline())
 
     @property
     def native(self) -> Any:
@@ -95,7 +98,7 @@ class DriverBackend:
         """Connect."""
         try:
             await self._supervisor.open()
-            self._capabilities = derived(self.name, self._supervisor.current, self._declared)
+            self._capabilities = self._derived(self._supervisor.current)
         except BaseException:
             await self.aclose()
             raise
@@ -155,6 +158,10 @@ class DriverBackend:
         """The one inspector; what the driver cannot serve, it refuses."""
         return self._inspector
 
+    def _derived(self, connection: Connection) -> Capabilities:
+        return derived(self.name, connection, self._declared)
+
     def _need(self, capability: Capability) -> None:
+        self._supervisor.gate.check()
         if not self.capabilities.has(capability):
             raise UnsupportedError(f"{self.name} has no {capability}: its driver gives the kit no table to keep it in")

@@ -13,7 +13,6 @@ from tranship.checks import whole
 from tranship.driver._delay import Delays
 from tranship.driver._inflight import DeliveryToken, InFlightTable
 from tranship.driver._nouns import Slot, Stored, TakenBatch, Undo
-from tranship.driver._packing import opened
 from tranship.driver._prefetch import PrefetchBuffer, apart_from_suspects
 from tranship.driver._protocols import Connection, Picking, Pushing, Renewing, Scanning, Watching, traits_of
 from tranship.driver._settling import Settling
@@ -202,7 +201,7 @@ class DriverConsumer:
         self._in_flight.add(tokens)
         return [
             Delivery(
-                opened(token.taken.data, token.taken.queue, token.taken.level)[1],
+                token.taken.opened()[1],
                 token.taken.queue,
                 token.taken.level,
                 token,

@@ -8,7 +8,7 @@ from typing import Final
 
 from tranship.driver._delay import Delays
 from tranship.driver._nouns import End, Ending, Row, Taken
-from tranship.driver._packing import Facts, opened
+from tranship.driver._packing import Facts
 from tranship.driver._protocols import Finding, Picking, traits_of
 from tranship.driver._results import DriverResults, result_key
 from tranship.driver._rows import Rows
@@ -148,7 +148,7 @@ class DriverControl:
         return await self._remove(taken) if taken else []
 
     async def _remove(self, taken: Sequence[Taken]) -> list[str]:
-        facts = [opened(one.data, one.queue, one.level)[0] for one in taken]
+        facts = [one.opened()[0] for one in taken]
         rows = [self._cancelled_rows(one) for one in facts]
         fused = traits_of(self._supervisor.current.queue).fuses
         if not fused:

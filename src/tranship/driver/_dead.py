@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tranship.driver._nouns import Outgoing, Row
-from tranship.driver._packing import Facts, facts_of, headers_read, opened, pack, unpack
+from tranship.driver._packing import Facts, facts_of, headers_read, pack, unpack
 from tranship.driver._rows import Rows, stamp
 from tranship.envelope import DeadLetter
 from tranship.ports import Delivery, Settlement
@@ -78,7 +78,8 @@ class DeadLetters:
 
 
 def _opened(delivery: Delivery) -> tuple[Facts, RawMessage]:
-    return opened(delivery.token.taken.data, delivery.queue, delivery.priority)
+    found: tuple[Facts, RawMessage] = delivery.token.taken.opened()
+    return found
 
 
 def _parted(row: Row) -> tuple[list[Any], Facts, RawMessage]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tranship.driver._packing import Facts, facts_of, pack
+from tranship.driver._packing import Facts, TakenData, facts_of, opened, pack
 from tranship.envelope import Priority
 from tranship.errors import TranshipError
 from tranship.ports import CountKind
@@ -68,7 +68,8 @@ class QueueTraits:
     delays: bool = False
     """:attr:`Outgoing.ready` is honoured; otherwise the kit keeps what is not due in the table."""
     unique: bool = False
-    """``send`` recognises an id that is queued or held already, and answers with it."""
+    """``send`` recognises an id that is queued or held already, and answers with it: of any message, or at least of one
+    with an :attr:`Outgoing.unless`."""
     fuses: bool = False
     """``Ending.rows`` and ``Ending.then``, ``Outgoing.first`` and ``Outgoing.unless`` are one step with their verb."""
     tokens_survive: bool = True
@@ -149,10 +150,15 @@ class Taken:
     renewing a lease is a rename."""
     queue: str
     level: Priority
-    data: bytes | RawMessage
-    """What ``send`` got as :attr:`Outgoing.data`; or, on a broker with a wire format of its own, the message."""
+    data: TakenData
+    """What ``send`` got as :attr:`Outgoing.data`; or its facts and message, where they never left the process; or, on a
+    broker with a wire format of its own, the message."""
     count: int = 1
     """How many times it has been taken, this one included."""
+
+    def opened(self) -> tuple[Facts, RawMessage]:
+        """Return its facts and the message; of what cannot be read, a message with a problem."""
+        return opened(self.data, self.queue, self.level)
 
 
 @dataclass(slots=True, eq=False)

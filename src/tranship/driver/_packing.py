@@ -10,7 +10,7 @@ from typing import Any, Final
 from tranship.envelope import Priority
 from tranship.protocol import Message, RawMessage, number_of
 
-__all__ = ["Facts", "facts_of", "headers_bytes", "headers_read", "opened", "pack", "unpack"]
+__all__ = ["Facts", "TakenData", "facts_of", "headers_bytes", "headers_read", "opened", "pack", "unpack"]
 
 _SIZES: Final = struct.Struct(">II")
 
@@ -33,6 +33,10 @@ class Facts:
     def slot(self) -> tuple[str, Priority]:
         """Queue and level together."""
         return self.queue, self.level
+
+
+TakenData = bytes | RawMessage | tuple[Facts, RawMessage]
+"""A message as a driver gives it back."""
 
 
 def facts_of(message: Message) -> Facts:
@@ -77,13 +81,15 @@ def unpack(data: bytes) -> tuple[Facts, RawMessage]:
     return facts, message
 
 
-def opened(data: bytes | RawMessage, queue: str, level: Priority) -> tuple[Facts, RawMessage]:
+def opened(data: TakenData, queue: str, level: Priority) -> tuple[Facts, RawMessage]:
     """Return the facts and the message of something that was taken from ``queue`` at ``level``.
 
     What cannot be read is a message with a problem: whoever gets it gives it up, with everything that is known.
     """
     if isinstance(data, RawMessage):
         return _read_facts(data, queue, level), data
+    if isinstance(data, tuple):
+        return data
     try:
         return unpack(data)
     except ValueError as error:

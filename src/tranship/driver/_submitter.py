@@ -18,6 +18,7 @@ from tranship.driver._supervisor import AnswerLost, Supervisor
 from tranship.envelope import Priority, Receipt
 from tranship.errors import (
     BrokerUnreachable,
+    ClosedError,
     MessageTooLarge,
     PluginError,
     StorageFull,
@@ -153,7 +154,9 @@ class DriverSubmitter:
         return {at: answer for at, one in messages.items() for answer in (await self._queued({at: one})).values()}
 
     def _failed(self, messages: Mapping[int, Outgoing], error: TranshipError) -> dict[int, Answer]:
-        """Say of each message what an error that concerns all of them means for it."""
+        """Say of each message what an error means for it; one that concerns the whole backend is raised."""
+        if isinstance(error, ClosedError):
+            raise error
         if isinstance(error, UNSURE):
             return {at: _unknown(one, error) for at, one in messages.items()}
         return {at: _about(one, error) for at, one in messages.items()}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tranship.backends.memory._backend import MemoryBackend, MemoryOptions
+from tranship.backends.memory._backend import MemoryOptions, make_backend
 from tranship.backends.memory._broker import MemoryBroker
 from tranship.backends.memory._clock import Clock
 
-__all__ = ["Clock", "MemoryBackend", "MemoryBroker", "MemoryOptions"]
+__all__ = ["Clock", "MemoryBroker", "MemoryOptions", "make_backend"]

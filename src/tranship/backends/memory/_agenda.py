@@ -52,6 +52,10 @@ class Agenda(Generic[T]):
             heapq.heappop(self._heap)
         return None
 
+    def in_order(self) -> list[T]:
+        """Return every item, smallest key first."""
+        return sorted(self._keys, key=self._keys.__getitem__)
+
     def due(self, now: float) -> Iterator[T]:
         """Remove and yield, in order, every item whose key is ``now`` or smaller."""
         while (head := self.first()) is not None and head[0] <= now:

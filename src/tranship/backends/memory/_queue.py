@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tranship.backends.memory._agenda import Agenda
 from tranship.backends.memory._clock import Clock
-from tranship.envelope import Priority, TaskState
+from tranship.driver import Outgoing
+from tranship.envelope import Priority
 from tranship.ports import QueueInfo
-from tranship.protocol import Message
 
+State = Literal["ready", "delayed", "held"]
 Rank = tuple[float, float]
 """Level, lowered by aging, then age; the smallest is delivered first."""
 
@@ -19,7 +21,7 @@ Rank = tuple[float, float]
 class Entry:
     """One message from submit to its end."""
 
-    message: Message
+    message: Outgoing
     submitted: float
     """Epoch seconds."""
     place: int = 0
@@ -45,9 +47,9 @@ class Queue:
     def add(self, entry: Entry) -> None:
         """Take a new message in, ready or delayed."""
         self.refresh()
-        due = entry.message.envelope.not_before
+        due = entry.message.ready
         entry.place = self._places()
-        if due is not None and due > self._clock.wall():
+        if due > self._clock.wall():
             self._move(entry, self._delayed, due)
         else:
             self.restore(entry)
@@ -55,7 +57,7 @@ class Queue:
     def restore(self, entry: Entry) -> None:
         """Make ``entry`` ready at its own place; nobody holds it any more."""
         entry.token = 0
-        self._move(entry, self._ready[entry.message.envelope.priority], entry.place)
+        self._move(entry, self._ready[entry.message.level], entry.place)
 
     def hold(self, entry: Entry, token: int, lease: float) -> None:
         """Lend ``entry`` to the claim ``token``, or renew it, for ``lease`` seconds from now."""
@@ -76,10 +78,6 @@ class Queue:
             self.restore(entry)
         for entry in self._held.due(self._clock.steady()):
             self.restore(entry)
-
-    def earliest(self) -> tuple[float, Entry] | None:
-        """Return when the next delayed message is due, with the message."""
-        return self._delayed.first()
 
     def head(self, aging: float) -> tuple[Rank, Entry] | None:
         """Return the message to deliver next with its rank."""
@@ -108,20 +106,19 @@ class Queue:
             times.append(held[0] - self._clock.steady())
         return max(0.0, min(times)) if times else None
 
-    def state(self, entry: Entry) -> TaskState:
+    def state(self, entry: Entry) -> State:
         """Where ``entry`` stands."""
         if entry.lane is self._held:
-            return TaskState.STARTED
-        if entry.lane is self._delayed:
-            return TaskState.RETRY if entry.message.envelope.attempt else TaskState.SCHEDULED
-        return TaskState.PENDING
+            return "held"
+        return "delayed" if entry.lane is self._delayed else "ready"
 
-    def waiting(self) -> Iterator[Entry]:
-        """Every message that nobody holds."""
-        for lane in (*self._ready.values(), self._delayed):
-            yield from lane
+    def entries(self, state: str) -> Iterator[Entry]:
+        """Yield the messages in one state, in their order."""
+        lanes = {"ready": tuple(self._ready.values()), "delayed": (self._delayed,), "held": (self._held,)}
+        for lane in lanes[state]:
+            yield from lane.in_order()
 
-    def info(self, dead: int) -> QueueInfo:
+    def info(self) -> QueueInfo:
         """What an operator sees of it."""
         self.refresh()
         ages = [self._clock.wall() - entry.submitted for lane in self._ready.values() for entry in lane]
@@ -131,7 +128,6 @@ class Queue:
             delayed=len(self._delayed),
             in_flight=len(self._held),
             oldest_age=max(0.0, *ages, 0.0),
-            dead=dead,
         )
 
     def __len__(self) -> int:

@@ -1,0 +1,237 @@
+"""What a backend uses of the broker in this process: queue, table and topic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from tranship.backends.memory._broker import MemoryBroker, Space
+from tranship.backends.memory._loops import call_on
+from tranship.backends.memory._queue import Entry
+from tranship.driver import (
+    Answer,
+    End,
+    Ending,
+    LocalConnection,
+    Outgoing,
+    QueueTraits,
+    Row,
+    Slot,
+    Stored,
+    Taken,
+    TakenBatch,
+    Undo,
+)
+from tranship.ports import CountKind, QueueInfo, Settled
+
+__all__ = ["MemoryConnection"]
+
+Claim = tuple[Entry, int]
+"""A token: the entry, and the number of the claim that was made on it."""
+
+
+class MemoryConnection(LocalConnection):
+    """Queue, table and topic of one namespace, for one backend.
+
+    Args:
+        broker: whose they are.
+        space: of the namespace.
+        lease: seconds that a claim lasts.
+        aging: seconds of waiting that raise a rank; 0: never.
+    """
+
+    def __init__(self, broker: MemoryBroker, space: Space, *, lease: float, aging: float) -> None:
+        self._space = space
+        self._undos: dict[object, Undo] = {}
+        queue = MemoryQueue(space, self._until_closed, lease=lease, aging=aging)
+        super().__init__(queue, MemoryTable(space), MemoryTopic(space, self._until_closed), native=broker)
+
+    async def aclose(self) -> None:
+        """Tell nobody any more."""
+        for undo in tuple(self._undos.values()):
+            undo()
+
+    def _until_closed(self, undo: Undo) -> Undo:
+        """Return ``undo`` as something that is done when we are closed, at the latest, and once."""
+        mark = object()
+
+        def once() -> None:
+            if self._undos.pop(mark, None) is not None and not self._space.guard.foreign:
+                with self._space.guard:
+                    undo()
+
+        self._undos[mark] = once
+        return once
+
+
+class MemoryQueue:
+    """All queues of a namespace; everything is one step, under the broker's lock."""
+
+    def __init__(self, space: Space, until_closed: Callable[[Undo], Undo], *, lease: float, aging: float) -> None:
+        self._space, self._until_closed = space, until_closed
+        self._lease, self._aging = lease, aging
+        self.traits = QueueTraits(
+            lease=lease,
+            counts=CountKind.EXACT,
+            order="keeps-place",
+            levels=True,
+            delays=True,
+            unique=True,
+            fuses=True,
+        )
+
+    async def send(self, batch: Sequence[Outgoing]) -> Sequence[Answer]:
+        """Add messages, each unless it is a duplicate."""
+        with self._space.guard:
+            return [self._send(message) for message in batch]
+
+    def _send(self, message: Outgoing) -> str | None:
+        space = self._space
+        if message.unless is not None and (space.row(message.unless) is not None or space.stock.knows(message.id)):
+            return message.id
+        if message.first is not None:
+            first = space.create(message.first)
+            if first is not None and first != message.first.value:
+                return first.decode()
+        space.stock.add(message)
+        return None
+
+    async def take(self, slots: Sequence[Slot], limit: int, wait: float) -> TakenBatch:  # noqa: ARG002 - looks once
+        """Claim what is ready; say when something will be."""
+        queues = list(dict.fromkeys(queue for queue, _ in slots))
+        with self._space.guard:
+            entries = self._space.stock.take(list(queues), limit, lease=self._lease, aging=self._aging)
+            due = None if entries else self._space.stock.next_due(queues)
+            return TakenBatch([_taken(entry) for entry in entries], next_due=due)
+
+    async def end(self, endings: Sequence[Ending]) -> Sequence[Settled]:
+        """End what is ours, with everything that belongs to it."""
+        with self._space.guard:
+            return [self._end(one) for one in endings]
+
+    def _end(self, ending: Ending) -> Settled:
+        entry: Entry = ending.token[0]
+        if not self._is_ours(ending.token):
+            return Settled.LOST
+        for row in ending.rows:
+            self._space.create(row)
+        if ending.end is End.REMOVE:
+            self._space.stock.remove(entry)
+        else:
+            entry.count -= ending.end is End.RELEASE
+            self._space.stock.restore(entry)
+        for message in ending.then:
+            self._space.stock.add(message)
+        return Settled.CONFIRMED
+
+    def _is_ours(self, token: Claim) -> bool:
+        return self._space.stock.holds(*token)
+
+    async def renew(self, tokens: Sequence[Claim]) -> Sequence[bool]:
+        """Let claims last for one lease from now."""
+        with self._space.guard:
+            ours = [self._is_ours(token) for token in tokens]
+            for (entry, _), is_ours in zip(tokens, ours, strict=True):
+                if is_ours:
+                    self._space.stock.renew(entry, self._lease)
+            return ours
+
+    def watch(self, slots: Sequence[Slot], heard: Callable[[], None]) -> Undo:
+        """Wake ``heard`` on its loop."""
+        wake = partial(call_on, asyncio.get_running_loop(), heard)
+        with self._space.guard:
+            self._space.stock.join(wake, {queue for queue, _ in slots})
+        return self._until_closed(lambda: self._space.stock.part(wake))
+
+    async def find(self, ids: Sequence[str], cancel_keys: Sequence[str]) -> Sequence[Stored]:
+        """Look up messages."""
+        with self._space.guard:
+            return [self._stored(entry) for entry in self._space.stock.find(ids, set(cancel_keys))]
+
+    async def scan(self, queue: str, state: str, limit: int) -> Sequence[Stored]:
+        """Look through one queue."""
+        with self._space.guard:
+            return [self._stored(entry) for entry in self._space.stock.scan(queue, state)[:limit]]
+
+    async def pick(self, refs: Sequence[Entry]) -> Sequence[Taken]:
+        """Claim exactly these."""
+        with self._space.guard:
+            stock = self._space.stock
+            return [_taken(entry) for entry in refs if stock.claim(entry, self._lease)]
+
+    async def queues(self) -> Sequence[QueueInfo]:
+        """Count messages."""
+        with self._space.guard:
+            return self._space.stock.infos()
+
+    def _stored(self, entry: Entry) -> Stored:
+        return Stored(entry, entry.message.facts, self._space.stock.state(entry))
+
+
+def _taken(entry: Entry) -> Taken:
+    message = entry.message
+    data = message.facts, replace(message.message)
+    return Taken((entry, entry.token), message.queue, message.level, data, entry.count)
+
+
+class MemoryTable:
+    """Rows of a namespace."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    async def create(self, rows: Sequence[Row]) -> Sequence[bytes | None]:
+        """Write those that are not there."""
+        with self._space.guard:
+            return [self._space.create(row) for row in rows]
+
+    async def put(self, rows: Sequence[Row], if_version: Sequence[int] | None = None) -> Sequence[int | None]:
+        """Write those that are there in the right version."""
+        with self._space.guard:
+            fits = self._space.fits([row.key for row in rows], if_version)
+            return [self._space.write(row) if fit else None for row, fit in zip(rows, fits, strict=True)]
+
+    async def get(self, keys: Sequence[str]) -> Sequence[Row | None]:
+        """Read rows."""
+        with self._space.guard:
+            return [self._space.row(key) for key in keys]
+
+    async def delete(self, keys: Sequence[str], if_version: Sequence[int] | None = None) -> Sequence[bool]:
+        """Delete those that are there in the right version."""
+        with self._space.guard:
+            fits = self._space.fits(keys, if_version)
+            return [fit and self._space.delete(key) for key, fit in zip(keys, fits, strict=True)]
+
+    async def page(self, prefix: str, after: str, limit: int) -> Sequence[Row]:
+        """Read a page."""
+        with self._space.guard:
+            return self._space.rows(prefix, after, limit)
+
+
+class MemoryTopic:
+    """Signals of a namespace, from any thread to the loop of who hears them."""
+
+    def __init__(self, space: Space, until_closed: Callable[[Undo], Undo]) -> None:
+        self._space, self._until_closed = space, until_closed
+
+    async def publish(self, items: Sequence[tuple[str, bytes]]) -> None:
+        """Tell everybody who has subscribed."""
+        with self._space.guard:
+            for name, value in items:
+                self._space.subscriptions.tell(name, value)
+
+    def subscribe(self, names: Sequence[str], heard: Callable[[str, bytes], None]) -> Undo:
+        """Tell ``heard`` on its loop."""
+        loop = asyncio.get_running_loop()
+
+        def tell(name: str, value: bytes) -> None:
+            call_on(loop, partial(heard, name, value))
+
+        with self._space.guard:
+            undo = self._space.subscriptions.add(names, tell)
+        return self._until_closed(undo)
+
+    async def active(self) -> None:
+        """It is at once."""
