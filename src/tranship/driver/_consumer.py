@@ -7,20 +7,21 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from tranship.checks import whole
 from tranship.driver._delay import Delays
 from tranship.driver._inflight import DeliveryToken, InFlightTable
 from tranship.driver._nouns import Slot, Stored, TakenBatch, Undo
 from tranship.driver._prefetch import PrefetchBuffer, apart_from_suspects
-from tranship.driver._protocols import Connection, Picking, Pushing, Renewing, Scanning, Watching, traits_of
+from tranship.driver._protocols import Connection, Picking, Pushing, Queue, Renewing, Scanning, Watching, traits_of
 from tranship.driver._settling import Settling
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import Priority
 from tranship.errors import ClosedError, PluginError, TranshipError, UnsupportedError
 from tranship.guards import OneReceiver
 from tranship.ports import ConnectionEvent, Delivery, Received, Settled, Settlement
+from tranship.timers import LazyTimer
 
 __all__ = ["DriverConsumer"]
 
@@ -66,11 +67,14 @@ class DriverConsumer:
         self._in_flight = InFlightTable()
         self._taking: asyncio.Task[TakenBatch] | None = None
         self._news = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        self._patience = LazyTimer(self._stop_waiting)
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._holding: asyncio.TimerHandle | None = None
         self._demanded = False
         self._unwatch: Undo | None = None
-        self._watch()
+        self._pushing: Pushing | None = None
+        self._meet(supervisor.current.queue)
         supervisor.listeners.append(self._connection_changed)
 
     @property
@@ -85,8 +89,9 @@ class DriverConsumer:
 
     # Waking.
 
-    def _watch(self) -> None:
-        queue = self._supervisor.current.queue
+    def _meet(self, queue: Queue) -> None:
+        """Use what the queue of a new connection can do besides; asking for a protocol is slow."""
+        self._pushing = queue if isinstance(queue, Pushing) else None
         if isinstance(queue, Watching):
             self._unwatch = queue.watch(self._slots(), self._news.set)
 
@@ -95,7 +100,7 @@ class DriverConsumer:
             self._buffer.clear()
             self._in_flight.clear()
         if event is ConnectionEvent.RESTORED:
-            self._watch()
+            self._meet(self._supervisor.current.queue)
         self._news.set()
 
     async def _woken(self, seconds: float) -> None:
@@ -166,9 +171,24 @@ class DriverConsumer:
         elif self._traits.waits:
             patience = left
         taking = self._taking
-        either: set[asyncio.Future[Any]] = {taking, self._closing}
-        await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        await self._until_done(taking, patience)
         return self._taken(taking) if taking.done() else None
+
+    async def _until_done(self, taking: asyncio.Task[TakenBatch], seconds: float) -> None:
+        """Wait for a take, or for the end of this consumer."""
+        loop = asyncio.get_running_loop()
+        waiter = self._waiter = loop.create_future()
+        taking.add_done_callback(lambda _: _wake(waiter))
+        self._patience.set(loop.time() + seconds)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            self._patience.clear()
+
+    def _stop_waiting(self) -> None:
+        if self._waiter is not None:
+            _wake(self._waiter)
 
     def _taken(self, taking: asyncio.Task[TakenBatch]) -> TakenBatch:
         """Return what a take brought that is done, whoever began it."""
@@ -239,9 +259,8 @@ class DriverConsumer:
     # What is held.
 
     def _demand(self, slots: Sequence[Slot], credit: int) -> None:
-        queue = self._supervisor.current.queue
-        if isinstance(queue, Pushing):
-            queue.demand(slots, credit)
+        if self._pushing is not None:
+            self._pushing.demand(slots, credit)
             self._demanded = credit > 0
 
     def _keep_held(self) -> None:
@@ -326,6 +345,8 @@ class DriverConsumer:
         if self._closing.done():
             return
         self._closing.set_result(None)
+        self._stop_waiting()
+        self._patience.close()
         self._news.set()
         self._keep_held()
         self._supervisor.listeners.remove(self._connection_changed)
@@ -346,3 +367,8 @@ class DriverConsumer:
 
 async def _scan_delayed(queue: Scanning, name: str, limit: int, _connection: Connection) -> Sequence[Stored]:
     return await queue.scan(name, "delayed", limit)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -91,17 +91,24 @@ class DriverSubmitter:
         return UnsupportedError(f"{name} {lacks}; leave it out, or use another broker", task_id=envelope.id)
 
     async def _all(self, parts: Sequence[Mapping[int, Message]], under_way: int) -> dict[int, Receipt | TranshipError]:
+        if len(parts) == 1:
+            found = [await self._sent(parts[0])]
+        else:
+            found = await self._side_by_side(parts, under_way)
+        return {
+            at: answer if isinstance(answer, TranshipError) else Receipt(part[at].envelope.id, duplicate_of=answer)
+            for part, answers in zip(parts, found, strict=True)
+            for at, answer in answers.items()
+        }
+
+    async def _side_by_side(self, parts: Sequence[Mapping[int, Message]], under_way: int) -> list[dict[int, Answer]]:
         places = asyncio.Semaphore(under_way)
 
         async def one(part: Mapping[int, Message]) -> dict[int, Answer]:
             async with places:
                 return await self._sent(part)
 
-        return {
-            at: answer if isinstance(answer, TranshipError) else Receipt(part[at].envelope.id, duplicate_of=answer)
-            for part, answers in zip(parts, await asyncio.gather(*map(one, parts)), strict=True)
-            for at, answer in answers.items()
-        }
+        return await asyncio.gather(*map(one, parts))
 
     async def _sent(self, part: Mapping[int, Message]) -> dict[int, Answer]:
         """Sort out duplicates, then send what is ready and keep what is not; note both."""
