@@ -1,11 +1,11 @@
-"""A timer for one wait after the other, nearly all of which end before their time."""
+"""A timer and a sleeper for one wait after the other, nearly all of which end before their time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["LazyTimer"]
+__all__ = ["LazyTimer", "Sleeper"]
 
 
 class LazyTimer:
@@ -56,3 +56,35 @@ class LazyTimer:
             self._callback()
         else:
             self.set(at)
+
+
+class Sleeper:
+    """Waits until it is woken, or until its time is over. One waits at a time, on one loop."""
+
+    __slots__ = ("_timer", "_waiter")
+
+    def __init__(self) -> None:
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer = LazyTimer(self.wake)
+
+    async def sleep(self, seconds: float | None = None) -> None:
+        """Return once :meth:`wake` is called, after ``seconds`` at the latest; None: however long that takes."""
+        loop = asyncio.get_running_loop()
+        waiter = self._waiter = loop.create_future()
+        if seconds is not None:
+            self._timer.set(loop.time() + seconds)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            self._timer.clear()
+
+    def wake(self, *_: object) -> None:
+        """Wake who sleeps; nobody who sleeps later. It takes what callbacks are given, and needs none of it."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        """Wake who sleeps, and leave nothing in the loop."""
+        self.wake()
+        self._timer.close()

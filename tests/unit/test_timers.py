@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tranship.timers import LazyTimer
+from tranship.timers import LazyTimer, Sleeper
 
 
 class Rung:
@@ -78,3 +78,54 @@ async def test_a_thousand_waits_leave_one_timer_in_the_loop() -> None:
         rung.timer.clear()
     assert len(loop._scheduled) - before == 1  # type: ignore[attr-defined]
     rung.timer.close()
+
+
+async def _asleep(sleeper: Sleeper, seconds: float | None) -> asyncio.Task[None]:
+    """Start somebody who sleeps, and return once he does."""
+    task = asyncio.create_task(sleeper.sleep(seconds))
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_a_sleeper_is_woken_or_wakes_in_time() -> None:
+    sleeper = Sleeper()
+    sleeping = await _asleep(sleeper, None)
+    sleeper.wake()
+    await asyncio.wait_for(sleeping, 10)
+    due = _now() + 0.02
+    await asyncio.wait_for(sleeper.sleep(0.02), 10)
+    assert _now() >= due - 0.001
+
+
+async def test_a_wake_that_finds_nobody_wakes_nobody_later() -> None:
+    sleeper = Sleeper()
+    sleeper.wake()
+    due = _now() + 0.02
+    await sleeper.sleep(0.02)
+    assert _now() >= due - 0.001
+
+
+async def test_the_time_of_a_sleep_that_was_cancelled_ends_no_later_one() -> None:
+    sleeper = Sleeper()
+    cancelled = await _asleep(sleeper, 0.02)
+    cancelled.cancel()
+    await asyncio.wait({cancelled}, timeout=10)
+    assert cancelled.cancelled()
+    due = _now() + 0.06
+    await sleeper.sleep(0.06)
+    assert _now() >= due - 0.001
+
+
+def _timers() -> int:
+    """How many timers of the loop will still do something."""
+    scheduled = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    return sum(not handle.cancelled() for handle in scheduled)
+
+
+async def test_a_sleeper_that_is_closed_wakes_and_leaves_nothing_in_the_loop() -> None:
+    sleeper, before = Sleeper(), _timers()
+    sleeping = await _asleep(sleeper, 60)
+    assert _timers() == before + 1
+    sleeper.close()
+    assert _timers() == before
+    await asyncio.wait_for(sleeping, 10)

@@ -21,7 +21,7 @@ from tranship.envelope import Priority
 from tranship.errors import ClosedError, PluginError, TranshipError, UnsupportedError
 from tranship.guards import OneReceiver
 from tranship.ports import ConnectionEvent, Delivery, Received, Settled, Settlement
-from tranship.timers import LazyTimer
+from tranship.timers import Sleeper
 
 __all__ = ["DriverConsumer"]
 
@@ -67,8 +67,7 @@ class DriverConsumer:
         self._in_flight = InFlightTable()
         self._taking: asyncio.Task[TakenBatch] | None = None
         self._news = asyncio.Event()
-        self._waiter: asyncio.Future[None] | None = None
-        self._patience = LazyTimer(self._stop_waiting)
+        self._patience = Sleeper()
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._holding: asyncio.TimerHandle | None = None
         self._demanded = False
@@ -171,24 +170,10 @@ class DriverConsumer:
         elif self._traits.waits:
             patience = left
         taking = self._taking
-        await self._until_done(taking, patience)
+        # It ends, too, when this consumer is closed.
+        taking.add_done_callback(self._patience.wake)
+        await self._patience.sleep(patience)
         return self._taken(taking) if taking.done() else None
-
-    async def _until_done(self, taking: asyncio.Task[TakenBatch], seconds: float) -> None:
-        """Wait for a take, or for the end of this consumer."""
-        loop = asyncio.get_running_loop()
-        waiter = self._waiter = loop.create_future()
-        taking.add_done_callback(lambda _: _wake(waiter))
-        self._patience.set(loop.time() + seconds)
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-            self._patience.clear()
-
-    def _stop_waiting(self) -> None:
-        if self._waiter is not None:
-            _wake(self._waiter)
 
     def _taken(self, taking: asyncio.Task[TakenBatch]) -> TakenBatch:
         """Return what a take brought that is done, whoever began it."""
@@ -345,7 +330,6 @@ class DriverConsumer:
         if self._closing.done():
             return
         self._closing.set_result(None)
-        self._stop_waiting()
         self._patience.close()
         self._news.set()
         self._keep_held()
@@ -367,8 +351,3 @@ class DriverConsumer:
 
 async def _scan_delayed(queue: Scanning, name: str, limit: int, _connection: Connection) -> Sequence[Stored]:
     return await queue.scan(name, "delayed", limit)
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

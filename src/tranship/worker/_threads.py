@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from tranship.timers import Sleeper
 from tranship.worker._forked import Origin
 
 __all__ = ["HandlerThreads", "ThreadCall"]
@@ -24,13 +25,13 @@ class ThreadCall:
     Used on the event loop on which it was started; one waits at a time.
     """
 
-    __slots__ = ("_callbacks", "_context", "_done", "_error", "_function", "_loop", "_value", "_waiter")
+    __slots__ = ("_callbacks", "_context", "_done", "_error", "_function", "_loop", "_sleeper", "_value")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
         self._context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[None] | None = None
+        self._sleeper: Sleeper | None = None
         self._callbacks: list[Callable[[ThreadCall], None]] = []
         self._done = False
         self._value: Any = None
@@ -58,14 +59,12 @@ class ThreadCall:
         """Return when it is done, after ``seconds`` at the latest."""
         if self._done:
             return
-        waiter = self._waiter = self._loop.create_future()
-        timer = None if seconds is None else self._loop.call_later(max(0.0, seconds), _wake, waiter)
+        sleeper = self._sleeper = Sleeper()
         try:
-            await waiter
+            await sleeper.sleep(seconds)
         finally:
-            self._waiter = None
-            if timer is not None:
-                timer.cancel()
+            self._sleeper = None
+            sleeper.close()
 
     def work(self) -> None:
         """Call the function, in its thread."""
@@ -93,8 +92,8 @@ class ThreadCall:
 
     def _heard(self) -> None:
         self._done = True
-        if self._waiter is not None:
-            _wake(self._waiter)
+        if self._sleeper is not None:
+            self._sleeper.wake()
         for callback in self._callbacks:
             callback(self)
 
@@ -142,8 +141,3 @@ class HandlerThreads:
                 self._idle += 1
             call.tell()
             del call
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

@@ -13,7 +13,7 @@ from tranship.checks import invalid, whole
 from tranship.errors import ClosedError, TranshipError
 from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement, Verdict
-from tranship.timers import LazyTimer
+from tranship.timers import Sleeper
 from tranship_redis._claiming import Claiming
 from tranship_redis._claims import Claim, Claims, Found
 from tranship_redis._complaints import Complaints
@@ -76,8 +76,7 @@ class RedisConsumer:
         self._closed = False
         # Something may have changed since a claim found nothing.
         self._rung = False
-        self._sleeper: asyncio.Future[None] | None = None
-        self._alarm = LazyTimer(self._wake)
+        self._sleeper = Sleeper()
         self._due = 0.0
         self._emptied: frozenset[str] = frozenset()
         self._complaints = Complaints(f"{ctx.main.place}: taking from")
@@ -152,7 +151,7 @@ class RedisConsumer:
         """Give back what has not been settled, not counted. Idempotent."""
         first, self._closed = not self._closed, True
         self._bell()
-        self._alarm.close()
+        self._sleeper.close()
         try:
             if self._desk is not None:
                 self._desk.leave()
@@ -266,25 +265,14 @@ class RedisConsumer:
         """Sleep until the bell rings; whether it did."""
         if self._rung:
             return True
-        loop = asyncio.get_running_loop()
-        sleeper = self._sleeper = loop.create_future()
-        self._alarm.set(loop.time() + seconds)
-        try:
-            await sleeper
-        finally:
-            self._sleeper = None
-            self._alarm.clear()
+        await self._sleeper.sleep(seconds)
         return self._rung
 
     def _bell(self, keys: Collection[bytes] | None = None) -> None:
         self._rung = True
         if self._selection is not None:
             self._selection.mark(keys)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._sleeper is not None and not self._sleeper.done():
-            self._sleeper.set_result(None)
+        self._sleeper.wake()
 
     # State.
 

@@ -32,7 +32,7 @@ from tranship.envelope import Priority
 from tranship.errors import ClosedError, InvalidOptionError, TranshipError
 from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement, Verdict
-from tranship.timers import LazyTimer
+from tranship.timers import Sleeper
 
 __all__ = ["SqliteConsumer"]
 
@@ -62,8 +62,7 @@ class SqliteConsumer:
         self._enrolled = self._closed = False
         # Rung, or served to the full last time: claim without looking first.
         self._likely = False
-        self._sleeper: asyncio.Future[None] | None = None
-        self._alarm = LazyTimer(self._wake)
+        self._sleeper = Sleeper()
         hub.hears[TASKS].append(self._wake)
 
     @property
@@ -135,8 +134,7 @@ class SqliteConsumer:
             return
         self._closed = True
         self._hub.hears[TASKS].remove(self._wake)
-        self._wake()
-        self._alarm.close()
+        self._sleeper.close()
         self._on_close(self)
         self._hub.consumed.pop(id(self), None)
         tokens = list(self._held.values())
@@ -203,22 +201,15 @@ class SqliteConsumer:
     # --- waiting ---
 
     async def _sleep(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        sleeper = self._sleeper = loop.create_future()
-        if seconds != float("inf"):
-            self._alarm.set(loop.time() + seconds)
         self._watch.want(self)
         try:
-            await sleeper
+            await self._sleeper.sleep(None if seconds == float("inf") else seconds)
         finally:
-            self._sleeper = None
             self._watch.leave(self)
-            self._alarm.clear()
 
     def _wake(self) -> None:
         self._likely = True
-        if self._sleeper is not None and not self._sleeper.done():
-            self._sleeper.set_result(None)
+        self._sleeper.wake()
 
     # --- state ---
 
