@@ -7,8 +7,8 @@ import pytest
 from kit.wire import FLAWS, Flaw, WiredHarness
 from tranship.testing.case import cases_of, run_case
 from tranship.testing.suites import PORT_SUITES
-from tranship.testing.suites.outage import OutageCases
-from tranship.testing.suites.silence import SilenceCases
+from tranship.testing.suites.ports.outage import OutageCases
+from tranship.testing.suites.ports.silence import SilenceCases
 
 CASES = {case.id: case for case in cases_of(*PORT_SUITES)}
 

@@ -72,8 +72,8 @@ def test_unmet_needs_are_skipped_with_the_capability():
 def test_a_case_that_hangs_fails_in_time():
     class Hanging:
         @case("hangs", level="core", rationale="for this test", limit=0.2)
-        async def test_hangs(self, lab):
-            backend = await lab.open()
+        async def test_hangs(self, context):
+            backend = await context.open()
             await backend.consumer(["q"]).receive(1, 3600)
 
     (hangs,) = cases_of(Hanging)
@@ -89,8 +89,8 @@ def test_a_task_that_outlives_its_backend_is_a_failure():
 
     class Leaking:
         @case("leaks", level="core", rationale="for this test")
-        async def test_leaks(self, lab):
-            await lab.open()
+        async def test_leaks(self, context):
+            await context.open()
             forgotten.append(asyncio.create_task(asyncio.Event().wait()))
 
     (leaks,) = cases_of(Leaking)
@@ -103,4 +103,4 @@ def test_a_method_must_be_named_after_its_case():
     with pytest.raises(ValueError, match="name it 'test_right'"):
 
         @case("right", level="core", rationale="for this test")
-        async def test_wrong(self, lab): ...
+        async def test_wrong(self, context): ...

@@ -13,7 +13,7 @@ from tranship.envelope import Envelope, Receipt, new_id
 from tranship.errors import BrokerUnreachable, ClosedError, InvalidOptionError, StorageFull, SubmitUnknown
 from tranship.protocol import Encoder
 from tranship.testing.case import cases_of, run_case
-from tranship.testing.desk import facade_case, worker_case
+from tranship.testing.facade_context import facade_case, worker_case
 from tranship.testing.facades import raised
 from tranship.testing.faults import VERBS, Faults, FaultyRegistry
 from tranship.testing.harness import Harness
@@ -144,14 +144,14 @@ def test_a_facade_case_is_two_cases_and_a_worker_case_one():
 
     class Mine:
         @facade_case("both", level="core", rationale="for this test")
-        async def test_both(self, desk):
-            ran.append((await desk.client()).blocking)
+        async def test_both(self, facade):
+            ran.append((await facade.client()).blocking)
 
         @facade_case("one", level="core", rationale="for this test", kinds=["blocking"])
-        async def test_one(self, desk): ...
+        async def test_one(self, facade): ...
 
         @worker_case("work", level="core", rationale="for this test")
-        async def test_work(self, desk):
+        async def test_work(self, facade):
             raise AssertionError("it fails")
 
     cases = sorted(cases_of(Mine), key=lambda case: case.id)
@@ -166,4 +166,4 @@ def test_a_facade_case_is_named_after_its_method():
     with pytest.raises(ValueError, match="name it 'test_right'"):
 
         @facade_case("right", level="core", rationale="for this test")
-        async def test_wrong(self, desk): ...
+        async def test_wrong(self, facade): ...

@@ -365,3 +365,24 @@ print(*sorted(name for name in set(sys.modules) - before if name.partition(".")[
         "tranship.testing.pytest_plugin",
     ]
     assert not {"sqlite3", "pydantic", "typer", "rich"} & set(loaded.split())
+
+
+def test_the_fixtures_of_an_application_start_no_server_and_cut_no_wire(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+        from tranship.task import task
+
+        @task
+        def double(value: int) -> int:
+            return 2 * value
+
+        def test_it(tranship_client, tranship_worker, tranship_environment):
+            tranship_worker(double)
+            assert tranship_client.submit(double, 21).result(timeout=20) == 42
+            assert sorted(name for name in sys.modules if name.startswith("tranship.testing")) == [
+                "tranship.testing", "tranship.testing.background", "tranship.testing.pytest_plugin"
+            ]
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)

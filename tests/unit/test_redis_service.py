@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tranship.testing.case import CaseSkipped
-from tranship.testing.lab import Lab
-from tranship.testing.served import ServiceHarness
+from tranship.testing.context import CaseContext
+from tranship.testing.service_harness import ServiceHarness
 from tranship.testing.services import (
     ExternalService,
     Launch,
@@ -133,10 +133,10 @@ def test_a_server_of_somebody_else_is_not_harmed() -> None:
 
 def test_a_proxy_stands_before_every_server_with_a_port(server: ProcessService) -> None:
     async def through() -> bytes:
-        async with Lab(ServiceHarness(server), "proxied") as lab:
-            proxy = lab.proxy()
+        async with CaseContext(ServiceHarness(server), "proxied") as context:
+            proxy = context.proxy()
             place = Place(port=proxy.port, directory=Path())
-            assert lab.url(via=proxy).startswith(f"redis://127.0.0.1:{proxy.port}/0?namespace=proxied-")
+            assert context.url(via=proxy).startswith(f"redis://127.0.0.1:{proxy.port}/0?namespace=proxied-")
             return await asyncio.to_thread(ask_redis, place, "PING")
 
     assert asyncio.run(through()) == b"PONG"
@@ -146,8 +146,8 @@ def test_a_broker_without_a_wire_has_no_proxy() -> None:
     from tranship.testing.harness import Harness
 
     async def through() -> None:
-        async with Lab(Harness("memory://here"), "proxied") as lab:
-            lab.proxy()
+        async with CaseContext(Harness("memory://here"), "proxied") as context:
+            context.proxy()
 
     with pytest.raises(CaseSkipped, match="not reached over a wire"):
         asyncio.run(through())

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tranship.testing.lab import Lab
+from tranship.testing.context import CaseContext
 from tranship.testing.pytest_plugin import StartService
-from tranship.testing.served import ServiceHarness
+from tranship.testing.service_harness import ServiceHarness
 from tranship.testing.services import ProcessService, Service, nats_recipe
 
 # How long one example takes says more about the machine than about the code.
@@ -40,9 +40,11 @@ def nats_harness(nats_service: Service) -> Callable[..., ServiceHarness]:
 
 
 @pytest.fixture
-async def lab(nats_harness: Callable[..., ServiceHarness], request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
+async def lab(
+    nats_harness: Callable[..., ServiceHarness], request: pytest.FixtureRequest
+) -> AsyncIterator[CaseContext]:
     """A namespace of the test's own on that server; what was opened is closed and checked."""
-    async with Lab(nats_harness(), request.node.name) as lab:
+    async with CaseContext(nats_harness(), request.node.name) as lab:
         yield lab
 
 

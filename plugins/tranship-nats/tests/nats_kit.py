@@ -12,8 +12,8 @@ from tranship.envelope import Envelope, new_id
 from tranship.protocol import Encoder, Message
 from tranship.registry import Registry
 from tranship.settings import BrokerURL
-from tranship.testing.lab import Lab
-from tranship.testing.served import ServiceHarness
+from tranship.testing.context import CaseContext
+from tranship.testing.service_harness import ServiceHarness
 from tranship.testing.services import Service
 from tranship_nats._backend import NatsBackend
 
@@ -50,9 +50,9 @@ def message(queue: str, **envelope: Any) -> Message:
     return Encoder("kit").encode(Envelope(**{"id": new_id(), "task": "kit.echo", "queue": queue, **envelope}))
 
 
-def variant_lab(service: Service, name: str = "variant", **options: Any) -> Lab:
+def variant_lab(service: Service, name: str = "variant", **options: Any) -> CaseContext:
     """Return a lab on a server of another kind."""
-    return Lab(ServiceHarness(service, options=options), name)
+    return CaseContext(ServiceHarness(service, options=options), name)
 
 
 def _openssl(*arguments: str, directory: Path) -> None:

@@ -22,7 +22,7 @@ from tranship.errors import (
     UnsupportedError,
 )
 from tranship.ports import Backend, Capability, Consumer, Verdict
-from tranship.testing.lab import Lab, ids_of
+from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.services import Service
 
 pytestmark = pytest.mark.timeout(90)
@@ -209,7 +209,7 @@ async def test_streams_of_somebody_else(nats_variant: Variant) -> None:
     assert "choose another namespace" in str(error)
 
 
-async def test_memory_is_not_durable(lab: Lab) -> None:
+async def test_memory_is_not_durable(lab: CaseContext) -> None:
     backend = await lab.open(storage="memory")
     await lab.submit(backend, lab.message())
     other = await lab.open()
@@ -218,7 +218,7 @@ async def test_memory_is_not_durable(lab: Lab) -> None:
         assert any("kept in memory only" in warning for warning in one.warnings)
 
 
-async def test_warnings_of_what_is_different(lab: Lab) -> None:
+async def test_warnings_of_what_is_different(lab: CaseContext) -> None:
     backend = await lab.open(result_ttl=60)
     await backend.results().put([lab.result("a", 1)])
     await lab.submit(backend, lab.message())
@@ -233,7 +233,7 @@ async def test_warnings_of_what_is_different(lab: Lab) -> None:
 # What is deleted while it is used.
 
 
-async def test_a_stream_that_is_deleted_is_made_again(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_stream_that_is_deleted_is_made_again(lab: CaseContext, caplog: pytest.LogCaptureFixture) -> None:
     backend, producer = await lab.open(), await lab.open()
     consumer = backend.consumer(["q"])
     await lab.submit(producer, lab.message())
@@ -248,7 +248,7 @@ async def test_a_stream_that_is_deleted_is_made_again(lab: Lab, caplog: pytest.L
     assert "was deleted with everything in it; it is made again" in caplog.text
 
 
-async def test_consumers_that_are_deleted_are_made_again(lab: Lab) -> None:
+async def test_consumers_that_are_deleted_are_made_again(lab: CaseContext) -> None:
     backend = await lab.open()
     consumer = backend.consumer(["q"])
     await lab.quiet(consumer, 0.1)
@@ -261,7 +261,7 @@ async def test_consumers_that_are_deleted_are_made_again(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("kind", ["results", "cancels", "dead"])
-async def test_other_streams_that_are_deleted_are_made_again(lab: Lab, kind: str) -> None:
+async def test_other_streams_that_are_deleted_are_made_again(lab: CaseContext, kind: str) -> None:
     backend = await lab.open()
 
     async def use() -> bool:
@@ -276,7 +276,7 @@ async def test_other_streams_that_are_deleted_are_made_again(lab: Lab, kind: str
     await lab.eventually(use, f"{kind} is made again")
 
 
-async def test_a_settlement_of_a_consumer_that_is_gone_is_lost(lab: Lab) -> None:
+async def test_a_settlement_of_a_consumer_that_is_gone_is_lost(lab: CaseContext) -> None:
     backend = await lab.open()
     await lab.submit(backend, lab.message())
     consumer = backend.consumer(["q"])
@@ -288,7 +288,7 @@ async def test_a_settlement_of_a_consumer_that_is_gone_is_lost(lab: Lab) -> None
     assert await consumer.extend([held]) == [False]
 
 
-async def _use(lab: Lab, backend: Backend, kind: str) -> None:
+async def _use(lab: CaseContext, backend: Backend, kind: str) -> None:
     import time
 
     from tranship.ports import Settlement, Tombstone
@@ -310,7 +310,7 @@ async def _delete(backend: Backend, kind: str) -> None:
     await backend.native.jetstream().delete_stream(streams.name(kind))
 
 
-async def _until_accepted(lab: Lab, backend: Backend) -> list[str]:
+async def _until_accepted(lab: CaseContext, backend: Backend) -> list[str]:
     async def accepted() -> list[str]:
         message = lab.message()
         (answer,) = await backend.submitter().submit([message])

@@ -17,9 +17,9 @@ from tranship.errors import InvalidOptionError
 from tranship.ports import Backend, Settled, Settlement, StoredResult, Verdict
 from tranship.protocol import decode
 from tranship.settings import BrokerURL
-from tranship.testing.lab import Lab, ids_of
+from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.services import Service
-from tranship.testing.suites.results import Inbox
+from tranship.testing.suites.ports.results import PushedResults
 from tranship_nats._context import Context
 from tranship_nats._levels import made
 from tranship_nats._names import Names
@@ -36,9 +36,9 @@ def context(backend: Backend) -> Context:
 # Results.
 
 
-async def test_results_of_own_submits_need_no_subscription(lab: Lab) -> None:
+async def test_results_of_own_submits_need_no_subscription(lab: CaseContext) -> None:
     backend, worker = await lab.open(), await lab.open()
-    inbox = Inbox(backend.results(), lab)
+    inbox = PushedResults(backend.results(), lab)
     message = lab.message(reply_to=backend.address)
     before = len(backend.native._handlers)  # type: ignore[attr-defined]
     inbox.store.expect([message.envelope.id])
@@ -50,16 +50,16 @@ async def test_results_of_own_submits_need_no_subscription(lab: Lab) -> None:
     assert (await inbox.get(result.id)).document == result.document
 
 
-async def test_others_are_told_that_there_is_a_result(lab: Lab) -> None:
+async def test_others_are_told_that_there_is_a_result(lab: CaseContext) -> None:
     submitter, watcher, worker = await lab.open(), await lab.open(), await lab.open()
-    inbox = Inbox(watcher.results(), lab)
+    inbox = PushedResults(watcher.results(), lab)
     inbox.store.expect(["a"])
     await inbox.store.get_many(["a"])
     await worker.results().put([_to(lab.result("a", 1), submitter.address)])
     assert (await inbox.get("a")).state.terminal
 
 
-async def test_a_result_goes_nowhere_but_to_an_inbox(lab: Lab) -> None:
+async def test_a_result_goes_nowhere_but_to_an_inbox(lab: CaseContext) -> None:
     """Whoever may submit a task must not make a worker publish what he may not."""
     backend = await lab.open()
     victim = context(backend).streams
@@ -73,21 +73,21 @@ async def test_a_result_goes_nowhere_but_to_an_inbox(lab: Lab) -> None:
     assert await victim.look("dead")
 
 
-async def test_the_same_result_again_is_told_again(lab: Lab) -> None:
+async def test_the_same_result_again_is_told_again(lab: CaseContext) -> None:
     """Its first answer may have been lost with the push."""
     backend, worker = await lab.open(), await lab.open()
     result = lab.result("a", 1)
     assert list(await worker.results().put([result])) == [True]
-    inbox = Inbox(backend.results(), lab)
+    inbox = PushedResults(backend.results(), lab)
     inbox.store.expect(["a"])
     await context(backend).link.settled()
     assert list(await worker.results().put([result])) == [True]
     assert (await inbox.get("a")).document == result.document
 
 
-async def test_ids_of_all_kinds_have_results(lab: Lab) -> None:
+async def test_ids_of_all_kinds_have_results(lab: CaseContext) -> None:
     backend, worker = await lab.open(), await lab.open()
-    inbox = Inbox(backend.results(), lab)
+    inbox = PushedResults(backend.results(), lab)
     ids = ["Upper", "with space", "é", "a.b.>", "x" * 400]
     for task_id in ids:
         message = lab.message(id=task_id, reply_to=backend.address)
@@ -102,7 +102,7 @@ async def test_ids_of_all_kinds_have_results(lab: Lab) -> None:
 # Duplicates.
 
 
-async def test_one_of_many_at_once_gets_the_key(lab: Lab) -> None:
+async def test_one_of_many_at_once_gets_the_key(lab: CaseContext) -> None:
     backends = [await lab.open() for _ in range(4)]
     messages = [lab.message(dedup_key="k") for _ in backends]
     answers = await asyncio.gather(
@@ -114,12 +114,12 @@ async def test_one_of_many_at_once_gets_the_key(lab: Lab) -> None:
     assert owners == {None, first[0]}
 
 
-async def test_a_key_belongs_to_its_queue(lab: Lab) -> None:
+async def test_a_key_belongs_to_its_queue(lab: CaseContext) -> None:
     backend = await lab.open()
     await lab.submit(backend, lab.message(dedup_key="k"), lab.message(dedup_key="k", queue="other"))
 
 
-async def test_a_delayed_task_is_recognised_when_it_is_submitted_again_after_its_time(lab: Lab) -> None:
+async def test_a_delayed_task_is_recognised_when_it_is_submitted_again_after_its_time(lab: CaseContext) -> None:
     backend = await lab.open()
     message = lab.message(not_before=time.time() + 0.3)
     await lab.submit(backend, message)
@@ -131,7 +131,7 @@ async def test_a_delayed_task_is_recognised_when_it_is_submitted_again_after_its
     await lab.quiet(consumer, 0.3)
 
 
-async def test_a_retry_of_a_finished_task_is_recognised_by_its_result(lab: Lab) -> None:
+async def test_a_retry_of_a_finished_task_is_recognised_by_its_result(lab: CaseContext) -> None:
     """The stream forgets what was removed when the server restarts; the result is still there."""
     backend = await lab.open(duplicate_window=0.2)
     message = lab.message()
@@ -147,7 +147,7 @@ async def test_a_retry_of_a_finished_task_is_recognised_by_its_result(lab: Lab) 
 # Deliveries.
 
 
-async def test_what_nobody_asked_for_goes_back_soon(lab: Lab) -> None:
+async def test_what_nobody_asked_for_goes_back_soon(lab: CaseContext) -> None:
     """Two queues wake one receiver that wanted one: the other message is there for others within the lease."""
     backend, other = await lab.open(lease=60), await lab.open(lease=60)
     consumer = backend.consumer(["a", "b"])
@@ -159,7 +159,7 @@ async def test_what_nobody_asked_for_goes_back_soon(lab: Lab) -> None:
     assert sorted([*mine, *ids_of(rest)]) == sorted(ids)
 
 
-async def test_a_cancelled_receive_gives_back_what_was_under_way(lab: Lab) -> None:
+async def test_a_cancelled_receive_gives_back_what_was_under_way(lab: CaseContext) -> None:
     backend, other = await lab.open(lease=60), await lab.open(lease=60)
     ids = await lab.submit(other, *lab.messages(20))
     consumer = backend.consumer(["q"])
@@ -174,7 +174,7 @@ async def test_a_cancelled_receive_gives_back_what_was_under_way(lab: Lab) -> No
     assert sorted(await lab.drain(other.consumer(["q"]), 20)) == sorted(ids)
 
 
-async def test_what_is_given_back_beside_a_receive_that_was_cancelled(lab: Lab) -> None:
+async def test_what_is_given_back_beside_a_receive_that_was_cancelled(lab: CaseContext) -> None:
     """A request whose inbox has gone makes nats-server 2.9 lose what it redelivers, and deliver another one twice."""
     backend, other = await lab.open(lease=60), await lab.open(lease=60)
     ids = await lab.submit(backend, *lab.messages(2))
@@ -193,7 +193,7 @@ async def test_what_is_given_back_beside_a_receive_that_was_cancelled(lab: Lab) 
         await lab.quiet(rival, 0.2)
 
 
-async def test_many_make_a_stream_at_one_moment(nats_service: Service, lab: Lab) -> None:
+async def test_many_make_a_stream_at_one_moment(nats_service: Service, lab: CaseContext) -> None:
     """Of a stream that it is making, nats-server 2.9 may say that its subjects overlap with another's."""
     makers = [context(await lab.open()).streams for _ in range(8)]
     jetstream = (await lab.open()).native.jetstream()
@@ -208,7 +208,7 @@ async def test_many_make_a_stream_at_one_moment(nats_service: Service, lab: Lab)
         await jetstream.delete_stream(definition.name)
 
 
-async def test_the_first_of_many_at_one_moment_chooses_the_lease(lab: Lab) -> None:
+async def test_the_first_of_many_at_one_moment_chooses_the_lease(lab: CaseContext) -> None:
     backends = [await lab.open(storage="memory") for _ in range(8)]
     work, *_ = await asyncio.gather(*(context(backend).streams.need("work") for backend in backends))
     version = backends[0].native.connected_server_version  # type: ignore[attr-defined]
@@ -224,7 +224,7 @@ async def test_the_first_of_many_at_one_moment_chooses_the_lease(lab: Lab) -> No
         assert len(set(leases)) == 1
 
 
-async def test_the_lease_that_the_server_has_counts(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_lease_that_the_server_has_counts(lab: CaseContext, caplog: pytest.LogCaptureFixture) -> None:
     await (await lab.open(lease=2)).ensure(["q"])
     backend = await lab.open(lease=30)
     with caplog.at_level(logging.WARNING, "tranship.nats"):
@@ -233,7 +233,7 @@ async def test_the_lease_that_the_server_has_counts(lab: Lab, caplog: pytest.Log
     assert "were made with a lease of 2 s, the URL says 30 s" in caplog.text
 
 
-async def test_settling_by_the_clock(lab: Lab) -> None:
+async def test_settling_by_the_clock(lab: CaseContext) -> None:
     """The server would take a late acknowledgement, and remove the message from under its new owner."""
     backend, other = await lab.open(lease=0.5), await lab.open(lease=0.5)
     await lab.submit(backend, lab.message())
@@ -249,7 +249,7 @@ async def test_settling_by_the_clock(lab: Lab) -> None:
     assert await rival.settle([Settlement(mine, Verdict.ACK)]) == [Settled.CONFIRMED]
 
 
-async def test_a_settlement_that_is_repeated_has_the_same_answer(lab: Lab) -> None:
+async def test_a_settlement_that_is_repeated_has_the_same_answer(lab: CaseContext) -> None:
     backend = await lab.open()
     await lab.submit(backend, lab.message())
     consumer = backend.consumer(["q"])
@@ -258,7 +258,7 @@ async def test_a_settlement_that_is_repeated_has_the_same_answer(lab: Lab) -> No
     assert await consumer.settle([settlement]) == await consumer.settle([settlement]) == [Settled.CONFIRMED]
 
 
-async def test_names_of_all_kinds_are_queues(lab: Lab) -> None:
+async def test_names_of_all_kinds_are_queues(lab: CaseContext) -> None:
     backend = await lab.open()
     queues = ["Upper", "a.b", "with space", "é" * 100, "x" * 900]
     sent = [lab.message(queue=queue, priority=Priority.LOW) for queue in queues]
@@ -270,7 +270,7 @@ async def test_names_of_all_kinds_are_queues(lab: Lab) -> None:
         backend.consumer(["x" * 1001])
 
 
-async def test_a_message_of_somebody_else_can_be_buried(lab: Lab) -> None:
+async def test_a_message_of_somebody_else_can_be_buried(lab: CaseContext) -> None:
     backend = await lab.open()
     await backend.ensure(["q"])
     subject = context(backend).names.task("q", Priority.NORMAL)
@@ -306,7 +306,7 @@ async def test_what_was_settled_does_not_run_again_when_the_server_is_killed(
 # Delays.
 
 
-async def test_a_server_that_is_stopped_keeps_its_counts(nats_service: Service, lab: Lab) -> None:
+async def test_a_server_that_is_stopped_keeps_its_counts(nats_service: Service, lab: CaseContext) -> None:
     """One that is killed may not: it writes them down a moment later. What was given back comes when its lease ends."""
     backend = await lab.open(lease=3)
     await lab.submit(backend, lab.message())
@@ -324,7 +324,7 @@ async def test_a_server_that_is_stopped_keeps_its_counts(nats_service: Service, 
     assert counts[-1] >= 4
 
 
-async def test_a_delayed_task_may_be_cancelled_while_its_forwarder_holds_it(lab: Lab) -> None:
+async def test_a_delayed_task_may_be_cancelled_while_its_forwarder_holds_it(lab: CaseContext) -> None:
     from tranship.ports import Tombstone
 
     backend = await lab.open()
@@ -339,7 +339,7 @@ async def test_a_delayed_task_may_be_cancelled_while_its_forwarder_holds_it(lab:
     await lab.quiet(consumer, 0.5)
 
 
-async def test_what_was_taken_early_and_became_due_meanwhile_is_lost(lab: Lab) -> None:
+async def test_what_was_taken_early_and_became_due_meanwhile_is_lost(lab: CaseContext) -> None:
     backend = await lab.open()
     (task_id,) = await lab.submit(backend, lab.message(not_before=time.time() + 0.8))
     mover, consumer = backend.consumer(["q"]), backend.consumer(["q"])
@@ -348,7 +348,7 @@ async def test_what_was_taken_early_and_became_due_meanwhile_is_lost(lab: Lab) -
     assert await mover.settle([Settlement(early, Verdict.ACK)]) == [Settled.LOST]
 
 
-async def _submit(lab: Lab, backend: Backend) -> list[str]:
+async def _submit(lab: CaseContext, backend: Backend) -> list[str]:
     message = lab.message()
 
     async def accepted() -> bool:
@@ -362,7 +362,7 @@ def _to(result: StoredResult, address: str | None) -> StoredResult:
     return StoredResult(id=result.id, state=result.state, document=result.document, reply_to=address)
 
 
-async def test_the_foreign_submitter_of_the_documentation(lab: Lab) -> None:
+async def test_the_foreign_submitter_of_the_documentation(lab: CaseContext) -> None:
     page = Path(__file__).parents[3] / "docs" / "explanation" / "nats.md"
     program = page.read_text("utf-8").partition("```python\n")[2].partition("```")[0]
     backend = await lab.open()

@@ -18,7 +18,7 @@ from nats_kit import Authority, make, message, opened, url_of, variant_lab
 from tranship.envelope import Receipt
 from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError
 from tranship.ports import ConnectionEvent, Settlement, Verdict
-from tranship.testing.lab import ids_of
+from tranship.testing.context import ids_of
 from tranship.testing.services import Service
 
 pytestmark = pytest.mark.timeout(90)

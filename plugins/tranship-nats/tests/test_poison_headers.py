@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tranship import AsyncClient, Worker, task
 from tranship.errors import TaskDeadLettered
 from tranship.ports import Backend, Capability
-from tranship.testing.lab import Lab
+from tranship.testing.context import CaseContext
 from tranship_nats._context import Context
 from tranship_nats._errors import error_in
 from tranship_nats._frames import frame, headers_of, status_of
@@ -53,7 +53,7 @@ async def put(backend: Backend, subject: str, block: bytes, body: bytes = b'["ba
 
 
 @pytest.mark.parametrize("name", ["Tried-Before", "Task-Headers-Size"])
-async def test_a_number_that_is_none_becomes_a_dead_letter(lab: Lab, name: str) -> None:
+async def test_a_number_that_is_none_becomes_a_dead_letter(lab: CaseContext, name: str) -> None:
     """Every one of them, with a good task behind each; who waits for the id is told."""
     url, backend = lab.url(lease=30), await lab.open()
     subject = context(backend).names.task("q", echo.options_set.priority)
@@ -81,7 +81,7 @@ async def test_a_number_that_is_none_becomes_a_dead_letter(lab: Lab, name: str) 
 
 
 @pytest.mark.parametrize("value", [b"inf", b"nan", b"1e300", b"-1", b"soon", LONG])
-async def test_a_time_that_is_none_is_now(lab: Lab, value: bytes) -> None:
+async def test_a_time_that_is_none_is_now(lab: CaseContext, value: bytes) -> None:
     """On the schedule; it used to stay there for ever."""
     url, backend = lab.url(), await lab.open()
     subject = context(backend).names.delayed("q", echo.options_set.priority, "odd", time.time())
@@ -96,7 +96,7 @@ async def test_a_time_that_is_none_is_now(lab: Lab, value: bytes) -> None:
 
 
 @pytest.mark.parametrize("rest", ["q", "q.9", "q.x.y", "q.1", f"q.{'9' * 500}.x.y"])
-async def test_subjects_of_strangers_are_read(lab: Lab, rest: str) -> None:
+async def test_subjects_of_strangers_are_read(lab: CaseContext, rest: str) -> None:
     """On the schedule and among the dead letters: such a task runs at the normal level, such a letter is shown."""
     backend = await lab.open()
     root = context(backend).names.root
@@ -109,7 +109,7 @@ async def test_subjects_of_strangers_are_read(lab: Lab, rest: str) -> None:
     assert orjson.loads(delivery.message.headers)["id"] == "late"
 
 
-async def test_a_signal_with_odd_numbers_stops_nobody(lab: Lab) -> None:
+async def test_a_signal_with_odd_numbers_stops_nobody(lab: CaseContext) -> None:
     """A worker starts beside tombstones of strangers, and hears the next cancel."""
     backend = await lab.open()
     await lab.need([Capability.CONTROL])

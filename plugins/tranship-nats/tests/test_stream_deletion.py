@@ -24,7 +24,7 @@ from tranship.errors import (
     UnsupportedError,
 )
 from tranship.ports import Backend, Settled, Settlement, Verdict
-from tranship.testing.lab import Lab, ids_of
+from tranship.testing.context import CaseContext, ids_of
 from tranship_nats._errors import ApiError, api_error, passing
 
 WORKERS = 4
@@ -59,7 +59,7 @@ async def meet() -> None:
 
 
 @contextlib.asynccontextmanager
-async def fleet(lab: Lab) -> AsyncIterator[None]:
+async def fleet(lab: CaseContext) -> AsyncIterator[None]:
     """Workers on links of their own, as in processes of their own."""
     workers = [
         Worker(lab.url(client_name=f"w{n}"), tasks=[note, meet], max_concurrent_tasks=SLOTS) for n in range(WORKERS)
@@ -73,7 +73,7 @@ async def fleet(lab: Lab) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def clients(lab: Lab) -> AsyncIterator[list[AsyncClient]]:
+async def clients(lab: CaseContext) -> AsyncIterator[list[AsyncClient]]:
     """Clients on links of their own, as in processes of their own."""
     async with contextlib.AsyncExitStack() as stack:
         urls = [lab.url(client_name=f"c{n}") for n in range(CLIENTS)]
@@ -98,14 +98,14 @@ async def submit_for(clients: list[AsyncClient], seconds: float) -> list[str]:
     return confirmed
 
 
-async def delete(lab: Lab) -> None:
+async def delete(lab: CaseContext) -> None:
     """Delete the stream as an operator does."""
     context = (await lab.open())._ports.context  # type: ignore[attr-defined]
     answer = await context.api.call(f"STREAM.DELETE.{context.names.work}")
     assert answer["success"]
 
 
-async def until_ran(lab: Lab, numbers: list[str]) -> None:
+async def until_ran(lab: CaseContext, numbers: list[str]) -> None:
     """Insist that all of them run."""
 
     async def done() -> bool:
@@ -117,7 +117,7 @@ async def until_ran(lab: Lab, numbers: list[str]) -> None:
 @pytest.mark.campaign
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("turn", range(int(os.environ.get("TRANSHIP_TEST_CHAOS", "3"))))
-async def test_a_stream_deleted_under_load(lab: Lab, turn: int) -> None:
+async def test_a_stream_deleted_under_load(lab: CaseContext, turn: int) -> None:
     """What is confirmed after the deletion runs, and every worker takes its part ten seconds later."""
     global ran  # noqa: PLW0603 - handlers are functions of this module
     ran = Ran()
@@ -132,7 +132,7 @@ async def test_a_stream_deleted_under_load(lab: Lab, turn: int) -> None:
         await asyncio.gather(*(handle.result(RECOVERED) for handle in handles))
 
 
-async def test_a_consumer_outlives_its_stream(lab: Lab) -> None:
+async def test_a_consumer_outlives_its_stream(lab: CaseContext) -> None:
     """It waits while the stream is deleted, says nothing of it, and is served from the new one."""
     backend = await lab.open()
     await backend.ensure(["q"])
@@ -152,7 +152,7 @@ async def test_a_consumer_outlives_its_stream(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("verdict", [Verdict.ACK, Verdict.NACK])
-async def test_what_came_from_a_deleted_stream_ends_nothing_in_the_new_one(lab: Lab, verdict: Verdict) -> None:
+async def test_what_came_from_a_deleted_stream_ends_nothing_in_the_new_one(lab: CaseContext, verdict: Verdict) -> None:
     """The server takes the end of the old number 1 for that of the new one, which somebody else has."""
     backend, other = await lab.open(), await lab.open()
     await lab.submit(backend, lab.message())
@@ -168,7 +168,7 @@ async def test_what_came_from_a_deleted_stream_ends_nothing_in_the_new_one(lab: 
     assert ids_of(await lab.receive(rival)) == ids_of([fresh]), "it was removed by another message's end"
 
 
-async def _accepted(lab: Lab, backend: Backend) -> bool:
+async def _accepted(lab: CaseContext, backend: Backend) -> bool:
     (answer,) = await backend.submitter().submit([lab.message()])
     return isinstance(answer, Receipt)
 

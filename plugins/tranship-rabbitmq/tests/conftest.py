@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tranship import Client, named
-from tranship.testing.lab import Lab
+from tranship.testing.context import CaseContext
 from tranship.testing.pytest_plugin import StartService
-from tranship.testing.served import ServiceHarness
+from tranship.testing.service_harness import ServiceHarness
 from tranship.testing.services import Service, rabbitmq_recipe
 
 # How long one example takes says more about the machine than about the code.
@@ -66,9 +66,11 @@ def rabbitmq_harness(rabbitmq_service: Service) -> Callable[..., ServiceHarness]
 
 
 @pytest.fixture
-async def lab(rabbitmq_harness: Callable[..., ServiceHarness], request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
+async def lab(
+    rabbitmq_harness: Callable[..., ServiceHarness], request: pytest.FixtureRequest
+) -> AsyncIterator[CaseContext]:
     """A namespace of the test's own on that node; what was opened is closed and checked."""
-    async with Lab(rabbitmq_harness(), request.node.name) as lab:
+    async with CaseContext(rabbitmq_harness(), request.node.name) as lab:
         yield lab
 
 

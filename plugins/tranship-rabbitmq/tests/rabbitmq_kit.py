@@ -18,7 +18,7 @@ from tranship.ports import Backend, Settlement, Verdict
 from tranship.protocol import Encoder, Message
 from tranship.registry import Registry
 from tranship.settings import BrokerURL
-from tranship.testing.lab import Lab, ids_of
+from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.services import Service, rabbitmqctl
 from tranship_rabbitmq.amqp.channel import Channel
 from tranship_rabbitmq.amqp.dial import Place, dial
@@ -86,7 +86,7 @@ async def opened(url: str) -> AsyncIterator[Backend]:
 
 
 @contextlib.asynccontextmanager
-async def raw(lab: Lab) -> AsyncIterator[Channel]:
+async def raw(lab: CaseContext) -> AsyncIterator[Channel]:
     """A channel of our own, past the backend."""
     url = BrokerURL.parse(lab.url())
     wire, _ = await dial(Place(url.host, url.port or 5672, url.database or "/", "guest", "guest", 10, "raw"))

@@ -17,7 +17,7 @@ from tranship.errors import BrokerRefused, BrokerUnreachable, MessageTooLarge, S
 from tranship.ports import Settlement, Verdict
 from tranship.registry import Registry
 from tranship.settings import BrokerURL
-from tranship.testing.lab import Lab, ids_of
+from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.services import Service
 from tranship_rabbitmq.amqp.dial import Place, dial
 from tranship_rabbitmq.amqp.ends import ChannelEnded
@@ -25,7 +25,7 @@ from tranship_rabbitmq.amqp.ends import ChannelEnded
 pytestmark = pytest.mark.timeout(120)
 
 
-async def declare(lab: Lab, queue: str, **arguments: Any) -> None:
+async def declare(lab: CaseContext, queue: str, **arguments: Any) -> None:
     async with raw(lab) as channel:
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         await channel.call("queue.declare", 0, f"{lab.namespace}:{queue}", False, True, False, False, False, named)
@@ -121,7 +121,7 @@ async def test_a_schedule_that_was_deleted_is_built_again(lab):
     assert set(ids) <= set(await lab.drain(consumer, 2))
 
 
-async def _submitted(lab: Lab, backend: Any) -> list[str]:
+async def _submitted(lab: CaseContext, backend: Any) -> list[str]:
     message = lab.message()
     (answer,) = await backend.submitter().submit([message])
     return [message.envelope.id] if isinstance(answer, Receipt) else []
@@ -280,7 +280,7 @@ async def test_a_full_server_refuses_submits_and_goes_on_delivering(rabbitmq_ser
     await until(lambda: _submitted(lab, backend))
 
 
-async def _refused(lab: Lab, backend: Any) -> StorageFull | None:
+async def _refused(lab: CaseContext, backend: Any) -> StorageFull | None:
     try:
         # The first one after the alarm is on its way for ever: only then the server says that it is full.
         async with asyncio.timeout(1.0):

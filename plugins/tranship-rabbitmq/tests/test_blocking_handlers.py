@@ -9,8 +9,8 @@ from rabbitmq_kit import WITHIN, url_of
 
 from tranship import AsyncClient, Worker, task
 from tranship.testing.background import BackgroundWorker
+from tranship.testing.context import CaseContext
 from tranship.testing.facades import in_thread
-from tranship.testing.lab import Lab
 from tranship.testing.services import Service
 
 pytestmark = pytest.mark.timeout(120)
@@ -20,7 +20,7 @@ HEARTBEAT = 2
 
 @pytest.mark.parametrize("how", ["asleep", "busy"])
 async def test_heartbeats_go_on_while_a_handler_blocks(
-    rabbitmq_service: Service, lab: Lab, how: str, caplog: pytest.LogCaptureFixture
+    rabbitmq_service: Service, lab: CaseContext, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """For four heartbeats: one run of it and of its sibling, on the same connection."""
     runs: list[str] = []

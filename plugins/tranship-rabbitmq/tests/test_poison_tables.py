@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tranship import AsyncClient, Worker, task
 from tranship.errors import EncodeError, MalformedMessage
 from tranship.ports import Verdict
-from tranship.testing.lab import Lab, task_id
+from tranship.testing.context import CaseContext, task_id
 from tranship_rabbitmq._feed import _tombstones
 from tranship_rabbitmq._tables import DELIVERIES, Tables
 from tranship_rabbitmq.amqp.content import Properties, properties_of
@@ -35,7 +35,7 @@ def echo(value: object = None) -> object:
     return value
 
 
-async def test_no_number_in_a_table_is_left_unsettled(lab: Lab) -> None:
+async def test_no_number_in_a_table_is_left_unsettled(lab: CaseContext) -> None:
     """Each of ours, of Celery's and of the server's in every odd form; each ends, and the tasks behind them run."""
     url, backend = lab.url(), await lab.open()
     await backend.ensure(["q"])
@@ -59,7 +59,7 @@ async def test_no_number_in_a_table_is_left_unsettled(lab: Lab) -> None:
     assert sum(queue.ready.values()) == 0, "something came back when its worker had left"
 
 
-async def test_what_can_be_read_and_not_written_comes_again_as_it_was(lab: Lab) -> None:
+async def test_what_can_be_read_and_not_written_comes_again_as_it_was(lab: CaseContext) -> None:
     """A number of 64 bits without a sign: given back it is copied byte for byte, with its count."""
     backend = await lab.open()
     await backend.ensure(["q"])
@@ -83,7 +83,7 @@ def test_a_tombstone_with_an_odd_end_is_none(expires: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
-async def test_what_the_server_ends_its_connections_over_is_refused_here(lab: Lab, number: float) -> None:
+async def test_what_the_server_ends_its_connections_over_is_refused_here(lab: CaseContext, number: float) -> None:
     """An infinity in a header, sent as it is, takes the connection of everybody with it."""
     backend = await lab.open()
     generation = backend._ports.context.publisher._link.generation  # type: ignore[attr-defined]

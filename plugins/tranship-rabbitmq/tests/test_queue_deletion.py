@@ -15,7 +15,7 @@ from rabbitmq_kit import WITHIN, raw
 
 from tranship import AsyncClient, Worker, task
 from tranship.errors import BrokerUnreachable, TranshipError
-from tranship.testing.lab import Lab, ids_of
+from tranship.testing.context import CaseContext, ids_of
 from tranship_rabbitmq.amqp.channel import Channel
 from tranship_rabbitmq.amqp.methods import Method
 
@@ -51,7 +51,7 @@ async def meet() -> None:
 
 
 @contextlib.asynccontextmanager
-async def fleet(lab: Lab) -> AsyncIterator[None]:
+async def fleet(lab: CaseContext) -> AsyncIterator[None]:
     """Workers on links of their own, as in processes of their own."""
     workers = [
         Worker(lab.url(queue_type="quorum", client_name=f"w{n}"), tasks=[note, meet], max_concurrent_tasks=SLOTS)
@@ -66,7 +66,7 @@ async def fleet(lab: Lab) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def clients(lab: Lab) -> AsyncIterator[list[AsyncClient]]:
+async def clients(lab: CaseContext) -> AsyncIterator[list[AsyncClient]]:
     """Clients on links of their own, as in processes of their own."""
     async with contextlib.AsyncExitStack() as stack:
         urls = [lab.url(queue_type="quorum", client_name=f"c{n}") for n in range(CLIENTS)]
@@ -91,12 +91,12 @@ async def submit_for(clients: list[AsyncClient], seconds: float) -> list[str]:
     return confirmed
 
 
-async def delete(lab: Lab) -> None:
+async def delete(lab: CaseContext) -> None:
     async with raw(lab) as channel:
         await channel.call("queue.delete", 0, f"{lab.namespace}:q", False, False, False)
 
 
-async def until_ran(lab: Lab, numbers: list[str]) -> None:
+async def until_ran(lab: CaseContext, numbers: list[str]) -> None:
     """Insist that all of them run."""
 
     async def done() -> bool:
@@ -108,7 +108,7 @@ async def until_ran(lab: Lab, numbers: list[str]) -> None:
 @pytest.mark.campaign
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("turn", range(int(os.environ.get("TRANSHIP_TEST_CHAOS", "3"))))
-async def test_a_quorum_queue_deleted_under_load(lab: Lab, turn: int) -> None:
+async def test_a_quorum_queue_deleted_under_load(lab: CaseContext, turn: int) -> None:
     """What is confirmed after the deletion runs, and every worker takes its part ten seconds later."""
     global ran  # noqa: PLW0603 - handlers are functions of this module
     ran = Ran()
@@ -123,7 +123,7 @@ async def test_a_quorum_queue_deleted_under_load(lab: Lab, turn: int) -> None:
         await asyncio.gather(*(handle.result(RECOVERED) for handle in handles))
 
 
-async def test_a_waiting_consumer_is_told_of_a_quorum_queue_that_was_made_anew(lab: Lab) -> None:
+async def test_a_waiting_consumer_is_told_of_a_quorum_queue_that_was_made_anew(lab: CaseContext) -> None:
     """RabbitMQ before 4.0 consumes from the new queue in our name, and throws away what comes of it."""
     backend, other = await lab.open(queue_type="quorum"), await lab.open(queue_type="quorum")
     consumer = backend.consumer(["q"])

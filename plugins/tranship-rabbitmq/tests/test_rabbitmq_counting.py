@@ -13,7 +13,7 @@ from rabbitmq_kit import WITHIN, control_of, until
 from tranship.envelope import Receipt
 from tranship.errors import BrokerUnreachable
 from tranship.ports import Verdict
-from tranship.testing.lab import Lab, ids_of, task_id
+from tranship.testing.context import CaseContext, ids_of, task_id
 from tranship.testing.services import Service
 
 pytestmark = pytest.mark.timeout(120)
@@ -26,7 +26,7 @@ async def restart(service: Service) -> None:
 
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-async def test_who_is_held_beside_a_killer_does_not_die_with_it(lab: Lab, queue_type: str) -> None:
+async def test_who_is_held_beside_a_killer_does_not_die_with_it(lab: CaseContext, queue_type: str) -> None:
     """Two that were delivered often: each travels alone, and only who travelled is counted."""
     backend = await lab.open(queue_type=queue_type)
     await lab.submit(backend, *lab.messages(2))
@@ -53,7 +53,7 @@ async def test_who_is_held_beside_a_killer_does_not_die_with_it(lab: Lab, queue_
         await lab.settle(consumer, Verdict.ACK, last)
 
 
-async def test_what_is_held_and_given_back_is_not_counted(lab: Lab) -> None:
+async def test_what_is_held_and_given_back_is_not_counted(lab: CaseContext) -> None:
     """A worker that fetched too much, because something more urgent came, gives it back as it was."""
     backend, other = await lab.open(), await lab.open()
     (low,) = await lab.submit(backend, lab.message(priority=_low()))
@@ -79,7 +79,7 @@ def _low() -> Any:
 
 @pytest.mark.campaign
 async def test_a_server_killed_twice_has_at_most_one_task_of_each_worker_twice(
-    rabbitmq_service: Service, lab: Lab
+    rabbitmq_service: Service, lab: CaseContext
 ) -> None:
     """After the first kill everything is copied, to be counted; after the second the copies are there, and one original."""
     control = control_of(rabbitmq_service)
@@ -101,7 +101,7 @@ async def test_a_server_killed_twice_has_at_most_one_task_of_each_worker_twice(
 
 
 @pytest.mark.campaign
-async def test_a_consumer_waits_through_an_outage(rabbitmq_service: Service, lab: Lab) -> None:
+async def test_a_consumer_waits_through_an_outage(rabbitmq_service: Service, lab: CaseContext) -> None:
     """It is not told of one that is shorter than its patience, and does not ask again long after it."""
     control_of(rabbitmq_service)
     backend, other = await lab.open(), await lab.open()

@@ -9,7 +9,7 @@ import pytest
 from rabbitmq_kit import WITHIN, control_of, url_of
 
 from tranship import AsyncClient, Retry, RetryPolicy, Worker, task
-from tranship.testing.lab import Lab
+from tranship.testing.context import CaseContext
 from tranship.testing.services import Service
 
 pytestmark = pytest.mark.timeout(120)
@@ -28,7 +28,7 @@ def grant(rabbitmq_service: Service) -> Iterator[Callable[[str], str]]:
         control("delete_user", USER)
 
 
-async def test_a_task_whose_end_is_refused_comes_again(rabbitmq_service: Service, lab: Lab, grant) -> None:
+async def test_a_task_whose_end_is_refused_comes_again(rabbitmq_service: Service, lab: CaseContext, grant) -> None:
     """Rights are taken away while it runs, and given back: it runs again, and its result arrives."""
     runs: list[int] = []
     gate = asyncio.Event()

@@ -10,7 +10,7 @@ from rabbitmq_kit import control_beside
 
 from tranship.envelope import Receipt
 from tranship.ports import Backend, ConnectionEvent
-from tranship.testing.lab import Lab
+from tranship.testing.context import CaseContext
 from tranship.testing.services import Service
 
 pytestmark = pytest.mark.timeout(120)
@@ -26,7 +26,7 @@ _BACK = _RENAME.format(_HIDDEN, _HIDDEN, _COORDINATOR)
 
 @pytest.fixture(params=["gone", "silent"])
 async def mend(
-    request: pytest.FixtureRequest, rabbitmq_service: Service, lab: Lab
+    request: pytest.FixtureRequest, rabbitmq_service: Service, lab: CaseContext
 ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """Keep the server from making streams; the value lets it."""
     harm, cure = {"gone": (_GONE, _BACK), "silent": (_SILENT, _TALKING)}[request.param]
@@ -45,7 +45,7 @@ async def mend(
 
 
 async def test_tasks_go_on_without_a_journal_and_are_listed_with_it(
-    lab: Lab, mend: Callable[[], Awaitable[None]]
+    lab: CaseContext, mend: Callable[[], Awaitable[None]]
 ) -> None:
     """The first submit waits for one attempt, no other for any; no connection is lost over it; nothing is forgotten."""
     backend, lost = await lab.open(), []
@@ -65,7 +65,7 @@ async def test_tasks_go_on_without_a_journal_and_are_listed_with_it(
     await lab.eventually(listed, "both queues are listed")
 
 
-async def seconds_to_submit(lab: Lab, backend: Backend, queue: str) -> float:
+async def seconds_to_submit(lab: CaseContext, backend: Backend, queue: str) -> float:
     """Submit one message, which has to be accepted, and say how long that took."""
     started = time.monotonic()
     (answer,) = await backend.submitter().submit([lab.message(queue=queue)])

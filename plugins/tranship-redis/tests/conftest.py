@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from redis_kit import Raw
 
-from tranship.testing.lab import Lab
+from tranship.testing.context import CaseContext
 from tranship.testing.pytest_plugin import StartService
-from tranship.testing.served import ServiceHarness
+from tranship.testing.service_harness import ServiceHarness
 from tranship.testing.services import Service, redis_recipe
 
 # How long one example takes says more about the machine than about the code.
@@ -60,10 +60,12 @@ def raw(redis_service: Service) -> Raw:
 
 
 @pytest.fixture
-async def lab(redis_harness: Callable[..., ServiceHarness], request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
+async def context(
+    redis_harness: Callable[..., ServiceHarness], request: pytest.FixtureRequest
+) -> AsyncIterator[CaseContext]:
     """A namespace of the test's own on that Redis; what was opened is closed and checked."""
-    async with Lab(redis_harness(), request.node.name) as lab:
-        yield lab
+    async with CaseContext(redis_harness(), request.node.name) as context:
+        yield context
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 from redis_kit import element
 
-from tranship.testing.lab import Lab
+from tranship.testing.context import CaseContext
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -24,11 +24,11 @@ class Bad:
     change: Change | None = None
     raw: bytes | None = None
 
-    def of(self, lab: Lab) -> bytes:
+    def of(self, context: CaseContext) -> bytes:
         """The element's bytes."""
         if self.raw is not None:
             return self.raw
-        complete = element(lab, id=f"bad-{self.name}")
+        complete = element(context, id=f"bad-{self.name}")
         assert self.change is not None
         changed = copy.deepcopy(complete)
         result = self.change(changed)

@@ -20,8 +20,8 @@ from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError
 from tranship.ports import Backend, Consumer, Delivery
 from tranship.registry import Registry
 from tranship.settings import BrokerURL
+from tranship.testing.context import CaseContext
 from tranship.testing.harness import Harness
-from tranship.testing.lab import Lab
 from tranship.testing.services import Place, Service, ask_redis
 
 Call = Callable[[], Awaitable[Any]]
@@ -86,20 +86,20 @@ async def refusal(url: str, kind: type[BaseException]) -> BaseException:
     raise AssertionError(f"{BrokerURL.parse(url)} was opened")
 
 
-def list_of(lab: Lab, queue: str = "q") -> bytes:
-    """The name of the queue's normal list in the lab's namespace."""
-    return f"{lab.namespace}:{queue}".encode() + NORMAL
+def list_of(context: CaseContext, queue: str = "q") -> bytes:
+    """The name of the queue's normal list in the context's namespace."""
+    return f"{context.namespace}:{queue}".encode() + NORMAL
 
 
-def ours(lab: Lab, name: str) -> str:
-    """One of our keys, or of Celery's, in the lab's namespace."""
-    return f"{lab.namespace}:{name}"
+def ours(context: CaseContext, name: str) -> str:
+    """One of our keys, or of Celery's, in the context's namespace."""
+    return f"{context.namespace}:{name}"
 
 
-def element(lab: Lab, **message: Any) -> dict[str, Any]:
-    """A complete list element as Celery would push it, with a task of the lab's in it."""
+def element(context: CaseContext, **message: Any) -> dict[str, Any]:
+    """A complete list element as Celery would push it, with a task of the context's in it."""
     fields = {"id": f"id-{len(message)}", "task": "conformance.echo", "queue": "q", **message}
-    encoded = lab.message(**fields)
+    encoded = context.message(**fields)
     return {
         "body": base64.b64encode(encoded.body).decode(),
         "content-encoding": encoded.content_encoding,
@@ -117,9 +117,9 @@ def element(lab: Lab, **message: Any) -> dict[str, Any]:
     }
 
 
-def lab_of(url: str) -> Lab:
-    """A lab on a server that only this test uses, or as a user that only it knows."""
-    return Lab(Harness(url), uuid.uuid4().hex[:8])
+def lab_of(url: str) -> CaseContext:
+    """A context on a server that only this test uses, or as a user that only it knows."""
+    return CaseContext(Harness(url), uuid.uuid4().hex[:8])
 
 
 async def until_raised(call: Call, kind: type[BaseException]) -> BaseException:

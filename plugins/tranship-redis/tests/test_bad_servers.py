@@ -16,9 +16,9 @@ from redis_kit import Raw, lab_of, need_rights_of_subcommands, opened, refusal, 
 from tranship import AsyncClient, Worker, task
 from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError, UnsupportedError
 from tranship.ports import Settlement, Verdict
-from tranship.testing.lab import ids_of
+from tranship.testing.context import ids_of
 from tranship.testing.services import Service, free_port
-from tranship.testing.suites.recovery import Ledger, receive_again, submit_again
+from tranship.testing.suites.ports.recovery import Ledger, receive_again, submit_again
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -108,25 +108,25 @@ async def test_a_missing_command_is_named_and_nothing_hangs(raw: Raw, command: s
 async def test_what_is_only_nice_to_have_may_be_missing(raw: Raw, command: str) -> None:
     need_rights_of_subcommands(raw, command)
     with user(raw, f"-{command}") as url:
-        async with lab_of(url) as lab:
-            backend = await lab.open()
+        async with lab_of(url) as context:
+            backend = await context.open()
             consumer = backend.consumer(["q"])
-            waiting = lab.start(consumer.receive(1, 10.0))
+            waiting = context.start(consumer.receive(1, 10.0))
             await asyncio.sleep(0)
-            ids = await lab.submit(backend, lab.message())
+            ids = await context.submit(backend, context.message())
             received = await waiting
             assert ids_of(received.deliveries) == ids
-            await lab.settle(consumer, Verdict.ACK, *received.deliveries)
+            await context.settle(consumer, Verdict.ACK, *received.deliveries)
 
 
 async def test_missing_keys_are_named(raw: Raw) -> None:
     with user(raw, "resetkeys", "~allowed:*") as url:
-        async with lab_of(f"{url}&namespace=allowed") as lab:
+        async with lab_of(f"{url}&namespace=allowed") as context:
             # Inside of the pattern everything works.
-            lab.namespace = f"allowed:{lab.namespace}"
-            backend = await lab.open()
-            ids = await lab.submit(backend, lab.message())
-            assert await lab.drain(backend.consumer(["q"]), 1) == ids
+            context.namespace = f"allowed:{context.namespace}"
+            backend = await context.open()
+            ids = await context.submit(backend, context.message())
+            assert await context.drain(backend.consumer(["q"]), 1) == ids
         errors = await errors_of_everything(url)
     assert errors
     for error in errors:
@@ -141,14 +141,14 @@ async def test_missing_channels_are_told_and_results_still_come(
 ) -> None:
     """New users of Redis 7 may use no channels: a worker is refused, a client reads its results and says so."""
     with user(raw, rule) as url:
-        async with lab_of(url) as lab:
-            backend = await lab.open()
+        async with lab_of(url) as context:
+            backend = await context.open()
             with pytest.raises(BrokerRefused) as caught:
                 await asyncio.wait_for(backend.control().listen(lambda _signals: None, worker="w-1"), 20.0)
-            full = f"redis://{raw.address}/0?namespace={lab.namespace}"
+            full = f"redis://{raw.address}/0?namespace={context.namespace}"
             worker = Worker(full, tasks=[echo], result_url=full)
-            serving = lab.start(worker.serve())
-            async with AsyncClient(lab.url(), result_url=lab.url()) as client:
+            serving = context.start(worker.serve())
+            async with AsyncClient(context.url(), result_url=context.url()) as client:
                 assert await (await client.submit(echo, "read")).result(10) == "read"
             worker.stop()
             await serving
@@ -171,24 +171,24 @@ async def errors_of_everything(url: str) -> list[TranshipError]:
             errors.extend(one for one in answer if isinstance(one, TranshipError))
         return answer
 
-    async with lab_of(url) as lab:
-        backend = lab.make()
+    async with lab_of(url) as context:
+        backend = context.make()
         await attempt(backend.open())
         if errors:
             return errors
         messages = [
-            lab.message(),
-            lab.message(check_id=True),
-            lab.message(dedup_key="k", dedup_window=60),
-            lab.message(not_before=time.time() + 60),
+            context.message(),
+            context.message(check_id=True),
+            context.message(dedup_key="k", dedup_window=60),
+            context.message(not_before=time.time() + 60),
         ]
         await attempt(backend.submitter().submit(messages))
         consumer = backend.consumer(["q"])
         received = await attempt(consumer.receive(1, 0.2))
         for delivery in received.deliveries if received else ():
-            settlement = Settlement(delivery, Verdict.ACK, result=lab.result(ids_of([delivery])[0], 1))
+            settlement = Settlement(delivery, Verdict.ACK, result=context.result(ids_of([delivery])[0], 1))
             await attempt(consumer.settle([settlement]))
-        await attempt(backend.results().put([lab.result("a-1", 1)]))
+        await attempt(backend.results().put([context.result("a-1", 1)]))
         await attempt(backend.results().get_many(["a-1"]))
     return errors
 
@@ -272,16 +272,16 @@ async def test_a_server_that_is_busy_for_a_while_answers_truthfully(
 ) -> None:
     """Stuck for less than command_timeout, and for more: what was under way is answered once it is back, and true."""
     service = redis_variant()
-    async with lab_of(f"{service.url}?command_timeout=2&keepalive=1") as lab:
-        backend = await lab.open()
+    async with lab_of(f"{service.url}?command_timeout=2&keepalive=1") as context:
+        backend = await context.open()
         ledger = Ledger()
-        await lab.submit(backend, lab.message(queue="before"))
-        stuck = lab.start(asyncio.to_thread(Raw(service), "DEBUG", "SLEEP", str(seconds)))
-        await lab.wait_for(stuck, 0.2)
-        await asyncio.wait_for(ledger.submit(backend, *lab.messages(20)), 20.0)
+        await context.submit(backend, context.message(queue="before"))
+        stuck = context.start(asyncio.to_thread(Raw(service), "DEBUG", "SLEEP", str(seconds)))
+        await context.wait_for(stuck, 0.2)
+        await asyncio.wait_for(ledger.submit(backend, *context.messages(20)), 20.0)
         await stuck
-        await submit_again(lab, backend)
-        await ledger.take(lab, (await lab.open()).consumer(["q"]))
+        await submit_again(context, backend)
+        await ledger.take(context, (await context.open()).consumer(["q"]))
         assert not ledger.lies(), ledger.lies()[:3]
         if seconds < 2:
             assert ledger.receipts == 20
@@ -309,13 +309,13 @@ async def test_a_master_that_becomes_a_replica_is_an_outage(
     """A failover: everything says unreachable while it lasts, and goes on when it is a master again."""
     service = redis_variant()
     raw, other = Raw(service), Raw(redis_service)
-    async with lab_of(service.url) as lab:
-        backend = await lab.open()
+    async with lab_of(service.url) as context:
+        backend = await context.open()
         consumer = backend.consumer(["q"])
-        ids = await lab.submit(backend, *lab.messages(2))
-        held = await lab.receive(consumer)
+        ids = await context.submit(backend, *context.messages(2))
+        held = await context.receive(consumer)
         raw("REPLICAOF", other.place.host, str(other.place.port))
-        (answer,) = await backend.submitter().submit([lab.message()])
+        (answer,) = await backend.submitter().submit([context.message()])
         assert isinstance(answer, BrokerUnreachable), said(answer)
         for call in (lambda: consumer.settle([Settlement(held[0], Verdict.ACK)]), lambda: consumer.receive(1, 0.1)):
             await until_raised(call, BrokerUnreachable)
@@ -323,10 +323,10 @@ async def test_a_master_that_becomes_a_replica_is_an_outage(
         await until_works(backend.ping)
         # The failover took its data, as a resynchronisation does: what matters is that work goes on.
         assert len(ids) == 2
-        (fresh,) = await submit_again(lab, backend)
+        (fresh,) = await submit_again(context, backend)
         got: list[str] = []
         while fresh not in got:
-            got += await receive_again(lab, consumer)
+            got += await receive_again(context, consumer)
 
 
 # --- a worker on a bad server ---------------------------------------------------------------------

@@ -13,10 +13,10 @@ from tranship import AsyncClient, task
 from tranship.envelope import Receipt, TaskState
 from tranship.errors import BrokerRefused, StorageFull
 from tranship.ports import Backend, Capability, Consumer, Heartbeat, Level, Settled, Settlement, Tombstone, Verdict
-from tranship.testing.lab import Lab, ids_of
-from tranship.testing.served import ServiceHarness
+from tranship.testing.context import CaseContext, ids_of
+from tranship.testing.service_harness import ServiceHarness
 from tranship.testing.services import Service
-from tranship.testing.suites.recovery import submit_again
+from tranship.testing.suites.ports.recovery import submit_again
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -30,25 +30,25 @@ def echo(value: object) -> object:
 
 
 @pytest.fixture
-async def full(redis_variant: Callable[..., Service]) -> AsyncIterator[tuple[Lab, Raw, list[str]]]:
+async def full(redis_variant: Callable[..., Service]) -> AsyncIterator[tuple[CaseContext, Raw, list[str]]]:
     """A server that has three tasks on its queue and no memory left."""
     service = redis_variant("--maxmemory", "0", "--maxmemory-policy", "noeviction")
     raw = Raw(service)
-    async with lab_of(service.url) as lab:
-        ids = await lab.submit(await lab.open(), *lab.messages(3))
+    async with lab_of(service.url) as context:
+        ids = await context.submit(await context.open(), *context.messages(3))
         raw("SET", "ballast", "x" * 12_000_000)
         raw("CONFIG", "SET", "maxmemory", "3mb")
-        yield lab, raw, ids
+        yield context, raw, ids
 
 
-async def test_a_full_server_takes_no_tasks_and_says_so(full: tuple[Lab, Raw, list[str]]) -> None:
-    lab, raw, _ = full
-    backend = await lab.open()
+async def test_a_full_server_takes_no_tasks_and_says_so(full: tuple[CaseContext, Raw, list[str]]) -> None:
+    context, raw, _ = full
+    backend = await context.open()
     messages = [
-        lab.message(),
-        lab.message(check_id=True),
-        lab.message(dedup_key="k", dedup_window=60),
-        lab.message(not_before=time.time() + 60),
+        context.message(),
+        context.message(check_id=True),
+        context.message(dedup_key="k", dedup_window=60),
+        context.message(not_before=time.time() + 60),
     ]
     answers = await backend.submitter().submit(messages)
     assert [type(answer) for answer in answers] == [StorageFull] * 4, answers
@@ -59,20 +59,20 @@ async def test_a_full_server_takes_no_tasks_and_says_so(full: tuple[Lab, Raw, li
     assert await backend.submitter().submit(messages) == [Receipt(message.envelope.id) for message in messages]
 
 
-async def test_workers_of_a_full_server_go_on(full: tuple[Lab, Raw, list[str]]) -> None:
+async def test_workers_of_a_full_server_go_on(full: tuple[CaseContext, Raw, list[str]]) -> None:
     """What frees memory must work without any: taking, settling with a result, giving back, rejecting."""
-    lab, raw, ids = full
-    backend = await lab.open(lease=5)
+    context, raw, ids = full
+    backend = await context.open(lease=5)
     consumer = backend.consumer(["q"])
-    done, back, dead = await lab.receive(consumer, 3)
-    answers = await consumer.settle([Settlement(done, Verdict.ACK, result=lab.result(ids_of([done])[0], 1))])
+    done, back, dead = await context.receive(consumer, 3)
+    answers = await consumer.settle([Settlement(done, Verdict.ACK, result=context.result(ids_of([done])[0], 1))])
     assert list(answers) == [Settled.CONFIRMED]
     assert list(await consumer.extend([back, dead])) == [True, True]
-    await lab.settle(consumer, Verdict.REJECT, dead, reason="kit", detail="given up on purpose")
-    await lab.settle(consumer, Verdict.NACK, back)
-    (again,) = await lab.receive(consumer)
+    await context.settle(consumer, Verdict.REJECT, dead, reason="kit", detail="given up on purpose")
+    await context.settle(consumer, Verdict.NACK, back)
+    (again,) = await context.receive(consumer)
     assert (ids_of([again]), again.delivery_count) == (ids_of([back]), 2)
-    await lab.settle(consumer, Verdict.ACK, again)
+    await context.settle(consumer, Verdict.ACK, again)
     raw("CONFIG", "SET", "maxmemory", "0")
     (read,) = await backend.results().get_many(ids_of([done]))
     assert read.state is TaskState.SUCCESS
@@ -80,9 +80,9 @@ async def test_workers_of_a_full_server_go_on(full: tuple[Lab, Raw, list[str]]) 
     assert sorted(ids) == sorted(ids_of([done, back, dead]))
 
 
-async def test_a_client_of_a_full_server_is_told_and_may_try_again(full: tuple[Lab, Raw, list[str]]) -> None:
-    lab, raw, _ = full
-    async with AsyncClient(lab.url(), result_url=lab.url()) as client:
+async def test_a_client_of_a_full_server_is_told_and_may_try_again(full: tuple[CaseContext, Raw, list[str]]) -> None:
+    context, raw, _ = full
+    async with AsyncClient(context.url(), result_url=context.url()) as client:
         with pytest.raises(StorageFull, match="maxmemory"):
             await client.submit(echo, 1)
         raw("CONFIG", "SET", "maxmemory", "0")
@@ -92,11 +92,11 @@ async def test_a_client_of_a_full_server_is_told_and_may_try_again(full: tuple[L
 async def test_a_result_that_the_server_will_not_push_can_still_be_read(redis_variant: Callable[..., Service]) -> None:
     """Larger than its client-output-buffer-limit for subscribers, which is 32 MB unless told otherwise."""
     service = redis_variant("--client-output-buffer-limit", "pubsub", "8mb", "8mb", "60")
-    async with lab_of(service.url) as lab, AsyncClient(lab.url(), result_url=lab.url()) as client:
+    async with lab_of(service.url) as context, AsyncClient(context.url(), result_url=context.url()) as client:
         handle = await client.submit(echo, "large")
-        waiting = lab.start(handle.result(8))
-        await lab.pass_time(0.1)
-        assert await (await lab.open()).results().put([lab.result(handle.id, "x" * 12_000_000)]) == [True]
+        waiting = context.start(handle.result(8))
+        await context.pass_time(0.1)
+        assert await (await context.open()).results().put([context.result(handle.id, "x" * 12_000_000)]) == [True]
         assert len(str(await waiting)) == 12_000_000
 
 
@@ -105,23 +105,25 @@ async def test_a_result_that_the_server_will_not_push_can_still_be_read(redis_va
 
 @pytest.mark.parametrize("forget", [("SCRIPT", "FLUSH"), ("CLIENT", "KILL", "TYPE", "normal")], ids=" ".join)
 async def test_forgotten_scripts_and_killed_connections_are_replaced(
-    lab: Lab, raw: Raw, forget: tuple[str, ...]
+    context: CaseContext, raw: Raw, forget: tuple[str, ...]
 ) -> None:
-    backend = await lab.open()
+    backend = await context.open()
     consumer = backend.consumer(["q"])
     for _ in range(3):
-        await run_one(lab, backend, consumer, before_each=lambda: raw(*forget))
+        await run_one(context, backend, consumer, before_each=lambda: raw(*forget))
 
 
-async def run_one(lab: Lab, backend: Backend, consumer: Consumer, *, before_each: Callable[[], object]) -> None:
+async def run_one(
+    context: CaseContext, backend: Backend, consumer: Consumer, *, before_each: Callable[[], object]
+) -> None:
     """Submit, receive, settle with a result, and read that; each after ``before_each``."""
     before_each()
-    (fresh,) = await submit_again(lab, backend)
+    (fresh,) = await submit_again(context, backend)
     before_each()
     held = await until_received(consumer)
     assert ids_of(held) == [fresh]
     before_each()
-    settlement = Settlement(held[0], Verdict.ACK, result=lab.result(fresh, 1))
+    settlement = Settlement(held[0], Verdict.ACK, result=context.result(fresh, 1))
     answers = await until_works(lambda: consumer.settle([settlement]))
     # Settled again after its answer was lost with the connection.
     assert list(answers) in ([Settled.CONFIRMED], [Settled.LOST])
@@ -133,29 +135,29 @@ async def run_one(lab: Lab, backend: Backend, consumer: Consumer, *, before_each
 async def test_scripts_are_there_after_a_restart(redis_variant: Callable[..., Service]) -> None:
     service = redis_variant()
     harness = ServiceHarness(service)
-    async with Lab(harness, "restart") as lab:
-        backend = await lab.open()
+    async with CaseContext(harness, "restart") as context:
+        backend = await context.open()
         consumer = backend.consumer(["q"])
-        await lab.quiet(consumer, 0.1)
+        await context.quiet(consumer, 0.1)
         await harness.restart()
         Raw(service)("SCRIPT", "FLUSH")
-        (fresh,) = await submit_again(lab, backend)
+        (fresh,) = await submit_again(context, backend)
         assert ids_of(await until_received(consumer)) == [fresh]
 
 
 async def test_a_flushed_database_is_an_empty_one(redis_variant: Callable[..., Service]) -> None:
     """Somebody deletes everything: what was held is LOST, waiting goes on, new tasks run."""
     service = redis_variant()
-    async with lab_of(service.url) as lab:
-        backend = await lab.open()
+    async with lab_of(service.url) as context:
+        backend = await context.open()
         consumer = backend.consumer(["q"])
-        await lab.submit(backend, lab.message())
-        held = await lab.receive(consumer)
-        waiting = lab.start(consumer.receive(1, 20.0))
+        await context.submit(backend, context.message())
+        held = await context.receive(consumer)
+        waiting = context.start(consumer.receive(1, 20.0))
         await asyncio.sleep(0)
         Raw(service)("FLUSHALL")
         assert list(await consumer.settle([Settlement(held[0], Verdict.ACK)])) == [Settled.LOST]
-        ids = await lab.submit(backend, lab.message())
+        ids = await context.submit(backend, context.message())
         assert ids_of((await waiting).deliveries) == ids
 
 
@@ -165,23 +167,23 @@ async def test_a_server_that_keeps_nothing_says_so_and_goes_on_after_a_restart(
     """Not durable, and declared so: what was there is gone with it, what comes later is served."""
     service = redis_variant("--appendonly", "no")
     harness = ServiceHarness(service, options={"keepalive": 1.0, "command_timeout": 3.0})
-    async with Lab(harness, "volatile") as lab:
-        backend = await lab.open()
+    async with CaseContext(harness, "volatile") as context:
+        backend = await context.open()
         assert not backend.capabilities.has(Capability.DURABLE)
         consumer = backend.consumer(["q"])
-        await lab.submit(backend, *lab.messages(3))
-        (held,) = await lab.receive(consumer)
+        await context.submit(backend, *context.messages(3))
+        (held,) = await context.receive(consumer)
         await harness.restart()
         answers = await until_works(lambda: consumer.settle([Settlement(held, Verdict.ACK)]))
         assert list(answers) == [Settled.LOST]
-        ids = await submit_again(lab, backend)
+        ids = await submit_again(context, backend)
         assert ids_of(await until_received(consumer)) == ids
 
 
 async def test_durable_is_declared_with_how_often_it_is_written(redis_variant: Callable[..., Service]) -> None:
     service = redis_variant("--appendfsync", "everysec")
-    async with lab_of(service.url) as lab:
-        support = (await lab.capabilities())[Capability.DURABLE]
+    async with lab_of(service.url) as context:
+        support = (await context.capabilities())[Capability.DURABLE]
     assert (support.level, support.properties["fsync"]) == (Level.NATIVE, "everysec")
 
 
@@ -190,21 +192,23 @@ async def test_a_server_that_throws_keys_away_is_warned_about(
     redis_variant: Callable[..., Service], caplog: pytest.LogCaptureFixture, policy: str, warned: bool
 ) -> None:
     service = redis_variant("--maxmemory-policy", policy)
-    async with lab_of(service.url) as lab:
-        await lab.open()
+    async with lab_of(service.url) as context:
+        await context.open()
     assert any("throw away" in record.message and policy in record.message for record in caplog.records) is warned
 
 
 # --- keys of the wrong type -----------------------------------------------------------------------
 
 
-async def test_one_bad_queue_harms_only_itself(lab: Lab, raw: Raw) -> None:
-    raw("SET", ours(lab, "bad") + "\x06\x163", "somebody else's")
-    backend = await lab.open()
-    answers = await backend.submitter().submit([lab.message(queue="bad"), lab.message(), lab.message(queue="bad")])
+async def test_one_bad_queue_harms_only_itself(context: CaseContext, raw: Raw) -> None:
+    raw("SET", ours(context, "bad") + "\x06\x163", "somebody else's")
+    backend = await context.open()
+    answers = await backend.submitter().submit(
+        [context.message(queue="bad"), context.message(), context.message(queue="bad")]
+    )
     assert [type(answer) for answer in answers] == [BrokerRefused, Receipt, BrokerRefused]
     assert "bad" in str(answers[0])
-    assert await lab.drain(backend.consumer(["q"]), 1) == [answers[1].id]
+    assert await context.drain(backend.consumer(["q"]), 1) == [answers[1].id]
 
 
 @pytest.mark.parametrize(
@@ -219,12 +223,12 @@ async def test_one_bad_queue_harms_only_itself(lab: Lab, raw: Raw) -> None:
     ids=lambda value: value.strip() if isinstance(value, str) else value[0],
 )
 async def test_a_key_of_another_type_is_named_and_nothing_is_lost(
-    lab: Lab, raw: Raw, key: str, make: tuple[str, ...]
+    context: CaseContext, raw: Raw, key: str, make: tuple[str, ...]
 ) -> None:
     """Refused for good with the key's name, for whoever needs it; once it is gone the task is there, once."""
-    backend = await lab.open()
-    name = ours(lab, key)
-    ids = await lab.submit(backend, lab.message()) if not key.startswith("q") else []
+    backend = await context.open()
+    name = ours(context, key)
+    ids = await context.submit(backend, context.message()) if not key.startswith("q") else []
     raw(make[0], name, *make[1:])
     consumer = backend.consumer(["q"])
     with pytest.raises(BrokerRefused) as caught:
@@ -232,49 +236,49 @@ async def test_a_key_of_another_type_is_named_and_nothing_is_lost(
     assert not caught.value.retryable
     assert key.partition("\x06")[0] in str(caught.value), str(caught.value)
     raw("DEL", name)
-    ids = ids or await lab.submit(backend, lab.message())
-    assert await lab.drain(consumer, 1) == ids
-    await lab.quiet(consumer, 0.2)
-    assert raw.hash(ours(lab, "unacked")) == {}
+    ids = ids or await context.submit(backend, context.message())
+    assert await context.drain(consumer, 1) == ids
+    await context.quiet(consumer, 0.2)
+    assert raw.hash(ours(context, "unacked")) == {}
 
 
 async def test_a_bad_key_of_delayed_tasks_stops_nothing_else(
-    lab: Lab, raw: Raw, caplog: pytest.LogCaptureFixture
+    context: CaseContext, raw: Raw, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One consumer, two queues: what is ready in both is served, the key is named once, and once it is gone all works."""
-    key = ours(lab, "tranship:delayed:bad")
+    key = ours(context, "tranship:delayed:bad")
     raw("SET", key, "somebody else's")
-    backend = await lab.open()
+    backend = await context.open()
     consumer = backend.consumer(["bad", "q"])
     for round_ in range(3):
-        ids = await lab.submit(backend, lab.message(queue="bad"), lab.message())
-        assert sorted(await lab.drain(consumer, 2)) == sorted(ids), round_
-    await lab.quiet(consumer, 0.0)
+        ids = await context.submit(backend, context.message(queue="bad"), context.message())
+        assert sorted(await context.drain(consumer, 2)) == sorted(ids), round_
+    await context.quiet(consumer, 0.0)
     assert [key in record.message for record in caplog.records] == [True]
-    (refused,) = await backend.submitter().submit([lab.message(queue="bad", not_before=time.time() + 0.2)])
+    (refused,) = await backend.submitter().submit([context.message(queue="bad", not_before=time.time() + 0.2)])
     assert isinstance(refused, BrokerRefused)
     assert key in str(refused), str(refused)
     raw("DEL", key)
-    ids = await lab.submit(backend, lab.message(queue="bad", not_before=time.time() + 0.2))
-    assert await lab.drain(consumer, 1) == ids
+    ids = await context.submit(backend, context.message(queue="bad", not_before=time.time() + 0.2))
+    assert await context.drain(consumer, 1) == ids
 
 
 async def test_a_bad_key_of_delayed_messages_keeps_the_schedule(
-    lab: Lab, raw: Raw, caplog: pytest.LogCaptureFixture
+    context: CaseContext, raw: Raw, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A task that is due and cannot be read stays where it is; it runs once its message can be read again."""
-    key = ours(lab, "tranship:delayed-messages:bad")
-    backend = await lab.open()
-    late = await lab.submit(backend, lab.message(queue="bad", not_before=time.time() + 0.1))
+    key = ours(context, "tranship:delayed-messages:bad")
+    backend = await context.open()
+    late = await context.submit(backend, context.message(queue="bad", not_before=time.time() + 0.1))
     raw("RENAME", key, key + ":kept")
     raw("SET", key, "somebody else's")
     consumer = backend.consumer(["bad", "q"])
-    await lab.quiet(consumer, 0.5)
-    ids = await lab.submit(backend, lab.message(), lab.message(queue="bad"))
-    assert sorted(await lab.drain(consumer, 2)) == sorted(ids)
+    await context.quiet(consumer, 0.5)
+    ids = await context.submit(backend, context.message(), context.message(queue="bad"))
+    assert sorted(await context.drain(consumer, 2)) == sorted(ids)
     assert [key in record.message for record in caplog.records] == [True]
     raw("RENAME", key + ":kept", key)
-    assert await lab.drain(consumer, 1) == late
+    assert await context.drain(consumer, 1) == late
 
 
 @pytest.mark.parametrize(
@@ -283,45 +287,45 @@ async def test_a_bad_key_of_delayed_messages_keeps_the_schedule(
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
 async def test_a_settlement_that_cannot_be_carried_out_loses_nothing(
-    lab: Lab, raw: Raw, key: str, make: tuple[str, ...]
+    context: CaseContext, raw: Raw, key: str, make: tuple[str, ...]
 ) -> None:
     """Rejecting fails with the key's name and changes nothing: settled again once it is gone, or delivered again."""
-    backend = await lab.open(lease=1.5)
-    ids = await lab.submit(backend, lab.message())
+    backend = await context.open(lease=1.5)
+    ids = await context.submit(backend, context.message())
     consumer = backend.consumer(["q"])
-    held = await lab.receive(consumer)
-    kept = raw("DUMP", ours(lab, key)) if key == "unacked_index" else None
-    raw("DEL", ours(lab, key))
-    raw(make[0], ours(lab, key), *make[1:])
+    held = await context.receive(consumer)
+    kept = raw("DUMP", ours(context, key)) if key == "unacked_index" else None
+    raw("DEL", ours(context, key))
+    raw(make[0], ours(context, key), *make[1:])
     rejection = Settlement(held[0], Verdict.REJECT, reason="kit", detail="given up on purpose")
     with pytest.raises(BrokerRefused) as caught:
         await consumer.settle([rejection])
     assert key in str(caught.value), str(caught.value)
-    raw("DEL", ours(lab, key))
+    raw("DEL", ours(context, key))
     if kept:
-        raw("RESTORE", ours(lab, key), "0", kept)
+        raw("RESTORE", ours(context, key), "0", kept)
     (answer,) = await consumer.settle([rejection])
     if answer is Settled.LOST:
-        assert await lab.drain(consumer, 1) == ids
+        assert await context.drain(consumer, 1) == ids
     else:
         assert [letter.task_id for letter in await backend.inspector().dead("q")] == ids
-        await lab.quiet(consumer, 2.0)
+        await context.quiet(consumer, 2.0)
 
 
-async def test_a_result_key_of_another_type_is_named(lab: Lab, raw: Raw) -> None:
-    backend = await lab.open()
-    raw("LPUSH", ours(lab, "celery-task-meta-a-1"), "x")
+async def test_a_result_key_of_another_type_is_named(context: CaseContext, raw: Raw) -> None:
+    backend = await context.open()
+    raw("LPUSH", ours(context, "celery-task-meta-a-1"), "x")
     with pytest.raises(BrokerRefused) as caught:
-        await backend.results().put([lab.result("a-1", 1)])
+        await backend.results().put([context.result("a-1", 1)])
     assert "celery-task-meta-a-1" in str(caught.value)
     (read,) = await backend.results().get_many(["a-2"])
     assert not read.state.terminal
 
 
 @pytest.mark.parametrize("key", ["tranship:tombstones", "tranship:workers", "tranship:queues"])
-async def test_what_operators_use_is_named_too(lab: Lab, raw: Raw, key: str) -> None:
-    raw("LPUSH", ours(lab, key), "x")
-    backend = await lab.open()
+async def test_what_operators_use_is_named_too(context: CaseContext, raw: Raw, key: str) -> None:
+    raw("LPUSH", ours(context, key), "x")
+    backend = await context.open()
     beat = Heartbeat(worker="w", host="h", pid=1, queues=["q"], running=[], limit=1, at=time.time())
     calls = {
         "tranship:tombstones": lambda: backend.control().cancel([Tombstone(kind="id", value="a", expires=9e9)]),
@@ -332,5 +336,5 @@ async def test_what_operators_use_is_named_too(lab: Lab, raw: Raw, key: str) -> 
         await calls[key]()
     assert key in str(caught.value), str(caught.value)
     # Handing over and taking do not depend on it.
-    ids = await lab.submit(backend, lab.message())
-    assert await lab.drain(backend.consumer(["q"]), 1) == ids
+    ids = await context.submit(backend, context.message())
+    assert await context.drain(backend.consumer(["q"]), 1) == ids

@@ -16,7 +16,7 @@ from tranship import AsyncClient, Worker, task
 from tranship.errors import MalformedMessage
 from tranship.ports import Consumer, Delivery, Settled, Settlement, Verdict
 from tranship.protocol import decode
-from tranship.testing.lab import Lab
+from tranship.testing.context import CaseContext
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -94,9 +94,9 @@ def chance(request: pytest.FixtureRequest) -> Chance:
     return Chance(request.param)
 
 
-def good(lab: Lab, number: int) -> bytes:
+def good(context: CaseContext, number: int) -> bytes:
     """A message as Celery writes it, or as we do."""
-    whole = element(lab, id=f"good-{number}", args=(number,))
+    whole = element(context, id=f"good-{number}", args=(number,))
     if number % 2:
         return json.dumps(whole).encode()
     whole["properties"]["timestamp"] = 1.5
@@ -104,15 +104,17 @@ def good(lab: Lab, number: int) -> bytes:
 
 
 @pytest.mark.parametrize("celery", ["on", "off"])
-async def test_every_element_is_delivered_or_a_dead_letter(lab: Lab, raw: Raw, chance: Chance, celery: str) -> None:
+async def test_every_element_is_delivered_or_a_dead_letter(
+    context: CaseContext, raw: Raw, chance: Chance, celery: str
+) -> None:
     """Settled, given back and nacked in between: in the end each is accounted for, and every good one has come."""
-    pushed = [chance.spoil(good(lab, 1000 + number)) for number in range(120)]
+    pushed = [chance.spoil(good(context, 1000 + number)) for number in range(120)]
     pushed += [chance.garbage() for _ in range(30)]
-    pushed += [good(lab, number) for number in range(20)]
+    pushed += [good(context, number) for number in range(20)]
     chance.dice.shuffle(pushed)
     for one in pushed:
-        raw("LPUSH", list_of(lab) if chance.dice.random() < 0.8 else f"{lab.namespace}:q", one)
-    backend = await lab.open(lease=60, celery=celery)
+        raw("LPUSH", list_of(context) if chance.dice.random() < 0.8 else f"{context.namespace}:q", one)
+    backend = await context.open(lease=60, celery=celery)
     consumer, inspector = backend.consumer(["q"]), backend.inspector()
     done = await served(consumer, chance)
     await inspector.queues()
@@ -120,11 +122,13 @@ async def test_every_element_is_delivered_or_a_dead_letter(lab: Lab, raw: Raw, c
     assert len(done) == len(pushed)
     fine = Counter(one for one in done if one)
     assert {f"good-{number}" for number in range(20)} <= fine.keys()
-    letters = [entry[entry.index(b"element") + 1] for _, entry in raw("XRANGE", ours(lab, "tranship:dead"), "-", "+")]
+    letters = [
+        entry[entry.index(b"element") + 1] for _, entry in raw("XRANGE", ours(context, "tranship:dead"), "-", "+")
+    ]
     assert len(letters) == done.count("")
     assert not Counter(letters) - Counter(pushed)
     assert len(await inspector.dead(limit=1000)) == len(letters)
-    assert_nothing_held(lab, raw)
+    assert_nothing_held(context, raw)
 
 
 async def served(consumer: Consumer, chance: Chance) -> list[str]:
@@ -161,88 +165,94 @@ def id_of(delivery: Delivery) -> str:
     return "" if delivery.token.letter else name
 
 
-async def test_spoilt_leases_and_held_messages_stop_no_sweep(lab: Lab, raw: Raw, chance: Chance) -> None:
+async def test_spoilt_leases_and_held_messages_stop_no_sweep(context: CaseContext, raw: Raw, chance: Chance) -> None:
     """Among garbage in ``unacked``, its index and the leases, what a dead worker held comes back."""
-    first = await lab.open(lease=60)
-    sent = await lab.submit(first, *lab.messages(5))
-    held = await lab.receive(first.consumer(["q"]), 5)
+    first = await context.open(lease=60)
+    sent = await context.submit(first, *context.messages(5))
+    held = await context.receive(first.consumer(["q"]), 5)
     for number in range(60):
-        tag, list_ = b"tag-%d" % number, list_of(lab, "elsewhere")
-        value = b'[%b, "", "elsewhere"]' % good(lab, number)
-        raw("HSET", ours(lab, "unacked"), tag, chance.garbage() if number % 3 == 0 else chance.spoil(value))
-        raw("ZADD", ours(lab, "unacked_index"), "1", tag)
+        tag, list_ = b"tag-%d" % number, list_of(context, "elsewhere")
+        value = b'[%b, "", "elsewhere"]' % good(context, number)
+        raw("HSET", ours(context, "unacked"), tag, chance.garbage() if number % 3 == 0 else chance.spoil(value))
+        raw("ZADD", ours(context, "unacked_index"), "1", tag)
         token = b"%b\0%b\0somebody-%d" % (list_, tag, number)
-        raw("ZADD", ours(lab, "tranship:leases"), "1", chance.spoil(token) if number % 2 else token)
+        raw("ZADD", ours(context, "tranship:leases"), "1", chance.spoil(token) if number % 2 else token)
     for one in held:
-        raw("ZADD", ours(lab, "tranship:leases"), "XX", "1", one.token.token)
-        raw("ZADD", ours(lab, "unacked_index"), "XX", "0.5", one.token.tag)
-    other = await lab.open(lease=0.2, visibility_timeout=0.5)
+        raw("ZADD", ours(context, "tranship:leases"), "XX", "1", one.token.token)
+        raw("ZADD", ours(context, "unacked_index"), "XX", "0.5", one.token.tag)
+    other = await context.open(lease=0.2, visibility_timeout=0.5)
     consumer = other.consumer(["q"])
-    assert sorted(await lab.drain(consumer, 5)) == sorted(sent)
+    assert sorted(await context.drain(consumer, 5)) == sorted(sent)
 
     async def swept() -> bool:
-        return raw("ZCOUNT", ours(lab, "tranship:leases"), "-inf", "1000") == 0
+        return raw("ZCOUNT", ours(context, "tranship:leases"), "-inf", "1000") == 0
 
-    await lab.eventually(swept, "nothing is left to sweep")
+    await context.eventually(swept, "nothing is left to sweep")
 
 
-async def test_spoilt_delayed_messages_become_due_all_the_same(lab: Lab, raw: Raw, chance: Chance) -> None:
+async def test_spoilt_delayed_messages_become_due_all_the_same(context: CaseContext, raw: Raw, chance: Chance) -> None:
     """With steps that are none, messages that are none, ids without a message."""
-    backend = await lab.open(lease=60)
+    backend = await context.open(lease=60)
     consumer, sent = backend.consumer(["q"]), 0
     for number in range(60):
         name = chance.garbage() + b"%d" % number
-        raw("ZADD", ours(lab, "tranship:delayed:q"), str(number), name)
+        raw("ZADD", ours(context, "tranship:delayed:q"), str(number), name)
         if number % 5:
-            message = chance.dice.choice((b"3", b"0", b"9", b"7", b"x", b"")) + chance.spoil(good(lab, number))
-            raw("HSET", ours(lab, "tranship:delayed-messages:q"), name, message)
+            message = chance.dice.choice((b"3", b"0", b"9", b"7", b"x", b"")) + chance.spoil(good(context, number))
+            raw("HSET", ours(context, "tranship:delayed-messages:q"), name, message)
             sent += 1
     assert len(await served(consumer, chance)) == sent
-    assert raw("ZCARD", ours(lab, "tranship:delayed:q")) == raw("HLEN", ours(lab, "tranship:delayed-messages:q")) == 0
+    assert (
+        raw("ZCARD", ours(context, "tranship:delayed:q"))
+        == raw("HLEN", ours(context, "tranship:delayed-messages:q"))
+        == 0
+    )
     assert [
-        key for key in raw("KEYS", f"{lab.namespace}:q*") if key.startswith(f"{lab.namespace}:q".encode() + NORMAL[:2])
+        key
+        for key in raw("KEYS", f"{context.namespace}:q*")
+        if key.startswith(f"{context.namespace}:q".encode() + NORMAL[:2])
     ] == []
-    assert_nothing_held(lab, raw)
+    assert_nothing_held(context, raw)
 
 
-async def test_spoilt_results_give_way_or_stay(lab: Lab, raw: Raw, chance: Chance) -> None:
-    backend = await lab.open()
+async def test_spoilt_results_give_way_or_stay(context: CaseContext, raw: Raw, chance: Chance) -> None:
+    backend = await context.open()
     results = backend.results()
-    text = lab.result("text").document
+    text = context.result("text").document
     for number in range(60):
         name = f"id-{number}"
-        raw("SET", ours(lab, f"celery-task-meta-{name}"), chance.garbage() if number % 3 else chance.spoil(text))
+        raw("SET", ours(context, f"celery-task-meta-{name}"), chance.garbage() if number % 3 else chance.spoil(text))
         (before,) = await results.get_many([name])
-        (won,) = await results.put([lab.result(name, "ours")])
+        (won,) = await results.put([context.result(name, "ours")])
         (after,) = await results.get_many([name])
         assert won or after == before
         if won:
-            assert after.document == lab.result(name, "ours").document
+            assert after.document == context.result(name, "ours").document
 
 
 async def test_spoilt_signals_and_broadcasts_stop_no_worker(
-    lab: Lab, raw: Raw, chance: Chance, caplog: pytest.LogCaptureFixture
+    context: CaseContext, raw: Raw, chance: Chance, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("CRITICAL")
-    url = lab.url()
+    url = context.url()
     worker = Worker(url, tasks=[echo], result_url=url)
-    serving = lab.start(worker.serve())
+    serving = context.start(worker.serve())
     async with AsyncClient(url, result_url=url) as client:
         assert await (await client.submit(echo, 1)).result(15) == 1
         broadcasts: dict[bytes, Callable[[], bytes]] = {
-            b"celery.pidbox": lambda: json.dumps(broadcast(lab)).encode(),
+            b"celery.pidbox": lambda: json.dumps(broadcast(context)).encode(),
             b"tranship.signals": lambda: b'{"tombstones":[["id","x",1e9,true]],"command":{"name":"stop"}}',
         }
         for _ in range(100):
             for name, make in broadcasts.items():
                 text = chance.spoil(make()) if chance.dice.random() < 0.8 else chance.garbage()
-                raw("PUBLISH", f"{lab.namespace}:/0.".encode() + name, text)
+                raw("PUBLISH", f"{context.namespace}:/0.".encode() + name, text)
         assert await (await client.submit(echo, 2)).result(15) == 2
     assert worker.status().ready
     worker.stop()
     await serving
 
 
-def broadcast(lab: Lab) -> dict[str, object]:
-    whole = element(lab, id="a")
+def broadcast(context: CaseContext) -> dict[str, object]:
+    whole = element(context, id="a")
     return {**whole, "headers": {"clock": 1, "expires": None}, "body": "eyJtZXRob2QiOiAicGluZyJ9"}

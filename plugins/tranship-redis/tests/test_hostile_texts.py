@@ -13,7 +13,7 @@ from redis_kit import Raw, list_of, ours
 from test_foreign_elements import assert_nothing_held
 
 from tranship.ports import Settled, Settlement, Verdict
-from tranship.testing.lab import Lab
+from tranship.testing.context import CaseContext
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -73,8 +73,8 @@ DOCUMENTS: dict[str, Text] = {
 class Meter:
     """Reads what the server says that scripts took, whoever else uses it."""
 
-    def __init__(self, lab: Lab, raw: Raw) -> None:
-        self._name = lab.namespace.encode()
+    def __init__(self, context: CaseContext, raw: Raw) -> None:
+        self._name = context.namespace.encode()
         self._raw = raw
 
     async def micros(self, work: Callable[[], Awaitable[object]]) -> int:
@@ -103,24 +103,24 @@ class Meter:
 
 
 @pytest.fixture
-def meter(lab: Lab, raw: Raw) -> Iterator[Meter]:
+def meter(context: CaseContext, raw: Raw) -> Iterator[Meter]:
     """A meter on a server that tells of every command how long it took."""
     (_, before), (_, length) = raw("CONFIG", "GET", "slowlog-log-slower-than"), raw("CONFIG", "GET", "slowlog-max-len")
     raw("CONFIG", "SET", "slowlog-log-slower-than", "0")
     raw("CONFIG", "SET", "slowlog-max-len", "2000")
-    yield Meter(lab, raw)
+    yield Meter(context, raw)
     raw("CONFIG", "SET", "slowlog-log-slower-than", before)
     raw("CONFIG", "SET", "slowlog-max-len", length)
 
 
 @pytest.mark.parametrize("name", ELEMENTS)
-async def test_an_element_costs_what_its_size_is(lab: Lab, raw: Raw, meter: Meter, name: str) -> None:
+async def test_an_element_costs_what_its_size_is(context: CaseContext, raw: Raw, meter: Meter, name: str) -> None:
     """Taken, counted and dead-lettered: each script in proportion to the element."""
-    backend = await lab.open(lease=60)
+    backend = await context.open(lease=60)
     consumer, inspector = backend.consumer(["q"]), backend.inspector()
 
     async def meet(size: int) -> None:
-        raw("LPUSH", list_of(lab), ELEMENTS[name](size))
+        raw("LPUSH", list_of(context), ELEMENTS[name](size))
         await inspector.queues()
         held = (await consumer.receive(1, 5)).deliveries
         assert len(held) == 1
@@ -128,48 +128,50 @@ async def test_an_element_costs_what_its_size_is(lab: Lab, raw: Raw, meter: Mete
         assert list(await consumer.settle(rejected)) == [Settled.CONFIRMED]
 
     await meter.assert_linear(meet)
-    assert raw("XLEN", ours(lab, "tranship:dead")) == 9
-    assert raw("LLEN", list_of(lab)) == 0
-    assert_nothing_held(lab, raw)
+    assert raw("XLEN", ours(context, "tranship:dead")) == 9
+    assert raw("LLEN", list_of(context)) == 0
+    assert_nothing_held(context, raw)
 
 
 @pytest.mark.parametrize("name", HELD)
 @pytest.mark.parametrize("how", ["sweep", "nack"])
-async def test_what_is_held_costs_what_its_size_is(lab: Lab, raw: Raw, meter: Meter, name: str, how: str) -> None:
+async def test_what_is_held_costs_what_its_size_is(
+    context: CaseContext, raw: Raw, meter: Meter, name: str, how: str
+) -> None:
     """Somebody else has written into ``unacked``: it is put back, or left alone, in proportion to its size."""
-    backend, sweeping = await lab.open(lease=60), await lab.open(lease=0.2)
+    backend, sweeping = await context.open(lease=60), await context.open(lease=0.2)
     consumer = backend.consumer(["q"])
     await sweeping.consumer(["other"]).receive(1, 0)
 
     async def meet(size: int) -> None:
-        await lab.submit(backend, lab.message())
+        await context.submit(backend, context.message())
         (held,) = (await consumer.receive(1, 5)).deliveries
         token, tag = held.token.token, held.token.tag
-        raw("HSET", ours(lab, "unacked"), tag, HELD[name](size))
+        raw("HSET", ours(context, "unacked"), tag, HELD[name](size))
         if how == "nack":
             with contextlib.suppress(Exception):
                 await consumer.settle([Settlement(held, Verdict.NACK)])
-            raw("DEL", list_of(lab))
+            raw("DEL", list_of(context))
             return
-        raw("ZADD", ours(lab, "tranship:leases"), "1", token)
+        raw("ZADD", ours(context, "tranship:leases"), "1", token)
 
         async def swept() -> bool:
-            return raw("ZSCORE", ours(lab, "tranship:leases"), token) is None
+            return raw("ZSCORE", ours(context, "tranship:leases"), token) is None
 
-        await lab.eventually(swept, "the sweeper has looked at it")
-        raw("DEL", list_of(lab))
+        await context.eventually(swept, "the sweeper has looked at it")
+        raw("DEL", list_of(context))
 
     await meter.assert_linear(meet)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-async def test_a_result_costs_what_its_size_is(lab: Lab, raw: Raw, meter: Meter, name: str) -> None:
+async def test_a_result_costs_what_its_size_is(context: CaseContext, raw: Raw, meter: Meter, name: str) -> None:
     """What is no result of ours gives way to one, or stays, in proportion to its size."""
-    backend = await lab.open()
+    backend = await context.open()
 
     async def meet(size: int) -> None:
-        raw("SET", ours(lab, "celery-task-meta-foreign"), DOCUMENTS[name](size))
+        raw("SET", ours(context, "celery-task-meta-foreign"), DOCUMENTS[name](size))
         with contextlib.suppress(Exception):
-            await backend.results().put([lab.result("foreign")])
+            await backend.results().put([context.result("foreign")])
 
     await meter.assert_linear(meet)

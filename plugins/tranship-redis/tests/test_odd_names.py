@@ -15,8 +15,8 @@ from tranship import AsyncClient, Worker, task
 from tranship.envelope import Receipt
 from tranship.errors import InvalidOptionError
 from tranship.ports import Signal, Tombstone, Verdict
-from tranship.testing.lab import Lab, ids_of
-from tranship.testing.suites.control import Feed
+from tranship.testing.context import CaseContext, ids_of
+from tranship.testing.suites.ports.control import Feed
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -40,41 +40,41 @@ async def echo(value: object) -> object:
 
 
 @pytest.mark.parametrize("name", ODD, ids=lambda name: ascii(name[:12]))
-async def test_ids_keys_and_queues_are_only_names(lab: Lab, name: str) -> None:
+async def test_ids_keys_and_queues_are_only_names(context: CaseContext, name: str) -> None:
     """Submitted, delayed, deduplicated, run, cancelled and buried under any name; everything is found under it."""
-    url, queue = lab.url(), name.replace("\0", "-").replace("\n", "-")
+    url, queue = context.url(), name.replace("\0", "-").replace("\n", "-")
     async with AsyncClient(url, result_url=url) as client:
         odd = echo.options(task_id=name, dedup_key=name, cancel_key=name, queue=queue)
         first, again = await client.submit(odd, 1), await client.submit(odd, 2)
         assert (first.id, again.duplicate) == (name, True)
         worker = Worker(url, tasks=[echo], result_url=url, queues=[queue])
-        serving = lab.start(worker.serve())
+        serving = context.start(worker.serve())
         assert await first.result(10) == 1
         worker.stop()
         await serving
         assert (await client.submit(odd, 3)).duplicate
-    backend = await lab.open()
-    delayed = lab.message(id=f"{name}-2", queue=queue, not_before=time.time() + 3600)
-    await lab.submit(backend, delayed)
+    backend = await context.open()
+    delayed = context.message(id=f"{name}-2", queue=queue, not_before=time.time() + 3600)
+    await context.submit(backend, delayed)
     report = await backend.control().cancel([Tombstone(kind="id", value=f"{name}-2", expires=time.time() + 60)])
     assert list(report.removed) == [f"{name}-2"]
-    ids = await lab.submit(backend, lab.message(id=f"{name}-3", queue=queue))
+    ids = await context.submit(backend, context.message(id=f"{name}-3", queue=queue))
     consumer = backend.consumer([queue])
-    held = await lab.receive(consumer)
+    held = await context.receive(consumer)
     assert (ids_of(held), held[0].queue) == (ids, queue)
-    await lab.settle(consumer, Verdict.REJECT, *held, reason="kit", detail="on purpose")
+    await context.settle(consumer, Verdict.REJECT, *held, reason="kit", detail="on purpose")
     assert [letter.task_id for letter in await backend.inspector().dead(queue)] == ids
     assert list(await backend.inspector().dead_replay(ids)) == ids
-    assert await lab.drain(consumer, 1) == ids
+    assert await context.drain(consumer, 1) == ids
 
 
-async def test_a_queue_no_worker_can_serve_is_refused(lab: Lab) -> None:
+async def test_a_queue_no_worker_can_serve_is_refused(context: CaseContext) -> None:
     """A zero character stands between the parts of a claim: refused wherever it is named, and alone."""
-    backend = await lab.open()
+    backend = await context.open()
     with pytest.raises(InvalidOptionError, match="queue"):
         backend.consumer(["x\0y"])
-    good = lab.message()
-    refused, accepted = await backend.submitter().submit([lab.message(queue="x\0y"), good])
+    good = context.message()
+    refused, accepted = await backend.submitter().submit([context.message(queue="x\0y"), good])
     assert isinstance(refused, InvalidOptionError), refused
     assert accepted == Receipt(good.envelope.id)
 
@@ -125,21 +125,23 @@ async def test_celerys_revokes_reach_the_namespace_they_are_for(raw: Raw) -> Non
         assert heard["a*"] == []
 
 
-async def test_what_celery_left_behind_is_restored_and_rubbish_beside_it_harms_nobody(lab: Lab, raw: Raw) -> None:
+async def test_what_celery_left_behind_is_restored_and_rubbish_beside_it_harms_nobody(
+    context: CaseContext, raw: Raw
+) -> None:
     """A Celery worker died long ago; somebody has written nonsense into what it held."""
-    whole = element(lab, id="left-1")
+    whole = element(context, id="left-1")
     long_ago = str(time.time() - 7200)
-    raw("HSET", ours(lab, "unacked"), "tag-left", json.dumps([whole, "", "q"]))
-    raw("ZADD", ours(lab, "unacked_index"), long_ago, "tag-left")
+    raw("HSET", ours(context, "unacked"), "tag-left", json.dumps([whole, "", "q"]))
+    raw("ZADD", ours(context, "unacked_index"), long_ago, "tag-left")
     for number, rubbish in enumerate([b"hello", b"[]", b"\xff", b'{"a": 1}', b"[1, 2, 3]", b'["x", "", "q"]']):
-        raw("HSET", ours(lab, "unacked"), f"rubbish-{number}", rubbish)
-        raw("ZADD", ours(lab, "unacked_index"), long_ago, f"rubbish-{number}")
-    raw("ZADD", ours(lab, "unacked_index"), long_ago, "nothing-held")
-    backend = await lab.open()
+        raw("HSET", ours(context, "unacked"), f"rubbish-{number}", rubbish)
+        raw("ZADD", ours(context, "unacked_index"), long_ago, f"rubbish-{number}")
+    raw("ZADD", ours(context, "unacked_index"), long_ago, "nothing-held")
+    backend = await context.open()
     consumer = backend.consumer(["q"])
-    (held,) = await lab.receive(consumer)
+    (held,) = await context.receive(consumer)
     assert ids_of([held]) == ["left-1"]
     assert held.delivery_count >= 2
-    await lab.settle(consumer, Verdict.ACK, held)
-    ids = await lab.submit(backend, lab.message())
-    assert await lab.drain(consumer, 1) == ids
+    await context.settle(consumer, Verdict.ACK, held)
+    ids = await context.submit(backend, context.message())
+    assert await context.drain(consumer, 1) == ids

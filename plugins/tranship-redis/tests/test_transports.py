@@ -17,7 +17,7 @@ from tranship import AsyncClient, Worker, task
 from tranship.errors import BrokerError, BrokerRefused, BrokerUnreachable, InvalidOptionError
 from tranship.ports import Settlement, Tombstone, Verdict
 from tranship.settings import BrokerURL
-from tranship.testing.lab import Lab
+from tranship.testing.context import CaseContext
 from tranship.testing.services import ProcessService, Service
 
 pytestmark = pytest.mark.timeout(120)
@@ -174,9 +174,9 @@ async def test_tls_and_plain_text_do_not_mix(secure: Callable[..., Service], red
 
 async def test_tls_survives_a_restart(secure: Callable[..., Service], authority: Authority) -> None:
     service = secure()
-    async with lab_of(f"{service.url}?ca_certs={authority.certificate}") as lab:
-        backend = await lab.open()
-        await lab.submit(backend, lab.message())
+    async with lab_of(f"{service.url}?ca_certs={authority.certificate}") as context:
+        backend = await context.open()
+        await context.submit(backend, context.message())
         await asyncio.to_thread(service.kill)
         await asyncio.to_thread(service.start)
 
@@ -187,8 +187,8 @@ async def test_tls_survives_a_restart(secure: Callable[..., Service], authority:
                 return False
             return True
 
-        await lab.eventually(pinged, "connected again", within=20.0)
-        assert len(await lab.drain(backend.consumer(["q"]), 1)) == 1
+        await context.eventually(pinged, "connected again", within=20.0)
+        assert len(await context.drain(backend.consumer(["q"]), 1)) == 1
 
 
 # --- Unix sockets ---------------------------------------------------------------------------------
@@ -229,10 +229,10 @@ async def test_everything_we_write_begins_with_the_namespace(redis_variant: Call
     theirs = {"unacked": "a", "celery-task-meta-same": "b", "q": "c", "tranship:leases": "d"}
     for key, value in theirs.items():
         raw("SET", key, value)
-    async with lab_of(service.url) as lab:
-        await _everything(lab)
+    async with lab_of(service.url) as context:
+        await _everything(context)
         strange = [
-            key for key in raw.names() if not key.startswith(lab.namespace.encode()) and key.decode() not in theirs
+            key for key in raw.names() if not key.startswith(context.namespace.encode()) and key.decode() not in theirs
         ]
     assert strange == []
     assert {key: raw("GET", key).decode() for key in theirs} == theirs
@@ -242,14 +242,14 @@ async def test_a_closed_backend_leaves_no_litter(redis_variant: Callable[..., Se
     """What is left after everything was consumed and forgotten goes by itself, or is one of a few fixed keys."""
     service = redis_variant()
     raw = Raw(service)
-    async with lab_of(service.url) as lab:
+    async with lab_of(service.url) as context:
         for _ in range(3):
-            backend = await lab.open()
-            await lab.submit(backend, *lab.messages(20))
-            await lab.drain(backend.consumer(["q"]), 20)
+            backend = await context.open()
+            await context.submit(backend, *context.messages(20))
+            await context.drain(backend.consumer(["q"]), 20)
             await backend.aclose()
         lasting = [key for key in raw.names() if raw("TTL", key) == -1]
-    assert {key.removeprefix(lab.namespace.encode() + b":") for key in lasting} <= {b"tranship:queues"}
+    assert {key.removeprefix(context.namespace.encode() + b":") for key in lasting} <= {b"tranship:queues"}
 
 
 async def test_databases_do_not_hear_each_other(redis_variant: Callable[..., Service]) -> None:
@@ -269,29 +269,29 @@ async def test_databases_do_not_hear_each_other(redis_variant: Callable[..., Ser
 async def test_the_database_is_the_urls(redis_variant: Callable[..., Service]) -> None:
     service = redis_variant()
     url = service.url.removesuffix("/0")
-    async with lab_of(f"{url}/5") as lab:
-        await lab.submit(await lab.open(), lab.message())
+    async with lab_of(f"{url}/5") as context:
+        await context.submit(await context.open(), context.message())
         assert b"db5" in Raw(service)("INFO", "keyspace")
-        assert BrokerURL.parse((await lab.open()).url).database == "5"
+        assert BrokerURL.parse((await context.open()).url).database == "5"
 
 
-async def _everything(lab: Lab) -> None:
-    backend = await lab.open()
-    await lab.submit(
+async def _everything(context: CaseContext) -> None:
+    backend = await context.open()
+    await context.submit(
         backend,
-        lab.message(),
-        lab.message(check_id=True),
-        lab.message(dedup_key="k", dedup_window=60),
-        lab.message(not_before=time.time() + 3600),
-        lab.message(),
-        lab.message(),
+        context.message(),
+        context.message(check_id=True),
+        context.message(dedup_key="k", dedup_window=60),
+        context.message(not_before=time.time() + 3600),
+        context.message(),
+        context.message(),
     )
     consumer = backend.consumer(["q"])
-    held = await lab.receive(consumer, 4)
-    await lab.settle(consumer, Verdict.NACK, held[0])
-    await lab.settle(consumer, Verdict.REJECT, held[1], reason="kit", detail="on purpose")
-    replacement = lab.message(not_before=time.time() + 60)
+    held = await context.receive(consumer, 4)
+    await context.settle(consumer, Verdict.NACK, held[0])
+    await context.settle(consumer, Verdict.REJECT, held[1], reason="kit", detail="on purpose")
+    replacement = context.message(not_before=time.time() + 60)
     await consumer.settle([Settlement(held[2], Verdict.REPLACE, replacement=replacement)])
-    await backend.results().put([lab.result("same", 1)])
+    await backend.results().put([context.result("same", 1)])
     await backend.control().cancel([Tombstone(kind="key", value="k", expires=time.time() + 60)])
     await backend.ensure(["other"])

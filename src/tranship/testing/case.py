@@ -4,9 +4,9 @@
 
     class SubmitterSuite:
         @case("submit_after_close", level="core", rationale="a closed backend must say so, not hang")
-        async def test_submit_after_close(self, lab: Lab) -> None: ...
+        async def test_submit_after_close(self, context: CaseContext) -> None: ...
 
-A case works with a :class:`~tranship.testing.lab.Lab` made from the suite's ``harness``. It runs on a
+A case works with a :class:`~tranship.testing.context.CaseContext` made from the suite's ``harness``. It runs on a
 loop of its own under a hard time limit, so no plugin for async tests is needed.
 """
 
@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 from tranship.ports import Capability
+from tranship.testing.context import CaseContext, CaseSkipped
 from tranship.testing.harness import Harness
-from tranship.testing.lab import CaseSkipped, Lab
 
 __all__ = ["LIMIT", "Case", "CaseLevel", "CaseReport", "case", "cases_of", "run_case", "run_cases"]
 
 CaseLevel = Literal["core", "capability", "stress"]
-Body = Callable[[Any, Lab], Awaitable[None]]
+Body = Callable[[Any, CaseContext], Awaitable[None]]
 
 LIMIT: Final = 100.0
 """Seconds for a case that says nothing else. It ends what hangs, and is no measure of speed: on a busy machine a case
@@ -81,7 +81,7 @@ def case(
     needs: Collection[Capability] = (),
     limit: float = LIMIT,
 ) -> Callable[[Body], CaseTest]:
-    """Make the decorated async method ``test_<case_id>(self, lab)`` a conformance case.
+    """Make the decorated async method ``test_<case_id>(self, context)`` a conformance case.
 
     Args:
         case_id: the name under which docstrings of ports and reports speak of it.
@@ -103,7 +103,7 @@ def _as_test(described: Case) -> CaseTest:
     if given != expected:
         raise ValueError(f"the method of case {described.id!r} is named {given!r}; name it {expected!r}")
 
-    # No functools.wraps: pytest would look through it and ask for a fixture named lab.
+    # No functools.wraps: pytest would look through it and ask for a fixture named context.
     def test(self: Any, harness: Harness) -> None:
         try:
             asyncio.run(_run_wanted(described, self, harness))
@@ -129,9 +129,9 @@ async def _run_wanted(described: Case, suite: Any, harness: Harness) -> None:
 async def _run(described: Case, suite: Any, harness: Harness) -> None:
     limit = asyncio.timeout(described.limit)
     try:
-        async with limit, Lab(harness, described.id) as lab:
-            await lab.need(described.needs)
-            await described.body(suite, lab)
+        async with limit, CaseContext(harness, described.id) as context:
+            await context.need(described.needs)
+            await described.body(suite, context)
     except TimeoutError as error:
         if not limit.expired():
             raise

@@ -19,8 +19,8 @@ from typing import Any, Final, Self
 
 from tranship.ports import Capabilities, Capability, Level, Support
 from tranship.testing.case import Case, CaseReport, cases_of, run_case
+from tranship.testing.context import CaseContext
 from tranship.testing.harness import Harness
-from tranship.testing.lab import Lab
 
 __all__ = ["ConformanceReport", "check_report"]
 
@@ -109,5 +109,5 @@ def _outcome(report: CaseReport) -> str:
 
 
 async def _capabilities(harness: Harness) -> Capabilities:
-    async with Lab(harness, "report") as lab:
-        return await lab.capabilities()
+    async with CaseContext(harness, "report") as context:
+        return await context.capabilities()

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from tranship.ports import Backend, QueueInfo, Verdict
+from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.facades import in_thread
-from tranship.testing.lab import Lab, ids_of
 from tranship.testing.services import Service, ask_nats
 from tranship_nats._backend import NatsBackend
 
 pytestmark = pytest.mark.timeout(120)
 
 
-async def test_what_was_acknowledged_before_a_kill_is_not_counted(lab: Lab, nats_service: Service) -> None:
+async def test_what_was_acknowledged_before_a_kill_is_not_counted(lab: CaseContext, nats_service: Service) -> None:
     if not nats_service.controllable:
         pytest.skip("it is not ours to kill")
     backend = await lab.open(lease=2)
@@ -46,7 +46,7 @@ Ask = Callable[..., Any]
 
 
 @pytest.fixture
-def ask(lab: Lab) -> Ask:
+def ask(lab: CaseContext) -> Ask:
     """Ask JetStream something over a backend's connection."""
 
     async def ask(backend: Backend, verb: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ async def counted(backend: Backend) -> QueueInfo:
     return info
 
 
-async def make_ghost(lab: Lab, ask: Ask, backend: Backend, *, limit_stays: bool = False) -> None:
+async def make_ghost(lab: CaseContext, ask: Ask, backend: Backend, *, limit_stays: bool = False) -> None:
     """Leave a message behind that is stored and will never be delivered: its consumer had a limit for a while."""
     stream = f"tranship-{lab.namespace}-work"
     await lab.submit(backend, lab.message())
@@ -82,7 +82,7 @@ async def make_ghost(lab: Lab, ask: Ask, backend: Backend, *, limit_stays: bool 
         await limit(-1)
 
 
-async def test_a_ghost_is_deleted_by_whoever_comes_next(lab: Lab, ask: Ask) -> None:
+async def test_a_ghost_is_deleted_by_whoever_comes_next(lab: CaseContext, ask: Ask) -> None:
     await make_ghost(lab, ask, await lab.open())
     later = await lab.open()
     await lab.submit(later, lab.message())
@@ -91,7 +91,7 @@ async def test_a_ghost_is_deleted_by_whoever_comes_next(lab: Lab, ask: Ask) -> N
     await lab.drain(consumer, 1)
 
 
-async def test_a_worker_deletes_ghosts_by_itself(lab: Lab, ask: Ask) -> None:
+async def test_a_worker_deletes_ghosts_by_itself(lab: CaseContext, ask: Ask) -> None:
     await make_ghost(lab, ask, await lab.open())
     worker = await lab.open()
     consumer = worker.consumer(["q"])
@@ -104,7 +104,9 @@ async def test_a_worker_deletes_ghosts_by_itself(lab: Lab, ask: Ask) -> None:
     await lab.eventually(gone, "the ghost is deleted")
 
 
-async def test_what_came_after_we_connected_is_no_ghost(lab: Lab, ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_came_after_we_connected_is_no_ghost(
+    lab: CaseContext, ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
     """A power cut may leave a consumer ahead of its stream: nothing that was submitted since is deleted."""
     backend = await lab.open()
     await make_ghost(lab, ask, backend)
@@ -112,13 +114,13 @@ async def test_what_came_after_we_connected_is_no_ghost(lab: Lab, ask: Ask, capl
     assert "has lost the end of the stream" in caplog.text
 
 
-async def test_what_a_limit_of_somebodys_own_left_behind_stays(lab: Lab, ask: Ask) -> None:
+async def test_what_a_limit_of_somebodys_own_left_behind_stays(lab: CaseContext, ask: Ask) -> None:
     await make_ghost(lab, ask, await lab.open(), limit_stays=True)
     later = await lab.open()
     assert sum((await counted(later)).ready.values()) == 1
 
 
-async def test_what_is_gone_is_in_nobodys_hands(lab: Lab, ask: Ask) -> None:
+async def test_what_is_gone_is_in_nobodys_hands(lab: CaseContext, ask: Ask) -> None:
     """A phantom ends, and what is really in somebody's hands beside it does not."""
     backend = await lab.open()
     consumer = backend.consumer(["q"])

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from tranship.ports import Delivery, Verdict
-from tranship.testing.lab import Lab, ids_of
+from tranship.testing.context import CaseContext, ids_of
 
 pytestmark = pytest.mark.timeout(60)
 
 
-async def test_what_a_suspect_would_take_along_is_not_counted(lab: Lab) -> None:
+async def test_what_a_suspect_would_take_along_is_not_counted(lab: CaseContext) -> None:
     backend = await lab.open()
     ids = await lab.submit(backend, *lab.messages(5))
     consumer = backend.consumer(["q"])
@@ -31,7 +31,7 @@ async def test_what_a_suspect_would_take_along_is_not_counted(lab: Lab) -> None:
     await lab.settle(consumer, Verdict.ACK, *held)
 
 
-async def test_copies_are_dropped_from_what_takes_their_place(lab: Lab) -> None:
+async def test_copies_are_dropped_from_what_takes_their_place(lab: CaseContext) -> None:
     """How often a copy was tried is not said of a dead letter that is replayed."""
     backend = await lab.open()
     await lab.submit(backend, *lab.messages(2))
@@ -50,7 +50,7 @@ async def test_copies_are_dropped_from_what_takes_their_place(lab: Lab) -> None:
     assert again.delivery_count == 1
 
 
-async def test_a_suspect_that_nobody_takes_goes_back_uncounted(lab: Lab) -> None:
+async def test_a_suspect_that_nobody_takes_goes_back_uncounted(lab: CaseContext) -> None:
     """Its worker has no room: somebody else gets it, and it does not count that it was here."""
     backend, other = await lab.open(lease=1.5), await lab.open(lease=1.5)
     await lab.submit(backend, lab.message())
@@ -66,7 +66,7 @@ async def test_a_suspect_that_nobody_takes_goes_back_uncounted(lab: Lab) -> None
     await lab.settle(rival, Verdict.ACK, suspect)
 
 
-async def test_a_suspect_waits_for_a_third_of_its_lease_at_most(lab: Lab) -> None:
+async def test_a_suspect_waits_for_a_third_of_its_lease_at_most(lab: CaseContext) -> None:
     backend = await lab.open(lease=1.5)
     first = await lab.submit(backend, lab.message())
     consumer = backend.consumer(["q"])
@@ -83,7 +83,7 @@ async def test_a_suspect_waits_for_a_third_of_its_lease_at_most(lab: Lab) -> Non
     assert taken[0].delivery_count == 3
 
 
-async def test_a_suspect_is_not_lost_with_a_receive_that_is_cancelled(lab: Lab) -> None:
+async def test_a_suspect_is_not_lost_with_a_receive_that_is_cancelled(lab: CaseContext) -> None:
     """While what was fetched beside it goes back; it came after its lease then."""
     backend = await lab.open(lease=60)
     (suspect,) = await lab.submit(backend, lab.message())

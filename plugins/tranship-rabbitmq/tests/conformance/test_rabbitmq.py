@@ -9,7 +9,7 @@ import pytest
 from tranship.testing.case import cases_of, run_case
 from tranship.testing.harness import Harness
 from tranship.testing.report import check_report
-from tranship.testing.served import ServiceHarness
+from tranship.testing.service_harness import ServiceHarness
 from tranship.testing.suites import (
     ConsumerSuite,
     ControlSuite,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tranship.testing.harness import Harness
-from tranship.testing.served import ServiceHarness
+from tranship.testing.service_harness import ServiceHarness
 from tranship.testing.suites import FacadeSuite, WorkerSuite
-from tranship.testing.suites.facade_replies import ReplyCases
+from tranship.testing.suites.facade.replies import ReplyCases
 
 pytestmark = pytest.mark.timeout(180)
 

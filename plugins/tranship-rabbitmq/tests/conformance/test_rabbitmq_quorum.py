@@ -6,7 +6,7 @@ import pytest
 
 from tranship.testing.facades import in_thread
 from tranship.testing.harness import Harness
-from tranship.testing.served import ServiceHarness
+from tranship.testing.service_harness import ServiceHarness
 from tranship.testing.suites import ConsumerSuite, SubmitterSuite
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(180)]

@@ -16,20 +16,20 @@ from tranship.ports import Backend, Consumer, Delivery, Settled, Settlement, Ver
 from tranship.protocol import Message
 from tranship.registry import Registry
 from tranship.settings import BrokerURL
-from tranship.testing.lab import Lab, ids_of
+from tranship.testing.context import CaseContext, ids_of
 
 STEPS = {Priority.HIGH: b"", Priority.NORMAL: b"\x06\x163", Priority.LOW: b"\x06\x166", Priority.VERY_LOW: b"\x06\x169"}
 
 
-class Desk:
-    """A lab with a look at the keys of its namespace."""
+class FacadeContext:
+    """A context with a look at the keys of its namespace."""
 
-    def __init__(self, lab: Lab, raw: Raw) -> None:
-        self.lab = lab
+    def __init__(self, context: CaseContext, raw: Raw) -> None:
+        self.context = context
         self.raw = raw
 
     def key(self, name: str) -> bytes:
-        return f"{self.lab.namespace}:{name}".encode()
+        return f"{self.context.namespace}:{name}".encode()
 
     def list(self, queue: str = "q", priority: Priority = Priority.NORMAL) -> bytes:
         return self.key(queue) + STEPS[priority]
@@ -43,7 +43,7 @@ class Desk:
 
     def kombu(self, task_id: str, *, tag: Any = None, **message: Any) -> dict[str, Any]:
         """An element such as kombu writes."""
-        whole = element(self.lab, id=task_id, **message)
+        whole = element(self.context, id=task_id, **message)
         whole["properties"]["delivery_tag"] = str(uuid.uuid4()) if tag is None else tag
         return whole
 
@@ -110,16 +110,16 @@ def counts(deliveries: Sequence[Delivery]) -> dict[str, int]:
     return {task: one.delivery_count for task, one in zip(ids_of(deliveries), deliveries, strict=True)}
 
 
-def messages(lab: Lab, *ids: str, **envelope: Any) -> list[Message]:
-    return [lab.message(id=one, **envelope) for one in ids]
+def messages(context: CaseContext, *ids: str, **envelope: Any) -> list[Message]:
+    return [context.message(id=one, **envelope) for one in ids]
 
 
 @asynccontextmanager
-async def tapped(lab: Lab, **options: Any) -> AsyncIterator[tuple[Tap, Backend]]:
+async def tapped(context: CaseContext, **options: Any) -> AsyncIterator[tuple[Tap, Backend]]:
     """A backend whose connections go through a tap."""
     options = {"lease": 60, "command_timeout": 5, **options}
-    async with Tap(lab.url()) as tap:
-        target, relay = BrokerURL.parse(lab.url()), BrokerURL.parse(tap.url)
+    async with Tap(context.url()) as tap:
+        target, relay = BrokerURL.parse(context.url()), BrokerURL.parse(tap.url)
         url = str(target.with_options(**options)).replace(f":{target.port}/", f":{relay.port}/")
         backend = Registry().create(url)
         await backend.open()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from consumer_kit import Desk, counts, messages, settle, take
+from consumer_kit import FacadeContext, counts, messages, settle, take
 from redis_context import opened
 from redis_kit import Raw
 
@@ -17,7 +17,7 @@ from tranship.envelope import Priority
 from tranship.errors import BrokerRefused, InvalidOptionError
 from tranship.ports import Settled, Verdict
 from tranship.protocol import decode
-from tranship.testing.lab import Lab, ids_of
+from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.services import Service
 from tranship_redis._claims import Claims
 
@@ -25,78 +25,78 @@ GOLDEN = Path(__file__).resolve().parents[4] / "tests" / "golden" / "vectors"
 
 
 @pytest.fixture
-def desk(lab: Lab, raw: Raw) -> Desk:
-    return Desk(lab, raw)
+def facade(context: CaseContext, raw: Raw) -> FacadeContext:
+    return FacadeContext(context, raw)
 
 
 # --- what is recorded -----------------------------------------------------------------------------
 
 
-async def test_what_is_held_is_recorded_for_celery_and_for_us(lab: Lab, desk: Desk) -> None:
+async def test_what_is_held_is_recorded_for_celery_and_for_us(context: CaseContext, facade: FacadeContext) -> None:
     """``unacked`` holds the element's very bytes; the lease's token names list, tag and claim."""
-    backend = await lab.open(lease=60)
-    await lab.submit(backend, *messages(lab, "a", "b"))
-    elements = desk.elements()
+    backend = await context.open(lease=60)
+    await context.submit(backend, *messages(context, "a", "b"))
+    elements = facade.elements()
     before = time.time()
     held = await take(backend.consumer(["q"]), 2)
     assert ids_of(held) == ["a", "b"]
-    assert desk.elements() == []
-    assert sorted(desk.unacked().values()) == sorted(b"[" + one + b', "", "q"]' for one in elements)
-    desk.all_true()
-    lists, tags, claims = zip(*(token.split(b"\0") for token in desk.tokens()), strict=True)
-    assert set(lists) == {desk.list()}
+    assert facade.elements() == []
+    assert sorted(facade.unacked().values()) == sorted(b"[" + one + b', "", "q"]' for one in elements)
+    facade.all_true()
+    lists, tags, claims = zip(*(token.split(b"\0") for token in facade.tokens()), strict=True)
+    assert set(lists) == {facade.list()}
     assert list(tags) == [json.loads(one)["properties"]["delivery_tag"].encode() for one in elements]
     assert len(set(claims)) == 1
-    ends = [float(desk.raw("ZSCORE", desk.key("tranship:leases"), token)) for token in desk.tokens()]
+    ends = [float(facade.raw("ZSCORE", facade.key("tranship:leases"), token)) for token in facade.tokens()]
     assert before + 59 < ends[0] < ends[1] < time.time() + 61
-    seen = float(desk.raw("ZSCORE", desk.key("unacked_index"), tags[0]))
+    seen = float(facade.raw("ZSCORE", facade.key("unacked_index"), tags[0]))
     assert abs(seen - time.time()) < 5
 
 
-async def test_elements_pass_through_unchanged(lab: Lab, desk: Desk) -> None:
+async def test_elements_pass_through_unchanged(context: CaseContext, facade: FacadeContext) -> None:
     """Big integers, empty lists, odd spacing and escapes: given back, the bytes are what they were."""
-    whole = desk.kombu("a")
+    whole = facade.kombu("a")
     whole["headers"]["big"] = 2**70
     whole["headers"]["odd"] = ["é", "/", '"', "\u2028", [], {}, 1e300]
     odd = [
         json.dumps(whole),
         json.dumps({**whole, "properties": {**whole["properties"], "delivery_tag": "t2"}}, indent=1),
     ]
-    desk.push(*odd)
-    backend = await lab.open(lease=60)
+    facade.push(*odd)
+    backend = await context.open(lease=60)
     consumer = backend.consumer(["q"])
     held = await take(consumer, 2)
-    desk.all_true()
+    facade.all_true()
     await consumer.release(held)
-    assert desk.elements() == [one.encode() for one in odd]
+    assert facade.elements() == [one.encode() for one in odd]
     held = await take(consumer, 2)
     assert await settle(consumer, Verdict.NACK, *held) == [Settled.CONFIRMED] * 2
-    assert desk.elements() == [one.encode() for one in odd]
+    assert facade.elements() == [one.encode() for one in odd]
 
 
-async def test_queues_of_any_name(lab: Lab, desk: Desk) -> None:
+async def test_queues_of_any_name(context: CaseContext, facade: FacadeContext) -> None:
     names = ["q\x06\x163", "a b", 'quo"te', "back\\slash", "漢字", "{hash}", "%b%s", "x" * 500]
-    backend = await lab.open(lease=60)
+    backend = await context.open(lease=60)
     for name in names:
-        await lab.submit(backend, lab.message(id=name, queue=name))
+        await context.submit(backend, context.message(id=name, queue=name))
     consumer = backend.consumer(names)
     held = await take(consumer, len(names))
     assert {one.queue: task for one, task in zip(held, ids_of(held), strict=True)} == dict(
         zip(names, names, strict=True)
     )
-    desk.all_true()
+    facade.all_true()
     assert list(await consumer.extend(held)) == [True] * len(names)
     await consumer.release(held[:4])
     await settle(consumer, Verdict.NACK, *held[4:])
     held = await take(consumer, len(names))
     assert sorted(one.queue for one in held) == sorted(names)
     await settle(consumer, Verdict.ACK, *held)
-    desk.nothing_held()
+    facade.nothing_held()
 
 
 @pytest.mark.parametrize("name", ["a\0b", "half \ud800"])
-async def test_a_name_that_cannot_be_used_is_refused(lab: Lab, name: str) -> None:
-    backend = await lab.open()
+async def test_a_name_that_cannot_be_used_is_refused(context: CaseContext, name: str) -> None:
+    backend = await context.open()
     with pytest.raises(InvalidOptionError, match="queue"):
         backend.consumer(["fine", name])
 
@@ -104,20 +104,20 @@ async def test_a_name_that_cannot_be_used_is_refused(lab: Lab, name: str) -> Non
 # --- order and amounts ----------------------------------------------------------------------------
 
 
-async def test_levels_come_in_order_and_keep_their_own(lab: Lab, desk: Desk) -> None:
+async def test_levels_come_in_order_and_keep_their_own(context: CaseContext, facade: FacadeContext) -> None:
     for level in reversed(Priority):
-        desk.push(desk.kombu(level.label), priority=level)
-    backend = await lab.open()
+        facade.push(facade.kombu(level.label), priority=level)
+    backend = await context.open()
     held = await take(backend.consumer(["q"]), 4)
     assert ids_of(held) == [level.label for level in Priority]
     assert [one.priority for one in held] == list(Priority)
 
 
-async def test_celerys_default_can_be_normal(lab: Lab, desk: Desk) -> None:
+async def test_celerys_default_can_be_normal(context: CaseContext, facade: FacadeContext) -> None:
     """With ``normal_step=0`` the first list is NORMAL; what is left in the list of step 3 is served as well."""
-    backend = await lab.open(normal_step=0)
-    desk.push(desk.kombu("celery"), priority=Priority.HIGH)
-    desk.push(desk.kombu("left"), priority=Priority.NORMAL)
+    backend = await context.open(normal_step=0)
+    facade.push(facade.kombu("celery"), priority=Priority.HIGH)
+    facade.push(facade.kombu("left"), priority=Priority.NORMAL)
     held = await take(backend.consumer(["q"]), 2)
     assert [(task, one.priority) for task, one in zip(ids_of(held), held, strict=True)] == [
         ("celery", Priority.NORMAL),
@@ -125,18 +125,18 @@ async def test_celerys_default_can_be_normal(lab: Lab, desk: Desk) -> None:
     ]
 
 
-async def test_one_claim_takes_no_more_than_the_server_can_bear(lab: Lab, desk: Desk) -> None:
+async def test_one_claim_takes_no_more_than_the_server_can_bear(context: CaseContext, facade: FacadeContext) -> None:
     """However many are wanted: 500 messages, or about four megabytes."""
-    backend = await lab.open()
-    await lab.submit(backend, *lab.messages(600))
+    backend = await context.open()
+    await context.submit(backend, *context.messages(600))
     consumer = backend.consumer(["q"])
     first = await consumer.receive(10_000, 5)
     assert len(first.deliveries) == 500
     assert len((await consumer.receive(10_000, 5)).deliveries) == 100
-    desk.all_true()
+    facade.all_true()
     await settle(consumer, Verdict.ACK, *first.deliveries)
-    large = [lab.message(args=("x" * 1_000_000,)) for _ in range(8)]
-    await lab.submit(backend, *large)
+    large = [context.message(args=("x" * 1_000_000,)) for _ in range(8)]
+    await context.submit(backend, *large)
     amounts = [len((await consumer.receive(100, 5)).deliveries) for _ in range(2)]
     assert amounts == [4, 4]
 
@@ -144,83 +144,83 @@ async def test_one_claim_takes_no_more_than_the_server_can_bear(lab: Lab, desk: 
 # --- what was delivered before --------------------------------------------------------------------
 
 
-async def test_poison_travels_alone_wherever_it_stands(lab: Lab, desk: Desk) -> None:
-    backend = await lab.open(lease=60)
-    await lab.submit(backend, *messages(lab, "poison", "b", "c"))
+async def test_poison_travels_alone_wherever_it_stands(context: CaseContext, facade: FacadeContext) -> None:
+    backend = await context.open(lease=60)
+    await context.submit(backend, *messages(context, "poison", "b", "c"))
     consumer = backend.consumer(["q"])
     for _ in range(2):
         await settle(consumer, Verdict.NACK, *await take(consumer, 1))
-    desk.raw("RPUSH", desk.list(), json.dumps(desk.kombu("a")))
+    facade.raw("RPUSH", facade.list(), json.dumps(facade.kombu("a")))
     batches = [(await consumer.receive(10, 5)).deliveries for _ in range(3)]
     assert [counts(batch) for batch in batches] == [{"a": 1}, {"poison": 3}, {"b": 1, "c": 1}]
 
 
-async def test_what_celery_restored_counts_as_delivered(lab: Lab, desk: Desk) -> None:
-    whole = desk.kombu("a")
+async def test_what_celery_restored_counts_as_delivered(context: CaseContext, facade: FacadeContext) -> None:
+    whole = facade.kombu("a")
     whole["headers"]["redelivered"] = whole["properties"]["delivery_info"]["redelivered"] = True
-    desk.push(whole)
-    backend = await lab.open(lease=60)
+    facade.push(whole)
+    backend = await context.open(lease=60)
     consumer = backend.consumer(["q"])
     for count in (2, 3, 4):
         held = await take(consumer, 1)
         assert counts(held) == {"a": count}
         await settle(consumer, Verdict.NACK, *held)
     await settle(consumer, Verdict.ACK, *await take(consumer, 1))
-    desk.nothing_held()
+    facade.nothing_held()
 
 
 # --- two with one tag -----------------------------------------------------------------------------
 
 
-async def test_twins_do_not_overwrite_each_other(lab: Lab, desk: Desk) -> None:
+async def test_twins_do_not_overwrite_each_other(context: CaseContext, facade: FacadeContext) -> None:
     """Two messages with one delivery tag, taken together: both run, and one end does not end the other."""
-    desk.push(desk.kombu("a", tag="same"), desk.kombu("b", tag="same"), desk.kombu("c"))
-    backend = await lab.open(lease=60)
+    facade.push(facade.kombu("a", tag="same"), facade.kombu("b", tag="same"), facade.kombu("c"))
+    backend = await context.open(lease=60)
     consumer = backend.consumer(["q"])
     held = await take(consumer, 3)
     assert sorted(ids_of(held)) == ["a", "b", "c"]
-    assert len(desk.unacked()) == 2
-    (letter,) = desk.letters()
+    assert len(facade.unacked()) == 2
+    (letter,) = facade.letters()
     assert (letter[b"reason"], letter[b"task_id"]) == (b"duplicate-tag", b"b")
     assert list(await consumer.extend(held)) == [True] * 3
     assert await settle(consumer, Verdict.ACK, *held) == [Settled.CONFIRMED] * 3
-    assert desk.letters() == []
-    desk.nothing_held()
+    assert facade.letters() == []
+    facade.nothing_held()
 
 
-async def test_a_twin_of_what_is_held_is_kept_apart(lab: Lab, desk: Desk) -> None:
-    desk.push(desk.kombu("a", tag="same"))
-    backend = await lab.open(lease=60)
+async def test_a_twin_of_what_is_held_is_kept_apart(context: CaseContext, facade: FacadeContext) -> None:
+    facade.push(facade.kombu("a", tag="same"))
+    backend = await context.open(lease=60)
     consumer = backend.consumer(["q"])
     (first,) = await take(consumer, 1)
-    desk.push(desk.kombu("b", tag="same"))
+    facade.push(facade.kombu("b", tag="same"))
     (twin,) = await take(consumer, 1)
     assert await settle(consumer, Verdict.ACK, first) == [Settled.CONFIRMED]
     await consumer.release([twin])
     # Alone now, it is a message like any other.
     (again,) = await take(consumer, 1)
     assert ids_of([again]) == ["b"]
-    assert len(desk.unacked()) == 1
+    assert len(facade.unacked()) == 1
     await settle(consumer, Verdict.ACK, again)
-    desk.nothing_held()
-    assert desk.letters() == []
+    facade.nothing_held()
+    assert facade.letters() == []
 
 
-async def test_a_tag_that_only_the_index_remembers_is_free(lab: Lab, desk: Desk) -> None:
-    desk.raw("ZADD", desk.key("unacked_index"), "1", "stale")
-    desk.push(desk.kombu("a", tag="stale"))
-    backend = await lab.open(lease=60)
+async def test_a_tag_that_only_the_index_remembers_is_free(context: CaseContext, facade: FacadeContext) -> None:
+    facade.raw("ZADD", facade.key("unacked_index"), "1", "stale")
+    facade.push(facade.kombu("a", tag="stale"))
+    backend = await context.open(lease=60)
     await take(backend.consumer(["q"]), 1)
-    assert desk.letters() == []
-    assert float(desk.raw("ZSCORE", desk.key("unacked_index"), "stale")) > 1e9
+    assert facade.letters() == []
+    assert float(facade.raw("ZSCORE", facade.key("unacked_index"), "stale")) > 1e9
 
 
 # --- elements that are no JSON to Python ----------------------------------------------------------
 
 
-def sneaky(desk: Desk, case: str) -> bytes:
-    text = json.dumps(desk.kombu("a", tag="sneaky"))
-    ours = json.dumps(desk.kombu("a", tag="sneaky"), separators=(",", ":"))[:-2] + ',"timestamp":1.5}}'
+def sneaky(facade: FacadeContext, case: str) -> bytes:
+    text = json.dumps(facade.kombu("a", tag="sneaky"))
+    ours = json.dumps(facade.kombu("a", tag="sneaky"), separators=(",", ":"))[:-2] + ',"timestamp":1.5}}'
     return {
         "control": text.replace("conformance.echo", "conformance\n.echo").encode(),
         "not-utf8": text.encode().replace(b"conformance.echo", b"conf\xff\xfe.echo"),
@@ -236,55 +236,59 @@ def sneaky(desk: Desk, case: str) -> bytes:
 @pytest.mark.parametrize(
     "case", ["control", "not-utf8", "behind-zero", "hexadecimal", "body", "ours-headers", "ours-not-utf8"]
 )
-async def test_what_python_cannot_read_is_not_left_to_celery(lab: Lab, desk: Desk, case: str, peers: bool) -> None:
+async def test_what_python_cannot_read_is_not_left_to_celery(
+    context: CaseContext, facade: FacadeContext, case: str, peers: bool
+) -> None:
     """The server's decoder is lenient: such an element is moved out of ``unacked`` before anybody sees it."""
     if peers:
-        desk.peers()
-    raw = sneaky(desk, case)
-    desk.push(raw, desk.kombu("good"))
-    backend = await lab.open(lease=60)
+        facade.peers()
+    raw = sneaky(facade, case)
+    facade.push(raw, facade.kombu("good"))
+    backend = await context.open(lease=60)
     consumer = backend.consumer(["q"])
     held = await take(consumer, 2)
-    desk.all_true()
-    assert len(desk.unacked()) == 1
-    (letter,) = desk.letters()
+    facade.all_true()
+    assert len(facade.unacked()) == 1
+    (letter,) = facade.letters()
     assert (letter[b"reason"], letter[b"element"]) == (b"malformed", raw)
     odd = next(one for one in held if one.token.letter)
     assert list(await consumer.extend(held)) == [True, True]
     assert await settle(consumer, Verdict.REJECT, odd, reason="malformed", detail="so it is") == [Settled.CONFIRMED]
-    (letter,) = desk.letters()
+    (letter,) = facade.letters()
     assert (letter[b"detail"], letter[b"element"]) == (b"so it is", raw)
     await settle(consumer, Verdict.ACK, *[one for one in held if one is not odd])
-    desk.nothing_held()
+    facade.nothing_held()
 
 
 # --- STARTED --------------------------------------------------------------------------------------
 
 
-async def test_started_is_written_where_celery_listens(lab: Lab, desk: Desk) -> None:
-    desk.peers()
-    backend = await lab.open(lease=60)
-    await lab.submit(backend, lab.message(id="ours"), lab.message(id="silent", store_result=False))
-    desk.push(desk.kombu("kombu"))
+async def test_started_is_written_where_celery_listens(context: CaseContext, facade: FacadeContext) -> None:
+    facade.peers()
+    backend = await context.open(lease=60)
+    await context.submit(backend, context.message(id="ours"), context.message(id="silent", store_result=False))
+    facade.push(facade.kombu("kombu"))
     held = await take(backend.consumer(["q"]), 3)
     for task in ("ours", "kombu"):
-        document = json.loads(desk.result(task) or b"null")
+        document = json.loads(facade.result(task) or b"null")
         assert (document["status"], document["task_id"]) == ("STARTED", task)
         assert document["result"]["hostname"].count("@") == 1
         assert document["result"]["pid"] > 0
-    assert desk.result("silent") is None
-    assert 0 < desk.raw("TTL", desk.key("celery-task-meta-ours")) <= 86400
+    assert facade.result("silent") is None
+    assert 0 < facade.raw("TTL", facade.key("celery-task-meta-ours")) <= 86400
     assert len(held) == 3
 
 
 @pytest.mark.parametrize(
     ("option", "written"), [("auto", False), ("on", True), ("off", False), ("other,q", True), ("other", False)]
 )
-async def test_started_is_written_as_the_option_says(lab: Lab, desk: Desk, option: str, written: bool) -> None:
-    backend = await lab.open(lease=60, celery=option)
-    await lab.submit(backend, lab.message(id="a"))
+async def test_started_is_written_as_the_option_says(
+    context: CaseContext, facade: FacadeContext, option: str, written: bool
+) -> None:
+    backend = await context.open(lease=60, celery=option)
+    await context.submit(backend, context.message(id="a"))
     await take(backend.consumer(["q"]), 1)
-    assert (desk.result("a") is not None) is written
+    assert (facade.result("a") is not None) is written
 
 
 @pytest.mark.parametrize(
@@ -296,68 +300,68 @@ async def test_started_is_written_as_the_option_says(lab: Lab, desk: Desk, optio
         ('{"task_id": "a", "status": "REVOKED"}', "REVOKED"),
     ],
 )
-async def test_started_replaces_no_result(lab: Lab, desk: Desk, before: str, after: str) -> None:
-    desk.peers()
-    desk.raw("SET", desk.key("celery-task-meta-a"), before)
-    backend = await lab.open(lease=60)
-    await lab.submit(backend, lab.message(id="a"))
+async def test_started_replaces_no_result(context: CaseContext, facade: FacadeContext, before: str, after: str) -> None:
+    facade.peers()
+    facade.raw("SET", facade.key("celery-task-meta-a"), before)
+    backend = await context.open(lease=60)
+    await context.submit(backend, context.message(id="a"))
     await take(backend.consumer(["q"]), 1)
-    assert json.loads(desk.result("a") or b"null")["status"] == after
+    assert json.loads(facade.result("a") or b"null")["status"] == after
 
 
-async def test_started_is_in_the_format_of_results(lab: Lab, desk: Desk) -> None:
-    backend = await lab.open(lease=60, celery="on", result_serializer="msgpack")
+async def test_started_is_in_the_format_of_results(context: CaseContext, facade: FacadeContext) -> None:
+    backend = await context.open(lease=60, celery="on", result_serializer="msgpack")
     for task in ("a", "b" * 300, 'odd "id" é'):
-        await lab.submit(backend, lab.message(id=task))
+        await context.submit(backend, context.message(id=task))
     held = await take(backend.consumer(["q"]), 3)
     for task in ids_of(held):
-        document = msgpack.unpackb(desk.result(task) or b"")
+        document = msgpack.unpackb(facade.result(task) or b"")
         assert (document["status"], document["task_id"]) == ("STARTED", task)
 
 
 # --- delayed messages -----------------------------------------------------------------------------
 
 
-async def test_what_is_due_comes_in_the_order_of_its_times(lab: Lab, desk: Desk) -> None:
-    backend = await lab.open(lease=60)
+async def test_what_is_due_comes_in_the_order_of_its_times(context: CaseContext, facade: FacadeContext) -> None:
+    backend = await context.open(lease=60)
     now = time.time()
     due = {"c": 0.5, "a": 0.3, "b": 0.4}
     for task, later in due.items():
-        await lab.submit(backend, lab.message(id=task, not_before=now + later))
+        await context.submit(backend, context.message(id=task, not_before=now + later))
     consumer = backend.consumer(["q"])
     held = await take(consumer, 3)
     assert ids_of(held) == ["a", "b", "c"]
-    assert desk.raw("EXISTS", desk.key("tranship:delayed:q"), desk.key("tranship:delayed-messages:q")) == 0
-    assert desk.raw("EXISTS", desk.key("tranship:delayed-queues")) == 0
+    assert facade.raw("EXISTS", facade.key("tranship:delayed:q"), facade.key("tranship:delayed-messages:q")) == 0
+    assert facade.raw("EXISTS", facade.key("tranship:delayed-queues")) == 0
 
 
-async def test_due_messages_are_not_lost_to_a_list_that_is_none(lab: Lab, desk: Desk) -> None:
+async def test_due_messages_are_not_lost_to_a_list_that_is_none(context: CaseContext, facade: FacadeContext) -> None:
     """It is somebody else's string: said so, the message waits, and comes when the key is gone."""
-    backend = await lab.open(lease=60)
-    await lab.submit(backend, lab.message(id="a", not_before=time.time() + 0.2))
-    desk.raw("SET", desk.list(), "somebody else's")
+    backend = await context.open(lease=60)
+    await context.submit(backend, context.message(id="a", not_before=time.time() + 0.2))
+    facade.raw("SET", facade.list(), "somebody else's")
     consumer = backend.consumer(["q"])
     with pytest.raises(BrokerRefused, match="q"):
         await consumer.receive(1, 3.0)
-    assert desk.raw("ZCARD", desk.key("tranship:delayed:q")) == 1
-    desk.raw("DEL", desk.list())
+    assert facade.raw("ZCARD", facade.key("tranship:delayed:q")) == 1
+    facade.raw("DEL", facade.list())
     assert ids_of(await take(consumer, 1)) == ["a"]
 
 
-async def test_a_due_entry_without_message_is_forgotten(lab: Lab, desk: Desk) -> None:
-    backend = await lab.open(lease=60)
-    desk.raw("ZADD", desk.key("tranship:delayed:q"), "1", "nobody")
+async def test_a_due_entry_without_message_is_forgotten(context: CaseContext, facade: FacadeContext) -> None:
+    backend = await context.open(lease=60)
+    facade.raw("ZADD", facade.key("tranship:delayed:q"), "1", "nobody")
     assert not (await backend.consumer(["q"]).receive(1, 0.0)).deliveries
-    assert desk.raw("EXISTS", desk.key("tranship:delayed:q")) == 0
+    assert facade.raw("EXISTS", facade.key("tranship:delayed:q")) == 0
 
 
 # --- what the server refuses ----------------------------------------------------------------------
 
 
-async def test_a_list_that_is_none_harms_no_other(lab: Lab, desk: Desk) -> None:
-    desk.raw("SET", desk.list("bad"), "somebody else's")
-    backend = await lab.open(lease=60)
-    await lab.submit(backend, lab.message(id="a", priority=Priority.LOW, queue="bad"), lab.message(id="b"))
+async def test_a_list_that_is_none_harms_no_other(context: CaseContext, facade: FacadeContext) -> None:
+    facade.raw("SET", facade.list("bad"), "somebody else's")
+    backend = await context.open(lease=60)
+    await context.submit(backend, context.message(id="a", priority=Priority.LOW, queue="bad"), context.message(id="b"))
     consumer = backend.consumer(["bad", "q"])
     assert sorted(ids_of(await take(consumer, 2))) == ["a", "b"]
     assert not (await consumer.receive(1, 0.0)).deliveries, (
@@ -375,44 +379,44 @@ async def test_what_the_user_may_not_do_loses_nothing(redis_variant: Callable[..
     address = service.url.partition("://")[2].partition("/")[0]
     from tranship.testing.harness import Harness
 
-    async with Lab(Harness(service.url), "acl") as lab:
-        desk = Desk(lab, raw)
-        await lab.submit(await lab.open(), *messages(lab, "a", "b"))
-        desk.push("rubbish")
-        before = desk.elements()
+    async with CaseContext(Harness(service.url), "acl") as context:
+        facade = FacadeContext(context, raw)
+        await context.submit(await context.open(), *messages(context, "a", "b"))
+        facade.push("rubbish")
+        before = facade.elements()
         raw("ACL", "SETUSER", "poor", "on", ">pw", "~*", "&*", "+@all", f"-{forbidden}")
-        poor = Lab(Harness(f"redis://poor:pw@{address}/0"), "acl")
-        poor.namespace = lab.namespace
+        poor = CaseContext(Harness(f"redis://poor:pw@{address}/0"), "acl")
+        poor.namespace = context.namespace
         async with poor:
             backend = await poor.open(lease=60)
             with pytest.raises(BrokerRefused, match=forbidden.upper()):
                 await backend.consumer(["q"]).receive(5, 0.0)
-        assert desk.elements() == before
-        assert desk.letters() == []
-        desk.nothing_held()
+        assert facade.elements() == before
+        assert facade.letters() == []
+        facade.nothing_held()
 
 
-async def test_what_celery_sends_is_read(lab: Lab, desk: Desk) -> None:
+async def test_what_celery_sends_is_read(context: CaseContext, facade: FacadeContext) -> None:
     """Its golden elements, taken, are the messages they were."""
     vectors = sorted(GOLDEN.rglob("redis-*.json"))
     if not vectors:
         pytest.skip("no golden elements here")
     elements = [path.read_bytes().strip() for path in vectors]
-    desk.push(*elements)
-    backend = await lab.open(lease=60)
+    facade.push(*elements)
+    backend = await context.open(lease=60)
     consumer = backend.consumer(["q"])
     held = await take(consumer, len(elements))
-    desk.all_true()
+    facade.all_true()
     for one in held:
         assert decode(one.message, queue="q", priority=one.priority).id
     await consumer.release(held)
-    assert desk.elements() == elements
+    assert facade.elements() == elements
 
 
-async def test_claims_in_many_orders_do_not_fill_the_memory(lab: Lab) -> None:
+async def test_claims_in_many_orders_do_not_fill_the_memory(context: CaseContext) -> None:
     """What is remembered of each order of queues is bounded, whatever is asked for."""
     names = [f"q-{number}" for number in range(1000)]
-    async with opened(lab.url(), namespace=lab.namespace) as ctx:
+    async with opened(context.url(), namespace=context.namespace) as ctx:
         claims = Claims(ctx)
         for start in range(990):
             claims.claim(tuple(names[start : start + 8]), 1)

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import pytest
-from consumer_kit import Desk, counts, messages, settle, take, tapped
+from consumer_kit import FacadeContext, counts, messages, settle, take, tapped
 from redis_context import eventually
 from redis_kit import Raw, until_works
 from tap import Tap
@@ -15,7 +15,7 @@ from tap import Tap
 from tranship.envelope import TaskState
 from tranship.errors import BrokerUnreachable
 from tranship.ports import Consumer, Delivery, Settled, Settlement, Verdict
-from tranship.testing.lab import Lab, ids_of
+from tranship.testing.context import CaseContext, ids_of
 from tranship_redis._scripts import Script
 
 SHA = {name: Script(name).sha for name in ("claim", "settle", "release", "quarantine")}
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
-def desk(lab: Lab, raw: Raw) -> Desk:
-    return Desk(lab, raw)
+def facade(context: CaseContext, raw: Raw) -> FacadeContext:
+    return FacadeContext(context, raw)
 
 
 async def again(consumer: Consumer, verdict: Verdict, *deliveries: Delivery, **more: object) -> list[Settled]:
@@ -43,53 +43,53 @@ async def lose_answer(tap: Tap, script: str, call: object) -> None:
 # --- claims ---------------------------------------------------------------------------------------
 
 
-async def test_claims_nobody_heard_of_are_given_back_at_once(lab: Lab, desk: Desk) -> None:
+async def test_claims_nobody_heard_of_are_given_back_at_once(context: CaseContext, facade: FacadeContext) -> None:
     """With a lease of a minute: there again with the next connection, in order, not counted."""
-    async with tapped(lab) as (tap, backend):
-        consumer, other = backend.consumer(["q"]), (await lab.open(lease=60)).consumer(["q"])
-        await lab.submit(backend, *messages(lab, "a", "b", "c", "d"))
+    async with tapped(context) as (tap, backend):
+        consumer, other = backend.consumer(["q"]), (await context.open(lease=60)).consumer(["q"])
+        await context.submit(backend, *messages(context, "a", "b", "c", "d"))
         held = await take(consumer, 1)
         await lose_answer(tap, "claim", consumer.receive(2, 5.0))
-        await eventually(lambda: len(desk.elements()) == 3, "what nobody heard of is back")
+        await eventually(lambda: len(facade.elements()) == 3, "what nobody heard of is back")
         assert counts(await take(other, 3)) == {"b": 1, "c": 1, "d": 1}
         # What it did hear of is still its own.
         assert await again(consumer, Verdict.ACK, *held) == [Settled.CONFIRMED]
 
 
-async def test_only_ones_own_claims_are_given_back(lab: Lab, desk: Desk) -> None:
-    async with tapped(lab) as (tap, backend):
+async def test_only_ones_own_claims_are_given_back(context: CaseContext, facade: FacadeContext) -> None:
+    async with tapped(context) as (tap, backend):
         one, two = backend.consumer(["q"]), backend.consumer(["q"])
-        other = (await lab.open(lease=60)).consumer(["q"])
-        await lab.submit(backend, *lab.messages(6))
+        other = (await context.open(lease=60)).consumer(["q"])
+        await context.submit(backend, *context.messages(6))
         held = {consumer: await take(consumer, 1) for consumer in (one, two, other)}
         await lose_answer(tap, "claim", one.receive(2, 5.0))
-        await eventually(lambda: len(desk.elements()) == 3, "what nobody heard of is back")
+        await eventually(lambda: len(facade.elements()) == 3, "what nobody heard of is back")
         for consumer, deliveries in held.items():
             assert list(await until_works(lambda: consumer.extend(deliveries))) == [True]  # noqa: B023
 
 
-async def test_a_quarantine_nobody_heard_of_leaves_dead_letters(lab: Lab, desk: Desk) -> None:
-    async with tapped(lab) as (tap, backend):
+async def test_a_quarantine_nobody_heard_of_leaves_dead_letters(context: CaseContext, facade: FacadeContext) -> None:
+    async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
         await consumer.receive(1, 0.0)
-        desk.push(
+        facade.push(
             b'{"body": "", "headers": {"id": "x\n"}, "properties": {"delivery_tag": "t", "delivery_info": '
             b'{"exchange": "", "routing_key": "q"}}}'
         )
-        await lab.submit(backend, lab.message(id="good"))
+        await context.submit(backend, context.message(id="good"))
         await lose_answer(tap, "quarantine", consumer.receive(5, 5.0))
         held = await until_works(lambda: take(consumer, 1))
         assert counts(held) == {"good": 1}
-        assert [letter[b"reason"] for letter in desk.letters()] == [b"malformed"]
+        assert [letter[b"reason"] for letter in facade.letters()] == [b"malformed"]
 
 
-async def test_a_release_that_never_arrived_is_made_up_for(lab: Lab, desk: Desk) -> None:
-    async with tapped(lab) as (tap, backend):
-        consumer, other = backend.consumer(["q"]), (await lab.open(lease=60)).consumer(["q"])
-        await lab.submit(backend, *messages(lab, "a", "b"))
+async def test_a_release_that_never_arrived_is_made_up_for(context: CaseContext, facade: FacadeContext) -> None:
+    async with tapped(context) as (tap, backend):
+        consumer, other = backend.consumer(["q"]), (await context.open(lease=60)).consumer(["q"])
+        await context.submit(backend, *messages(context, "a", "b"))
         held = await take(consumer, 2)
         tap.hold()
-        release = lab.start(consumer.release(held[:1]))
+        release = context.start(consumer.release(held[:1]))
         await asyncio.sleep(0.05)
         tap.cut()
         with pytest.raises(BrokerUnreachable):
@@ -98,27 +98,27 @@ async def test_a_release_that_never_arrived_is_made_up_for(lab: Lab, desk: Desk)
         assert list(await until_works(lambda: consumer.extend(held))) == [False, True]
 
 
-async def test_a_waiting_receive_says_that_the_connection_went(lab: Lab, raw: Raw) -> None:
-    async with tapped(lab) as (tap, backend):
+async def test_a_waiting_receive_says_that_the_connection_went(context: CaseContext, raw: Raw) -> None:
+    async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
-        waiting = lab.start(consumer.receive(1, 30.0))
+        waiting = context.start(consumer.receive(1, 30.0))
         await asyncio.wait({waiting}, timeout=0.1)
         tap.cut()
         with pytest.raises(BrokerUnreachable):
             await asyncio.wait_for(waiting, 5.0)
-        ids = await lab.submit(await lab.open(), lab.message())
+        ids = await context.submit(await context.open(), context.message())
         assert ids_of(await until_works(lambda: take(consumer, 1))) == ids
 
 
-async def test_a_new_connection_is_told_of_changes_too(lab: Lab, desk: Desk) -> None:
-    async with tapped(lab) as (tap, backend):
+async def test_a_new_connection_is_told_of_changes_too(context: CaseContext, facade: FacadeContext) -> None:
+    async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
         await consumer.receive(1, 0.0)
         tap.cut()
         await until_works(lambda: consumer.receive(1, 0.0))
-        waiting = lab.start(consumer.receive(1, 10.0))
+        waiting = context.start(consumer.receive(1, 10.0))
         await asyncio.wait({waiting}, timeout=0.1)
-        desk.push(desk.kombu("a"))
+        facade.push(facade.kombu("a"))
         done, _ = await asyncio.wait({waiting}, timeout=1.0)
         assert done, "it was not told"
 
@@ -127,32 +127,34 @@ async def test_a_new_connection_is_told_of_changes_too(lab: Lab, desk: Desk) -> 
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
-async def test_settled_again_after_a_lost_answer_says_what_became_of_it(lab: Lab, desk: Desk, verdict: Verdict) -> None:
+async def test_settled_again_after_a_lost_answer_says_what_became_of_it(
+    context: CaseContext, facade: FacadeContext, verdict: Verdict
+) -> None:
     """Carried out once, CONFIRMED once; settled a third time it is LOST, as ever."""
-    more = {"replacement": lab.message(id="a", attempt=1)} if verdict is Verdict.REPLACE else {}
-    async with tapped(lab) as (tap, backend):
+    more = {"replacement": context.message(id="a", attempt=1)} if verdict is Verdict.REPLACE else {}
+    async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
-        await lab.submit(backend, lab.message(id="a"))
+        await context.submit(backend, context.message(id="a"))
         held = await take(consumer, 1)
-        result = lab.result("a", 1) if verdict is Verdict.ACK else None
+        result = context.result("a", 1) if verdict is Verdict.ACK else None
         await lose_answer(tap, "settle", settle(consumer, verdict, *held, result=result, **more))
         assert await again(consumer, verdict, *held, result=result, **more) == [Settled.CONFIRMED]
         assert await settle(consumer, verdict, *held, result=result, **more) == [Settled.LOST]
-        assert len(desk.elements()) == (verdict in (Verdict.NACK, Verdict.REPLACE))
-        assert len(desk.letters()) == (verdict is Verdict.REJECT)
-        assert (desk.result("a") is not None) is (verdict is Verdict.ACK)
-        assert desk.unacked() == {}
+        assert len(facade.elements()) == (verdict in (Verdict.NACK, Verdict.REPLACE))
+        assert len(facade.letters()) == (verdict is Verdict.REJECT)
+        assert (facade.result("a") is not None) is (verdict is Verdict.ACK)
+        assert facade.unacked() == {}
 
 
-async def test_what_was_lost_stays_lost(lab: Lab, desk: Desk) -> None:
+async def test_what_was_lost_stays_lost(context: CaseContext, facade: FacadeContext) -> None:
     """Of a batch whose answer went missing, one was not ours: it is LOST the second time, too, and only it."""
-    async with tapped(lab) as (tap, backend):
+    async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
-        await lab.submit(backend, *messages(lab, "a", "b", "c"))
+        await context.submit(backend, *messages(context, "a", "b", "c"))
         held = await take(consumer, 3)
-        desk.raw("ZREM", desk.key("tranship:leases"), held[1].token.token)
+        facade.raw("ZREM", facade.key("tranship:leases"), held[1].token.token)
         settlements = [
-            Settlement(one, Verdict.ACK, result=lab.result(task, 1)) for one, task in zip(held, "abc", strict=True)
+            Settlement(one, Verdict.ACK, result=context.result(task, 1)) for one, task in zip(held, "abc", strict=True)
         ]
         await lose_answer(tap, "settle", consumer.settle(settlements))
         answers = await until_works(lambda: consumer.settle(settlements))
@@ -161,11 +163,11 @@ async def test_what_was_lost_stays_lost(lab: Lab, desk: Desk) -> None:
         assert [one.state for one in stored] == [TaskState.SUCCESS, TaskState.PENDING, TaskState.SUCCESS]
 
 
-async def test_answers_lost_twice(lab: Lab, desk: Desk) -> None:
+async def test_answers_lost_twice(context: CaseContext, facade: FacadeContext) -> None:
     """Carried out by the first attempt, asked for by a second whose answer is lost as well, told by the third."""
-    async with tapped(lab) as (tap, backend):
+    async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
-        await lab.submit(backend, *messages(lab, "a", "b"))
+        await context.submit(backend, *messages(context, "a", "b"))
         held = await take(consumer, 2)
         await lose_answer(tap, "settle", settle(consumer, Verdict.NACK, *held))
         await until_works(lambda: consumer.extend([]))
@@ -176,28 +178,28 @@ async def test_answers_lost_twice(lab: Lab, desk: Desk) -> None:
         assert counts(await take(consumer, 2)) == {"a": 2, "b": 2}
 
 
-async def test_in_other_company_the_second_time(lab: Lab, desk: Desk) -> None:
+async def test_in_other_company_the_second_time(context: CaseContext, facade: FacadeContext) -> None:
     """What was lost as one batch is settled again one by one, and with others."""
-    async with tapped(lab) as (tap, backend):
+    async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
-        await lab.submit(backend, *messages(lab, "a", "b", "c", "d"))
+        await context.submit(backend, *messages(context, "a", "b", "c", "d"))
         a, b, c, d = await take(consumer, 4)
         await lose_answer(tap, "settle", settle(consumer, Verdict.ACK, a, b, c))
         assert await again(consumer, Verdict.ACK, d, c) == [Settled.CONFIRMED] * 2
         assert await settle(consumer, Verdict.ACK, a) == [Settled.CONFIRMED]
         assert await settle(consumer, Verdict.ACK, b) == [Settled.CONFIRMED]
         assert await settle(consumer, Verdict.ACK, a, b, c, d) == [Settled.LOST] * 4
-        desk.nothing_held()
+        facade.nothing_held()
 
 
-async def test_late_bytes_do_no_harm(lab: Lab, desk: Desk) -> None:
+async def test_late_bytes_do_no_harm(context: CaseContext, facade: FacadeContext) -> None:
     """A settlement that was given up arrives after it was settled again: nothing happens twice."""
-    async with tapped(lab) as (tap, backend):
+    async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
-        await lab.submit(backend, *messages(lab, "a", "b"))
+        await context.submit(backend, *messages(context, "a", "b"))
         held = await take(consumer, 2)
         pipes = tap.hold()
-        first = lab.start(settle(consumer, Verdict.NACK, *held))
+        first = context.start(settle(consumer, Verdict.NACK, *held))
         await asyncio.sleep(0.05)
         tap.cut()
         with pytest.raises(BrokerUnreachable):
@@ -206,34 +208,36 @@ async def test_late_bytes_do_no_harm(lab: Lab, desk: Desk) -> None:
         for pipe in pipes:
             pipe.release()
         assert counts(await take(consumer, 2)) == {"a": 2, "b": 2}
-        assert desk.elements() == []
+        assert facade.elements() == []
 
 
-async def test_a_settlement_that_never_arrived_is_carried_out_by_the_second(lab: Lab, desk: Desk) -> None:
-    async with tapped(lab) as (tap, backend):
+async def test_a_settlement_that_never_arrived_is_carried_out_by_the_second(
+    context: CaseContext, facade: FacadeContext
+) -> None:
+    async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
-        await lab.submit(backend, lab.message(id="a"))
+        await context.submit(backend, context.message(id="a"))
         held = await take(consumer, 1)
         tap.hold()
-        first = lab.start(settle(consumer, Verdict.ACK, *held, result=lab.result("a", 1)))
+        first = context.start(settle(consumer, Verdict.ACK, *held, result=context.result("a", 1)))
         await asyncio.sleep(0.05)
         tap.cut()
         with pytest.raises(BrokerUnreachable):
             await first
-        assert desk.result("a") is None
-        assert await again(consumer, Verdict.ACK, *held, result=lab.result("a", 1)) == [Settled.CONFIRMED]
-        assert desk.result("a") is not None
-        desk.nothing_held()
+        assert facade.result("a") is None
+        assert await again(consumer, Verdict.ACK, *held, result=context.result("a", 1)) == [Settled.CONFIRMED]
+        assert facade.result("a") is not None
+        facade.nothing_held()
 
 
-async def test_late_bytes_are_shut_out_by_any_later_batch(lab: Lab, desk: Desk) -> None:
+async def test_late_bytes_are_shut_out_by_any_later_batch(context: CaseContext, facade: FacadeContext) -> None:
     """Given up, and arriving after something else was settled: what it was about is still held, and unharmed."""
-    async with tapped(lab) as (tap, backend):
+    async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
-        await lab.submit(backend, *messages(lab, "a", "b"))
+        await context.submit(backend, *messages(context, "a", "b"))
         a, b = await take(consumer, 2)
         pipes = tap.hold()
-        first = lab.start(settle(consumer, Verdict.NACK, a))
+        first = context.start(settle(consumer, Verdict.NACK, a))
         await asyncio.sleep(0.05)
         tap.cut()
         with pytest.raises(BrokerUnreachable):
@@ -242,14 +246,14 @@ async def test_late_bytes_are_shut_out_by_any_later_batch(lab: Lab, desk: Desk) 
         for pipe in pipes:
             pipe.release()
         assert await settle(consumer, Verdict.ACK, a) == [Settled.CONFIRMED]
-        desk.nothing_held()
-        assert desk.elements() == []
+        facade.nothing_held()
+        assert facade.elements() == []
 
 
-async def test_a_connection_that_keeps_breaking(lab: Lab, desk: Desk) -> None:
+async def test_a_connection_that_keeps_breaking(context: CaseContext, facade: FacadeContext) -> None:
     """Cut at any moment, 300 tasks, leases of a minute: each is confirmed exactly once, and nothing is left."""
-    async with tapped(lab) as (tap, backend):
-        ids = await lab.submit(await lab.open(), *lab.messages(300))
+    async with tapped(context) as (tap, backend):
+        ids = await context.submit(await context.open(), *context.messages(300))
         confirmed: Counter[str] = Counter()
         end = asyncio.get_running_loop().time() + 40
 
@@ -257,7 +261,7 @@ async def test_a_connection_that_keeps_breaking(lab: Lab, desk: Desk) -> None:
             while sum(confirmed.values()) < len(ids) and asyncio.get_running_loop().time() < end:
                 held = await until_works(lambda: consumer.receive(3, 0.2))
                 pairs = zip(held.deliveries, ids_of(held.deliveries), strict=True)
-                settlements = [Settlement(one, Verdict.ACK, result=lab.result(task, 1)) for one, task in pairs]
+                settlements = [Settlement(one, Verdict.ACK, result=context.result(task, 1)) for one, task in pairs]
                 answers = await until_works(lambda settlements=settlements: consumer.settle(settlements))
                 done = zip(ids_of(held.deliveries), answers, strict=True)
                 confirmed.update(task for task, answer in done if answer is Settled.CONFIRMED)
@@ -270,11 +274,11 @@ async def test_a_connection_that_keeps_breaking(lab: Lab, desk: Desk) -> None:
                     tap.cut()
             tap.needle = b""
 
-        breaking = lab.start(break_it())
+        breaking = context.start(break_it())
         await asyncio.gather(*(work(backend.consumer(["q"])) for _ in range(2)))
         breaking.cancel()
         assert confirmed == Counter(ids), confirmed.most_common(2)
-        stored = await (await lab.open()).results().get_many(ids)
+        stored = await (await context.open()).results().get_many(ids)
         assert {one.state for one in stored} == {TaskState.SUCCESS}
-    await eventually(lambda: not desk.tokens(), "nothing is left")
-    desk.nothing_held()
+    await eventually(lambda: not facade.tokens(), "nothing is left")
+    facade.nothing_held()

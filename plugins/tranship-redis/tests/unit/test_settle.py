@@ -10,50 +10,50 @@ from collections.abc import Callable
 
 import msgpack
 import pytest
-from consumer_kit import Desk, counts, messages, settle, take
+from consumer_kit import FacadeContext, counts, messages, settle, take
 from redis_kit import Raw
 
 from tranship.envelope import Priority, TaskState
 from tranship.errors import BrokerRefused, InvalidOptionError
 from tranship.ports import Backend, Consumer, Settled, Settlement, StoredResult, Verdict
+from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.harness import Harness
-from tranship.testing.lab import Lab, ids_of
 from tranship.testing.services import Service
 
 CONFIRMED, LOST = Settled.CONFIRMED, Settled.LOST
 
 
 @pytest.fixture
-def desk(lab: Lab, raw: Raw) -> Desk:
-    return Desk(lab, raw)
+def facade(context: CaseContext, raw: Raw) -> FacadeContext:
+    return FacadeContext(context, raw)
 
 
-async def opened(lab: Lab, **options: object) -> tuple[Backend, Consumer]:
-    backend = await lab.open(**{"lease": 60, **options})
+async def opened(context: CaseContext, **options: object) -> tuple[Backend, Consumer]:
+    backend = await context.open(**{"lease": 60, **options})
     return backend, backend.consumer(["q"])
 
 
 # --- results --------------------------------------------------------------------------------------
 
 
-async def test_a_result_is_stored_and_told(lab: Lab, desk: Desk) -> None:
+async def test_a_result_is_stored_and_told(context: CaseContext, facade: FacadeContext) -> None:
     """As Celery stores it: a key with a time to live, and the same bytes on the channel of that name."""
-    backend, consumer = await opened(lab)
+    backend, consumer = await opened(context)
     heard: list[StoredResult] = []
     backend.results().attach(heard.extend)
     backend.results().expect(["a", "b"])
-    await lab.submit(backend, *messages(lab, "a", "b"))
+    await context.submit(backend, *messages(context, "a", "b"))
     a, b = await take(consumer, 2)
-    results = [lab.result("a", 1, ttl=0.0001), lab.result("b", "x" * 1000, ttl=500)]
+    results = [context.result("a", 1, ttl=0.0001), context.result("b", "x" * 1000, ttl=500)]
     answers = await consumer.settle(
         [Settlement(a, Verdict.ACK, result=results[0]), Settlement(b, Verdict.ACK, result=results[1])]
     )
     assert list(answers) == [CONFIRMED] * 2
-    await lab.eventually(lambda: asyncio.sleep(0, len(heard) >= 2), "both results are pushed")
+    await context.eventually(lambda: asyncio.sleep(0, len(heard) >= 2), "both results are pushed")
     assert {one.id: one.document for one in heard} == {"a": results[0].document, "b": results[1].document}
-    assert desk.result("b") == results[1].document
-    assert 490 < desk.raw("TTL", desk.key("celery-task-meta-b")) <= 500
-    desk.nothing_held()
+    assert facade.result("b") == results[1].document
+    assert 490 < facade.raw("TTL", facade.key("celery-task-meta-b")) <= 500
+    facade.nothing_held()
 
 
 @pytest.mark.parametrize(
@@ -72,30 +72,32 @@ async def test_a_result_is_stored_and_told(lab: Lab, desk: Desk) -> None:
         (b"[1]", False),
     ],
 )
-async def test_the_first_terminal_result_stays(lab: Lab, desk: Desk, there: bytes, stays: bool) -> None:
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, lab.message(id="a"))
-    desk.raw("SET", desk.key("celery-task-meta-a"), there)
-    result = lab.result("a", 2)
+async def test_the_first_terminal_result_stays(
+    context: CaseContext, facade: FacadeContext, there: bytes, stays: bool
+) -> None:
+    backend, consumer = await opened(context)
+    await context.submit(backend, context.message(id="a"))
+    facade.raw("SET", facade.key("celery-task-meta-a"), there)
+    result = context.result("a", 2)
     assert await settle(consumer, Verdict.ACK, *await take(consumer, 1), result=result) == [CONFIRMED]
-    assert desk.result("a") == (there if stays else result.document)
-    desk.nothing_held()
+    assert facade.result("a") == (there if stays else result.document)
+    facade.nothing_held()
 
 
-async def test_a_task_without_a_usable_id_ends_all_the_same(lab: Lab, desk: Desk) -> None:
+async def test_a_task_without_a_usable_id_ends_all_the_same(context: CaseContext, facade: FacadeContext) -> None:
     """Half a character in the id, which JSON can carry: nobody can ask for its result."""
-    _, consumer = await opened(lab)
-    odd = desk.kombu("a")
+    _, consumer = await opened(context)
+    odd = facade.kombu("a")
     odd["headers"]["id"] = "half \ud800"
-    desk.push(odd, desk.kombu("b"))
+    facade.push(odd, facade.kombu("b"))
     held = await take(consumer, 2)
-    results = [lab.result("b", 1), lab.result("b", 1)]
+    results = [context.result("b", 1), context.result("b", 1)]
     results[0] = dataclasses.replace(results[0], id="half \ud800")
     pairs = zip(sorted(held, key=lambda one: one.token.letter, reverse=True), results, strict=True)
     answers = await consumer.settle([Settlement(one, Verdict.ACK, result=result) for one, result in pairs])
     assert list(answers) == [CONFIRMED] * 2
-    assert desk.result("b") is not None
-    desk.nothing_held()
+    assert facade.result("b") is not None
+    facade.nothing_held()
 
 
 # --- the fence ------------------------------------------------------------------------------------
@@ -103,77 +105,79 @@ async def test_a_task_without_a_usable_id_ends_all_the_same(lab: Lab, desk: Desk
 
 @pytest.mark.parametrize("verdict", list(Verdict))
 @pytest.mark.parametrize("who", ["sweep", "celery"])
-async def test_nothing_is_done_for_what_was_taken_away(lab: Lab, desk: Desk, verdict: Verdict, who: str) -> None:
+async def test_nothing_is_done_for_what_was_taken_away(
+    context: CaseContext, facade: FacadeContext, verdict: Verdict, who: str
+) -> None:
     """By a sweep of ours, or by Celery, whose workers know nothing of our leases."""
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, *messages(lab, "a", "b"))
+    backend, consumer = await opened(context)
+    await context.submit(backend, *messages(context, "a", "b"))
     mine, other = await take(consumer, 2)
     if who == "sweep":
-        desk.raw("ZREM", desk.key("tranship:leases"), mine.token.token)
-    desk.raw("HDEL", desk.key("unacked"), mine.token.tag)
-    desk.raw("ZREM", desk.key("unacked_index"), mine.token.tag)
-    more = {"replacement": lab.message(id="a", attempt=1)} if verdict is Verdict.REPLACE else {}
-    late = Settlement(mine, verdict, result=lab.result("a", 1), **more)
-    answers = await consumer.settle([late, Settlement(other, Verdict.ACK, result=lab.result("b", 1))])
+        facade.raw("ZREM", facade.key("tranship:leases"), mine.token.token)
+    facade.raw("HDEL", facade.key("unacked"), mine.token.tag)
+    facade.raw("ZREM", facade.key("unacked_index"), mine.token.tag)
+    more = {"replacement": context.message(id="a", attempt=1)} if verdict is Verdict.REPLACE else {}
+    late = Settlement(mine, verdict, result=context.result("a", 1), **more)
+    answers = await consumer.settle([late, Settlement(other, Verdict.ACK, result=context.result("b", 1))])
     assert list(answers) == [LOST, CONFIRMED]
-    assert desk.result("a") is None
-    assert desk.result("b") is not None
-    assert (desk.elements(), desk.letters()) == ([], [])
-    desk.nothing_held()
+    assert facade.result("a") is None
+    assert facade.result("b") is not None
+    assert (facade.elements(), facade.letters()) == ([], [])
+    facade.nothing_held()
 
 
-async def test_a_renewal_of_what_celery_took_away_says_so(lab: Lab, desk: Desk) -> None:
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, *messages(lab, "a", "b"))
+async def test_a_renewal_of_what_celery_took_away_says_so(context: CaseContext, facade: FacadeContext) -> None:
+    backend, consumer = await opened(context)
+    await context.submit(backend, *messages(context, "a", "b"))
     held = await take(consumer, 2)
-    desk.raw("HDEL", desk.key("unacked"), held[0].token.tag)
-    desk.raw("ZREM", desk.key("unacked_index"), held[0].token.tag)
+    facade.raw("HDEL", facade.key("unacked"), held[0].token.tag)
+    facade.raw("ZREM", facade.key("unacked_index"), held[0].token.tag)
     assert list(await consumer.extend(held)) == [False, True]
-    assert len(desk.tokens()) == 1
+    assert len(facade.tokens()) == 1
 
 
-async def test_renewing_keeps_celery_away_as_well(lab: Lab, desk: Desk) -> None:
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, *lab.messages(3))
+async def test_renewing_keeps_celery_away_as_well(context: CaseContext, facade: FacadeContext) -> None:
+    backend, consumer = await opened(context)
+    await context.submit(backend, *context.messages(3))
     held = await take(consumer, 3)
-    order = desk.tokens()
-    for tag in desk.index():
-        desk.raw("ZADD", desk.key("unacked_index"), "1", tag)
+    order = facade.tokens()
+    for tag in facade.index():
+        facade.raw("ZADD", facade.key("unacked_index"), "1", tag)
     for token in order:
-        desk.raw("ZADD", desk.key("tranship:leases"), "1", token)
+        facade.raw("ZADD", facade.key("tranship:leases"), "1", token)
     assert list(await consumer.extend(held)) == [True] * 3
-    for key, names, ahead in (("unacked_index", desk.index(), 0), ("tranship:leases", order, 60)):
+    for key, names, ahead in (("unacked_index", facade.index(), 0), ("tranship:leases", order, 60)):
         for name in names:
-            assert abs(float(desk.raw("ZSCORE", desk.key(key), name)) - time.time() - ahead) < 5
-    assert desk.tokens() == order
+            assert abs(float(facade.raw("ZSCORE", facade.key(key), name)) - time.time() - ahead) < 5
+    assert facade.tokens() == order
 
 
-async def test_the_same_delivery_twice_in_one_batch(lab: Lab, desk: Desk) -> None:
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, lab.message(id="a"))
+async def test_the_same_delivery_twice_in_one_batch(context: CaseContext, facade: FacadeContext) -> None:
+    backend, consumer = await opened(context)
+    await context.submit(backend, context.message(id="a"))
     (held,) = await take(consumer, 1)
     assert await settle(consumer, Verdict.NACK, held, held) == [CONFIRMED, LOST]
-    assert len(desk.elements()) == 1
+    assert len(facade.elements()) == 1
 
 
 # --- verdicts -------------------------------------------------------------------------------------
 
 
-async def test_nacked_ones_go_to_the_front_in_their_order(lab: Lab, desk: Desk) -> None:
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, *messages(lab, "a", "b", "c", "d"))
+async def test_nacked_ones_go_to_the_front_in_their_order(context: CaseContext, facade: FacadeContext) -> None:
+    backend, consumer = await opened(context)
+    await context.submit(backend, *messages(context, "a", "b", "c", "d"))
     held = await take(consumer, 3)
     assert await settle(consumer, Verdict.NACK, *held) == [CONFIRMED] * 3
     assert list(counts(await take(consumer, 4)).items()) == [("a", 2), ("b", 2), ("c", 2), ("d", 1)]
 
 
-async def test_counts_are_forgotten_with_the_message(lab: Lab, desk: Desk) -> None:
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, *messages(lab, "ack", "reject", "replace"))
+async def test_counts_are_forgotten_with_the_message(context: CaseContext, facade: FacadeContext) -> None:
+    backend, consumer = await opened(context)
+    await context.submit(backend, *messages(context, "ack", "reject", "replace"))
     await settle(consumer, Verdict.NACK, *await take(consumer, 3))
-    assert len(desk.raw.hash(desk.key("tranship:deliveries").decode())) == 3
+    assert len(facade.raw.hash(facade.key("tranship:deliveries").decode())) == 3
     ack, reject, replace = await take(consumer, 3)
-    replacement = lab.message(id="replace", attempt=1)
+    replacement = context.message(id="replace", attempt=1)
     await consumer.settle(
         [
             Settlement(ack, Verdict.ACK),
@@ -182,18 +186,18 @@ async def test_counts_are_forgotten_with_the_message(lab: Lab, desk: Desk) -> No
         ]
     )
     assert counts(await take(consumer, 1)) == {"replace": 1}
-    assert desk.raw.hash(desk.key("tranship:deliveries").decode()) == {}
+    assert facade.raw.hash(facade.key("tranship:deliveries").decode()) == {}
 
 
-async def test_a_dead_letter_has_everything(lab: Lab, desk: Desk) -> None:
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, lab.message(id="a", priority=Priority.LOW))
-    (element,) = desk.elements(priority=Priority.LOW)
+async def test_a_dead_letter_has_everything(context: CaseContext, facade: FacadeContext) -> None:
+    backend, consumer = await opened(context)
+    await context.submit(backend, context.message(id="a", priority=Priority.LOW))
+    (element,) = facade.elements(priority=Priority.LOW)
     await settle(consumer, Verdict.NACK, *await take(consumer, 1))
     (held,) = await take(consumer, 1)
-    result = lab.result("a", None, state=TaskState.DEAD_LETTERED)
+    result = context.result("a", None, state=TaskState.DEAD_LETTERED)
     await settle(consumer, Verdict.REJECT, held, reason="half \ud800", detail="é", result=result)
-    (letter,) = desk.letters()
+    (letter,) = facade.letters()
     assert letter == {
         b"queue": b"q",
         b"step": b"6",
@@ -204,31 +208,31 @@ async def test_a_dead_letter_has_everything(lab: Lab, desk: Desk) -> None:
         b"deliveries": b"2",
         b"element": element,
     }
-    ((entry, _),) = desk.raw("XRANGE", desk.key("tranship:dead"), "-", "+")
-    assert desk.raw("HGET", desk.key("tranship:dead-ids"), "a") == entry
-    assert desk.result("a") == result.document
-    desk.nothing_held()
+    ((entry, _),) = facade.raw("XRANGE", facade.key("tranship:dead"), "-", "+")
+    assert facade.raw("HGET", facade.key("tranship:dead-ids"), "a") == entry
+    assert facade.result("a") == result.document
+    facade.nothing_held()
 
 
-async def test_a_replacement_waits_for_its_time_on_the_server(lab: Lab, desk: Desk) -> None:
+async def test_a_replacement_waits_for_its_time_on_the_server(context: CaseContext, facade: FacadeContext) -> None:
     """Also where Celery workers serve the queue: they are told RETRY, and see the message when it is due."""
-    desk.peers()
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, lab.message(id="a", priority=Priority.HIGH))
+    facade.peers()
+    backend, consumer = await opened(context)
+    await context.submit(backend, context.message(id="a", priority=Priority.HIGH))
     (held,) = await take(consumer, 1)
     due = time.time() + 0.6
-    replacement = lab.message(id="a", attempt=1, not_before=due, priority=Priority.HIGH)
+    replacement = context.message(id="a", attempt=1, not_before=due, priority=Priority.HIGH)
     assert await settle(consumer, Verdict.REPLACE, held, replacement=replacement) == [CONFIRMED]
-    assert json.loads(desk.result("a") or b"")["status"] == "RETRY"
-    assert desk.raw("HGET", desk.key("tranship:delayed-queues"), "a") == b"q"
+    assert json.loads(facade.result("a") or b"")["status"] == "RETRY"
+    assert facade.raw("HGET", facade.key("tranship:delayed-queues"), "a") == b"q"
     assert not await at_once(consumer)
     (again,) = await take(consumer, 1)
     assert abs(time.time() - due) < 0.5
     assert (again.priority, again.message.body) == (Priority.HIGH, replacement.body)
-    assert json.loads(desk.result("a") or b"")["status"] == "STARTED"
-    await settle(consumer, Verdict.ACK, again, result=lab.result("a", 1))
-    assert json.loads(desk.result("a") or b"")["status"] == "SUCCESS"
-    desk.nothing_held()
+    assert json.loads(facade.result("a") or b"")["status"] == "STARTED"
+    await settle(consumer, Verdict.ACK, again, result=context.result("a", 1))
+    assert json.loads(facade.result("a") or b"")["status"] == "SUCCESS"
+    facade.nothing_held()
 
 
 async def at_once(consumer: Consumer) -> list[str]:
@@ -238,15 +242,19 @@ async def at_once(consumer: Consumer) -> list[str]:
 @pytest.mark.parametrize(
     "options", [{"result_serializer": "json"}, {"result_serializer": "msgpack"}, {"celery": "off"}]
 )
-async def test_retry_is_said_in_the_format_of_results(lab: Lab, desk: Desk, options: dict[str, str]) -> None:
-    backend, consumer = await opened(lab, **{"celery": "on", **options})
-    await lab.submit(backend, *messages(lab, "a", "silent"))
+async def test_retry_is_said_in_the_format_of_results(
+    context: CaseContext, facade: FacadeContext, options: dict[str, str]
+) -> None:
+    backend, consumer = await opened(context, **{"celery": "on", **options})
+    await context.submit(backend, *messages(context, "a", "silent"))
     a, silent = await take(consumer, 2)
-    await settle(consumer, Verdict.REPLACE, a, replacement=lab.message(id="a", attempt=1))
-    before = desk.result("silent")
-    await settle(consumer, Verdict.REPLACE, silent, replacement=lab.message(id="silent", attempt=1, store_result=False))
-    assert desk.result("silent") == before
-    document = desk.result("a")
+    await settle(consumer, Verdict.REPLACE, a, replacement=context.message(id="a", attempt=1))
+    before = facade.result("silent")
+    await settle(
+        consumer, Verdict.REPLACE, silent, replacement=context.message(id="silent", attempt=1, store_result=False)
+    )
+    assert facade.result("silent") == before
+    document = facade.result("a")
     if "celery" in options:
         assert document is None
     else:
@@ -256,24 +264,26 @@ async def test_retry_is_said_in_the_format_of_results(lab: Lab, desk: Desk, opti
         assert (read["status"], read["task_id"]) == ("RETRY", "a")
 
 
-async def test_a_replacement_goes_where_it_says(lab: Lab, desk: Desk) -> None:
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, *messages(lab, "a", "b"))
+async def test_a_replacement_goes_where_it_says(context: CaseContext, facade: FacadeContext) -> None:
+    backend, consumer = await opened(context)
+    await context.submit(backend, *messages(context, "a", "b"))
     a, b = await take(consumer, 2)
     await settle(
-        consumer, Verdict.REPLACE, a, replacement=lab.message(id="a", priority=Priority.VERY_LOW, queue="other")
+        consumer, Verdict.REPLACE, a, replacement=context.message(id="a", priority=Priority.VERY_LOW, queue="other")
     )
-    await settle(consumer, Verdict.REPLACE, b, replacement=lab.message(id="b", not_before=time.time() - 5))
-    assert len(desk.elements("other", Priority.VERY_LOW)) == 1
+    await settle(consumer, Verdict.REPLACE, b, replacement=context.message(id="b", not_before=time.time() - 5))
+    assert len(facade.elements("other", Priority.VERY_LOW)) == 1
     assert await at_once(consumer) == ["b"]
 
 
 @pytest.mark.parametrize("verdict", [Verdict.ACK, Verdict.REPLACE])
-async def test_verdict_and_replacement_belong_together(lab: Lab, desk: Desk, verdict: Verdict) -> None:
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, lab.message())
+async def test_verdict_and_replacement_belong_together(
+    context: CaseContext, facade: FacadeContext, verdict: Verdict
+) -> None:
+    backend, consumer = await opened(context)
+    await context.submit(backend, context.message())
     (held,) = await take(consumer, 1)
-    replacement = lab.message() if verdict is Verdict.ACK else None
+    replacement = context.message() if verdict is Verdict.ACK else None
     with pytest.raises(InvalidOptionError, match="together"):
         await consumer.settle([Settlement(held, verdict, replacement=replacement)])
     assert await settle(consumer, Verdict.ACK, held) == [CONFIRMED]
@@ -283,76 +293,80 @@ async def test_verdict_and_replacement_belong_together(lab: Lab, desk: Desk, ver
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
-async def test_a_quarantined_message_is_settled_like_any_other(lab: Lab, desk: Desk, verdict: Verdict) -> None:
+async def test_a_quarantined_message_is_settled_like_any_other(
+    context: CaseContext, facade: FacadeContext, verdict: Verdict
+) -> None:
     """It is among the dead letters from the start; settled it stays, goes, or is replaced."""
-    _, consumer = await opened(lab)
-    desk.push(desk.kombu("a", tag="same"), desk.kombu("b", tag="same"))
+    _, consumer = await opened(context)
+    facade.push(facade.kombu("a", tag="same"), facade.kombu("b", tag="same"))
     first, twin = await take(consumer, 2)
     await settle(consumer, Verdict.ACK, first)
-    more = {"replacement": lab.message(id="b", attempt=1)} if verdict is Verdict.REPLACE else {}
-    result = lab.result("b", 1) if verdict is not Verdict.NACK else None
+    more = {"replacement": context.message(id="b", attempt=1)} if verdict is Verdict.REPLACE else {}
+    result = context.result("b", 1) if verdict is not Verdict.NACK else None
     said = {"reason": "kit", "detail": "kit"}
     assert await settle(consumer, verdict, twin, result=result, **said, **more) == [CONFIRMED]
-    letters = [(one[b"reason"], one[b"task_id"], one[b"queue"], one[b"step"]) for one in desk.letters()]
+    letters = [(one[b"reason"], one[b"task_id"], one[b"queue"], one[b"step"]) for one in facade.letters()]
     left = {Verdict.NACK: [(b"duplicate-tag", b"b", b"q", b"3")], Verdict.REJECT: [(b"kit", b"b", b"q", b"3")]}
     assert letters == left.get(verdict, [])
-    known = desk.raw("HGET", desk.key("tranship:dead-ids"), "b")
+    known = facade.raw("HGET", facade.key("tranship:dead-ids"), "b")
     assert (known is not None) is bool(letters)
-    assert len(desk.elements()) == (verdict is Verdict.REPLACE)
-    assert (desk.result("b") is not None) is (result is not None)
+    assert len(facade.elements()) == (verdict is Verdict.REPLACE)
+    assert (facade.result("b") is not None) is (result is not None)
     if verdict is not Verdict.NACK:
         assert await settle(consumer, verdict, twin, result=result, **more) == [LOST]
-    desk.nothing_held()
+    facade.nothing_held()
 
 
-async def test_a_quarantined_message_that_was_purged_is_not_ours(lab: Lab, desk: Desk) -> None:
-    backend, consumer = await opened(lab)
-    desk.push("rubbish")
+async def test_a_quarantined_message_that_was_purged_is_not_ours(context: CaseContext, facade: FacadeContext) -> None:
+    backend, consumer = await opened(context)
+    facade.push("rubbish")
     (held,) = await take(consumer, 1)
     await backend.inspector().dead_purge()
     assert await settle(consumer, Verdict.REJECT, held, reason="kit", detail="kit") == [LOST]
     await consumer.release([held])
-    assert (desk.letters(), desk.elements()) == ([], [])
+    assert (facade.letters(), facade.elements()) == ([], [])
 
 
 # --- what the server refuses ----------------------------------------------------------------------
 
 
-async def test_one_that_is_refused_does_not_take_its_neighbours_along(lab: Lab, desk: Desk) -> None:
+async def test_one_that_is_refused_does_not_take_its_neighbours_along(
+    context: CaseContext, facade: FacadeContext
+) -> None:
     """Its result key is somebody else's: the batch fails, naming it; one by one the others were done."""
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, *messages(lab, "a", "bad", "c"))
+    backend, consumer = await opened(context)
+    await context.submit(backend, *messages(context, "a", "bad", "c"))
     held = await take(consumer, 3)
-    desk.raw("LPUSH", desk.key("celery-task-meta-bad"), "x")
+    facade.raw("LPUSH", facade.key("celery-task-meta-bad"), "x")
     ids = ["a", "bad", "c"]
     settlements = [
-        Settlement(one, Verdict.ACK, result=lab.result(task, 1)) for one, task in zip(held, ids, strict=True)
+        Settlement(one, Verdict.ACK, result=context.result(task, 1)) for one, task in zip(held, ids, strict=True)
     ]
     with pytest.raises(BrokerRefused, match="celery-task-meta-bad"):
         await consumer.settle(settlements)
-    assert len(desk.unacked()) == len(desk.tokens()) == 1
-    desk.all_true()
+    assert len(facade.unacked()) == len(facade.tokens()) == 1
+    facade.all_true()
     assert list(await consumer.settle(settlements[:1])) == [CONFIRMED]
     with pytest.raises(BrokerRefused):
         await consumer.settle(settlements[1:2])
-    desk.raw("DEL", desk.key("celery-task-meta-bad"))
+    facade.raw("DEL", facade.key("celery-task-meta-bad"))
     assert list(await consumer.settle(settlements[1:])) == [CONFIRMED] * 2
     assert list(await consumer.settle(settlements)) == [LOST] * 3
-    desk.nothing_held()
+    facade.nothing_held()
 
 
-async def test_a_task_whose_result_has_no_place_can_die(lab: Lab, desk: Desk) -> None:
+async def test_a_task_whose_result_has_no_place_can_die(context: CaseContext, facade: FacadeContext) -> None:
     """Its result key is somebody else's: it would come back for ever, because its death has a result, too."""
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, *messages(lab, "bad"))
+    backend, consumer = await opened(context)
+    await context.submit(backend, *messages(context, "bad"))
     held = await take(consumer, 1)
-    desk.raw("LPUSH", desk.key("celery-task-meta-bad"), "x")
-    result = lab.result("bad", 1)
+    facade.raw("LPUSH", facade.key("celery-task-meta-bad"), "x")
+    result = context.result("bad", 1)
     assert await settle(consumer, Verdict.REJECT, *held, result=result, reason="delivery-limit") == [CONFIRMED]
-    (letter,) = desk.letters()
+    (letter,) = facade.letters()
     assert (letter[b"task_id"], letter[b"reason"]) == (b"bad", b"delivery-limit")
-    assert desk.raw("TYPE", desk.key("celery-task-meta-bad")) == b"list"
-    desk.nothing_held()
+    assert facade.raw("TYPE", facade.key("celery-task-meta-bad")) == b"list"
+    facade.nothing_held()
 
 
 @pytest.mark.parametrize(
@@ -364,20 +378,22 @@ async def test_a_task_whose_result_has_no_place_can_die(lab: Lab, desk: Desk) ->
         (Verdict.REPLACE, "q\x06\x163"),
     ],
 )
-async def test_a_refused_verdict_leaves_the_delivery_ours(lab: Lab, desk: Desk, verdict: Verdict, key: str) -> None:
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, lab.message(id="a"))
+async def test_a_refused_verdict_leaves_the_delivery_ours(
+    context: CaseContext, facade: FacadeContext, verdict: Verdict, key: str
+) -> None:
+    backend, consumer = await opened(context)
+    await context.submit(backend, context.message(id="a"))
     held = await take(consumer, 1)
-    desk.raw("SET", desk.key(key), "somebody else's")
-    more = {"replacement": lab.message(id="a", attempt=1)} if verdict is Verdict.REPLACE else {}
+    facade.raw("SET", facade.key(key), "somebody else's")
+    more = {"replacement": context.message(id="a", attempt=1)} if verdict is Verdict.REPLACE else {}
     with pytest.raises(BrokerRefused, match=key.partition("\x06")[0]):
         await settle(consumer, verdict, *held, reason="kit", detail="kit", **more)
     assert list(await consumer.extend(held)) == [True]
-    desk.all_true()
-    desk.raw("DEL", desk.key(key))
+    facade.all_true()
+    facade.raw("DEL", facade.key(key))
     assert await settle(consumer, verdict, *held, reason="kit", detail="kit", **more) == [CONFIRMED]
-    assert len(desk.letters()) == (verdict is Verdict.REJECT)
-    assert len(desk.elements()) == (verdict is not Verdict.REJECT)
+    assert len(facade.letters()) == (verdict is Verdict.REJECT)
+    assert len(facade.elements()) == (verdict is not Verdict.REJECT)
 
 
 async def test_who_may_not_publish_is_told(redis_variant: Callable[..., Service]) -> None:
@@ -385,45 +401,45 @@ async def test_who_may_not_publish_is_told(redis_variant: Callable[..., Service]
     service = redis_variant()
     raw, address = Raw(service), service.url.partition("://")[2].partition("/")[0]
     raw("ACL", "SETUSER", "mute", "on", ">pw", "~*", "resetchannels", "+@all")
-    async with Lab(Harness(f"redis://mute:pw@{address}/0"), "mute") as lab:
-        desk = Desk(lab, raw)
-        backend, consumer = await opened(lab)
-        await lab.submit(backend, lab.message(id="a"))
+    async with CaseContext(Harness(f"redis://mute:pw@{address}/0"), "mute") as context:
+        facade = FacadeContext(context, raw)
+        backend, consumer = await opened(context)
+        await context.submit(backend, context.message(id="a"))
         held = await take(consumer, 1)
         with pytest.raises(BrokerRefused, match="PUBLISH"):
-            await settle(consumer, Verdict.ACK, *held, result=lab.result("a", 1))
-        assert desk.result("a") is None
-        desk.all_true()
+            await settle(consumer, Verdict.ACK, *held, result=context.result("a", 1))
+        assert facade.result("a") is None
+        facade.all_true()
         raw("ACL", "SETUSER", "mute", "allchannels")
-        assert await settle(consumer, Verdict.ACK, *held, result=lab.result("a", 1)) == [CONFIRMED]
+        assert await settle(consumer, Verdict.ACK, *held, result=context.result("a", 1)) == [CONFIRMED]
 
 
 # --- amounts --------------------------------------------------------------------------------------
 
 
-async def test_batches_of_any_size(lab: Lab, desk: Desk) -> None:
+async def test_batches_of_any_size(context: CaseContext, facade: FacadeContext) -> None:
     """More than one script call's worth, by number and by bytes."""
-    backend, consumer = await opened(lab)
-    ids = await lab.submit(backend, *lab.messages(1203))
+    backend, consumer = await opened(context)
+    ids = await context.submit(backend, *context.messages(1203))
     held = await take(consumer, 1203)
     assert list(await consumer.extend(held)) == [True] * 1203
     await consumer.release(held)
     held = await take(consumer, 1203)
     assert ids_of(held) == ids
     large = "x" * 300_000
-    results = [lab.result(task, large if number % 100 == 0 else number) for number, task in enumerate(ids)]
+    results = [context.result(task, large if number % 100 == 0 else number) for number, task in enumerate(ids)]
     pairs = zip(held, results, strict=True)
     answers = await consumer.settle([Settlement(one, Verdict.ACK, result=result) for one, result in pairs])
     assert list(answers) == [CONFIRMED] * 1203
     stored = await backend.results().get_many(ids)
     assert [one.document for one in stored] == [one.document for one in results]
-    desk.nothing_held()
+    facade.nothing_held()
 
 
-async def test_settling_side_by_side(lab: Lab, desk: Desk) -> None:
-    backend, consumer = await opened(lab)
-    await lab.submit(backend, *lab.messages(60))
+async def test_settling_side_by_side(context: CaseContext, facade: FacadeContext) -> None:
+    backend, consumer = await opened(context)
+    await context.submit(backend, *context.messages(60))
     held = await take(consumer, 60)
     answers = await asyncio.gather(*(settle(consumer, Verdict.ACK, one) for one in held))
     assert answers == [[CONFIRMED]] * 60
-    desk.nothing_held()
+    facade.nothing_held()

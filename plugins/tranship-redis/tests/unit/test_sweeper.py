@@ -9,14 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from consumer_kit import Desk, counts, messages, settle, take
+from consumer_kit import FacadeContext, counts, messages, settle, take
 from kombu import Connection
 from redis_context import eventually, opened
 from redis_kit import Raw
 
 from tranship.envelope import Priority
 from tranship.ports import Verdict
-from tranship.testing.lab import Lab, ids_of
+from tranship.testing.context import CaseContext, ids_of
 from tranship_redis import _sweeper
 from tranship_redis._celery_entries import CeleryEntries
 from tranship_redis._scripts import Script
@@ -24,103 +24,105 @@ from tranship_redis._sweeper import Sweeper
 
 
 @pytest.fixture
-def desk(lab: Lab, raw: Raw) -> Desk:
-    return Desk(lab, raw)
+def facade(context: CaseContext, raw: Raw) -> FacadeContext:
+    return FacadeContext(context, raw)
 
 
 # --- ours -----------------------------------------------------------------------------------------
 
 
-async def test_what_a_dead_worker_held_comes_back_in_order(lab: Lab, desk: Desk) -> None:
+async def test_what_a_dead_worker_held_comes_back_in_order(context: CaseContext, facade: FacadeContext) -> None:
     """To the front, counted, the bytes as they were; also with other tags than ours."""
-    backend, other = await lab.open(lease=0.5), await lab.open(lease=60)
-    await lab.submit(backend, *messages(lab, "a", "b", "c"))
-    desk.push(desk.kombu("d"), desk.kombu("e", tag=17), desk.kombu("f"))
-    before = desk.elements()
+    backend, other = await context.open(lease=0.5), await context.open(lease=60)
+    await context.submit(backend, *messages(context, "a", "b", "c"))
+    facade.push(facade.kombu("d"), facade.kombu("e", tag=17), facade.kombu("f"))
+    before = facade.elements()
     doomed = backend.consumer(["q"])
     assert len(await take(doomed, 5)) == 5
     again = await take(other.consumer(["q"]), 6)
     assert list(counts(again).items()) == [("f", 1), ("a", 2), ("b", 2), ("c", 2), ("d", 2), ("e", 2)]
     await other.aclose()
-    assert desk.elements() == [before[5], *before[:5]]
+    assert facade.elements() == [before[5], *before[:5]]
 
 
-async def test_many_leases_that_end_together_keep_their_order(lab: Lab, desk: Desk) -> None:
+async def test_many_leases_that_end_together_keep_their_order(context: CaseContext, facade: FacadeContext) -> None:
     """More than one sweep's worth."""
-    backend, other = await lab.open(lease=0.5), await lab.open(lease=60)
-    ids = await lab.submit(backend, *lab.messages(450))
-    before = desk.elements()
+    backend, other = await context.open(lease=0.5), await context.open(lease=60)
+    ids = await context.submit(backend, *context.messages(450))
+    before = facade.elements()
     await take(backend.consumer(["q"]), 450)
-    await eventually(lambda: not desk.tokens(), "all leases end")
-    assert desk.elements() == before
+    await eventually(lambda: not facade.tokens(), "all leases end")
+    assert facade.elements() == before
     assert counts(await take(other.consumer(["q"]), 450)) == dict.fromkeys(ids, 2)
 
 
-async def test_a_sweep_alone(lab: Lab, desk: Desk, raw: Raw) -> None:
+async def test_a_sweep_alone(context: CaseContext, facade: FacadeContext, raw: Raw) -> None:
     """What it answers, and what it does with entries that are not what they should be."""
-    backend = await lab.open(lease=60)
-    await lab.submit(backend, *messages(lab, "a", "b", "c"))
+    backend = await context.open(lease=60)
+    await context.submit(backend, *messages(context, "a", "b", "c"))
     held = await take(backend.consumer(["q"]), 3)
-    leases, unacked = desk.key("tranship:leases"), desk.key("unacked")
+    leases, unacked = facade.key("tranship:leases"), facade.key("unacked")
     raw("ZADD", leases, "1", held[0].token.token, "2", held[1].token.token)
-    raw("ZADD", desk.key("unacked_index"), "0", held[0].token.tag, "0", held[1].token.tag)
-    raw("ZADD", leases, "3", desk.list() + b"\0nobody's tag\0claim", "4", "no token at all")
+    raw("ZADD", facade.key("unacked_index"), "0", held[0].token.tag, "0", held[1].token.tag)
+    raw("ZADD", leases, "3", facade.list() + b"\0nobody's tag\0claim", "4", "no token at all")
     raw("HSET", unacked, held[1].token.tag, "somebody else's value")
-    async with opened(lab.url(), namespace=lab.namespace) as ctx:
+    async with opened(context.url(), namespace=context.namespace) as ctx:
         names = [ctx.keys.unacked, ctx.keys.unacked_index, ctx.keys.leases, ctx.keys.deliveries]
         restored, ended, until_next, trouble = await ctx.main.run(Script("sweep"), names, [100])
     assert (restored, ended, trouble) == (1, 4, [])
     assert 50_000 < until_next <= 60_001
-    assert [json.loads(one)["headers"]["id"] for one in desk.elements()] == ["a"]
-    assert desk.tokens() == [held[2].token.token]
+    assert [json.loads(one)["headers"]["id"] for one in facade.elements()] == ["a"]
+    assert facade.tokens() == [held[2].token.token]
 
 
-async def test_what_celery_took_over_from_a_dead_worker_is_celerys(lab: Lab, desk: Desk, raw: Raw) -> None:
+async def test_what_celery_took_over_from_a_dead_worker_is_celerys(
+    context: CaseContext, facade: FacadeContext, raw: Raw
+) -> None:
     """Nobody of ours was there when the lease ended; Celery restored the task, and runs it by now."""
-    backend, other = await lab.open(lease=60), await lab.open(lease=0.5)
-    desk.push(desk.kombu("a"))
+    backend, other = await context.open(lease=60), await context.open(lease=0.5)
+    facade.push(facade.kombu("a"))
     (held,) = await take(backend.consumer(["q"]), 1)
-    raw("ZADD", desk.key("tranship:leases"), str(time.time() - 1), held.token.token)
-    raw("ZADD", desk.key("unacked_index"), str(time.time()), held.token.tag)
+    raw("ZADD", facade.key("tranship:leases"), str(time.time() - 1), held.token.token)
+    raw("ZADD", facade.key("unacked_index"), str(time.time()), held.token.tag)
     assert not (await other.consumer(["q"]).receive(1, 0.0)).deliveries
-    await eventually(lambda: not desk.tokens(), "the lease is forgotten")
-    assert not desk.elements()
-    assert list(desk.unacked()) == desk.index() == [held.token.tag]
-    assert not raw.hash(desk.key("tranship:deliveries").decode())
+    await eventually(lambda: not facade.tokens(), "the lease is forgotten")
+    assert not facade.elements()
+    assert list(facade.unacked()) == facade.index() == [held.token.tag]
+    assert not raw.hash(facade.key("tranship:deliveries").decode())
 
 
-async def test_what_cannot_go_back_is_tried_again(lab: Lab, desk: Desk) -> None:
+async def test_what_cannot_go_back_is_tried_again(context: CaseContext, facade: FacadeContext) -> None:
     """Its list is somebody else's string: kept where Celery would find it, and back when the key is gone."""
-    backend = await lab.open(lease=0.3)
-    await lab.submit(backend, lab.message(id="a"))
+    backend = await context.open(lease=0.3)
+    await context.submit(backend, context.message(id="a"))
     consumer = backend.consumer(["q"])
     await take(consumer, 1)
-    desk.raw("SET", desk.list(), "x")
+    facade.raw("SET", facade.list(), "x")
     score = time.time() + 1
 
     def put_off() -> bool:
-        (token,) = desk.tokens()
-        return float(desk.raw("ZSCORE", desk.key("tranship:leases"), token)) > score
+        (token,) = facade.tokens()
+        return float(facade.raw("ZSCORE", facade.key("tranship:leases"), token)) > score
 
     await eventually(put_off, "the sweep has tried")
-    desk.all_true()
-    desk.raw("DEL", desk.list())
+    facade.all_true()
+    facade.raw("DEL", facade.list())
     (again,) = await take(backend.consumer(["q"]), 1, within=15)
     assert counts([again]) == {"a": 2}
 
 
-async def test_celerys_flag_counts_when_a_lease_ends(lab: Lab, desk: Desk) -> None:
-    backend, other = await lab.open(lease=0.4), await lab.open(lease=60)
-    whole = desk.kombu("a")
+async def test_celerys_flag_counts_when_a_lease_ends(context: CaseContext, facade: FacadeContext) -> None:
+    backend, other = await context.open(lease=0.4), await context.open(lease=60)
+    whole = facade.kombu("a")
     whole["headers"]["redelivered"] = True
-    desk.push(whole)
+    facade.push(whole)
     assert counts(await take(backend.consumer(["q"]), 1)) == {"a": 2}
     assert counts(await take(other.consumer(["q"]), 1)) == {"a": 3}
 
 
-async def test_an_idle_sweeper_leaves_the_server_alone(lab: Lab, desk: Desk) -> None:
+async def test_an_idle_sweeper_leaves_the_server_alone(context: CaseContext, facade: FacadeContext) -> None:
     """It looks four times per lease, or when one ends."""
-    async with opened(lab.url(), namespace=lab.namespace, lease=1.0, celery="off") as ctx:
+    async with opened(context.url(), namespace=context.namespace, lease=1.0, celery="off") as ctx:
         calls = []
         sweeper = Sweeper(ctx, ctx.main)
         run = ctx.main.run
@@ -132,14 +134,16 @@ async def test_an_idle_sweeper_leaves_the_server_alone(lab: Lab, desk: Desk) -> 
     assert 3 <= len(calls) <= 8
 
 
-async def test_sweeping_outlives_errors(lab: Lab, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = await lab.open(lease=0.4)
-    await lab.submit(backend, lab.message(id="a"))
+async def test_sweeping_outlives_errors(
+    context: CaseContext, facade: FacadeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = await context.open(lease=0.4)
+    await context.submit(backend, context.message(id="a"))
     consumer = backend.consumer(["q"])
-    desk.raw("SET", desk.key("tranship:deliveries"), "x")
+    facade.raw("SET", facade.key("tranship:deliveries"), "x")
     await consumer.receive(1, 0.0, skip={"q"})
     await asyncio.sleep(0.3)
-    desk.raw("DEL", desk.key("tranship:deliveries"))
+    facade.raw("DEL", facade.key("tranship:deliveries"))
     await take(consumer, 1)
     assert counts(await take(backend.consumer(["q"]), 1)) == {"a": 2}
 
@@ -149,23 +153,27 @@ async def test_sweeping_outlives_errors(lab: Lab, desk: Desk, monkeypatch: pytes
 FIXED = "7d1f4a52-5c3c-4c53-9d7b-0f8a2b1c3d4e"
 
 
-def hold_as_celery(desk: Desk, whole: Any, *, tag: str, ago: float, exchange: str = "", queue: str = "q") -> None:
+def hold_as_celery(
+    facade: FacadeContext, whole: Any, *, tag: str, ago: float, exchange: str = "", queue: str = "q"
+) -> None:
     """What a Celery worker leaves behind when it dies."""
     value = whole if isinstance(whole, str) else json.dumps([whole, exchange, queue])
-    desk.raw("HSET", desk.key("unacked"), tag, value)
-    desk.raw("ZADD", desk.key("unacked_index"), str(time.time() - ago), tag)
+    facade.raw("HSET", facade.key("unacked"), tag, value)
+    facade.raw("ZADD", facade.key("unacked_index"), str(time.time() - ago), tag)
 
 
-async def restore(lab: Lab, **options: Any) -> int:
-    async with opened(lab.url(), namespace=lab.namespace, **options) as ctx:
+async def restore(context: CaseContext, **options: Any) -> int:
+    async with opened(context.url(), namespace=context.namespace, **options) as ctx:
         return await CeleryEntries(ctx.keys, ctx.main, ctx.options).restore()
 
 
-async def test_celerys_messages_are_restored_as_kombu_does_it(lab: Lab, desk: Desk, redis_service: Any) -> None:
+async def test_celerys_messages_are_restored_as_kombu_does_it(
+    context: CaseContext, facade: FacadeContext, redis_service: Any
+) -> None:
     """The very same bytes in the very same list."""
     wholes = []
     for priority in (None, 0, 4, 5, 9, 12, "x"):
-        whole = desk.kombu(f"p-{priority}", tag=f"{FIXED}-{priority}")
+        whole = facade.kombu(f"p-{priority}", tag=f"{FIXED}-{priority}")
         whole["properties"]["priority"] = priority
         if priority is None:
             del whole["properties"]["priority"]
@@ -175,19 +183,19 @@ async def test_celerys_messages_are_restored_as_kombu_does_it(lab: Lab, desk: De
 
     def fill() -> None:
         for number, whole in enumerate(wholes):
-            hold_as_celery(desk, whole, tag=whole["properties"]["delivery_tag"], ago=5000 - number)
+            hold_as_celery(facade, whole, tag=whole["properties"]["delivery_tag"], ago=5000 - number)
 
     def found() -> dict[str, list[bytes]]:
-        return {name: desk.raw("LRANGE", desk.key(name), "0", "-1") for name in lists}
+        return {name: facade.raw("LRANGE", facade.key(name), "0", "-1") for name in lists}
 
     fill()
-    assert await restore(lab) == len(wholes)
+    assert await restore(context) == len(wholes)
     ours = found()
-    desk.nothing_held()
+    facade.nothing_held()
     for name in lists:
-        desk.raw("DEL", desk.key(name))
+        facade.raw("DEL", facade.key(name))
     fill()
-    options = {"global_keyprefix": f"{lab.namespace}:"}
+    options = {"global_keyprefix": f"{context.namespace}:"}
     with Connection(redis_service.url, transport_options=options) as connection:
         channel = connection.channel()
         channel.qos.restore_visible(num=None)
@@ -197,76 +205,80 @@ async def test_celerys_messages_are_restored_as_kombu_does_it(lab: Lab, desk: De
         assert sorted(ours[name]) == sorted(theirs[name])
 
 
-async def test_nothing_is_restored_before_its_time(lab: Lab, desk: Desk) -> None:
-    hold_as_celery(desk, desk.kombu("young"), tag="young", ago=90)
-    hold_as_celery(desk, desk.kombu("old"), tag="old", ago=110)
-    assert await restore(lab, visibility_timeout=100.0) == 1
-    assert list(desk.unacked()) == [b"young"]
-    assert await restore(lab) == 0
+async def test_nothing_is_restored_before_its_time(context: CaseContext, facade: FacadeContext) -> None:
+    hold_as_celery(facade, facade.kombu("young"), tag="young", ago=90)
+    hold_as_celery(facade, facade.kombu("old"), tag="old", ago=110)
+    assert await restore(context, visibility_timeout=100.0) == 1
+    assert list(facade.unacked()) == [b"young"]
+    assert await restore(context) == 0
 
 
-async def test_our_own_claims_are_not_celerys(lab: Lab, desk: Desk) -> None:
+async def test_our_own_claims_are_not_celerys(context: CaseContext, facade: FacadeContext) -> None:
     """However old Celery's index says they are: they have a lease."""
-    backend = await lab.open(lease=60)
-    await lab.submit(backend, lab.message(id="a"))
-    desk.push(desk.kombu("b", tag="with \0 zero"))
+    backend = await context.open(lease=60)
+    await context.submit(backend, context.message(id="a"))
+    facade.push(facade.kombu("b", tag="with \0 zero"))
     held = await take(backend.consumer(["q"]), 2)
-    for tag in desk.index():
-        desk.raw("ZADD", desk.key("unacked_index"), "1", tag)
-    assert await restore(lab) == 0
+    for tag in facade.index():
+        facade.raw("ZADD", facade.key("unacked_index"), "1", tag)
+    assert await restore(context) == 0
     assert await settle(backend._consumers[0], Verdict.ACK, *held)
 
 
-async def test_a_sweep_of_somebody_else_goes_first(lab: Lab, desk: Desk) -> None:
-    hold_as_celery(desk, desk.kombu("a"), tag="a", ago=5000)
-    desk.raw("SET", desk.key("unacked_mutex"), "theirs")
-    assert await restore(lab) == 0
-    assert desk.raw("GET", desk.key("unacked_mutex")) == b"theirs"
-    desk.raw("DEL", desk.key("unacked_mutex"))
-    assert await restore(lab) == 1
-    assert desk.raw("EXISTS", desk.key("unacked_mutex")) == 0
+async def test_a_sweep_of_somebody_else_goes_first(context: CaseContext, facade: FacadeContext) -> None:
+    hold_as_celery(facade, facade.kombu("a"), tag="a", ago=5000)
+    facade.raw("SET", facade.key("unacked_mutex"), "theirs")
+    assert await restore(context) == 0
+    assert facade.raw("GET", facade.key("unacked_mutex")) == b"theirs"
+    facade.raw("DEL", facade.key("unacked_mutex"))
+    assert await restore(context) == 1
+    assert facade.raw("EXISTS", facade.key("unacked_mutex")) == 0
 
 
 @pytest.mark.parametrize(
     "value", ["rubbish", "[]", '[{}, "named", "q"]', '["text", "", "q"]', '[{}, "", 5]', "[" * 3000]
 )
-async def test_what_only_celery_can_place_is_left_to_it(lab: Lab, desk: Desk, value: str) -> None:
+async def test_what_only_celery_can_place_is_left_to_it(
+    context: CaseContext, facade: FacadeContext, value: str
+) -> None:
     """Named exchanges follow Celery's bindings; rubbish is nobody's."""
-    hold_as_celery(desk, value, tag="odd", ago=5000)
-    hold_as_celery(desk, desk.kombu("a"), tag="a", ago=4000)
-    assert await restore(lab) == 1
-    assert desk.unacked() == {b"odd": value.encode()}
+    hold_as_celery(facade, value, tag="odd", ago=5000)
+    hold_as_celery(facade, facade.kombu("a"), tag="a", ago=4000)
+    assert await restore(context) == 1
+    assert facade.unacked() == {b"odd": value.encode()}
 
 
-async def test_an_entry_without_message_is_removed(lab: Lab, desk: Desk) -> None:
-    desk.raw("ZADD", desk.key("unacked_index"), "1", "nobody")
-    assert await restore(lab) == 0
-    assert desk.index() == []
+async def test_an_entry_without_message_is_removed(context: CaseContext, facade: FacadeContext) -> None:
+    facade.raw("ZADD", facade.key("unacked_index"), "1", "nobody")
+    assert await restore(context) == 0
+    assert facade.index() == []
 
 
-async def test_a_restored_message_that_is_in_other_hands_stays_there(lab: Lab, desk: Desk) -> None:
+async def test_a_restored_message_that_is_in_other_hands_stays_there(
+    context: CaseContext, facade: FacadeContext
+) -> None:
     """Between our look and our step another sweep restored it and another worker took it."""
-    hold_as_celery(desk, desk.kombu("a"), tag="a", ago=10)
-    async with opened(lab.url(), namespace=lab.namespace) as ctx:
-        names = [ctx.keys.unacked, ctx.keys.unacked_index, desk.list()]
+    hold_as_celery(facade, facade.kombu("a"), tag="a", ago=10)
+    async with opened(context.url(), namespace=context.namespace) as ctx:
+        names = [ctx.keys.unacked, ctx.keys.unacked_index, facade.list()]
         assert await ctx.main.run(Script("restore"), names, ["a", time.time() - 3600, "{}"]) == 0
-    assert (list(desk.unacked()), desk.elements()) == ([b"a"], [])
+    assert (list(facade.unacked()), facade.elements()) == ([b"a"], [])
 
 
-async def test_a_worker_restores_what_dead_celery_workers_held(lab: Lab, desk: Desk) -> None:
+async def test_a_worker_restores_what_dead_celery_workers_held(context: CaseContext, facade: FacadeContext) -> None:
     """By itself, and once; it counts as delivered before."""
-    hold_as_celery(desk, desk.kombu("a", priority=Priority.LOW), tag="a", ago=10)
-    backend = await lab.open(lease=60, visibility_timeout=5)
+    hold_as_celery(facade, facade.kombu("a", priority=Priority.LOW), tag="a", ago=10)
+    backend = await context.open(lease=60, visibility_timeout=5)
     held = await take(backend.consumer(["q"]), 1)
     assert counts(held) == {"a": 2}
-    assert len(desk.unacked()) == 1
+    assert len(facade.unacked()) == 1
 
 
-async def test_without_celery_nobody_looks(lab: Lab, desk: Desk) -> None:
-    hold_as_celery(desk, desk.kombu("a"), tag="a", ago=10)
-    backend = await lab.open(lease=60, visibility_timeout=5, celery="off")
+async def test_without_celery_nobody_looks(context: CaseContext, facade: FacadeContext) -> None:
+    hold_as_celery(facade, facade.kombu("a"), tag="a", ago=10)
+    backend = await context.open(lease=60, visibility_timeout=5, celery="off")
     assert ids_of((await backend.consumer(["q"]).receive(1, 0.3)).deliveries) == []
-    assert len(desk.unacked()) == 1
+    assert len(facade.unacked()) == 1
 
 
 def test_the_pause_between_two_looks_is_kombus() -> None:
@@ -274,9 +286,11 @@ def test_the_pause_between_two_looks_is_kombus() -> None:
     assert options.interval * options.throttle == _sweeper.CELERY
 
 
-async def test_one_that_cannot_be_restored_does_not_hold_up_the_others(lab: Lab, desk: Desk) -> None:
-    hold_as_celery(desk, desk.kombu("a"), tag="a", ago=4000)
-    hold_as_celery(desk, desk.kombu("b"), tag="b", ago=5000, queue="bad")
-    desk.raw("SET", desk.key("bad\x06\x163"), "somebody else's")
-    assert await restore(lab) == 1
-    assert list(desk.unacked()) == [b"b"]
+async def test_one_that_cannot_be_restored_does_not_hold_up_the_others(
+    context: CaseContext, facade: FacadeContext
+) -> None:
+    hold_as_celery(facade, facade.kombu("a"), tag="a", ago=4000)
+    hold_as_celery(facade, facade.kombu("b"), tag="b", ago=5000, queue="bad")
+    facade.raw("SET", facade.key("bad\x06\x163"), "somebody else's")
+    assert await restore(context) == 1
+    assert list(facade.unacked()) == [b"b"]

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tranship.compat.sandai._async_client import AsyncOperatorClient
 from tranship.compat.sandai._client import OperatorClient
-from tranship.compat.sandai._handles import AsyncResult, AsyncTaskHandle
+from tranship.compat.sandai._handles import AsyncResult, AsyncSubmittedTask, AsyncTaskHandle, SubmittedTask
 from tranship.compat.sandai._shapes import (
-    AsyncSubmittedTask,
     BatchTaskResult,
     ErrorInfoDict,
     HealthCheckResult,
@@ -20,7 +19,6 @@ from tranship.compat.sandai._shapes import (
     LegacyTaskResult,
     OperatorDescription,
     OperatorTaskResult,
-    SubmittedTask,
     TaskMetaDict,
     TaskPayloadDict,
 )

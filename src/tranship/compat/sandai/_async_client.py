@@ -10,10 +10,9 @@ from tranship.client import CANCEL_TTL
 from tranship.client.shared import Budget
 from tranship.compat.sandai._calls import Submitted
 from tranship.compat.sandai._facade import Facade
-from tranship.compat.sandai._handles import AsyncTaskHandle
+from tranship.compat.sandai._handles import AsyncSubmittedTask, AsyncTaskHandle
 from tranship.compat.sandai._preparing import Controls, patience_of
 from tranship.compat.sandai._shapes import (
-    AsyncSubmittedTask,
     BatchTaskResult,
     HealthCheckResult,
     LegacyBatchTasks,
@@ -90,7 +89,7 @@ class AsyncOperatorClient(Facade):
         controls = Controls(priority, timeout, cancel_key, persistent_output)
         call = self._preparing.process(input_artifacts, options, controls)
         await self._run(lambda links: self._calls.submit(links, call))
-        return AsyncTaskHandle(self, call.id, call.timeout)
+        return AsyncTaskHandle(self._transport, self._run, call.id, call.timeout)
 
     async def sync(
         self,
@@ -255,7 +254,9 @@ class AsyncOperatorClient(Facade):
 
     def _submitted(self, found: Submitted, timeout: float) -> AsyncSubmittedTask:
         index, task_id, error = found
-        return AsyncSubmittedTask(index, None if task_id is None else AsyncTaskHandle(self, task_id, timeout), error)
+        return AsyncSubmittedTask(
+            index, None if task_id is None else AsyncTaskHandle(self._transport, self._run, task_id, timeout), error
+        )
 
     async def _collect(self, submissions: Sequence[AsyncSubmittedTask], budget: Budget) -> list[BatchTaskResult]:
         several = self._several(submissions, AsyncSubmittedTask)

@@ -10,14 +10,13 @@ from tranship.client import CANCEL_TTL
 from tranship.client.shared import Budget
 from tranship.compat.sandai._calls import Submitted
 from tranship.compat.sandai._facade import Facade
-from tranship.compat.sandai._handles import AsyncResult
+from tranship.compat.sandai._handles import AsyncResult, SubmittedTask
 from tranship.compat.sandai._preparing import Controls, patience_of
 from tranship.compat.sandai._shapes import (
     BatchTaskResult,
     HealthCheckResult,
     LegacyBatchTasks,
     LegacyTaskResult,
-    SubmittedTask,
 )
 from tranship.compat.sandai._transport import Links
 from tranship.connections import process_table
@@ -88,7 +87,7 @@ class OperatorClient(Facade):
         controls = Controls(priority, timeout, cancel_key, persistent_output)
         call = self._preparing.process(input_artifacts, options, controls)
         self._run(lambda links: self._calls.submit(links, call))
-        return AsyncResult(self, call.id)
+        return AsyncResult(self._transport, self._run, call.id)
 
     def sync(
         self,
@@ -250,7 +249,9 @@ class OperatorClient(Facade):
 
     def _submitted(self, found: Submitted) -> SubmittedTask:
         index, task_id, error = found
-        return SubmittedTask(index, None if task_id is None else AsyncResult(self, task_id), error)
+        return SubmittedTask(
+            index, None if task_id is None else AsyncResult(self._transport, self._run, task_id), error
+        )
 
     def _collect(self, submissions: Sequence[SubmittedTask], budget: Budget) -> list[BatchTaskResult]:
         several = self._several(submissions, SubmittedTask)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tranship.client import CANCEL_TTL
 from tranship.compat.sandai._answers import celery_state, failure, value_of
@@ -14,13 +15,25 @@ from tranship.envelope import TaskResult
 from tranship.errors import TranshipError
 
 if TYPE_CHECKING:
-    from tranship.compat.sandai._async_client import AsyncOperatorClient
-    from tranship.compat.sandai._client import OperatorClient
     from tranship.compat.sandai._transport import Links, Transport
 
-__all__ = ["AsyncResult", "AsyncTaskHandle", "ResultReader"]
+__all__ = ["AsyncResult", "AsyncSubmittedTask", "AsyncTaskHandle", "ResultReader", "SubmittedTask"]
 
 T = TypeVar("T")
+
+
+class Caller(Protocol):
+    """How a blocking client does what a handle asks of its transport."""
+
+    def __call__(self, work: Callable[[Links], Coroutine[Any, Any, T]], /) -> T:
+        """Do it, and return what it gives."""
+
+
+class AsyncCaller(Protocol):
+    """The same of an asynchronous client."""
+
+    async def __call__(self, work: Callable[[Links], Coroutine[Any, Any, T]], /) -> T:
+        """Do it, and return what it gives."""
 
 
 class ResultReader:
@@ -75,18 +88,18 @@ class ResultReader:
 
 
 class AsyncResult:
-    """A task submitted by :class:`OperatorClient`: the part of Celery's class of that name that callers use.
+    """A task submitted by ``OperatorClient``: the part of Celery's class of that name that callers use.
 
     Attributes:
         id: the task's id.
     """
 
-    __slots__ = ("_client", "_reader", "id")
+    __slots__ = ("_ask", "_reader", "id")
 
-    def __init__(self, client: OperatorClient, task_id: str) -> None:
+    def __init__(self, transport: Transport, ask: Caller, task_id: str) -> None:
         self.id = task_id
-        self._client = client
-        self._reader = ResultReader(client._transport, task_id)  # noqa: SLF001 - a handle is half of its client
+        self._ask = ask
+        self._reader = ResultReader(transport, task_id)
 
     @property
     def task_id(self) -> str:
@@ -174,9 +187,6 @@ class AsyncResult:
     def _info(self) -> TaskResult:
         return self._ask(self._reader.info)
 
-    def _ask(self, work: Callable[[Links], Coroutine[Any, Any, T]]) -> T:
-        return self._client._run(work)  # noqa: SLF001 - a handle is half of its client
-
     def __repr__(self) -> str:
         return f"<AsyncResult {self.id}>"
 
@@ -191,19 +201,19 @@ class AsyncResult:
 
 
 class AsyncTaskHandle:
-    """A task submitted by :class:`AsyncOperatorClient`.
+    """A task submitted by ``AsyncOperatorClient``.
 
     Attributes:
         id: the task's id.
     """
 
-    __slots__ = ("_client", "_reader", "_timeout", "id")
+    __slots__ = ("_ask", "_reader", "_timeout", "id")
 
-    def __init__(self, client: AsyncOperatorClient, task_id: str, timeout: float) -> None:
+    def __init__(self, transport: Transport, ask: AsyncCaller, task_id: str, timeout: float) -> None:
         self.id = task_id
-        self._client = client
+        self._ask = ask
         self._timeout = timeout
-        self._reader = ResultReader(client._transport, task_id)  # noqa: SLF001 - a handle is half of its client
+        self._reader = ResultReader(transport, task_id)
 
     @property
     def task_id(self) -> str:
@@ -244,9 +254,6 @@ class AsyncTaskHandle:
         """
         await self._ask(self._reader.revoke)
 
-    async def _ask(self, work: Callable[[Links], Coroutine[Any, Any, T]]) -> T:
-        return await self._client._run(work)  # noqa: SLF001 - a handle is half of its client
-
     def __repr__(self) -> str:
         return f"<AsyncTaskHandle {self.id}>"
 
@@ -255,3 +262,41 @@ class AsyncTaskHandle:
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+
+@dataclass(frozen=True)
+class SubmittedTask:
+    """One task of a batch after its submit: a handle, or why there is none."""
+
+    index: int
+    async_result: AsyncResult | None = None
+    error: Exception | None = None
+
+    @property
+    def submitted(self) -> bool:
+        """Whether the broker has it."""
+        return self.async_result is not None and self.error is None
+
+    @property
+    def task_id(self) -> str | None:
+        """The task's id; None: not submitted."""
+        return None if self.async_result is None else self.async_result.id
+
+
+@dataclass(frozen=True)
+class AsyncSubmittedTask:
+    """The same for the asynchronous client."""
+
+    index: int
+    handle: AsyncTaskHandle | None = None
+    error: Exception | None = None
+
+    @property
+    def submitted(self) -> bool:
+        """Whether the broker has it."""
+        return self.handle is not None and self.error is None
+
+    @property
+    def task_id(self) -> str | None:
+        """The task's id; None: not submitted."""
+        return None if self.handle is None else self.handle.id

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
-
-if TYPE_CHECKING:
-    from tranship.compat.sandai._handles import AsyncResult, AsyncTaskHandle
+from typing import Any, TypedDict
 
 __all__ = [
-    "AsyncSubmittedTask",
     "BatchTaskResult",
     "ErrorInfoDict",
     "HealthCheckResult",
@@ -18,7 +14,6 @@ __all__ = [
     "LegacyTaskResult",
     "OperatorDescription",
     "OperatorTaskResult",
-    "SubmittedTask",
     "TaskMetaDict",
     "TaskPayloadDict",
 ]
@@ -83,44 +78,6 @@ class OperatorDescription:
     def to_dict(self) -> dict[str, Any]:
         """The three as a dictionary: what ``desc`` is."""
         return {"doc": self.doc, "options_schema": self.options_schema, "results_schema": self.results_schema}
-
-
-@dataclass(frozen=True)
-class SubmittedTask:
-    """One task of a batch after its submit: a handle, or why there is none."""
-
-    index: int
-    async_result: AsyncResult | None = None
-    error: Exception | None = None
-
-    @property
-    def submitted(self) -> bool:
-        """Whether the broker has it."""
-        return self.async_result is not None and self.error is None
-
-    @property
-    def task_id(self) -> str | None:
-        """The task's id; None: not submitted."""
-        return None if self.async_result is None else self.async_result.id
-
-
-@dataclass(frozen=True)
-class AsyncSubmittedTask:
-    """The same for the asynchronous client."""
-
-    index: int
-    handle: AsyncTaskHandle | None = None
-    error: Exception | None = None
-
-    @property
-    def submitted(self) -> bool:
-        """Whether the broker has it."""
-        return self.handle is not None and self.error is None
-
-    @property
-    def task_id(self) -> str | None:
-        """The task's id; None: not submitted."""
-        return None if self.handle is None else self.handle.id
 
 
 @dataclass(frozen=True)

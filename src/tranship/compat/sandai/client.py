@@ -6,15 +6,8 @@ from typing import Any
 
 from tranship.compat.sandai._async_client import AsyncOperatorClient
 from tranship.compat.sandai._client import OperatorClient
-from tranship.compat.sandai._handles import AsyncTaskHandle
-from tranship.compat.sandai._shapes import (
-    AsyncSubmittedTask,
-    BatchTaskResult,
-    HealthCheckResult,
-    LegacyBatchTasks,
-    LegacyTaskResult,
-    SubmittedTask,
-)
+from tranship.compat.sandai._handles import AsyncSubmittedTask, AsyncTaskHandle, SubmittedTask
+from tranship.compat.sandai._shapes import BatchTaskResult, HealthCheckResult, LegacyBatchTasks, LegacyTaskResult
 from tranship.compat.sandai.config import (
     CeleryConfig,
     ClientConfig,

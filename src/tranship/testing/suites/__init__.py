@@ -13,17 +13,17 @@
 
 from typing import Final
 
-from tranship.testing.suites.consumer import ConsumerSuite
-from tranship.testing.suites.control import ControlSuite
-from tranship.testing.suites.driver_queue import QueueSuite
-from tranship.testing.suites.driver_table import TableSuite
-from tranship.testing.suites.driver_topic import TopicSuite
-from tranship.testing.suites.facade import FacadeSuite
-from tranship.testing.suites.inspector import InspectorSuite
-from tranship.testing.suites.lifecycle import LifecycleSuite
-from tranship.testing.suites.results import ResultStoreSuite
-from tranship.testing.suites.submitter import SubmitterSuite
-from tranship.testing.suites.worker import WorkerSuite
+from tranship.testing.suites.driver.queue import QueueSuite
+from tranship.testing.suites.driver.table import TableSuite
+from tranship.testing.suites.driver.topic import TopicSuite
+from tranship.testing.suites.facade.suite import FacadeSuite
+from tranship.testing.suites.ports.consumer import ConsumerSuite
+from tranship.testing.suites.ports.control import ControlSuite
+from tranship.testing.suites.ports.inspector import InspectorSuite
+from tranship.testing.suites.ports.lifecycle import LifecycleSuite
+from tranship.testing.suites.ports.results import ResultStoreSuite
+from tranship.testing.suites.ports.submitter import SubmitterSuite
+from tranship.testing.suites.worker.suite import WorkerSuite
 
 __all__ = [
     "DRIVER_SUITES",

@@ -1,0 +1,1 @@
+"""The suites of a driver's primitives, below the ports."""

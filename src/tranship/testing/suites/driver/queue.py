@@ -1,0 +1,414 @@
+"""What the queue of a driver promises, below the ports: what is sent is there once, and whose it is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from tranship.driver import (
+    Connection,
+    Counting,
+    End,
+    Ending,
+    Finding,
+    Outgoing,
+    Picking,
+    QueueTraits,
+    Renewing,
+    Row,
+    Scanning,
+    Slot,
+    Table,
+    Taken,
+    Watching,
+)
+from tranship.envelope import Priority, new_id
+from tranship.ports import CountKind, Settled
+from tranship.testing.case import case
+from tranship.testing.context import CaseContext
+
+__all__ = ["QueueSuite"]
+
+_LEASE = 0.6
+_DONE = (Settled.CONFIRMED, Settled.SENT)
+
+
+class _Sending:
+    """What is sent, and taken."""
+
+    @case(
+        "queue_send_answers_each", level="core", rationale="a message that is not answered for is lost, or sent twice"
+    )
+    async def test_queue_send_answers_each(self, context: CaseContext) -> None:
+        """Each is answered with None, and comes once as it was: bytes or message, queue and level."""
+        connection = await context.connect()
+        sent = {one.id: one for one in _messages(context, 5, body=bytes(range(256)))}
+        assert list(await connection.queue.send(list(sent.values()))) == [None] * 5
+        taken = await _take(connection, 5)
+        assert Counter(map(_id, taken)) == Counter(list(sent))
+        for one in taken:
+            assert (one.queue, one.level) == ("q", Priority.NORMAL)
+            assert bytes(one.opened()[1].body) == bytes(range(256))
+        assert not await _take(connection, 1)
+
+    @case("queue_take_limits", level="core", rationale="who asks for one and gets ten holds nine back from others")
+    async def test_queue_take_limits(self, context: CaseContext) -> None:
+        """No more than asked for, nothing from slots that were not asked for, nothing while there is nothing."""
+        connection = await context.connect()
+        empty = await connection.queue.take(_slots(), 5, 0.0)
+        assert not empty.items
+        assert empty.confirmed, "empty as the broker said, and not told so"
+        await connection.queue.send([*_messages(context, 4), *_messages(context, 1, queue="other")])
+        assert len(await _take(connection, 3)) == 3
+        assert len(await _take(connection, 3)) == 1
+        assert [one.queue for one in await _take(connection, 3, "other")] == ["other"]
+
+    @case("queue_take_levels_in_order", level="capability", rationale="urgent is urgent only if it overtakes the rest")
+    async def test_queue_take_levels_in_order(self, context: CaseContext) -> None:
+        """The most urgent slot first, whatever was sent first."""
+        connection = await context.connect()
+        _need(context, traits(connection).levels, "levels")
+        for level in reversed(Priority):
+            await connection.queue.send(_messages(context, 2, priority=level))
+        slots = [("q", level) for level in Priority]
+        taken = [one for _ in range(4) for one in await _take(connection, 2, slots=slots)]
+        assert [one.level for one in taken] == sorted([*Priority, *Priority])
+
+    @case("queue_keeps_order", level="capability", rationale="first come, first served; what comes back has its place")
+    async def test_queue_keeps_order(self, context: CaseContext) -> None:
+        """First in, first out over several sends; what is requeued is first, or last, as the trait says."""
+        connection = await context.connect()
+        order = traits(connection).order
+        _need(context, order, "order")
+        sent = [one.id for _ in range(4) for one in await _sent(connection, _messages(context, 3))]
+        first, *rest = await _take(connection, 4)
+        await _end(connection, End.REQUEUE, first)
+        await _end(connection, End.REMOVE, *rest)
+        left = [sent[0], *sent[4:]] if order == "keeps-place" else [*sent[4:], sent[0]]
+        assert list(map(_id, await _take(connection, 12))) == left
+
+    @case(
+        "queue_take_waits", level="capability", rationale="a take that returns at once, again and again, is a busy loop"
+    )
+    async def test_queue_take_waits(self, context: CaseContext) -> None:
+        """With the trait: about as long as it was told, and not longer than until something is there."""
+        connection, other = await context.connect(), await context.connect()
+        _need(context, traits(connection).waits, "waits")
+        taking = context.start(connection.queue.take(_slots(), 1, context.patience))
+        await context.wait_for(taking, 0.2)
+        assert not taking.done(), "it did not wait"
+        await other.queue.send(_messages(context, 1))
+        await context.wait_for(taking, context.patience / 2)
+        assert taking.done(), "it slept through what was sent"
+
+    @case("queue_unique", level="capability", rationale="a submit that is repeated after a lost answer runs twice")
+    async def test_queue_unique(self, context: CaseContext) -> None:
+        """With the trait: an id that is queued or held is answered with itself, and is there once."""
+        connection = await context.connect()
+        _need(context, traits(connection).unique, "unique")
+        (one,) = await _sent(connection, _messages(context, 1))
+        one.unless = "xx/none" if traits(connection).fuses else None
+        assert list(await connection.queue.send([one])) == [one.id]
+        (held,) = await _take(connection, 5)
+        assert list(await connection.queue.send([one])) == [one.id]
+        await _end(connection, End.REMOVE, held)
+        assert not await _take(connection, 5)
+
+
+class _Holding:
+    """Whose message it is."""
+
+    @case("queue_held_is_not_taken", level="core", rationale="one message in two hands is a task that runs twice")
+    async def test_queue_held_is_not_taken(self, context: CaseContext) -> None:
+        """Of 100 messages and five takers at once, over two connections, each is taken by one."""
+        connections = [await context.connect(), await context.connect()]
+        sent = await _sent(connections[0], _messages(context, 100))
+        got: list[str] = []
+
+        async def taker(connection: Connection) -> None:
+            while taken := await _take(connection, 7):
+                got.extend(map(_id, taken))
+
+        await asyncio.gather(*(taker(connections[number % 2]) for number in range(5)))
+        assert Counter(got) == Counter(one.id for one in sent)
+
+    @case("queue_end_answers_each", level="core", rationale="a lost message that is told as done is never done")
+    async def test_queue_end_answers_each(self, context: CaseContext) -> None:
+        """Removed, requeued and released in one call, each with its answer; what was removed is gone."""
+        connection = await context.connect()
+        await connection.queue.send(_messages(context, 3))
+        removed, requeued, released = await _take(connection, 3)
+        answers = await connection.queue.end(
+            [
+                Ending(removed.token, End.REMOVE),
+                Ending(requeued.token, End.REQUEUE),
+                Ending(released.token, End.RELEASE),
+            ]
+        )
+        assert [answer in _DONE for answer in answers] == [True] * 3, answers
+        again = {_id(one): one.count for one in await _take(connection, 5)}
+        assert set(again) == {_id(requeued), _id(released)}
+        if traits(connection).counts is CountKind.EXACT:
+            assert again == {_id(requeued): 2, _id(released): 1}
+
+    @case("queue_end_twice_is_lost", level="core", rationale="a repeated end must not end somebody else's message")
+    async def test_queue_end_twice_is_lost(self, context: CaseContext) -> None:
+        """LOST the second time, whatever it was, and nothing changes."""
+        connection = await context.connect()
+        await connection.queue.send(_messages(context, 2))
+        first, second = await _take(connection, 2)
+        await _end(connection, End.REMOVE, first)
+        await _end(connection, End.REQUEUE, second)
+        for end in End:
+            for one in (first, second):
+                assert list(await connection.queue.end([Ending(one.token, end)])) == [Settled.LOST]
+        assert [_id(one) for one in await _take(connection, 5)] == [_id(second)]
+
+    @case("queue_renew_keeps", level="capability", rationale="a long task must not run beside itself")
+    async def test_queue_renew_keeps(self, context: CaseContext) -> None:
+        """Renewed for three leases it is nobody else's, and can be ended."""
+        connection, other = await context.connect(lease=_LEASE), await context.connect(lease=_LEASE)
+        queue = connection.queue
+        if not isinstance(queue, Renewing):
+            context.skip("the queue has no leases")
+        await queue.send(_messages(context, 1))
+        (held,) = await _take(connection, 1)
+        until = time.monotonic() + 3 * _LEASE
+        while time.monotonic() < until:
+            assert list(await queue.renew([held.token])) == [True]
+            assert not await _take(other, 1), "taken from its owner"
+            await context.pass_time(_LEASE / 4)
+        await _end(connection, End.REMOVE, held)
+
+    @case(
+        "queue_renew_tells_lost", level="capability", rationale="who believes that a lost task is his writes its result"
+    )
+    async def test_queue_renew_tells_lost(self, context: CaseContext) -> None:
+        """After its lease somebody else has it: the first can neither renew nor end it, the second can."""
+        connection, other = await context.connect(lease=_LEASE), await context.connect(lease=60)
+        queue, rival = connection.queue, other.queue
+        if not isinstance(queue, Renewing) or not isinstance(rival, Renewing):
+            context.skip("the queue has no leases")
+        await queue.send(_messages(context, 2))
+        late, ended = await _take(connection, 2)
+        await _end(connection, End.REMOVE, ended)
+
+        async def taken_by_other() -> Sequence[Taken]:
+            return await _take(other, 1)
+
+        (mine,) = await context.eventually(taken_by_other, "a lease that is not renewed is over")
+        assert list(await queue.renew([late.token, ended.token])) == [False, False]
+        for end in End:
+            assert list(await queue.end([Ending(late.token, end)])) == [Settled.LOST]
+        assert list(await rival.renew([mine.token])) == [True]
+        if traits(connection).counts is CountKind.EXACT:
+            assert mine.count == 2
+        await _end(other, End.REMOVE, mine)
+
+
+class _Looking:
+    """What can be seen without taking it."""
+
+    @case(
+        "queue_watch_wakes", level="capability", rationale="a worker that is not woken is late, or looks all the time"
+    )
+    async def test_queue_watch_wakes(self, context: CaseContext) -> None:
+        """Told of what is sent and of what is requeued over another connection, on its own loop; not after undo."""
+        connection, other = await context.connect(), await context.connect()
+        queue = connection.queue
+        if not isinstance(queue, Watching):
+            context.skip("the queue cannot be watched")
+        heard = asyncio.Event()
+        undo = queue.watch(_slots(), heard.set)
+        for _ in range(2):
+            heard.clear()
+            await other.queue.send(_messages(context, 1))
+            await _told(context, heard, "a message that was sent")
+        (held, *_) = await _take(other, 1)
+        heard.clear()
+        await _end(other, End.REQUEUE, held)
+        await _told(context, heard, "a message that was requeued")
+        undo()
+        undo()
+
+    @case("queue_find_tells_state", level="capability", rationale="a task that cannot be found cannot be cancelled")
+    async def test_queue_find_tells_state(self, context: CaseContext) -> None:
+        """By id or by key, ready or held, each once; nothing else."""
+        connection = await context.connect()
+        queue = connection.queue
+        if not isinstance(queue, Finding):
+            context.skip("the queue has no index")
+        one, two, other = [*_messages(context, 2, cancel_key="k"), *_messages(context, 1)]
+        await queue.send([one])
+        (held,) = await _take(connection, 1)
+        await queue.send([two, other])
+        by_key = {found.facts.id: found.state for found in await queue.find([], ["k"])}
+        assert by_key == {one.id: "held", two.id: "ready"}
+        by_id = [
+            (found.facts.id, found.state, found.facts.queue) for found in await queue.find([other.id, new_id()], [])
+        ]
+        assert by_id == [(other.id, "ready", "q")]
+        await _end(connection, End.REMOVE, held)
+        assert not list(await queue.find([one.id], []))
+
+    @case("queue_scan_in_order", level="capability", rationale="whoever moves a backlog must move it in its order")
+    async def test_queue_scan_in_order(self, context: CaseContext) -> None:
+        """What is ready as it would be taken, what is delayed as it becomes due; no more than asked for."""
+        connection = await context.connect()
+        queue = connection.queue
+        if not isinstance(queue, Scanning):
+            context.skip("the queue cannot be looked through")
+        sent = await _sent(connection, [*_messages(context, 3), *_messages(context, 1, queue="other")])
+        assert [one.facts.id for one in await queue.scan("q", "ready", 2)] == [one.id for one in sent[:2]]
+        if traits(connection).delays:
+            now = time.time()
+            late, later = _messages(context, 1, not_before=now + 500) + _messages(context, 1, not_before=now + 900)
+            await queue.send([later, late])
+            assert [one.facts.id for one in await queue.scan("q", "delayed", 5)] == [late.id, later.id]
+        assert not list(await queue.scan("q", "held", 5))
+
+    @case("queue_pick_takes_exactly", level="capability", rationale="a cancel must not take what it does not name")
+    async def test_queue_pick_takes_exactly(self, context: CaseContext) -> None:
+        """Those that nobody holds, each once; the others stay where they are."""
+        connection, other = await context.connect(), await context.connect()
+        queue = connection.queue
+        if not isinstance(queue, Finding) or not isinstance(queue, Picking):
+            context.skip("single messages cannot be taken")
+        held, wanted, left = await _sent(connection, _messages(context, 3))
+        refs = {found.facts.id: found.ref for found in await queue.find([held.id, wanted.id, left.id], [])}
+        (taken,) = await _take(other, 1)
+        again = {one.id for one in (held, wanted, left)} - {_id(taken)}
+        name = min(again)
+        picked = await queue.pick([refs[_id(taken)], refs[name]])
+        assert [_id(one) for one in picked] == [name], "what another one holds was taken, or too much"
+        await _end(connection, End.REMOVE, *picked)
+        assert {_id(one) for one in await _take(connection, 5)} == again - {name}
+
+    @case("queue_counts", level="capability", rationale="alarms and autoscaling act on these numbers")
+    async def test_queue_counts(self, context: CaseContext) -> None:
+        """Ready by level and held, of each queue with something in it."""
+        connection = await context.connect()
+        queue = connection.queue
+        if not isinstance(queue, Counting):
+            context.skip("the queue does not count")
+        assert not list(await queue.queues())
+        await queue.send([*_messages(context, 3), *_messages(context, 2, queue="p")])
+        (held,) = await _take(connection, 1)
+        p, q = sorted(await queue.queues(), key=lambda info: info.name)
+        assert (p.name, p.ready[Priority.NORMAL], p.in_flight) == ("p", 2, 0)
+        assert (q.name, q.ready[Priority.NORMAL], q.in_flight) == ("q", 2, 1)
+        await _end(connection, End.REMOVE, held)
+
+
+class _Fusing:
+    """What is one step with a verb; all with the trait ``fuses``."""
+
+    @case(
+        "queue_fused_end", level="capability", rationale="a result without its end runs twice, an end without it never"
+    )
+    async def test_queue_fused_end(self, context: CaseContext) -> None:
+        """Rows are created and messages sent with the end of what is ours, and not with that of what is lost."""
+        connection, table = await _fused(context)
+        await connection.queue.send(_messages(context, 2))
+        ours, lost = await _take(connection, 2)
+        await _end(connection, End.REMOVE, lost)
+        following, never = _messages(context, 2)
+        endings = [
+            Ending(ours.token, End.REMOVE, [Row("xx/ours", b"1")], [following]),
+            Ending(lost.token, End.REMOVE, [Row("xx/lost", b"1")], [never]),
+        ]
+        answers = await connection.queue.end(endings)
+        assert list(answers) == [Settled.CONFIRMED, Settled.LOST]
+        assert [row is not None for row in await table.get(["xx/ours", "xx/lost"])] == [True, False]
+        assert [_id(one) for one in await _take(connection, 5)] == [following.id]
+
+    @case("queue_fused_end_first_row_wins", level="capability", rationale="a second result must not replace the first")
+    async def test_queue_fused_end_first_row_wins(self, context: CaseContext) -> None:
+        """A row that is there stays as it is, and the message is ended all the same."""
+        connection, table = await _fused(context)
+        await table.create([Row("xx/there", b"first")])
+        await connection.queue.send(_messages(context, 1))
+        (held,) = await _take(connection, 1)
+        ending = Ending(held.token, End.REMOVE, [Row("xx/there", b"second")])
+        assert list(await connection.queue.end([ending])) == [Settled.CONFIRMED]
+        (row,) = await table.get(["xx/there"])
+        assert row is not None
+        assert row.value == b"first"
+
+    @case("queue_fused_send", level="capability", rationale="a duplicate that slips through runs the job twice")
+    async def test_queue_fused_send(self, context: CaseContext) -> None:
+        """``first`` is taken by one id, ``unless`` by none: others are answered, and not stored."""
+        connection, table = await _fused(context)
+        one, twin, known = _messages(context, 3)
+        one.first, twin.first = Row("xx/key", one.id.encode()), Row("xx/key", twin.id.encode())
+        await table.create([Row("xx/known", b"")])
+        known.unless = "xx/known"
+        assert list(await connection.queue.send([one, twin, known])) == [None, one.id, known.id]
+        taken = await _take(connection, 5)
+        assert [_id(found) for found in taken] == [one.id]
+        await _end(connection, End.REMOVE, *taken)
+        assert list(await connection.queue.send([one])) == [None], "its own row is no obstacle"
+
+
+class QueueSuite(_Sending, _Holding, _Looking, _Fusing):
+    """Everything about the queue of a driver; cases about what it does not have are skipped."""
+
+
+def traits(connection: Connection) -> QueueTraits:
+    """Return what a queue says of itself."""
+    return getattr(connection.queue, "traits", QueueTraits())
+
+
+async def _fused(context: CaseContext) -> tuple[Connection, Table]:
+    connection = await context.connect()
+    _need(context, traits(connection).fuses, "fuses")
+    assert connection.table is not None, "the queue writes rows with its endings, and there is no table"
+    return connection, connection.table
+
+
+async def _told(context: CaseContext, heard: asyncio.Event, what: str) -> None:
+    try:
+        async with asyncio.timeout(context.patience):
+            await heard.wait()
+    except TimeoutError:
+        raise AssertionError(f"nobody was told of {what} within {context.patience} s") from None
+
+
+def _need(context: CaseContext, there: object, trait: str) -> None:
+    if not there:
+        context.skip(f"the queue does not have the trait {trait}")
+
+
+def _slots(queue: str = "q") -> list[Slot]:
+    return [(queue, Priority.NORMAL)]
+
+
+def _messages(context: CaseContext, count: int, *, body: bytes | None = None, **envelope: Any) -> list[Outgoing]:
+    made = [Outgoing.of(context.message(**envelope)) for _ in range(count)]
+    for one in made:
+        one.message.body = one.message.body if body is None else body
+    return made
+
+
+async def _sent(connection: Connection, messages: list[Outgoing]) -> list[Outgoing]:
+    answers = await connection.queue.send(messages)
+    assert list(answers) == [None] * len(messages), answers
+    return messages
+
+
+async def _take(
+    connection: Connection, limit: int, queue: str = "q", *, slots: Sequence[Slot] | None = None
+) -> Sequence[Taken]:
+    return (await connection.queue.take(slots or _slots(queue), limit, 0.0)).items
+
+
+async def _end(connection: Connection, end: End, *taken: Taken) -> None:
+    answers = await connection.queue.end([Ending(one.token, end) for one in taken])
+    assert [answer in _DONE for answer in answers] == [True] * len(taken), answers
+
+
+def _id(taken: Taken) -> str:
+    return taken.opened()[0].id

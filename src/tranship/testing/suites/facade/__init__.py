@@ -1,0 +1,1 @@
+"""The suite of both facades, and the parts it is made of."""

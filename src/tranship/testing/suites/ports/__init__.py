@@ -1,0 +1,1 @@
+"""The suites of the ports, and the parts they are made of."""

@@ -1,0 +1,256 @@
+"""What an inspector promises: true numbers, and dead letters that can be brought back."""
+
+from __future__ import annotations
+
+import time
+
+from tranship.envelope import Priority, TaskState
+from tranship.ports import Backend, Capability, QueueInfo, Verdict, ready_in
+from tranship.protocol import Encoder, decode
+from tranship.testing.case import case
+from tranship.testing.context import CaseContext, ids_of
+from tranship.testing.suites.ports.backlog import BacklogCases
+
+__all__ = ["InspectorSuite"]
+
+_DEAD = frozenset({Capability.DEAD_LETTERS})
+
+
+class _Counting:
+    """Queues and numbers."""
+
+    @case(
+        "inspect_counts",
+        level="capability",
+        needs={Capability.INSPECT_DEPTH},
+        rationale="alarms and autoscaling act on these numbers",
+    )
+    async def test_inspect_counts(self, context: CaseContext) -> None:
+        """Ready by level, delayed, in flight, dead, of each queue; numbers the backend lacks are None."""
+        backend, other = await context.open(lease=60), await context.open()
+        assert list(await other.inspector().queues()) == []
+        await context.submit(backend, *context.messages(3), *context.messages(2, priority=Priority.LOW))
+        await context.submit(backend, *context.messages(4, queue="p"))
+        has = backend.capabilities.has
+        if has(Capability.DELAY):
+            await context.submit(backend, context.message(not_before=time.time() + 600))
+        consumer = backend.consumer(["q"])
+        (held,) = await context.receive(consumer)
+        p, q = await other.inspector().queues()
+        assert (p.name, _ready(p)) == ("p", {Priority.NORMAL: 4})
+        assert (q.name, _ready(q)) == ("q", {Priority.NORMAL: 2, Priority.LOW: 2})
+        assert q.in_flight == (1 if has(Capability.INSPECT_IN_FLIGHT) else None)
+        if has(Capability.DELAY) and q.delayed is not None:
+            assert q.delayed == 1
+        await context.settle(consumer, Verdict.ACK, held)
+        if has(Capability.INSPECT_IN_FLIGHT):
+            assert (await other.inspector().queues())[1].in_flight == 0
+
+    @case(
+        "inspect_ready_in_queues",
+        level="capability",
+        needs={Capability.INSPECT_DEPTH},
+        rationale="a worker that gets nothing asks whether there is nothing",
+    )
+    async def test_inspect_ready_in_queues(self, context: CaseContext) -> None:
+        """What is ready in some queues, on all levels; queues that nobody has heard of have nothing."""
+        backend, other = await context.open(), await context.open()
+        assert await ready_in(other.inspector(), ["q", "p"]) == 0
+        await context.submit(
+            backend, *context.messages(3), *context.messages(2, priority=Priority.LOW), context.message(queue="p")
+        )
+        assert await ready_in(other.inspector(), ["q"]) == 5
+        assert await ready_in(other.inspector(), ["p", "q", "r"]) == 6
+
+    @case(
+        "inspect_oldest_age",
+        level="capability",
+        needs={Capability.INSPECT_OLDEST},
+        rationale="a short queue that does not move is the worst kind",
+    )
+    async def test_inspect_oldest_age(self, context: CaseContext) -> None:
+        """It grows with the oldest ready task and falls when that is gone."""
+        backend = await context.open()
+        started = time.time()
+        await context.submit(backend, context.message())
+
+        async def old_enough() -> float | None:
+            age = await _age(backend)
+            return age if age is not None and age > 0.6 else None
+
+        age = await context.eventually(old_enough, "the age of a waiting task grows")
+        assert age is not None
+        assert age <= time.time() - started + 0.1
+        if not backend.capabilities.has(Capability.ORDERED):
+            # Which of two is taken first cannot be known.
+            await context.drain(backend.consumer(["q"]), 1)
+            await context.submit(backend, context.message())
+        else:
+            await context.submit(backend, context.message())
+            await context.drain(backend.consumer(["q"]), 1)
+        younger = await _age(backend)
+        assert younger is not None
+        assert younger < age, "the oldest is gone, but its age is still reported"
+
+
+class _Burying:
+    """Dead letters."""
+
+    @case(
+        "dead_list_show_replay_purge",
+        level="capability",
+        needs=_DEAD,
+        rationale="a dead letter nobody can bring back is a lost task with a name",
+    )
+    async def test_dead_list_show_replay_purge(self, context: CaseContext) -> None:
+        """Listed, shown by either id, replayed as new with its result forgotten, purged."""
+        backend = await context.open()
+        ids = await _bury(context, backend, 3)
+        inspector = backend.inspector()
+        letters = await inspector.dead("q")
+        assert [letter.task_id for letter in letters] == ids, "dead letters are listed oldest first"
+        by_own_id = await inspector.dead_get([letters[1].id, "unknown"])
+        assert [letter.task_id for letter in by_own_id] == ids[1:2]
+        assert [letter.id for letter in await inspector.dead_get(ids[:1])] == [letters[0].id]
+        assert list(await inspector.dead_replay([letters[0].id, "unknown"])) == [letters[0].id]
+        consumer = backend.consumer(["q"])
+        (again,) = await context.receive(consumer)
+        assert ids_of([again]) == ids[:1]
+        assert again.message.body == letters[0].body
+        if backend.capabilities[Capability.DELIVERY_COUNT].properties.get("kind") == "exact":
+            assert again.delivery_count == 1, "a replayed task starts at 0 deliveries"
+        await context.settle(consumer, Verdict.ACK, again)
+        assert await inspector.dead_purge([letters[1].id]) == 1
+        assert [letter.task_id for letter in await inspector.dead()] == ids[2:]
+        assert await inspector.dead_purge() == 1
+        assert list(await inspector.dead()) == []
+        await context.quiet(consumer, 0.2)
+
+    @case(
+        "dead_seen_at_once",
+        level="capability",
+        needs=_DEAD,
+        rationale="a command opens the broker for one look, and closes it again",
+    )
+    async def test_dead_seen_at_once(self, context: CaseContext) -> None:
+        """Each verb finds the letter although it is the first one of its backend."""
+        backend = await context.open()
+        consumer = backend.consumer(["q"])
+        for _ in range(2):
+            await context.submit(backend, context.message())
+            await context.settle(consumer, Verdict.REJECT, *await context.receive(consumer))
+        first, second = await (await context.open()).inspector().dead()
+        found = await (await context.open()).inspector().dead_get([second.id])
+        assert [one.id for one in found] == [second.id]
+        assert list(await (await context.open()).inspector().dead_replay([first.id])) == [first.id]
+        assert await (await context.open()).inspector().dead_purge() == 1
+        assert list(await (await context.open()).inspector().dead()) == []
+
+    @case(
+        "dead_replay_forgets_result",
+        level="capability",
+        needs=_DEAD | {Capability.RESULTS},
+        rationale="the old verdict would refuse the new result",
+    )
+    async def test_dead_replay_forgets_result(self, context: CaseContext) -> None:
+        """Replayed: not DEAD_LETTERED any more, and the next result is the first."""
+        backend = await context.open()
+        (task_id,) = await _bury(context, backend, 1)
+        store = backend.results()
+        assert list(await store.put([context.result(task_id, state=TaskState.DEAD_LETTERED)])) == [True]
+        assert list(await backend.inspector().dead_replay([task_id])) == [task_id]
+        assert not (await store.get_many([task_id]))[0].state.terminal
+        await context.drain(backend.consumer(["q"]), 1)
+        assert list(await store.put([context.result(task_id, 1)])) == [True]
+
+    @case(
+        "dead_replay_starts_over",
+        level="capability",
+        needs=_DEAD,
+        rationale="a replayed task has all its attempts again, and waits for nothing",
+    )
+    async def test_dead_replay_starts_over(self, context: CaseContext) -> None:
+        """Given up at its third attempt, replayed: attempt 0, ready at once, everything else as it was."""
+        backend = await context.open()
+        tired = context.message(attempt=2, not_before=time.time() - 1, cancel_key="k").envelope
+        await context.submit(backend, Encoder().encode(tired))
+        consumer = backend.consumer(["q"])
+        (delivery,) = await context.receive(consumer)
+        await context.settle(consumer, Verdict.REJECT, delivery)
+        assert list(await backend.inspector().dead_replay([tired.id])) == [tired.id]
+        (again,) = await context.receive(consumer)
+        found = decode(again.message, queue=again.queue, priority=again.priority)
+        assert (found.id, found.attempt, found.not_before, found.cancel_key) == (tired.id, 0, None, "k")
+        await context.settle(consumer, Verdict.ACK, again)
+
+    @case(
+        "dead_by_queue_and_page", level="capability", needs=_DEAD, rationale="ten thousand of them do not fit a screen"
+    )
+    async def test_dead_by_queue_and_page(self, context: CaseContext) -> None:
+        """Of one queue or of all, page by page without gap or repetition; purging spares the other queue."""
+        backend, other = await context.open(), await context.open()
+        in_q, in_p = await _bury(context, backend, 5), await _bury(context, backend, 2, queue="p")
+        inspector = other.inspector()
+        assert [letter.task_id for letter in await inspector.dead("p")] == in_p
+        pages: list[str | None] = []
+        after = ""
+        while page := await inspector.dead(limit=3, after=after):
+            assert len(page) <= 3
+            pages += [letter.task_id for letter in page]
+            after = page[-1].id
+            assert len(pages) <= 7, "the pages repeat themselves"
+        assert pages == in_q + in_p
+        assert await inspector.dead_purge(queue="q") == 5
+        assert [letter.task_id for letter in await inspector.dead()] == in_p
+
+    @case(
+        "dead_page_survives_purge",
+        level="capability",
+        needs=_DEAD,
+        rationale="somebody else cleans up while we leaf through them",
+    )
+    async def test_dead_page_survives_purge(self, context: CaseContext) -> None:
+        """Behind a dead letter that has gone come those that were behind it, not the first ones again."""
+        backend = await context.open()
+        await _bury(context, backend, 4)
+        inspector = backend.inspector()
+        letters = [letter.id for letter in await inspector.dead()]
+        assert await inspector.dead_purge([letters[1]]) == 1
+        assert [letter.id for letter in await inspector.dead(after=letters[1])] == letters[2:]
+
+    @case("dead_peek_is_honest", level="capability", needs=_DEAD, rationale="looking must not change what is looked at")
+    async def test_dead_peek_is_honest(self, context: CaseContext) -> None:
+        """Unless ``peek_disturbs`` says so, two looks show the same."""
+        backend = await context.open()
+        await _bury(context, backend, 3)
+        inspector = backend.inspector()
+        first, second = await inspector.dead(), await inspector.dead()
+        assert sorted(letter.id for letter in first) == sorted(letter.id for letter in second)
+        if not inspector.peek_disturbs:
+            assert list(first) == list(second)
+
+
+class InspectorSuite(_Counting, _Burying, BacklogCases):
+    """Everything an operator sees and does."""
+
+
+def _ready(info: QueueInfo) -> dict[Priority, int]:
+    return {level: count for level, count in info.ready.items() if count}
+
+
+async def _age(backend: Backend) -> float | None:
+    (info,) = await backend.inspector().queues()
+    return info.oldest_age
+
+
+async def _bury(context: CaseContext, backend: Backend, count: int, *, queue: str = "q") -> list[str]:
+    """Submit, receive and reject one after the other, so that their order is certain."""
+    consumer = backend.consumer([queue])
+    ids = []
+    for message in context.messages(count, queue=queue):
+        ids += await context.submit(backend, message)
+        await context.settle(
+            consumer, Verdict.REJECT, *await context.receive(consumer), reason="rejected", detail="by the kit"
+        )
+    await consumer.aclose()
+    return ids

@@ -1,0 +1,1 @@
+"""The suite of the worker, and the parts it is made of."""

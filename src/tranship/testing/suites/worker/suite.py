@@ -1,0 +1,47 @@
+"""What users of a worker may rely on, on every broker."""
+
+from __future__ import annotations
+
+from tranship.testing.suites.worker.cancels import CancelCases
+from tranship.testing.suites.worker.clocks import ClockCases
+from tranship.testing.suites.worker.dependencies import DependencyCases
+from tranship.testing.suites.worker.errors import WorkerErrorCases
+from tranship.testing.suites.worker.faults import WorkerFaultCases
+from tranship.testing.suites.worker.forks import ForkCases
+from tranship.testing.suites.worker.isolation import IsolationCases
+from tranship.testing.suites.worker.leases import WorkerLeaseCases
+from tranship.testing.suites.worker.lifecycle import WorkerLifecycleCases
+from tranship.testing.suites.worker.messages import MessageCases
+from tranship.testing.suites.worker.outages import WorkerAwayCases, WorkerOutageCases
+from tranship.testing.suites.worker.presence import WorkerHealthCases, WorkerPresenceCases
+from tranship.testing.suites.worker.runs import RunCases
+from tranship.testing.suites.worker.stops import WorkerStopCases
+from tranship.testing.suites.worker.type_limits import TypeLimitCases
+from tranship.testing.suites.worker.typed_tasks import TypedCases
+
+__all__ = ["WorkerSuite"]
+
+
+class WorkerSuite(
+    RunCases,
+    CancelCases,
+    ClockCases,
+    WorkerLeaseCases,
+    WorkerStopCases,
+    MessageCases,
+    WorkerFaultCases,
+    WorkerOutageCases,
+    WorkerAwayCases,
+    WorkerErrorCases,
+    WorkerPresenceCases,
+    WorkerHealthCases,
+    TypeLimitCases,
+    TypedCases,
+    WorkerLifecycleCases,
+    DependencyCases,
+    IsolationCases,
+    ForkCases,
+):
+    """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, types; what is
+    around its work, dependencies, isolation, handlers that fork.
+    """
