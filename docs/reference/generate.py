@@ -10,6 +10,7 @@ import inspect
 import re
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields
 from itertools import pairwise
@@ -220,16 +221,31 @@ def _support(support: Any) -> str:
     return support.level.value + (f" ({properties})" if properties else "")
 
 
+def tiers() -> str:
+    from tranship.testing.tiers import TIERS, required_cases
+
+    rows = []
+    for tier in TIERS:
+        counts = Counter(one.suite for one in required_cases(tier))
+        suites = ", ".join(f"`{name}` ({count})" for name, count in counts.items())
+        rows.append([str(tier.number), tier.title, ", ".join(sorted(tier.needs)), suites])
+    return table(["tier", "", "declares", "suites, and their cases of this tier"], iter(rows))
+
+
 def conformance() -> str:
     from tranship.testing import suites
     from tranship.testing.case import cases_of
+    from tranship.testing.tiers import tier_of
+
+    def row(one: Any) -> list[str]:
+        tier = "" if one.level == "stress" else str(tier_of(one))
+        return [f"`{one.id}`", tier, one.level, ", ".join(sorted(one.needs)), one.rationale]
 
     parts = []
     for name in suites.__all__:
         suite = getattr(suites, name)
         if isinstance(suite, type):
-            rows = ([f"`{one.id}`", one.level, ", ".join(sorted(one.needs)), one.rationale] for one in cases_of(suite))
-            cases = table(["case", "level", "needs", "without it"], rows)
+            cases = table(["case", "tier", "level", "needs", "without it"], map(row, cases_of(suite)))
             parts.append(f"## {name}\n\n{first_paragraph(suite)}\n\n{cases}")
     return "\n" + "\n".join(parts)
 
@@ -288,7 +304,7 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.backends.sqlite import SqliteOptions
     from tranship.client import Probe
     from tranship.compat.sandai import Operator, OperatorCall, OperatorClient
-    from tranship.envelope import DeadLetter, TaskResult
+    from tranship.envelope import DeadLetter, Envelope, TaskResult
     from tranship.operations import (
         AsyncOperator,
         MovedQueue,
@@ -299,8 +315,9 @@ def parts() -> dict[str, Callable[[], str]]:
         Refusal,
     )
     from tranship.ports import Heartbeat, HostFigures, RunningTask
+    from tranship.protocol import Message, RawMessage
     from tranship.routing import RoutingOptions
-    from tranship.settings import CommonOptions
+    from tranship.settings import BackendConfig, CommonOptions
     from tranship.task import Task, TaskOptions
     from tranship.worker import WorkerStatus
     from tranship_nats._options import NatsOptions
@@ -322,6 +339,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "capabilities": capabilities,
         "conformance-kept": kept,
         "conformance": conformance,
+        "tiers": tiers,
         "hooks": hooks,
         "cli": cli,
         "options:MoveOptions": lambda: options(MoveOptions),
@@ -346,6 +364,8 @@ def parts() -> dict[str, Callable[[], str]]:
             for cls in (Client, TaskHandle, TaskContext, Worker, AsyncOperator, Task, LargePayloads, ObjectStore)
         },
         **{f"methods:{cls.__name__}": lambda cls=cls: methods(cls) for cls in (OperatorClient, Operator)},
+        **{f"record:{cls.__name__}": lambda cls=cls: record(cls) for cls in (Message, RawMessage, Envelope)},
+        **{f"record:{cls.__name__}": lambda cls=cls: record(cls) for cls in (BackendConfig, DeadLetter)},
         "fields:OperatorCall": lambda: data(OperatorCall),
     }
 
@@ -356,6 +376,13 @@ def data(cls: type) -> str:
     public = ((name, one) for name, one in vars(cls).items() if not name.startswith("_"))
     rows += [row for name, one in public if (row := _method_row(name, one))]
     return table(["", ""], iter(rows))
+
+
+def record(cls: type) -> str:
+    """The fields of a dataclass with their types, for who fills or reads one."""
+    docs = field_docs(cls)
+    rows = [[f"`{one.name}`", f"`{one.type}`", default_of(one), docs[one.name]] for one in fields(cls)]
+    return table(["field", "type", "default", ""], iter(rows))
 
 
 def filled(page: str) -> str:

@@ -134,12 +134,18 @@ class Envelope:
     """
 
     id: str
+    """The task's id; its retries keep it."""
     task: str
+    """The name that a handler is registered under."""
     # Not shown: in the form that is sent, secrets among them are readable.
     args: Sequence[Any] = field(default=(), repr=False)
+    """Positional arguments, in the form that is sent."""
     kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Keyword arguments, in the form that is sent."""
     queue: str = "default"
+    """Where it is sent to, without the namespace."""
     priority: Priority = Priority.NORMAL
+    """One of four levels; the more urgent ones are served first."""
     deadline: float | None = None
     """The task must have finished by then, wherever it is."""
     run_timeout: float | None = None
@@ -149,10 +155,13 @@ class Envelope:
     persistent_output: bool = False
     """Whatever the task leaves behind (files, objects) is to be kept."""
     not_before: float | None = None
+    """Nobody is to begin it earlier; None: at once."""
     dedup_key: str | None = None
+    """A second task with the same key is not stored while the key is taken."""
     dedup_window: float | None = None
     """How long the key stays taken; None: the backend's default."""
     retry: RetryPolicy | None = None
+    """When it is tried again; None: the worker's own task decides."""
     attempt: int = 0
     """How many attempts came before this one."""
     store_result: bool | None = None
@@ -162,10 +171,15 @@ class Envelope:
     headers: Mapping[str, Any] = field(default_factory=lambda: NO_HEADERS)
     """Trace context, the user's own headers, and wire headers that are unknown to us: kept and passed on."""
     reply_to: str | None = None
+    """The address of who submitted it, where results are pushed to addresses; see ``Backend.address``."""
     group_id: str | None = None
+    """The batch it belongs to, where Celery has one."""
     parent_id: str | None = None
+    """The task that submitted it."""
     root_id: str | None = None
+    """The first of the tasks that led to it."""
     content_type: str = "application/json"
+    """How the arguments are written."""
 
     @property
     def keeps_result(self) -> bool:
@@ -379,19 +393,28 @@ class DeadLetter:
     id: str
     """The dead letter's own id (not the task's), stable over copies."""
     task_id: str | None
+    """The task's id; None: the message cannot be read."""
     task: str | None
+    """The task's name; None: likewise."""
     queue: str
+    """Where it was, and where a replay sends it."""
     priority: Priority
+    """The level it was on."""
     reason: str
+    """Why, in one word, such as ``retries-exhausted`` or ``delivery-limit``"""
     detail: str
+    """What happened, for people."""
     deliveries: int
     """How often the message of its last attempt was delivered: once, unless workers died or lost it. A retry is a new
     message, whose count begins anew."""
     died_at: float
     """Epoch seconds."""
     headers: Mapping[str, Any]
+    """The message's own header map."""
     body: bytes = field(repr=False)
+    """The message's body as it was."""
     content_type: str
+    """What the body is."""
 
 
 def new_id() -> str:

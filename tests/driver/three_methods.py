@@ -25,7 +25,7 @@ class ThreeMethods:
         return [None] * len(batch)
 
     async def take(self, slots: Sequence[Slot], limit: int, wait: float) -> TakenBatch:
-        found = [one for one in self.ready if one.slot in slots][:limit]
+        found = [one for slot in slots for one in self.ready if one.slot == slot][:limit]
         return TakenBatch([self._held(one) for one in found])
 
     def _held(self, message: Outgoing) -> Taken:
@@ -45,13 +45,14 @@ class ThreeMethods:
 
 
 def make_backend(config: BackendConfig) -> DriverBackend:
-    queue = config.shared(("three", config.url.host), ThreeMethods)
+    options = config.options_as(CommonOptions)
+    queue = config.shared(("three", config.url.host, options.namespace), ThreeMethods)
 
     async def connect() -> LocalConnection:
         await asyncio.sleep(0)
         return LocalConnection(queue)
 
-    return DriverBackend("three", config, options=config.options_as(CommonOptions), connect=connect)
+    return DriverBackend("three", config, options=options, connect=connect)
 
 
 @hookimpl

@@ -10,6 +10,7 @@ from tranship import __version__
 from tranship.cli import (
     cancel,
     config,
+    conformance,
     dead,
     demo,
     describe,
@@ -81,5 +82,6 @@ app.command("describe")(describe.run)
 app.add_typer(schema.app, name="schema")
 app.command("move")(move.run)
 app.command("plugins")(plugins.run)
+app.command("conformance")(conformance.run)
 app.command("doctor")(doctor.run)
 app.command("config")(config.run)

@@ -16,11 +16,15 @@ class Message:
     """An encoded task on its way to a broker, next to the envelope it was made from."""
 
     envelope: Envelope
+    """What it was made from: queue, level, times and keys are read here."""
     headers: bytes
     """A JSON object: the header map."""
     body: bytes
+    """Arguments and Celery's own options, encoded."""
     content_type: str
+    """What the body is, such as ``application/json``."""
     content_encoding: str
+    """How its text became bytes: ``utf-8`` or ``binary``."""
     check_id: bool = False
     """It may have been submitted before: a backend with RETRY_SAFE looks for its id first."""
     awaited: bool = False
@@ -55,7 +59,9 @@ class RawMessage:
     body: bytes
     """Without what the broker's driver put around it, such as base64 on Redis."""
     content_type: str | None = None
+    """What the body says that it is."""
     content_encoding: str | None = None
+    """How its text became bytes."""
     properties: Mapping[str, Any] = field(default_factory=dict)
     """``reply_to`` is the only one that is read."""
     problem: str | None = None

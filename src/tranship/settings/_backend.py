@@ -73,7 +73,9 @@ class BackendConfig:
     """What a backend's class is called with."""
 
     url: BrokerURL
+    """The URL it was asked for by: scheme, host, port, path, credentials, options."""
     shared: SharedState
+    """Get-or-create of what all backends of the process have in common, by a key of yours."""
     create: Callable[[BrokerURL], Any] | None = None
     """Makes the backend of another URL, not opened, for backends that are made of backends; None: there is no
     registry to ask."""

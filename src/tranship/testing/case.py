@@ -24,7 +24,7 @@ from tranship.ports import Capability
 from tranship.testing.context import CaseContext, CaseSkipped
 from tranship.testing.harness import Harness
 
-__all__ = ["LIMIT", "Case", "CaseLevel", "CaseReport", "case", "cases_of", "run_case", "run_cases"]
+__all__ = ["CLEAN_UP", "LIMIT", "Case", "CaseLevel", "CaseReport", "case", "cases_of", "run_case", "run_cases"]
 
 CaseLevel = Literal["core", "capability", "stress"]
 Body = Callable[[Any, CaseContext], Awaitable[None]]
@@ -32,6 +32,9 @@ Body = Callable[[Any, CaseContext], Awaitable[None]]
 LIMIT: Final = 100.0
 """Seconds for a case that says nothing else. It ends what hangs, and is no measure of speed: on a busy machine a case
 takes ten times as long as on an idle one."""
+
+CLEAN_UP: Final = 60.0
+"""Seconds that closing may take after a case, whatever became of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +113,8 @@ def _as_test(described: Case) -> CaseTest:
         except CaseSkipped as skipped:
             import pytest
 
-            pytest.skip(str(skipped))
+            # Raised from it, so that the plugin can tell what a harness lacks at the end.
+            raise pytest.skip.Exception(str(skipped)) from skipped
 
     test.__name__ = expected
     test.__qualname__ = getattr(described.body, "__qualname__", expected)
@@ -127,15 +131,55 @@ async def _run_wanted(described: Case, suite: Any, harness: Harness) -> None:
 
 
 async def _run(described: Case, suite: Any, harness: Harness) -> None:
-    limit = asyncio.timeout(described.limit)
+    context = CaseContext(harness, described.id).begin()
+    failure = await _failure(_body(described, suite, context), described.limit, "the case's limit")
+    unclean = await _failure(context.aclose(check=failure is None), CLEAN_UP, "the limit of its clean-up")
+    if failure is not None and unclean is not None:
+        failure.add_note(f"and its clean-up failed: {_reason(unclean)}")
+    if error := failure or unclean:
+        raise error
+
+
+async def _body(described: Case, suite: Any, context: CaseContext) -> None:
+    await context.need(described.needs)
+    await described.body(suite, context)
+
+
+async def _failure(work: Awaitable[None], seconds: float, limit: str) -> Exception | None:
+    """Do ``work`` and return what it raised; None: nothing.
+
+    What has failed by itself before the time was over has failed of that, however long it took to come out.
+    """
+    bound = asyncio.timeout(seconds)
     try:
-        async with limit, CaseContext(harness, described.id) as context:
-            await context.need(described.needs)
-            await described.body(suite, context)
+        async with bound:
+            await work
     except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise AssertionError(f"not finished within the case's limit of {described.limit} s") from error
+        if not bound.expired():
+            return error
+        late = AssertionError(f"not finished within {limit} of {seconds:g} s{_while_handling(error)}")
+        late.__cause__ = error
+        own = next((one for one in _causes(error) if isinstance(one, AssertionError)), late)
+        if own is not late:
+            own.add_note(str(late))
+        return own
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong is the finding
+        return error
+    return None
+
+
+def _while_handling(error: BaseException) -> str:
+    for one in _causes(error):
+        if not isinstance(one, TimeoutError | asyncio.CancelledError):
+            return f", while handling {_reason(one)}"
+    return ""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def cases_of(*suites: type) -> Iterator[Case]:

@@ -30,7 +30,7 @@ from tranship.testing.harness import Harness
 from tranship.testing.process import Child
 from tranship.testing.proxy import FaultProxy
 
-__all__ = ["CaseContext", "CaseSkipped"]
+__all__ = ["CaseContext", "CaseSkipped", "HarnessLacks"]
 
 T = TypeVar("T")
 
@@ -40,6 +40,10 @@ _OF_RESULTS: Final = (Capability.RESULTS, Capability.RESULT_PUSH, Capability.RES
 
 class CaseSkipped(Exception):
     """The case does not apply here; the message says why."""
+
+
+class HarnessLacks(CaseSkipped):
+    """The case applies, and the harness cannot do what it takes; such cases are told at the end of a run."""
 
 
 class CaseContext:
@@ -54,19 +58,39 @@ class CaseContext:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._children: list[Child] = []
         self._proxies: list[FaultProxy] = []
+        self._closers: list[Callable[[], Awaitable[None]]] = []
         self._troubles: list[str] = []
         self._capabilities: Capabilities | None = None
 
-    async def __aenter__(self) -> Self:
+    def begin(self) -> Self:
+        """Note from now on what goes wrong on the loop that runs."""
         asyncio.get_running_loop().set_exception_handler(self._note_trouble)
         return self
+
+    async def __aenter__(self) -> Self:
+        return self.begin()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self.aclose(check=kind is None)
+
+    async def aclose(self, *, check: bool) -> None:
+        """Close what the case has opened.
+
+        Args:
+            check: insist that nothing is left over then.
+
+        Raises:
+            AssertionError: something is.
+        """
         await self._clean_up()
-        if kind is None:
+        if check:
             await self._check_leaks()
+
+    def at_end(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Have ``close`` called at the end, before everything else is closed; of several the last one first."""
+        self._closers.append(close)
 
     @property
     def patience(self) -> float:
@@ -168,6 +192,17 @@ class CaseContext:
             CaseSkipped: always.
         """
         raise CaseSkipped(reason)
+
+    def lack(self, reason: str) -> NoReturn:
+        """End the case here: what it takes, the harness cannot do. Where there is no server, nobody can.
+
+        Raises:
+            CaseSkipped: there is no server.
+            HarnessLacks: there is one.
+        """
+        if self.harness.make_proxy() is None:
+            self.skip(reason)
+        raise HarnessLacks(reason)
 
     async def child(self, action: str, **arguments: Any) -> Child:
         """Start a process that uses the backend by URL; it is killed at the end.
@@ -274,6 +309,13 @@ class CaseContext:
         self._troubles.append(f"{context.get('message')}: {context.get('exception')!r}")
 
     async def _clean_up(self) -> None:
+        try:
+            while self._closers:
+                await self._closers.pop()()
+        finally:
+            await self._close_all()
+
+    async def _close_all(self) -> None:
         for child in self._children:
             await child.kill()
         for task in self._tasks:

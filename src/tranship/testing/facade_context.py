@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence, Sized
-from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 from tranship.client import AsyncClient
 from tranship.middleware import Middleware
@@ -72,12 +71,13 @@ class FacadeContext:
         self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
         self._threads: list[BackgroundWorker] = []
 
-    async def __aenter__(self) -> Self:
-        return self
+    async def aclose(self) -> None:
+        """Stop workers and close clients.
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+        Raises:
+            AssertionError: a worker does not stop.
+            Whatever made a worker stop by itself.
+        """
         for background in self._threads:
             background.worker.stop(hurry=True)
         for worker, _ in self._workers:
@@ -88,10 +88,9 @@ class FacadeContext:
             await in_thread(background.stop)
         for client in self._clients:
             await client.close()
-        if kind is None:
-            for _, serving in self._workers:
-                assert serving.done(), "a worker does not stop"
-                serving.result()
+        for _, serving in self._workers:
+            assert serving.done(), "a worker does not stop"
+            serving.result()
 
     def make_client(
         self,
@@ -276,8 +275,9 @@ def worker_case(
 
 def _bound(body: Body, kind: Kind, name: str) -> Callable[[Any, CaseContext], Awaitable[None]]:
     async def run(suite: Any, context: CaseContext) -> None:
-        async with FacadeContext(context, kind) as facade:
-            await body(suite, facade)
+        facade = FacadeContext(context, kind)
+        context.at_end(facade.aclose)
+        await body(suite, facade)
 
     run.__name__ = name
     run.__qualname__ = f"{body.__qualname__}[{kind}]"

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _SERVICES = pytest.StashKey[dict[str, "Service"]]()
 """Where a session keeps the servers it has started."""
+_LEFT_OUT = "tranship-left-out"
+"""A property of reports: why the harness could not run the case."""
 
 __all__ = [
     "StartService",
@@ -209,14 +211,34 @@ def tranship_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show of a test that failed which servers had ended by themselves, and what they said last."""
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show of a test that failed which servers had ended by themselves, and what they said last.
+
+    Note of a conformance case that was skipped whether the harness could not do what it takes.
+    """
     report = yield
+    if call.excinfo is not None and type(call.excinfo.value.__cause__).__name__ == "HarnessLacks":
+        report.user_properties.append((_LEFT_OUT, str(call.excinfo.value.__cause__)))
     if report.failed:
         for service in _services(item):
             if ended := service.ended():
                 report.sections.append((f"Server {service.name}", ended))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell which conformance cases nobody has run: what they take, the harness cannot do."""
+    cases: dict[str, list[str]] = {}
+    for report in terminalreporter.stats.get("skipped", ()):
+        for name, reason in getattr(report, "user_properties", ()):
+            if name == _LEFT_OUT:
+                cases.setdefault(str(reason), []).append(report.nodeid.rpartition("::test_")[2])
+    if cases:
+        terminalreporter.section("conformance cases left out")
+        for reason, left_out in cases.items():
+            terminalreporter.line(f"{reason}: {', '.join(sorted(set(left_out)))}")
 
 
 def _found(finder: ServiceFinder, name: str) -> Service:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -42,6 +42,11 @@ class ConformanceReport:
         self.backend = backend
         self.capabilities = capabilities
         self.cases = cases
+
+    @classmethod
+    def of(cls, backend: str, capabilities: Capabilities, reports: Iterable[CaseReport]) -> Self:
+        """Return the report of a run; what failed in it says so with its reason."""
+        return cls(backend, capabilities, {one.case.id: _outcome(one) for one in reports})
 
     @property
     def passed(self) -> int:
@@ -99,13 +104,11 @@ def _run(harness: Harness, backend: str, cases: Collection[Case]) -> Conformance
     reports = [run_case(one, harness) for one in cases]
     failed = [f"{one.case.id}: {one.reason}" for one in reports if one.outcome == "failed"]
     assert not failed, f"{len(failed)} cases failed: {'; '.join(failed)}"
-    return ConformanceReport(
-        backend, asyncio.run(_capabilities(harness)), {one.case.id: _outcome(one) for one in reports}
-    )
+    return ConformanceReport.of(backend, asyncio.run(_capabilities(harness)), reports)
 
 
 def _outcome(report: CaseReport) -> str:
-    return PASSED if report.outcome == "passed" else report.reason
+    return {"passed": PASSED, "skipped": report.reason, "failed": f"failed: {report.reason}"}[report.outcome]
 
 
 async def _capabilities(harness: Harness) -> Capabilities:

@@ -21,7 +21,7 @@ from tranship.testing.context import CaseContext, ids_of
 STEPS = {Priority.HIGH: b"", Priority.NORMAL: b"\x06\x163", Priority.LOW: b"\x06\x166", Priority.VERY_LOW: b"\x06\x169"}
 
 
-class FacadeContext:
+class KeySpace:
     """A context with a look at the keys of its namespace."""
 
     def __init__(self, context: CaseContext, raw: Raw) -> None:

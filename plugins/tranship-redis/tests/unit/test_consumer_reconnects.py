@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import pytest
-from consumer_kit import FacadeContext, counts, messages, settle, take, tapped
+from consumer_kit import KeySpace, counts, messages, settle, take, tapped
 from redis_context import eventually
 from redis_kit import Raw, until_works
 from tap import Tap
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
-def facade(context: CaseContext, raw: Raw) -> FacadeContext:
-    return FacadeContext(context, raw)
+def keyspace(context: CaseContext, raw: Raw) -> KeySpace:
+    return KeySpace(context, raw)
 
 
 async def again(consumer: Consumer, verdict: Verdict, *deliveries: Delivery, **more: object) -> list[Settled]:
@@ -43,36 +43,36 @@ async def lose_answer(tap: Tap, script: str, call: object) -> None:
 # --- claims ---------------------------------------------------------------------------------------
 
 
-async def test_claims_nobody_heard_of_are_given_back_at_once(context: CaseContext, facade: FacadeContext) -> None:
+async def test_claims_nobody_heard_of_are_given_back_at_once(context: CaseContext, keyspace: KeySpace) -> None:
     """With a lease of a minute: there again with the next connection, in order, not counted."""
     async with tapped(context) as (tap, backend):
         consumer, other = backend.consumer(["q"]), (await context.open(lease=60)).consumer(["q"])
         await context.submit(backend, *messages(context, "a", "b", "c", "d"))
         held = await take(consumer, 1)
         await lose_answer(tap, "claim", consumer.receive(2, 5.0))
-        await eventually(lambda: len(facade.elements()) == 3, "what nobody heard of is back")
+        await eventually(lambda: len(keyspace.elements()) == 3, "what nobody heard of is back")
         assert counts(await take(other, 3)) == {"b": 1, "c": 1, "d": 1}
         # What it did hear of is still its own.
         assert await again(consumer, Verdict.ACK, *held) == [Settled.CONFIRMED]
 
 
-async def test_only_ones_own_claims_are_given_back(context: CaseContext, facade: FacadeContext) -> None:
+async def test_only_ones_own_claims_are_given_back(context: CaseContext, keyspace: KeySpace) -> None:
     async with tapped(context) as (tap, backend):
         one, two = backend.consumer(["q"]), backend.consumer(["q"])
         other = (await context.open(lease=60)).consumer(["q"])
         await context.submit(backend, *context.messages(6))
         held = {consumer: await take(consumer, 1) for consumer in (one, two, other)}
         await lose_answer(tap, "claim", one.receive(2, 5.0))
-        await eventually(lambda: len(facade.elements()) == 3, "what nobody heard of is back")
+        await eventually(lambda: len(keyspace.elements()) == 3, "what nobody heard of is back")
         for consumer, deliveries in held.items():
             assert list(await until_works(lambda: consumer.extend(deliveries))) == [True]  # noqa: B023
 
 
-async def test_a_quarantine_nobody_heard_of_leaves_dead_letters(context: CaseContext, facade: FacadeContext) -> None:
+async def test_a_quarantine_nobody_heard_of_leaves_dead_letters(context: CaseContext, keyspace: KeySpace) -> None:
     async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
         await consumer.receive(1, 0.0)
-        facade.push(
+        keyspace.push(
             b'{"body": "", "headers": {"id": "x\n"}, "properties": {"delivery_tag": "t", "delivery_info": '
             b'{"exchange": "", "routing_key": "q"}}}'
         )
@@ -80,10 +80,10 @@ async def test_a_quarantine_nobody_heard_of_leaves_dead_letters(context: CaseCon
         await lose_answer(tap, "quarantine", consumer.receive(5, 5.0))
         held = await until_works(lambda: take(consumer, 1))
         assert counts(held) == {"good": 1}
-        assert [letter[b"reason"] for letter in facade.letters()] == [b"malformed"]
+        assert [letter[b"reason"] for letter in keyspace.letters()] == [b"malformed"]
 
 
-async def test_a_release_that_never_arrived_is_made_up_for(context: CaseContext, facade: FacadeContext) -> None:
+async def test_a_release_that_never_arrived_is_made_up_for(context: CaseContext, keyspace: KeySpace) -> None:
     async with tapped(context) as (tap, backend):
         consumer, other = backend.consumer(["q"]), (await context.open(lease=60)).consumer(["q"])
         await context.submit(backend, *messages(context, "a", "b"))
@@ -110,7 +110,7 @@ async def test_a_waiting_receive_says_that_the_connection_went(context: CaseCont
         assert ids_of(await until_works(lambda: take(consumer, 1))) == ids
 
 
-async def test_a_new_connection_is_told_of_changes_too(context: CaseContext, facade: FacadeContext) -> None:
+async def test_a_new_connection_is_told_of_changes_too(context: CaseContext, keyspace: KeySpace) -> None:
     async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
         await consumer.receive(1, 0.0)
@@ -118,7 +118,7 @@ async def test_a_new_connection_is_told_of_changes_too(context: CaseContext, fac
         await until_works(lambda: consumer.receive(1, 0.0))
         waiting = context.start(consumer.receive(1, 10.0))
         await asyncio.wait({waiting}, timeout=0.1)
-        facade.push(facade.kombu("a"))
+        keyspace.push(keyspace.kombu("a"))
         done, _ = await asyncio.wait({waiting}, timeout=1.0)
         assert done, "it was not told"
 
@@ -128,7 +128,7 @@ async def test_a_new_connection_is_told_of_changes_too(context: CaseContext, fac
 
 @pytest.mark.parametrize("verdict", list(Verdict))
 async def test_settled_again_after_a_lost_answer_says_what_became_of_it(
-    context: CaseContext, facade: FacadeContext, verdict: Verdict
+    context: CaseContext, keyspace: KeySpace, verdict: Verdict
 ) -> None:
     """Carried out once, CONFIRMED once; settled a third time it is LOST, as ever."""
     more = {"replacement": context.message(id="a", attempt=1)} if verdict is Verdict.REPLACE else {}
@@ -140,19 +140,19 @@ async def test_settled_again_after_a_lost_answer_says_what_became_of_it(
         await lose_answer(tap, "settle", settle(consumer, verdict, *held, result=result, **more))
         assert await again(consumer, verdict, *held, result=result, **more) == [Settled.CONFIRMED]
         assert await settle(consumer, verdict, *held, result=result, **more) == [Settled.LOST]
-        assert len(facade.elements()) == (verdict in (Verdict.NACK, Verdict.REPLACE))
-        assert len(facade.letters()) == (verdict is Verdict.REJECT)
-        assert (facade.result("a") is not None) is (verdict is Verdict.ACK)
-        assert facade.unacked() == {}
+        assert len(keyspace.elements()) == (verdict in (Verdict.NACK, Verdict.REPLACE))
+        assert len(keyspace.letters()) == (verdict is Verdict.REJECT)
+        assert (keyspace.result("a") is not None) is (verdict is Verdict.ACK)
+        assert keyspace.unacked() == {}
 
 
-async def test_what_was_lost_stays_lost(context: CaseContext, facade: FacadeContext) -> None:
+async def test_what_was_lost_stays_lost(context: CaseContext, keyspace: KeySpace) -> None:
     """Of a batch whose answer went missing, one was not ours: it is LOST the second time, too, and only it."""
     async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
         await context.submit(backend, *messages(context, "a", "b", "c"))
         held = await take(consumer, 3)
-        facade.raw("ZREM", facade.key("tranship:leases"), held[1].token.token)
+        keyspace.raw("ZREM", keyspace.key("tranship:leases"), held[1].token.token)
         settlements = [
             Settlement(one, Verdict.ACK, result=context.result(task, 1)) for one, task in zip(held, "abc", strict=True)
         ]
@@ -163,7 +163,7 @@ async def test_what_was_lost_stays_lost(context: CaseContext, facade: FacadeCont
         assert [one.state for one in stored] == [TaskState.SUCCESS, TaskState.PENDING, TaskState.SUCCESS]
 
 
-async def test_answers_lost_twice(context: CaseContext, facade: FacadeContext) -> None:
+async def test_answers_lost_twice(context: CaseContext, keyspace: KeySpace) -> None:
     """Carried out by the first attempt, asked for by a second whose answer is lost as well, told by the third."""
     async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
@@ -178,7 +178,7 @@ async def test_answers_lost_twice(context: CaseContext, facade: FacadeContext) -
         assert counts(await take(consumer, 2)) == {"a": 2, "b": 2}
 
 
-async def test_in_other_company_the_second_time(context: CaseContext, facade: FacadeContext) -> None:
+async def test_in_other_company_the_second_time(context: CaseContext, keyspace: KeySpace) -> None:
     """What was lost as one batch is settled again one by one, and with others."""
     async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
@@ -189,10 +189,10 @@ async def test_in_other_company_the_second_time(context: CaseContext, facade: Fa
         assert await settle(consumer, Verdict.ACK, a) == [Settled.CONFIRMED]
         assert await settle(consumer, Verdict.ACK, b) == [Settled.CONFIRMED]
         assert await settle(consumer, Verdict.ACK, a, b, c, d) == [Settled.LOST] * 4
-        facade.nothing_held()
+        keyspace.nothing_held()
 
 
-async def test_late_bytes_do_no_harm(context: CaseContext, facade: FacadeContext) -> None:
+async def test_late_bytes_do_no_harm(context: CaseContext, keyspace: KeySpace) -> None:
     """A settlement that was given up arrives after it was settled again: nothing happens twice."""
     async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
@@ -208,11 +208,11 @@ async def test_late_bytes_do_no_harm(context: CaseContext, facade: FacadeContext
         for pipe in pipes:
             pipe.release()
         assert counts(await take(consumer, 2)) == {"a": 2, "b": 2}
-        assert facade.elements() == []
+        assert keyspace.elements() == []
 
 
 async def test_a_settlement_that_never_arrived_is_carried_out_by_the_second(
-    context: CaseContext, facade: FacadeContext
+    context: CaseContext, keyspace: KeySpace
 ) -> None:
     async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
@@ -224,13 +224,13 @@ async def test_a_settlement_that_never_arrived_is_carried_out_by_the_second(
         tap.cut()
         with pytest.raises(BrokerUnreachable):
             await first
-        assert facade.result("a") is None
+        assert keyspace.result("a") is None
         assert await again(consumer, Verdict.ACK, *held, result=context.result("a", 1)) == [Settled.CONFIRMED]
-        assert facade.result("a") is not None
-        facade.nothing_held()
+        assert keyspace.result("a") is not None
+        keyspace.nothing_held()
 
 
-async def test_late_bytes_are_shut_out_by_any_later_batch(context: CaseContext, facade: FacadeContext) -> None:
+async def test_late_bytes_are_shut_out_by_any_later_batch(context: CaseContext, keyspace: KeySpace) -> None:
     """Given up, and arriving after something else was settled: what it was about is still held, and unharmed."""
     async with tapped(context) as (tap, backend):
         consumer = backend.consumer(["q"])
@@ -246,11 +246,11 @@ async def test_late_bytes_are_shut_out_by_any_later_batch(context: CaseContext, 
         for pipe in pipes:
             pipe.release()
         assert await settle(consumer, Verdict.ACK, a) == [Settled.CONFIRMED]
-        facade.nothing_held()
-        assert facade.elements() == []
+        keyspace.nothing_held()
+        assert keyspace.elements() == []
 
 
-async def test_a_connection_that_keeps_breaking(context: CaseContext, facade: FacadeContext) -> None:
+async def test_a_connection_that_keeps_breaking(context: CaseContext, keyspace: KeySpace) -> None:
     """Cut at any moment, 300 tasks, leases of a minute: each is confirmed exactly once, and nothing is left."""
     async with tapped(context) as (tap, backend):
         ids = await context.submit(await context.open(), *context.messages(300))
@@ -280,5 +280,5 @@ async def test_a_connection_that_keeps_breaking(context: CaseContext, facade: Fa
         assert confirmed == Counter(ids), confirmed.most_common(2)
         stored = await (await context.open()).results().get_many(ids)
         assert {one.state for one in stored} == {TaskState.SUCCESS}
-    await eventually(lambda: not facade.tokens(), "nothing is left")
-    facade.nothing_held()
+    await eventually(lambda: not keyspace.tokens(), "nothing is left")
+    keyspace.nothing_held()

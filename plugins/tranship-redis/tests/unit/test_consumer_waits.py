@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 
 import pytest
-from consumer_kit import FacadeContext, counts, messages, settle, take
+from consumer_kit import KeySpace, counts, messages, settle, take
 from redis_context import eventually
 from redis_kit import Raw, need_rights_of_subcommands
 
@@ -25,13 +25,13 @@ from tranship_redis import _wake
 
 
 @pytest.fixture
-def facade(context: CaseContext, raw: Raw) -> FacadeContext:
-    return FacadeContext(context, raw)
+def keyspace(context: CaseContext, raw: Raw) -> KeySpace:
+    return KeySpace(context, raw)
 
 
-def claims(facade: FacadeContext) -> int:
+def claims(keyspace: KeySpace) -> int:
     """How many scripts have been run on the server; claims, where nothing else happens."""
-    info = facade.raw("INFO", "commandstats").decode()
+    info = keyspace.raw("INFO", "commandstats").decode()
     line = next((line for line in info.splitlines() if line.startswith("cmdstat_evalsha:")), "calls=0,")
     return int(line.partition("calls=")[2].partition(",")[0])
 
@@ -40,7 +40,7 @@ def claims(facade: FacadeContext) -> int:
 
 
 @pytest.mark.parametrize("priority", list(Priority))
-async def test_anybodys_push_wakes(context: CaseContext, facade: FacadeContext, priority: Priority) -> None:
+async def test_anybodys_push_wakes(context: CaseContext, keyspace: KeySpace, priority: Priority) -> None:
     """Also Celery's, which tells nobody: within a round trip, not with the next look."""
     backend = await context.open(lease=60)
     consumer = backend.consumer(["p", "q"])
@@ -49,22 +49,22 @@ async def test_anybodys_push_wakes(context: CaseContext, facade: FacadeContext, 
         waiting = context.start(consumer.receive(1, 10.0))
         await asyncio.wait({waiting}, timeout=0.05)
         started = time.monotonic()
-        facade.push(facade.kombu(f"a-{number}"), priority=priority)
+        keyspace.push(keyspace.kombu(f"a-{number}"), priority=priority)
         assert ids_of((await waiting).deliveries) == [f"a-{number}"]
         waits.append(time.monotonic() - started)
     assert statistics.median(waits) < 0.1, waits
 
 
-async def test_an_idle_consumer_leaves_the_server_alone(context: CaseContext, facade: FacadeContext) -> None:
+async def test_an_idle_consumer_leaves_the_server_alone(context: CaseContext, keyspace: KeySpace) -> None:
     backend = await context.open(lease=60, celery="off")
     consumer = backend.consumer(["q"])
     await consumer.receive(1, 0.0)
-    before = claims(facade)
+    before = claims(keyspace)
     await consumer.receive(1, 1.0)
-    assert claims(facade) - before <= 3
+    assert claims(keyspace) - before <= 3
 
 
-async def test_consumers_of_one_backend_wake_each_other(context: CaseContext, facade: FacadeContext) -> None:
+async def test_consumers_of_one_backend_wake_each_other(context: CaseContext, keyspace: KeySpace) -> None:
     """The server does not tell a connection of its own changes: nacked, released, retried by one, taken by the other."""
     backend = await context.open(lease=60)
     one, other = backend.consumer(["q"]), backend.consumer(["q"])
@@ -90,11 +90,11 @@ async def test_consumers_of_one_backend_wake_each_other(context: CaseContext, fa
                 one.aclose,
             ][number]
         )
-    facade.nothing_held()
+    keyspace.nothing_held()
 
 
 async def test_a_flushed_database_does_not_put_anybody_to_sleep(
-    context: CaseContext, raw: Raw, facade: FacadeContext
+    context: CaseContext, raw: Raw, keyspace: KeySpace
 ) -> None:
     backend = await context.open(lease=60)
     consumer = backend.consumer(["q"])
@@ -102,7 +102,7 @@ async def test_a_flushed_database_does_not_put_anybody_to_sleep(
     await asyncio.wait({waiting}, timeout=0.05)
     raw("FLUSHDB")
     started = time.monotonic()
-    facade.push(facade.kombu("a"))
+    keyspace.push(keyspace.kombu("a"))
     assert ids_of((await waiting).deliveries) == ["a"]
     assert time.monotonic() - started < _wake.SAFETY / 2
 
@@ -124,14 +124,14 @@ async def test_where_tracking_is_forbidden_consumers_look_themselves(redis_varia
 
 
 async def test_a_lost_push_costs_seconds_and_no_task(
-    context: CaseContext, facade: FacadeContext, monkeypatch: pytest.MonkeyPatch
+    context: CaseContext, keyspace: KeySpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_wake, "SAFETY", 0.3)
     monkeypatch.setattr(_wake.Wake, "_changed", lambda *_: None)
     backend = await context.open(lease=60)
     waiting = context.start(backend.consumer(["q"]).receive(1, 10.0))
     await asyncio.wait({waiting}, timeout=0.05)
-    facade.push(facade.kombu("a"))
+    keyspace.push(keyspace.kombu("a"))
     assert ids_of((await waiting).deliveries) == ["a"]
 
 
@@ -139,7 +139,7 @@ async def test_a_lost_push_costs_seconds_and_no_task(
 
 
 async def test_what_a_cancelled_receive_would_have_brought_is_given_back(
-    context: CaseContext, facade: FacadeContext
+    context: CaseContext, keyspace: KeySpace
 ) -> None:
     """Cancelled after every number of steps: there for the next one, in order, not counted."""
     backend = await context.open(lease=60)
@@ -157,12 +157,12 @@ async def test_what_a_cancelled_receive_would_have_brought_is_given_back(
         held = await take(consumer, 3)
         assert list(counts(held).items()) == [("a", 1), ("b", 1), ("c", 1)]
         await consumer.release(held)
-    await eventually(lambda: len(facade.elements()) == 3, "everything is back")
-    facade.nothing_held()
+    await eventually(lambda: len(keyspace.elements()) == 3, "everything is back")
+    keyspace.nothing_held()
 
 
 @pytest.mark.parametrize("steps", range(8))
-async def test_closing_gives_back_what_is_on_its_way(context: CaseContext, facade: FacadeContext, steps: int) -> None:
+async def test_closing_gives_back_what_is_on_its_way(context: CaseContext, keyspace: KeySpace, steps: int) -> None:
     backend = await context.open(lease=60)
     consumer = backend.consumer(["q"])
     await consumer.receive(1, 0.0)
@@ -172,8 +172,8 @@ async def test_closing_gives_back_what_is_on_its_way(context: CaseContext, facad
     for _ in range(steps):
         await asyncio.sleep(0)
     await asyncio.gather(consumer.aclose(), consumer.aclose())
-    facade.nothing_held()
-    assert len(facade.elements()) == 3
+    keyspace.nothing_held()
+    assert len(keyspace.elements()) == 3
     (outcome,) = await asyncio.gather(call, return_exceptions=True)
     assert isinstance(outcome, ClosedError) or outcome.deliveries
     for call in (consumer.extend(held), consumer.release(held), settle(consumer, Verdict.ACK, *held)):
@@ -182,7 +182,7 @@ async def test_closing_gives_back_what_is_on_its_way(context: CaseContext, facad
     assert list(counts(await take(backend.consumer(["q"]), 3)).values()) == [1, 1, 1]
 
 
-async def test_closing_the_backend_gives_back_everything(context: CaseContext, facade: FacadeContext) -> None:
+async def test_closing_the_backend_gives_back_everything(context: CaseContext, keyspace: KeySpace) -> None:
     backend = await context.open(lease=60)
     consumers = [backend.consumer(["q"]) for _ in range(3)]
     await context.submit(backend, *context.messages(30))
@@ -191,8 +191,8 @@ async def test_closing_the_backend_gives_back_everything(context: CaseContext, f
     waiting = [context.start(consumer.receive(5, 9.0)) for consumer in consumers]
     await asyncio.sleep(0)
     await backend.aclose()
-    assert len(facade.elements()) == 30
-    facade.nothing_held()
+    assert len(keyspace.elements()) == 30
+    keyspace.nothing_held()
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
@@ -243,7 +243,7 @@ async def test_nothing_of_a_closed_backend_is_kept(context: CaseContext) -> None
 
 
 async def test_what_was_emptied_is_not_looked_at_again_before_the_bell(
-    context: CaseContext, facade: FacadeContext
+    context: CaseContext, keyspace: KeySpace
 ) -> None:
     """A claim that took all there was has armed the bell: the next receive waits for it, and looks once at its end."""
     backend = await context.open(lease=60, celery="off")
@@ -251,18 +251,18 @@ async def test_what_was_emptied_is_not_looked_at_again_before_the_bell(
     await context.submit(backend, *messages(context, "a", "b"))
     held = await take(consumer, 2)
     await consumer.receive(1, 0.3)
-    before = claims(facade)
+    before = claims(keyspace)
     assert not (await consumer.receive(1, 0.3)).deliveries
-    assert claims(facade) - before <= 1
+    assert claims(keyspace) - before <= 1
     # Between two receives the bell is heard as well.
-    facade.push(facade.kombu("c"))
+    keyspace.push(keyspace.kombu("c"))
     assert ids_of((await consumer.receive(1, 0.05)).deliveries) == ["c"]
     await settle(consumer, Verdict.NACK, *held)
     assert ids_of(await take(consumer, 2)) == ["a", "b"]
 
 
 async def test_a_cancelled_look_at_some_queues_does_not_silence_the_bell_of_others(
-    context: CaseContext, facade: FacadeContext, monkeypatch: pytest.MonkeyPatch
+    context: CaseContext, keyspace: KeySpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A queue that was skipped for a moment, and got a message in it."""
     monkeypatch.setattr(_wake, "SAFETY", 60.0)
@@ -287,7 +287,7 @@ async def test_a_cancelled_look_at_some_queues_does_not_silence_the_bell_of_othe
 
 
 async def test_many_queues_are_served_like_few(
-    context: CaseContext, facade: FacadeContext, monkeypatch: pytest.MonkeyPatch
+    context: CaseContext, keyspace: KeySpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By level first, what is due among them, garbage set apart; and anything that comes later rings the bell."""
     monkeypatch.setattr(_wake, "SAFETY", 60.0)
@@ -299,11 +299,11 @@ async def test_many_queues_are_served_like_few(
             other, context.message(id=priority.name, queue=queues[7 + 13 * number - number], priority=priority)
         )
     await context.submit(other, context.message(id="due", queue=queues[33], not_before=time.time() + 0.05))
-    facade.push("garbage", queue=queues[49], priority=Priority.VERY_LOW)
+    keyspace.push("garbage", queue=queues[49], priority=Priority.VERY_LOW)
     got = await take(consumer, 6)
     names = ids_of([one for one in got if not one.token.letter])
     assert [name for name in names if name != "due"] == ["HIGH", "NORMAL", "LOW", "VERY_LOW"]
-    assert [letter[b"reason"] for letter in facade.letters()] == [b"malformed"]
+    assert [letter[b"reason"] for letter in keyspace.letters()] == [b"malformed"]
     await settle(consumer, Verdict.ACK, *got)
     for number in (0, 21, 49):
         waiting = context.start(consumer.receive(1, 60.0))
@@ -316,12 +316,12 @@ async def test_many_queues_are_served_like_few(
         await settle(consumer, Verdict.ACK, held)
     waiting = context.start(consumer.receive(1, 60.0))
     await asyncio.wait({waiting}, timeout=0.05)
-    facade.push(facade.kombu("Celery's"), queue=queues[31], priority=Priority.LOW)
+    keyspace.push(keyspace.kombu("Celery's"), queue=queues[31], priority=Priority.LOW)
     async with asyncio.timeout(5):
         (held,) = (await waiting).deliveries
     assert ids_of([held]) == ["Celery's"]
     await settle(consumer, Verdict.ACK, held)
-    facade.nothing_held()
+    keyspace.nothing_held()
 
 
 async def test_with_many_queues_the_levels_are_strict(context: CaseContext) -> None:
@@ -359,51 +359,51 @@ async def test_a_queue_that_is_skipped_is_looked_at_later(context: CaseContext) 
     assert ids_of((await consumer.receive(5, 5)).deliveries) == [queues[0]]
 
 
-async def test_a_thousand_queues_are_not_passed_with_every_claim(context: CaseContext, facade: FacadeContext) -> None:
+async def test_a_thousand_queues_are_not_passed_with_every_claim(context: CaseContext, keyspace: KeySpace) -> None:
     """What the server has to read of claims grows with what there is to do, and not with the queues of the worker."""
     backend, other = await context.open(lease=60), await context.open()
     queues = [f"q-{number}" for number in range(1000)]
     consumer = backend.consumer(queues)
     assert (await consumer.receive(10, 0)).deliveries == ()
     await context.submit(other, *[context.message(queue=queue) for queue in queues[:300]])
-    before, got = read_bytes(facade), []
+    before, got = read_bytes(keyspace), []
     while len(got) < 300:
         taken = await take(consumer, 10)
         await settle(consumer, Verdict.ACK, *taken)
         got += taken
-    assert read_bytes(facade) - before < 1_500_000
+    assert read_bytes(keyspace) - before < 1_500_000
 
 
-def read_bytes(facade: FacadeContext) -> int:
+def read_bytes(keyspace: KeySpace) -> int:
     """How many bytes of commands the server has read."""
-    found = facade.raw("INFO", "stats").decode().splitlines()
+    found = keyspace.raw("INFO", "stats").decode().splitlines()
     return next(int(line.partition(":")[2]) for line in found if line.startswith("total_net_input_bytes:"))
 
 
-async def test_more_lists_than_the_limit_are_taken_in_turn(context: CaseContext, facade: FacadeContext) -> None:
+async def test_more_lists_than_the_limit_are_taken_in_turn(context: CaseContext, keyspace: KeySpace) -> None:
     """And one that is no list is said, and hides no other."""
     backend = await context.open(lease=60)
     queues = [f"q-{number}" for number in range(40)]
-    facade.raw("SET", facade.list(queues[0]), "somebody else's")
+    keyspace.raw("SET", keyspace.list(queues[0]), "somebody else's")
     for queue in queues[1:]:
-        facade.push(facade.kombu(queue), queue=queue)
+        keyspace.push(keyspace.kombu(queue), queue=queue)
     got = await take(backend.consumer(queues), 39)
     assert set(ids_of(got)) == set(queues[1:])
 
 
-async def test_an_idle_claim_of_many_queues_reads_little(context: CaseContext, facade: FacadeContext) -> None:
+async def test_an_idle_claim_of_many_queues_reads_little(context: CaseContext, keyspace: KeySpace) -> None:
     """Some servers note every key of a claim with each of its reads: with a read per key, 300 queues took 130 ms."""
     backend = await context.open(lease=60, celery="off", tracking="off")
     consumer = backend.consumer([f"q-{number}" for number in range(300)])
     await consumer.receive(1, 0.0)
-    before = reads(facade)
+    before = reads(keyspace)
     await consumer.receive(1, 0.0)
-    assert reads(facade) - before < 20
+    assert reads(keyspace) - before < 20
 
 
-def reads(facade: FacadeContext) -> int:
+def reads(keyspace: KeySpace) -> int:
     """How many commands that read keys the server has carried out."""
-    found = facade.raw("INFO", "commandstats").decode().splitlines()
+    found = keyspace.raw("INFO", "commandstats").decode().splitlines()
     counts_ = dict(line.removeprefix("cmdstat_").split(":calls=") for line in found if ":calls=" in line)
     return sum(int(counts_.get(name, "0").partition(",")[0]) for name in ("exists", "zrange", "lrange", "llen", "hlen"))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgpack
 import pytest
-from consumer_kit import FacadeContext, counts, messages, settle, take
+from consumer_kit import KeySpace, counts, messages, settle, take
 from redis_kit import Raw
 
 from tranship.envelope import Priority, TaskState
@@ -24,8 +24,8 @@ CONFIRMED, LOST = Settled.CONFIRMED, Settled.LOST
 
 
 @pytest.fixture
-def facade(context: CaseContext, raw: Raw) -> FacadeContext:
-    return FacadeContext(context, raw)
+def keyspace(context: CaseContext, raw: Raw) -> KeySpace:
+    return KeySpace(context, raw)
 
 
 async def opened(context: CaseContext, **options: object) -> tuple[Backend, Consumer]:
@@ -36,7 +36,7 @@ async def opened(context: CaseContext, **options: object) -> tuple[Backend, Cons
 # --- results --------------------------------------------------------------------------------------
 
 
-async def test_a_result_is_stored_and_told(context: CaseContext, facade: FacadeContext) -> None:
+async def test_a_result_is_stored_and_told(context: CaseContext, keyspace: KeySpace) -> None:
     """As Celery stores it: a key with a time to live, and the same bytes on the channel of that name."""
     backend, consumer = await opened(context)
     heard: list[StoredResult] = []
@@ -51,9 +51,9 @@ async def test_a_result_is_stored_and_told(context: CaseContext, facade: FacadeC
     assert list(answers) == [CONFIRMED] * 2
     await context.eventually(lambda: asyncio.sleep(0, len(heard) >= 2), "both results are pushed")
     assert {one.id: one.document for one in heard} == {"a": results[0].document, "b": results[1].document}
-    assert facade.result("b") == results[1].document
-    assert 490 < facade.raw("TTL", facade.key("celery-task-meta-b")) <= 500
-    facade.nothing_held()
+    assert keyspace.result("b") == results[1].document
+    assert 490 < keyspace.raw("TTL", keyspace.key("celery-task-meta-b")) <= 500
+    keyspace.nothing_held()
 
 
 @pytest.mark.parametrize(
@@ -73,31 +73,31 @@ async def test_a_result_is_stored_and_told(context: CaseContext, facade: FacadeC
     ],
 )
 async def test_the_first_terminal_result_stays(
-    context: CaseContext, facade: FacadeContext, there: bytes, stays: bool
+    context: CaseContext, keyspace: KeySpace, there: bytes, stays: bool
 ) -> None:
     backend, consumer = await opened(context)
     await context.submit(backend, context.message(id="a"))
-    facade.raw("SET", facade.key("celery-task-meta-a"), there)
+    keyspace.raw("SET", keyspace.key("celery-task-meta-a"), there)
     result = context.result("a", 2)
     assert await settle(consumer, Verdict.ACK, *await take(consumer, 1), result=result) == [CONFIRMED]
-    assert facade.result("a") == (there if stays else result.document)
-    facade.nothing_held()
+    assert keyspace.result("a") == (there if stays else result.document)
+    keyspace.nothing_held()
 
 
-async def test_a_task_without_a_usable_id_ends_all_the_same(context: CaseContext, facade: FacadeContext) -> None:
+async def test_a_task_without_a_usable_id_ends_all_the_same(context: CaseContext, keyspace: KeySpace) -> None:
     """Half a character in the id, which JSON can carry: nobody can ask for its result."""
     _, consumer = await opened(context)
-    odd = facade.kombu("a")
+    odd = keyspace.kombu("a")
     odd["headers"]["id"] = "half \ud800"
-    facade.push(odd, facade.kombu("b"))
+    keyspace.push(odd, keyspace.kombu("b"))
     held = await take(consumer, 2)
     results = [context.result("b", 1), context.result("b", 1)]
     results[0] = dataclasses.replace(results[0], id="half \ud800")
     pairs = zip(sorted(held, key=lambda one: one.token.letter, reverse=True), results, strict=True)
     answers = await consumer.settle([Settlement(one, Verdict.ACK, result=result) for one, result in pairs])
     assert list(answers) == [CONFIRMED] * 2
-    assert facade.result("b") is not None
-    facade.nothing_held()
+    assert keyspace.result("b") is not None
+    keyspace.nothing_held()
 
 
 # --- the fence ------------------------------------------------------------------------------------
@@ -106,64 +106,64 @@ async def test_a_task_without_a_usable_id_ends_all_the_same(context: CaseContext
 @pytest.mark.parametrize("verdict", list(Verdict))
 @pytest.mark.parametrize("who", ["sweep", "celery"])
 async def test_nothing_is_done_for_what_was_taken_away(
-    context: CaseContext, facade: FacadeContext, verdict: Verdict, who: str
+    context: CaseContext, keyspace: KeySpace, verdict: Verdict, who: str
 ) -> None:
     """By a sweep of ours, or by Celery, whose workers know nothing of our leases."""
     backend, consumer = await opened(context)
     await context.submit(backend, *messages(context, "a", "b"))
     mine, other = await take(consumer, 2)
     if who == "sweep":
-        facade.raw("ZREM", facade.key("tranship:leases"), mine.token.token)
-    facade.raw("HDEL", facade.key("unacked"), mine.token.tag)
-    facade.raw("ZREM", facade.key("unacked_index"), mine.token.tag)
+        keyspace.raw("ZREM", keyspace.key("tranship:leases"), mine.token.token)
+    keyspace.raw("HDEL", keyspace.key("unacked"), mine.token.tag)
+    keyspace.raw("ZREM", keyspace.key("unacked_index"), mine.token.tag)
     more = {"replacement": context.message(id="a", attempt=1)} if verdict is Verdict.REPLACE else {}
     late = Settlement(mine, verdict, result=context.result("a", 1), **more)
     answers = await consumer.settle([late, Settlement(other, Verdict.ACK, result=context.result("b", 1))])
     assert list(answers) == [LOST, CONFIRMED]
-    assert facade.result("a") is None
-    assert facade.result("b") is not None
-    assert (facade.elements(), facade.letters()) == ([], [])
-    facade.nothing_held()
+    assert keyspace.result("a") is None
+    assert keyspace.result("b") is not None
+    assert (keyspace.elements(), keyspace.letters()) == ([], [])
+    keyspace.nothing_held()
 
 
-async def test_a_renewal_of_what_celery_took_away_says_so(context: CaseContext, facade: FacadeContext) -> None:
+async def test_a_renewal_of_what_celery_took_away_says_so(context: CaseContext, keyspace: KeySpace) -> None:
     backend, consumer = await opened(context)
     await context.submit(backend, *messages(context, "a", "b"))
     held = await take(consumer, 2)
-    facade.raw("HDEL", facade.key("unacked"), held[0].token.tag)
-    facade.raw("ZREM", facade.key("unacked_index"), held[0].token.tag)
+    keyspace.raw("HDEL", keyspace.key("unacked"), held[0].token.tag)
+    keyspace.raw("ZREM", keyspace.key("unacked_index"), held[0].token.tag)
     assert list(await consumer.extend(held)) == [False, True]
-    assert len(facade.tokens()) == 1
+    assert len(keyspace.tokens()) == 1
 
 
-async def test_renewing_keeps_celery_away_as_well(context: CaseContext, facade: FacadeContext) -> None:
+async def test_renewing_keeps_celery_away_as_well(context: CaseContext, keyspace: KeySpace) -> None:
     backend, consumer = await opened(context)
     await context.submit(backend, *context.messages(3))
     held = await take(consumer, 3)
-    order = facade.tokens()
-    for tag in facade.index():
-        facade.raw("ZADD", facade.key("unacked_index"), "1", tag)
+    order = keyspace.tokens()
+    for tag in keyspace.index():
+        keyspace.raw("ZADD", keyspace.key("unacked_index"), "1", tag)
     for token in order:
-        facade.raw("ZADD", facade.key("tranship:leases"), "1", token)
+        keyspace.raw("ZADD", keyspace.key("tranship:leases"), "1", token)
     assert list(await consumer.extend(held)) == [True] * 3
-    for key, names, ahead in (("unacked_index", facade.index(), 0), ("tranship:leases", order, 60)):
+    for key, names, ahead in (("unacked_index", keyspace.index(), 0), ("tranship:leases", order, 60)):
         for name in names:
-            assert abs(float(facade.raw("ZSCORE", facade.key(key), name)) - time.time() - ahead) < 5
-    assert facade.tokens() == order
+            assert abs(float(keyspace.raw("ZSCORE", keyspace.key(key), name)) - time.time() - ahead) < 5
+    assert keyspace.tokens() == order
 
 
-async def test_the_same_delivery_twice_in_one_batch(context: CaseContext, facade: FacadeContext) -> None:
+async def test_the_same_delivery_twice_in_one_batch(context: CaseContext, keyspace: KeySpace) -> None:
     backend, consumer = await opened(context)
     await context.submit(backend, context.message(id="a"))
     (held,) = await take(consumer, 1)
     assert await settle(consumer, Verdict.NACK, held, held) == [CONFIRMED, LOST]
-    assert len(facade.elements()) == 1
+    assert len(keyspace.elements()) == 1
 
 
 # --- verdicts -------------------------------------------------------------------------------------
 
 
-async def test_nacked_ones_go_to_the_front_in_their_order(context: CaseContext, facade: FacadeContext) -> None:
+async def test_nacked_ones_go_to_the_front_in_their_order(context: CaseContext, keyspace: KeySpace) -> None:
     backend, consumer = await opened(context)
     await context.submit(backend, *messages(context, "a", "b", "c", "d"))
     held = await take(consumer, 3)
@@ -171,11 +171,11 @@ async def test_nacked_ones_go_to_the_front_in_their_order(context: CaseContext, 
     assert list(counts(await take(consumer, 4)).items()) == [("a", 2), ("b", 2), ("c", 2), ("d", 1)]
 
 
-async def test_counts_are_forgotten_with_the_message(context: CaseContext, facade: FacadeContext) -> None:
+async def test_counts_are_forgotten_with_the_message(context: CaseContext, keyspace: KeySpace) -> None:
     backend, consumer = await opened(context)
     await context.submit(backend, *messages(context, "ack", "reject", "replace"))
     await settle(consumer, Verdict.NACK, *await take(consumer, 3))
-    assert len(facade.raw.hash(facade.key("tranship:deliveries").decode())) == 3
+    assert len(keyspace.raw.hash(keyspace.key("tranship:deliveries").decode())) == 3
     ack, reject, replace = await take(consumer, 3)
     replacement = context.message(id="replace", attempt=1)
     await consumer.settle(
@@ -186,18 +186,18 @@ async def test_counts_are_forgotten_with_the_message(context: CaseContext, facad
         ]
     )
     assert counts(await take(consumer, 1)) == {"replace": 1}
-    assert facade.raw.hash(facade.key("tranship:deliveries").decode()) == {}
+    assert keyspace.raw.hash(keyspace.key("tranship:deliveries").decode()) == {}
 
 
-async def test_a_dead_letter_has_everything(context: CaseContext, facade: FacadeContext) -> None:
+async def test_a_dead_letter_has_everything(context: CaseContext, keyspace: KeySpace) -> None:
     backend, consumer = await opened(context)
     await context.submit(backend, context.message(id="a", priority=Priority.LOW))
-    (element,) = facade.elements(priority=Priority.LOW)
+    (element,) = keyspace.elements(priority=Priority.LOW)
     await settle(consumer, Verdict.NACK, *await take(consumer, 1))
     (held,) = await take(consumer, 1)
     result = context.result("a", None, state=TaskState.DEAD_LETTERED)
     await settle(consumer, Verdict.REJECT, held, reason="half \ud800", detail="é", result=result)
-    (letter,) = facade.letters()
+    (letter,) = keyspace.letters()
     assert letter == {
         b"queue": b"q",
         b"step": b"6",
@@ -208,31 +208,31 @@ async def test_a_dead_letter_has_everything(context: CaseContext, facade: Facade
         b"deliveries": b"2",
         b"element": element,
     }
-    ((entry, _),) = facade.raw("XRANGE", facade.key("tranship:dead"), "-", "+")
-    assert facade.raw("HGET", facade.key("tranship:dead-ids"), "a") == entry
-    assert facade.result("a") == result.document
-    facade.nothing_held()
+    ((entry, _),) = keyspace.raw("XRANGE", keyspace.key("tranship:dead"), "-", "+")
+    assert keyspace.raw("HGET", keyspace.key("tranship:dead-ids"), "a") == entry
+    assert keyspace.result("a") == result.document
+    keyspace.nothing_held()
 
 
-async def test_a_replacement_waits_for_its_time_on_the_server(context: CaseContext, facade: FacadeContext) -> None:
+async def test_a_replacement_waits_for_its_time_on_the_server(context: CaseContext, keyspace: KeySpace) -> None:
     """Also where Celery workers serve the queue: they are told RETRY, and see the message when it is due."""
-    facade.peers()
+    keyspace.peers()
     backend, consumer = await opened(context)
     await context.submit(backend, context.message(id="a", priority=Priority.HIGH))
     (held,) = await take(consumer, 1)
     due = time.time() + 0.6
     replacement = context.message(id="a", attempt=1, not_before=due, priority=Priority.HIGH)
     assert await settle(consumer, Verdict.REPLACE, held, replacement=replacement) == [CONFIRMED]
-    assert json.loads(facade.result("a") or b"")["status"] == "RETRY"
-    assert facade.raw("HGET", facade.key("tranship:delayed-queues"), "a") == b"q"
+    assert json.loads(keyspace.result("a") or b"")["status"] == "RETRY"
+    assert keyspace.raw("HGET", keyspace.key("tranship:delayed-queues"), "a") == b"q"
     assert not await at_once(consumer)
     (again,) = await take(consumer, 1)
     assert abs(time.time() - due) < 0.5
     assert (again.priority, again.message.body) == (Priority.HIGH, replacement.body)
-    assert json.loads(facade.result("a") or b"")["status"] == "STARTED"
+    assert json.loads(keyspace.result("a") or b"")["status"] == "STARTED"
     await settle(consumer, Verdict.ACK, again, result=context.result("a", 1))
-    assert json.loads(facade.result("a") or b"")["status"] == "SUCCESS"
-    facade.nothing_held()
+    assert json.loads(keyspace.result("a") or b"")["status"] == "SUCCESS"
+    keyspace.nothing_held()
 
 
 async def at_once(consumer: Consumer) -> list[str]:
@@ -243,18 +243,18 @@ async def at_once(consumer: Consumer) -> list[str]:
     "options", [{"result_serializer": "json"}, {"result_serializer": "msgpack"}, {"celery": "off"}]
 )
 async def test_retry_is_said_in_the_format_of_results(
-    context: CaseContext, facade: FacadeContext, options: dict[str, str]
+    context: CaseContext, keyspace: KeySpace, options: dict[str, str]
 ) -> None:
     backend, consumer = await opened(context, **{"celery": "on", **options})
     await context.submit(backend, *messages(context, "a", "silent"))
     a, silent = await take(consumer, 2)
     await settle(consumer, Verdict.REPLACE, a, replacement=context.message(id="a", attempt=1))
-    before = facade.result("silent")
+    before = keyspace.result("silent")
     await settle(
         consumer, Verdict.REPLACE, silent, replacement=context.message(id="silent", attempt=1, store_result=False)
     )
-    assert facade.result("silent") == before
-    document = facade.result("a")
+    assert keyspace.result("silent") == before
+    document = keyspace.result("a")
     if "celery" in options:
         assert document is None
     else:
@@ -264,7 +264,7 @@ async def test_retry_is_said_in_the_format_of_results(
         assert (read["status"], read["task_id"]) == ("RETRY", "a")
 
 
-async def test_a_replacement_goes_where_it_says(context: CaseContext, facade: FacadeContext) -> None:
+async def test_a_replacement_goes_where_it_says(context: CaseContext, keyspace: KeySpace) -> None:
     backend, consumer = await opened(context)
     await context.submit(backend, *messages(context, "a", "b"))
     a, b = await take(consumer, 2)
@@ -272,13 +272,13 @@ async def test_a_replacement_goes_where_it_says(context: CaseContext, facade: Fa
         consumer, Verdict.REPLACE, a, replacement=context.message(id="a", priority=Priority.VERY_LOW, queue="other")
     )
     await settle(consumer, Verdict.REPLACE, b, replacement=context.message(id="b", not_before=time.time() - 5))
-    assert len(facade.elements("other", Priority.VERY_LOW)) == 1
+    assert len(keyspace.elements("other", Priority.VERY_LOW)) == 1
     assert await at_once(consumer) == ["b"]
 
 
 @pytest.mark.parametrize("verdict", [Verdict.ACK, Verdict.REPLACE])
 async def test_verdict_and_replacement_belong_together(
-    context: CaseContext, facade: FacadeContext, verdict: Verdict
+    context: CaseContext, keyspace: KeySpace, verdict: Verdict
 ) -> None:
     backend, consumer = await opened(context)
     await context.submit(backend, context.message())
@@ -294,79 +294,77 @@ async def test_verdict_and_replacement_belong_together(
 
 @pytest.mark.parametrize("verdict", list(Verdict))
 async def test_a_quarantined_message_is_settled_like_any_other(
-    context: CaseContext, facade: FacadeContext, verdict: Verdict
+    context: CaseContext, keyspace: KeySpace, verdict: Verdict
 ) -> None:
     """It is among the dead letters from the start; settled it stays, goes, or is replaced."""
     _, consumer = await opened(context)
-    facade.push(facade.kombu("a", tag="same"), facade.kombu("b", tag="same"))
+    keyspace.push(keyspace.kombu("a", tag="same"), keyspace.kombu("b", tag="same"))
     first, twin = await take(consumer, 2)
     await settle(consumer, Verdict.ACK, first)
     more = {"replacement": context.message(id="b", attempt=1)} if verdict is Verdict.REPLACE else {}
     result = context.result("b", 1) if verdict is not Verdict.NACK else None
     said = {"reason": "kit", "detail": "kit"}
     assert await settle(consumer, verdict, twin, result=result, **said, **more) == [CONFIRMED]
-    letters = [(one[b"reason"], one[b"task_id"], one[b"queue"], one[b"step"]) for one in facade.letters()]
+    letters = [(one[b"reason"], one[b"task_id"], one[b"queue"], one[b"step"]) for one in keyspace.letters()]
     left = {Verdict.NACK: [(b"duplicate-tag", b"b", b"q", b"3")], Verdict.REJECT: [(b"kit", b"b", b"q", b"3")]}
     assert letters == left.get(verdict, [])
-    known = facade.raw("HGET", facade.key("tranship:dead-ids"), "b")
+    known = keyspace.raw("HGET", keyspace.key("tranship:dead-ids"), "b")
     assert (known is not None) is bool(letters)
-    assert len(facade.elements()) == (verdict is Verdict.REPLACE)
-    assert (facade.result("b") is not None) is (result is not None)
+    assert len(keyspace.elements()) == (verdict is Verdict.REPLACE)
+    assert (keyspace.result("b") is not None) is (result is not None)
     if verdict is not Verdict.NACK:
         assert await settle(consumer, verdict, twin, result=result, **more) == [LOST]
-    facade.nothing_held()
+    keyspace.nothing_held()
 
 
-async def test_a_quarantined_message_that_was_purged_is_not_ours(context: CaseContext, facade: FacadeContext) -> None:
+async def test_a_quarantined_message_that_was_purged_is_not_ours(context: CaseContext, keyspace: KeySpace) -> None:
     backend, consumer = await opened(context)
-    facade.push("rubbish")
+    keyspace.push("rubbish")
     (held,) = await take(consumer, 1)
     await backend.inspector().dead_purge()
     assert await settle(consumer, Verdict.REJECT, held, reason="kit", detail="kit") == [LOST]
     await consumer.release([held])
-    assert (facade.letters(), facade.elements()) == ([], [])
+    assert (keyspace.letters(), keyspace.elements()) == ([], [])
 
 
 # --- what the server refuses ----------------------------------------------------------------------
 
 
-async def test_one_that_is_refused_does_not_take_its_neighbours_along(
-    context: CaseContext, facade: FacadeContext
-) -> None:
+async def test_one_that_is_refused_does_not_take_its_neighbours_along(context: CaseContext, keyspace: KeySpace) -> None:
     """Its result key is somebody else's: the batch fails, naming it; one by one the others were done."""
     backend, consumer = await opened(context)
     await context.submit(backend, *messages(context, "a", "bad", "c"))
     held = await take(consumer, 3)
-    facade.raw("LPUSH", facade.key("celery-task-meta-bad"), "x")
+    keyspace.raw("LPUSH", keyspace.key("celery-task-meta-bad"), "x")
     ids = ["a", "bad", "c"]
     settlements = [
         Settlement(one, Verdict.ACK, result=context.result(task, 1)) for one, task in zip(held, ids, strict=True)
     ]
     with pytest.raises(BrokerRefused, match="celery-task-meta-bad"):
         await consumer.settle(settlements)
-    assert len(facade.unacked()) == len(facade.tokens()) == 1
-    facade.all_true()
+    assert len(keyspace.unacked()) == len(keyspace.tokens()) == 1
+    keyspace.all_true()
     assert list(await consumer.settle(settlements[:1])) == [CONFIRMED]
     with pytest.raises(BrokerRefused):
         await consumer.settle(settlements[1:2])
-    facade.raw("DEL", facade.key("celery-task-meta-bad"))
+    keyspace.raw("DEL", keyspace.key("celery-task-meta-bad"))
     assert list(await consumer.settle(settlements[1:])) == [CONFIRMED] * 2
     assert list(await consumer.settle(settlements)) == [LOST] * 3
-    facade.nothing_held()
+    keyspace.nothing_held()
 
 
-async def test_a_task_whose_result_has_no_place_can_die(context: CaseContext, facade: FacadeContext) -> None:
+async def test_a_task_whose_result_has_no_place_can_die(context: CaseContext, keyspace: KeySpace) -> None:
     """Its result key is somebody else's: it would come back for ever, because its death has a result, too."""
     backend, consumer = await opened(context)
     await context.submit(backend, *messages(context, "bad"))
     held = await take(consumer, 1)
-    facade.raw("LPUSH", facade.key("celery-task-meta-bad"), "x")
+    keyspace.raw("LPUSH", keyspace.key("celery-task-meta-bad"), "x")
     result = context.result("bad", 1)
     assert await settle(consumer, Verdict.REJECT, *held, result=result, reason="delivery-limit") == [CONFIRMED]
-    (letter,) = facade.letters()
+    (letter,) = keyspace.letters()
     assert (letter[b"task_id"], letter[b"reason"]) == (b"bad", b"delivery-limit")
-    assert facade.raw("TYPE", facade.key("celery-task-meta-bad")) == b"list"
-    facade.nothing_held()
+    assert keyspace.raw("TYPE", keyspace.key("celery-task-meta-bad")) == b"list"
+    keyspace.nothing_held()
 
 
 @pytest.mark.parametrize(
@@ -379,21 +377,21 @@ async def test_a_task_whose_result_has_no_place_can_die(context: CaseContext, fa
     ],
 )
 async def test_a_refused_verdict_leaves_the_delivery_ours(
-    context: CaseContext, facade: FacadeContext, verdict: Verdict, key: str
+    context: CaseContext, keyspace: KeySpace, verdict: Verdict, key: str
 ) -> None:
     backend, consumer = await opened(context)
     await context.submit(backend, context.message(id="a"))
     held = await take(consumer, 1)
-    facade.raw("SET", facade.key(key), "somebody else's")
+    keyspace.raw("SET", keyspace.key(key), "somebody else's")
     more = {"replacement": context.message(id="a", attempt=1)} if verdict is Verdict.REPLACE else {}
     with pytest.raises(BrokerRefused, match=key.partition("\x06")[0]):
         await settle(consumer, verdict, *held, reason="kit", detail="kit", **more)
     assert list(await consumer.extend(held)) == [True]
-    facade.all_true()
-    facade.raw("DEL", facade.key(key))
+    keyspace.all_true()
+    keyspace.raw("DEL", keyspace.key(key))
     assert await settle(consumer, verdict, *held, reason="kit", detail="kit", **more) == [CONFIRMED]
-    assert len(facade.letters()) == (verdict is Verdict.REJECT)
-    assert len(facade.elements()) == (verdict is not Verdict.REJECT)
+    assert len(keyspace.letters()) == (verdict is Verdict.REJECT)
+    assert len(keyspace.elements()) == (verdict is not Verdict.REJECT)
 
 
 async def test_who_may_not_publish_is_told(redis_variant: Callable[..., Service]) -> None:
@@ -402,14 +400,14 @@ async def test_who_may_not_publish_is_told(redis_variant: Callable[..., Service]
     raw, address = Raw(service), service.url.partition("://")[2].partition("/")[0]
     raw("ACL", "SETUSER", "mute", "on", ">pw", "~*", "resetchannels", "+@all")
     async with CaseContext(Harness(f"redis://mute:pw@{address}/0"), "mute") as context:
-        facade = FacadeContext(context, raw)
+        keyspace = KeySpace(context, raw)
         backend, consumer = await opened(context)
         await context.submit(backend, context.message(id="a"))
         held = await take(consumer, 1)
         with pytest.raises(BrokerRefused, match="PUBLISH"):
             await settle(consumer, Verdict.ACK, *held, result=context.result("a", 1))
-        assert facade.result("a") is None
-        facade.all_true()
+        assert keyspace.result("a") is None
+        keyspace.all_true()
         raw("ACL", "SETUSER", "mute", "allchannels")
         assert await settle(consumer, Verdict.ACK, *held, result=context.result("a", 1)) == [CONFIRMED]
 
@@ -417,7 +415,7 @@ async def test_who_may_not_publish_is_told(redis_variant: Callable[..., Service]
 # --- amounts --------------------------------------------------------------------------------------
 
 
-async def test_batches_of_any_size(context: CaseContext, facade: FacadeContext) -> None:
+async def test_batches_of_any_size(context: CaseContext, keyspace: KeySpace) -> None:
     """More than one script call's worth, by number and by bytes."""
     backend, consumer = await opened(context)
     ids = await context.submit(backend, *context.messages(1203))
@@ -433,13 +431,13 @@ async def test_batches_of_any_size(context: CaseContext, facade: FacadeContext) 
     assert list(answers) == [CONFIRMED] * 1203
     stored = await backend.results().get_many(ids)
     assert [one.document for one in stored] == [one.document for one in results]
-    facade.nothing_held()
+    keyspace.nothing_held()
 
 
-async def test_settling_side_by_side(context: CaseContext, facade: FacadeContext) -> None:
+async def test_settling_side_by_side(context: CaseContext, keyspace: KeySpace) -> None:
     backend, consumer = await opened(context)
     await context.submit(backend, *context.messages(60))
     held = await take(consumer, 60)
     answers = await asyncio.gather(*(settle(consumer, Verdict.ACK, one) for one in held))
     assert answers == [[CONFIRMED]] * 60
-    facade.nothing_held()
+    keyspace.nothing_held()

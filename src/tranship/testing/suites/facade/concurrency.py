@@ -7,7 +7,7 @@ import random
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from tranship.connections import process_table
 from tranship.errors import BusyError, ClosedError, SubmitUnknown, TranshipError
@@ -18,6 +18,8 @@ from tranship.testing.facades import FacadeClient, FacadeHandle, in_thread, rais
 from tranship.testing.suites.facade.submit import echo
 
 __all__ = ["ConcurrentSubmitCases"]
+
+PUSH: Final = {Capability.RESULT_PUSH}
 
 
 class ConcurrentSubmitCases:
@@ -40,7 +42,13 @@ class ConcurrentSubmitCases:
         await _all_arrive_once(facade, ids, 3200)
         assert facade.client_faults.calls["submit"] < 3200, "no two submits were sent together"
 
-    @facade_case("submit_concurrent_loops", level="core", rationale="a process may have two loops", kinds=["async"])
+    @facade_case(
+        "submit_concurrent_loops",
+        level="core",
+        needs=PUSH,
+        rationale="a process may have two loops",
+        kinds=["async"],
+    )
     async def test_submit_concurrent_loops(self, facade: FacadeContext) -> None:
         """Two more loops in threads of their own submit and wait with the client of this one."""
         client = await facade.client()

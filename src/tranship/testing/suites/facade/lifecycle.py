@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from typing import Final
 
 from tranship.connections import process_table
 from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
@@ -18,6 +19,8 @@ from tranship.testing.suites.facade.submit import echo
 from tranship.testing.suites.ports.open_resources import OpenResources, given_back
 
 __all__ = ["FacadeLifecycleCases"]
+
+PUSH: Final = {Capability.RESULT_PUSH}
 
 
 class FacadeLifecycleCases:
@@ -116,7 +119,11 @@ class FacadeLifecycleCases:
             sys.setswitchinterval(interval)
 
     @facade_case(
-        "run_twice_with_one_client", level="core", rationale="scripts call asyncio.run() again", kinds=["async"]
+        "run_twice_with_one_client",
+        level="core",
+        needs=PUSH,
+        rationale="scripts call asyncio.run() again",
+        kinds=["async"],
     )
     async def test_run_twice_with_one_client(self, facade: FacadeContext) -> None:
         """One client object in two event loops, one after the other, closed or not in between."""
@@ -149,6 +156,7 @@ class FacadeLifecycleCases:
     @facade_case(
         "fork_in_the_middle",
         level="core",
+        needs=PUSH,
         rationale="servers fork; a child must not speak on its parent's connection",
         kinds=["blocking"],
     )
@@ -162,6 +170,7 @@ class FacadeLifecycleCases:
     @facade_case(
         "first_use_after_main_thread",
         level="core",
+        needs=PUSH,
         rationale="a thread that outlives the main one may be the first to submit; Python refuses many things by then",
         kinds=["blocking"],
     )

@@ -28,7 +28,7 @@ class CancelMarkCases:
         if not isinstance(control, CancelMarks):
             context.skip("no other program leaves marks at this broker")
         if not context.harness.can("leave_mark"):
-            context.skip("the harness leaves no marks")
+            context.lack("the harness leaves no marks")
         heard: list[Signal] = []
         await control.listen(heard.extend, worker="w-1")
         one, other = (f"job-{uuid.uuid4().hex}" for _ in range(2))

@@ -27,6 +27,7 @@ class CrashCases:
     @case("crash_before_ack_redelivers", level="core", rationale="the task of a dead worker must run elsewhere")
     async def test_crash_before_ack_redelivers(self, context: CaseContext) -> None:
         """Received and never settled: all of it comes to somebody else, within a lease."""
+        await _need_survivors(context)
         backend = await context.open(lease=_LEASE)
         ids = await context.submit(backend, *context.messages(5))
         got = await _hold_and_die(context, 5)
@@ -43,6 +44,7 @@ class CrashCases:
     )
     async def test_crash_between_fetch_and_claim(self, context: CaseContext) -> None:
         """Workers killed at any moment: every message was seen by one of them, or comes to us."""
+        await _need_survivors(context)
         backend = await context.open(lease=_LEASE)
         crash = _killed_worker if await context.has(Capability.CROSS_PROCESS) else _vanished_worker
         ids: list[str] = []
@@ -96,6 +98,12 @@ async def _finish(context: CaseContext, consumer: Consumer, deliveries: list[Del
         [Settlement(one, Verdict.ACK, result=result) for one, result in zip(deliveries, results, strict=True)]
     )
     return [one.id for one, answer in zip(results, answers, strict=True) if answer is Settled.CONFIRMED]
+
+
+async def _need_survivors(context: CaseContext) -> None:
+    """Skip the case where nobody can die but all that is there: one process, without leases."""
+    if not (await context.has(Capability.CROSS_PROCESS) or await context.has(Capability.LEASE)):
+        context.skip("no worker can die without its broker: both are in one process, and there are no leases")
 
 
 async def _hold_and_die(context: CaseContext, count: int) -> list[str]:

@@ -133,7 +133,7 @@ class _Separating:
     async def test_auth_failure_is_permanent(self, context: CaseContext) -> None:
         """BrokerRefused, not retryable, at once."""
         if context.harness.refused_url is None:
-            context.skip("the harness has no refused_url")
+            context.lack("the harness has no refused_url")
         backend = context.harness.make_backend(context.harness.refused_url)
         try:
             await asyncio.wait_for(backend.open(), context.patience)

@@ -35,7 +35,7 @@ def back(context: CaseContext) -> float:
 def need_restart(context: CaseContext) -> None:
     """Skip the case where nobody can restart the broker."""
     if not context.harness.can("restart"):
-        context.skip("the harness cannot restart the broker")
+        context.lack("the harness cannot restart the broker")
 
 
 class Ledger:

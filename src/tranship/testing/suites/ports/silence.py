@@ -32,7 +32,7 @@ class SilenceCases:
     async def test_half_open_connection(self, context: CaseContext) -> None:
         """Frozen: ping fails by itself within a minute, and works again afterwards."""
         if not context.harness.can("pause"):
-            context.skip("the harness cannot pause the broker")
+            context.lack("the harness cannot pause the broker")
         backend = await context.open(**context.harness.impatient)
         await backend.ping()
         await context.harness.pause()

@@ -55,7 +55,7 @@ class WorkerStopCases:
         """Hurried, out of time, cancelled: each time the task is told, and is there for others, not counted."""
         told: list[str] = []
 
-        @task(name="kit.endless", queue="q")
+        @task(name="kit.endless", queue="q", store_result=False)
         async def endless() -> None:
             try:
                 await asyncio.sleep(60)
@@ -63,7 +63,7 @@ class WorkerStopCases:
                 told.append("loop")
                 raise
 
-        @task(name="kit.endless-thread", queue="q")
+        @task(name="kit.endless-thread", queue="q", store_result=False)
         def endless_thread() -> None:
             current().wait_cancelled(60)
             told.append(f"thread {current().cancel_reason}")
