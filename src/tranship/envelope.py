@@ -21,7 +21,10 @@ from tranship.errors import (
     TaskTimedOut,
     TranshipError,
 )
-from tranship.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    # Loaded where a task has a policy: a client that is only opened costs little.
+    from tranship.retry import RetryPolicy
 
 __all__ = [
     "PROBE_TASK",
