@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 from tranship.envelope import Ending
@@ -171,7 +172,7 @@ class Flow:
             self.drop(run)
             return
         log_end(run)
-        self.settling.post(run.consumer, settlement, lambda answer: self._settled(run, answer))
+        self.settling.post(run.consumer, settlement, partial(self._settled, run))
 
     async def _release(self, run: Run) -> None:
         try:
