@@ -21,10 +21,7 @@ from tranship.errors import (
     TaskTimedOut,
     TranshipError,
 )
-
-if TYPE_CHECKING:
-    # Loaded where a task has a policy: a client that is only opened costs little.
-    from tranship.retry import RetryPolicy
+from tranship.retry import RetryPolicy
 
 __all__ = [
     "PROBE_TASK",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 
@@ -14,9 +14,7 @@ from tranship.errors import EncodeError
 from tranship.protocol._carried import canvas
 from tranship.protocol._headers import MAX_NAME, header_bytes
 from tranship.protocol._message import Message
-
-if TYPE_CHECKING:
-    from tranship.retry import RetryPolicy
+from tranship.retry import RetryPolicy
 
 __all__ = ["Encoder"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from tranship import codec
 from tranship.envelope import NO_HEADERS, Envelope, Priority
@@ -14,10 +14,7 @@ from tranship.protocol._fields import Fields
 from tranship.protocol._headers import CELERY, KEPT, OWN, OWN_PREFIX, TRANSIENT
 from tranship.protocol._message import RawMessage
 from tranship.protocol._numbers import is_duration
-
-if TYPE_CHECKING:
-    # Loaded where a message has a policy: a client that is only opened costs little.
-    from tranship.retry import RetryPolicy
+from tranship.retry import RetryPolicy
 
 __all__ = ["envelope_of"]
 
@@ -120,8 +117,6 @@ def _retry(fields: Fields, name: str) -> RetryPolicy | None:
     value = fields.values[name]
     if value is None:
         return None
-    from tranship.retry import RetryPolicy
-
     try:
         return RetryPolicy.from_dict(value)
     except (InvalidOptionError, RecursionError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
+from typing import Any, Final, Literal, TypedDict, Unpack
 
 from tranship.checks import (
     LONGEST_NAME,
@@ -21,10 +21,7 @@ from tranship.checks import (
 )
 from tranship.envelope import NO_HEADERS, Priority
 from tranship.errors import InvalidOptionError
-
-if TYPE_CHECKING:
-    # Loaded where a task has a policy: a client that is only opened costs little.
-    from tranship.retry import RetryPolicy
+from tranship.retry import RetryPolicy
 
 __all__ = ["DEFAULTS", "OptionArguments", "TaskOptions", "Validation"]
 
@@ -176,8 +173,6 @@ def _truth(option: str, value: Any) -> bool:
 
 
 def _policy(option: str, value: Any) -> RetryPolicy:
-    from tranship.retry import RetryPolicy
-
     if not isinstance(value, RetryPolicy):
         raise invalid(option, value, "a RetryPolicy, such as RetryPolicy(max_attempts=3)")
     return value
