@@ -52,6 +52,9 @@ class Broker:
     table: bool = True
     topic: bool = True
     waits: bool = False
+    posts: bool = False
+    tells: bool = False
+    immediate: bool = False
     entries: list[Entry] = field(default_factory=list)
     rows: dict[str, tuple[bytes, float, int]] = field(default_factory=dict)
     numbers: Any = field(default_factory=lambda: itertools.count(1))
@@ -90,7 +93,8 @@ class Broker:
         async def connect() -> Any:
             table = self.tables(self) if self.table else None
             topic = self.topics(self) if self.topic else None
-            return wrap(LocalConnection(self.queues(self, lease), table, topic, native=self))
+            queue = self.queues(self, lease)
+            return wrap(LocalConnection(queue, table, topic, native=self, immediate=self.immediate))
 
         return DriverBackend("rows", config, options=chosen, connect=connect)
 
@@ -108,7 +112,15 @@ class Queue:
             delays=broker.fuses,
             unique=broker.fuses,
             fuses=broker.fuses,
+            tells=broker.tells,
         )
+        if broker.posts:
+            self.post = self._post
+
+    def _post(self, batch, done):
+        answers = [self._send(one) for one in batch]
+        self._broker.wake()
+        asyncio.get_running_loop().call_soon(done, answers)
 
     async def send(self, batch):
         answers = [self._send(one) for one in batch]
@@ -178,7 +190,7 @@ class Queue:
             return Settled.LOST
         for row in ending.rows:
             if row.key not in broker.live():
-                write(broker, row)
+                create(broker, row)
         if ending.end is End.REMOVE:
             broker.entries.remove(entry)
         else:
@@ -247,7 +259,7 @@ class Table:
         there = [self._broker.live().get(row.key) for row in rows]
         for row, old in zip(rows, there, strict=True):
             if old is None:
-                write(self._broker, row)
+                create(self._broker, row)
         return there
 
     async def put(self, rows, if_version=None):
@@ -284,16 +296,27 @@ def write(broker: Broker, row: Row) -> int:
     return version
 
 
+def create(broker: Broker, row: Row) -> None:
+    write(broker, row)
+    if broker.tells and row.tell is not None:
+        broker.heard.tell(row.key, row.tell)
+
+
 class Topic:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._calls: dict[Any, Any] = {}
 
     async def publish(self, items):
         for name, value in items:
             self._broker.heard.tell(name, value)
 
     def subscribe(self, names, heard):
-        return self._broker.heard.add(names, on_this_loop(heard))
+        self._broker.heard.add(names, self._calls.setdefault(heard, on_this_loop(heard)))
+
+    def unsubscribe(self, names, heard):
+        if heard in self._calls:
+            self._broker.heard.remove(names, self._calls[heard])
 
     async def active(self):
         """Subscriptions are at once."""

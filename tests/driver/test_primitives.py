@@ -22,7 +22,7 @@ from tranship.testing.suites import (
 class TestPrimitivesOfRows(QueueSuite, TableSuite, TopicSuite):
     @pytest.fixture
     def harness(self) -> Harness:
-        return RowsHarness(fuses=True, waits=True)
+        return RowsHarness(fuses=True, waits=True, posts=True, tells=True)
 
 
 class TestPortsOfFusedRows(
@@ -32,4 +32,12 @@ class TestPortsOfFusedRows(
 
     @pytest.fixture
     def harness(self) -> Harness:
-        return RowsHarness(fuses=True, waits=True)
+        return RowsHarness(fuses=True, waits=True, posts=True, tells=True)
+
+
+class TestPortsOfImmediateRows(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite, InspectorSuite):
+    """A broker that never waits, and does nothing in one step: the kit calls it without a task."""
+
+    @pytest.fixture
+    def harness(self) -> Harness:
+        return RowsHarness(immediate=True)

@@ -62,7 +62,7 @@ FAULTS = (
         scenarios.lost_between_proof_and_end,
         Settling,
         "_end_apart",
-        "if answers[token] is Settled.LOST and token not in unsure",
+        "if answers[taken] is Settled.LOST and taken not in unsure",
         "if False",
     ),
     DriverFault(
@@ -71,7 +71,7 @@ FAULTS = (
         Settling,
         "_end_apart",
         "    await self._rows.create(",
-        "    await self._end({token: Ending(one.token, one.end) for token, one in ours.items()})\n"
+        "    await self._end({taken: Ending(one.token, one.end) for taken, one in ours.items()})\n"
         "    await self._rows.create(",
     ),
     DriverFault(
@@ -79,15 +79,15 @@ FAULTS = (
         scenarios.rejected,
         Settling,
         "_ending",
-        "DeadLetters.row(settlement, token.mark)",
-        "DeadLetters.row(settlement, str(time.time_ns()))",
+        "DeadLetters.row(taken, settlement)",
+        "DeadLetters.row(type(taken)(taken.token, taken.queue, taken.priority, taken.data), settlement)",
     ),
     DriverFault(
         "forgets what it has done",
         scenarios.batch_says_the_same_again,
         InFlightTable,
         "remember",
-        "self._told[token] = answer",
+        "self._told[delivery] = answer",
         "pass",
     ),
     DriverFault(
@@ -169,8 +169,8 @@ FAULTS = (
         scenarios.cancelled,
         DriverControl,
         "_remove",
-        "if not fused:",
-        "if False:",
+        "else await self._rows.create(every)",
+        "else [None] * len(every)",
     ),
     DriverFault(
         "replays without a letter",

@@ -43,6 +43,32 @@ class AnswersTooFew(Queue):
         return (await super().send(batch))[:-1]
 
 
+class PostsInSilence(Queue):
+    def _post(self, batch, done):
+        super()._post(batch, lambda answers: done(answers) if len(batch) == 1 else None)
+
+
+class PostsTwice(Queue):
+    def _post(self, batch, done):
+        super()._post(batch, done)
+        asyncio.get_running_loop().call_soon(done, [None] * len(batch))
+
+
+class TellsOfWhatWasThere(Queue):
+    def _end(self, ending):
+        for row in ending.rows:
+            if row.key in self._broker.live() and row.tell is not None:
+                self._broker.heard.tell(row.key, row.tell)
+        return super()._end(ending)
+
+
+class TellsNothing(Queue):
+    def _end(self, ending):
+        for row in ending.rows:
+            row.tell = None
+        return super()._end(ending)
+
+
 class TakesTooMany(Queue):
     async def take(self, slots, limit, wait):
         return await super().take(slots, limit + 1, wait)
@@ -200,19 +226,21 @@ class TellsFirst(Topic):
 
 
 class NeverForgets(Topic):
-    def subscribe(self, names, heard):
-        super().subscribe(names, heard)
-        return lambda: None
+    def unsubscribe(self, names, heard):
+        """Not at all."""
 
 
 class SubscribesLate(Topic):
     def subscribe(self, names, heard):
         asyncio.get_running_loop().call_later(0.05, super().subscribe, names, heard)
-        return lambda: None
 
 
 FAULTS = (
     _queue("answers too few", "queue_send_answers_each", AnswersTooFew),
+    _queue("posts and says nothing", "queue_post_answers_each", PostsInSilence, posts=True),
+    _queue("posts and answers twice", "queue_post_answers_each", PostsTwice, posts=True),
+    _queue("tells of what was there", "queue_tells_what_it_creates", TellsOfWhatWasThere, tells=True),
+    _queue("creates in silence", "queue_tells_what_it_creates", TellsNothing, tells=True),
     _queue("takes too many", "queue_take_limits", TakesTooMany),
     _queue("serves the least urgent", "queue_take_levels_in_order", TakesByTime),
     _queue("puts back last", "queue_keeps_order", PutsBackLast),
@@ -238,6 +266,6 @@ FAULTS = (
     _table("leaves out what is missing", "table_get_in_order", GetsWhatThereIs),
     _table("pages by position", "table_page_in_order", PagesByPosition),
     _topic("tells the first", "topic_same_name_twice", TellsFirst),
-    _topic("never forgets", "topic_undo_ends", NeverForgets),
+    _topic("never forgets", "topic_unsubscribed_hears_nothing", NeverForgets),
     _topic("subscribes late", "topic_active_hears_all", SubscribesLate),
 )

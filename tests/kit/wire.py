@@ -278,7 +278,7 @@ class _Consumer(_Port):
         except BrokerUnreachable as error:
             if self._wire.flaw == "drops what it took" and isinstance(error, _AnswerLost):
                 for delivery in error.value.deliveries:
-                    self._remove(delivery.token)
+                    self._remove(delivery)
             if self._wire.flaw == "takes silence for an empty queue" and self._wire.silent:
                 await asyncio.sleep(wait)
                 return Received(())
@@ -303,18 +303,18 @@ class _Consumer(_Port):
 
     def _drop(self) -> None:
         for delivery in getattr(self, "_held", ()):
-            self._remove(delivery.token)
+            self._remove(delivery)
 
     def _drop_all(self) -> None:
-        for token in self._port._in_flight.clear():
-            self._remove(token)
+        for taken in self._port._in_flight.clear():
+            self._remove(taken)
 
-    def _remove(self, token: Any) -> None:
-        space, (entry, claim) = self._space(), token.taken.token
+    def _remove(self, taken: Any) -> None:
+        space, (entry, claim) = self._space(), taken.token
         with space.guard:
             if space.stock.holds(entry, claim):
                 space.stock.remove(entry)
-        self._port._in_flight.drop([token])
+        self._port._in_flight.drop([taken])
 
     def _space(self) -> Any:
         return self._port._supervisor.current.queue._space

@@ -9,6 +9,7 @@ refused with :class:`~tranship.errors.UnsupportedError`; :attr:`~tranship.ports.
 ========================================  =====================================================================
 ``send``, ``take``, ``end``               submitting and working: a :class:`Queue`
 :class:`QueueTraits`                      levels, order, counts, waiting, delays, one-step ends
+``post``                                  sends that cost no task
 ``renew``                                 leases: a crash is noticed while the worker's host lives on
 ``watch``                                 waking, instead of looking twenty times a second
 ``find``, ``pick``                        states of tasks, unknown ids; cancelling what is queued
@@ -33,6 +34,7 @@ from tranship.driver._nouns import (
     Answer,
     End,
     Ending,
+    Heard,
     Outgoing,
     QueueTraits,
     Row,
@@ -51,6 +53,7 @@ from tranship.driver._protocols import (
     Finding,
     LocalConnection,
     Picking,
+    Posting,
     Pushing,
     Queue,
     Renewing,
@@ -59,7 +62,8 @@ from tranship.driver._protocols import (
     Topic,
     Watching,
 )
-from tranship.driver._supervisor import Classify, ConnectionOptions, Timing, unreachable
+from tranship.driver._supervisor import Classify, unreachable
+from tranship.driver._timing import ConnectionOptions, Timing
 from tranship.driver._topic import Subscriptions
 
 __all__ = [
@@ -74,9 +78,11 @@ __all__ = [
     "Ensuring",
     "Facts",
     "Finding",
+    "Heard",
     "LocalConnection",
     "Outgoing",
     "Picking",
+    "Posting",
     "Pushing",
     "Queue",
     "QueueTraits",

@@ -18,7 +18,8 @@ from tranship.driver._results import DriverResults
 from tranship.driver._rows import Rows
 from tranship.driver._settling import Settling
 from tranship.driver._submitter import DriverSubmitter
-from tranship.driver._supervisor import Classify, Supervisor, Timing, unreachable
+from tranship.driver._supervisor import Classify, Supervisor, unreachable
+from tranship.driver._timing import Timing
 from tranship.driver._topic import TableTopic
 from tranship.errors import UnsupportedError
 from tranship.ports import Capabilities, Capability, ConnectionEvent, Level, Support

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Final
 
 from tranship.checks import whole
-from tranship.driver._delay import Delays
-from tranship.driver._inflight import DeliveryToken, InFlightTable
-from tranship.driver._nouns import Slot, Stored, TakenBatch, Undo
+from tranship.driver._delay import DelayedRow, Delays
+from tranship.driver._inflight import InFlightTable
+from tranship.driver._nouns import Slot, Stored, Taken, TakenBatch, Undo
 from tranship.driver._prefetch import PrefetchBuffer, apart_from_suspects
-from tranship.driver._protocols import Connection, Picking, Pushing, Queue, Renewing, Scanning, Watching, traits_of
+from tranship.driver._protocols import Connection, Picking, Pushing, Queue, Renewing, Scanning, Watching
 from tranship.driver._settling import Settling
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import Priority
@@ -61,13 +61,17 @@ class DriverConsumer:
     ) -> None:
         self._supervisor, self._settling, self._delays, self._on_closed = supervisor, settling, delays, closed
         self._queues = list(dict.fromkeys(queues))
-        self._traits = traits_of(supervisor.current.queue)
+        self._order: list[Slot] | None = None
+        self._traits = supervisor.traits
         self._receiver = OneReceiver()
         self._buffer = PrefetchBuffer(self._traits.lease)
         self._in_flight = InFlightTable()
         self._taking: asyncio.Task[TakenBatch] | None = None
-        self._news = asyncio.Event()
-        self._patience = Sleeper()
+        self._news = False
+        """Whether something may be there that was not when we looked last."""
+        self._idle = False
+        """Whether a receive waits for news."""
+        self._sleeper = Sleeper()
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._holding: asyncio.TimerHandle | None = None
         self._demanded = False
@@ -92,7 +96,12 @@ class DriverConsumer:
         """Use what the queue of a new connection can do besides; asking for a protocol is slow."""
         self._pushing = queue if isinstance(queue, Pushing) else None
         if isinstance(queue, Watching):
-            self._unwatch = queue.watch(self._slots(), self._news.set)
+            self._unwatch = queue.watch(self._slots(), self._heard)
+
+    def _heard(self) -> None:
+        self._news = True
+        if self._idle:
+            self._sleeper.wake()
 
     def _connection_changed(self, event: ConnectionEvent, _generation: int) -> None:
         if event is ConnectionEvent.LOST and not self._traits.tokens_survive:
@@ -100,17 +109,23 @@ class DriverConsumer:
             self._in_flight.clear()
         if event is ConnectionEvent.RESTORED:
             self._meet(self._supervisor.current.queue)
-        self._news.set()
+        self._heard()
 
-    async def _woken(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
+    async def _woken(self, until: float) -> None:
+        """Wait for news, until then."""
+        if not self._news:
+            self._idle = True
+            try:
+                await self._sleeper.sleep(until - asyncio.get_running_loop().time())
+            finally:
+                self._idle = False
 
     def _slots(self, skip: Collection[str] = ()) -> list[Slot]:
         """Every slot, most urgent first; the queue that waits longest for its turn is first on each level."""
-        levels = Priority if self._traits.levels else (Priority.NORMAL,)
-        return [(queue, level) for level in levels for queue in self._queues if queue not in skip]
+        if self._order is None:
+            levels = Priority if self._traits.levels else (Priority.NORMAL,)
+            self._order = [(queue, level) for level in levels for queue in self._queues]
+        return [slot for slot in self._order if slot[0] not in skip] if skip else self._order
 
     # Receiving.
 
@@ -128,26 +143,30 @@ class DriverConsumer:
     async def _receive(self, limit: int, until: float, skip: Collection[str]) -> Received:
         loop = asyncio.get_running_loop()
         while True:
-            await self._until_connected(until)
-            self._news.clear()
+            if not self._supervisor.connected:
+                await self._until_connected(until)
+            self._news = False
             self._check()
-            if stale := self._buffer.stale(loop.time()):
+            if self._buffer.taken and (stale := self._buffer.stale(loop.time())):
                 self._supervisor.spawn(self._give_back(stale))
-            batch = None if self._buffer.has(skip) else await self._batch(limit, until, skip)
-            self._check()
-            if tokens := self._buffer.serve(limit, skip):
-                return Received(self._handed_out(tokens))
-            left = until - loop.time()
-            if left <= 0 or batch is None:
+            batch = None
+            if not self._buffer.taken or not self._buffer.has(skip):
+                batch = await self._batch(limit, until, skip)
+                self._check()
+            if self._buffer.taken and (taken := self._buffer.serve(limit, skip)):
+                return Received(self._handed_out(taken))
+            now = loop.time()
+            if now >= until or batch is None:
                 return Received((), confirmed=batch is not None and batch.confirmed)
-            await self._woken(self._pause(left, batch))
+            if (pause := self._pause(until - now, batch)) > 0:
+                await self._woken(now + pause)
 
     async def _until_connected(self, until: float) -> None:
         """Wait for the connection: who is told at once that there is none asks again much later than it is back."""
         loop = asyncio.get_running_loop()
         while not self._supervisor.connected and not self._closing.done() and loop.time() < until:
-            self._news.clear()
-            await self._woken(until - loop.time())
+            self._news = False
+            await self._woken(until)
 
     def _pause(self, left: float, batch: TakenBatch) -> float:
         """Return how long to wait after nothing was taken, unless something wakes us."""
@@ -160,8 +179,10 @@ class DriverConsumer:
         """Take, or let the take that is under way finish; None: nothing was heard in time."""
         slots, left = self._slots(skip), max(until - asyncio.get_running_loop().time(), 0.0)
         if not slots:
-            await self._woken(left)
+            await self._woken(until)
             return TakenBatch()
+        if self._supervisor.immediate:
+            return await self._take(slots, limit, left)
         patience = left + SILENCE
         # What was done when nobody received is in the buffer, and says nothing of now.
         if self._taking is None or self._taking.done():
@@ -171,8 +192,8 @@ class DriverConsumer:
             patience = left
         taking = self._taking
         # It ends, too, when this consumer is closed.
-        taking.add_done_callback(self._patience.wake)
-        await self._patience.sleep(patience)
+        taking.add_done_callback(self._sleeper.wake)
+        await self._sleeper.sleep(patience)
         return self._taken(taking) if taking.done() else None
 
     def _taken(self, taking: asyncio.Task[TakenBatch]) -> TakenBatch:
@@ -190,56 +211,61 @@ class DriverConsumer:
         batch = await self._supervisor.run("take", lambda c: c.queue.take(slots, limit, wait), wait=waits)
         if not isinstance(batch, TakenBatch):
             raise PluginError(f"{self._supervisor.name}: take() gave {batch!r:.100}; expected a TakenBatch")
-        now = asyncio.get_running_loop().time()
-        tokens = [DeliveryToken(one, generation, now) for one in batch.items]
-        together, rest = apart_from_suspects(tokens)
+        if not batch.items:
+            return batch
+        self._stamp(batch.items, generation)
+        together, rest = apart_from_suspects(batch.items)
         self._buffer.put(together)
-        served = {token.taken.queue for token in together}
-        self._queues.sort(key=lambda queue: queue in served)
-        # Not kept: killed by the suspect, we would raise their counts.
-        await self._give_back(rest)
+        if len(self._queues) > 1:
+            served = {one.queue for one in together}
+            self._queues.sort(key=lambda queue: queue in served)
+            self._order = None
+        if rest:
+            # Not kept: killed by the suspect, we would raise their counts.
+            await self._give_back(rest)
         if not self._receiver.busy:
             self._hold_for_a_while()
         return batch
 
-    def _handed_out(self, tokens: Sequence[DeliveryToken]) -> list[Delivery]:
-        self._in_flight.add(tokens)
-        return [
-            Delivery(
-                token.taken.opened()[1],
-                token.taken.queue,
-                token.taken.level,
-                token,
-                token.taken.count,
-                self._traits.counts,
-                token.generation,
-            )
-            for token in tokens
-        ]
+    def _stamp(self, taken: Sequence[Taken], generation: int) -> None:
+        """Note when it was taken, and over which connection."""
+        now, counts = asyncio.get_running_loop().time(), self._traits.counts
+        for one in taken:
+            one.taken_at, one.generation, one.count_kind = now, generation, counts
+
+    def _handed_out(self, taken: Sequence[Taken]) -> Sequence[Delivery]:
+        for one in taken:
+            one.opened()
+        self._in_flight.add(taken)
+        return taken
 
     async def receive_early(self, limit: int) -> Received:
         """Return messages that are not due yet."""
         whole("limit", limit)
         self._check()
         with self._receiver:
-            tokens = await self._supervisor.together(self._early(limit))
-            return Received(self._handed_out(tokens))
+            taken = await self._supervisor.together(self._early(limit))
+            return Received(self._handed_out(taken))
 
-    async def _early(self, limit: int) -> list[DeliveryToken]:
-        connection, now = self._supervisor.current, asyncio.get_running_loop().time()
-        queue, generation = connection.queue, self._supervisor.generation
+    async def _early(self, limit: int) -> Sequence[Taken]:
+        connection, generation = self._supervisor.current, self._supervisor.generation
+        taken = await self._taken_early(connection, limit)
+        self._stamp(taken, generation)
+        return taken
+
+    async def _taken_early(self, connection: Connection, limit: int) -> Sequence[Taken]:
+        queue = connection.queue
         if not self._traits.delays and connection.table is not None:
             waiting = [one async for one in self._delays.waiting() if one.facts.queue in self._queues]
             claimed = await self._delays.claim(waiting[:limit], self.lease or CLAIMED)
-            return [DeliveryToken(one.taken(), generation, now, one) for one in claimed]
+            return [one.taken() for one in claimed]
         if not isinstance(queue, Scanning) or not isinstance(queue, Picking):
             raise UnsupportedError(f"{self._supervisor.name} cannot take messages before they are due")
         found: list[Stored] = []
         for name in self._queues:
             found += await self._supervisor.run("scan", partial(_scan_delayed, queue, name, limit))
         refs = [one.ref for one in found[:limit]]
-        taken = await self._supervisor.run("pick", lambda _: queue.pick(refs))
-        return [DeliveryToken(one, generation, now) for one in taken]
+        return await self._supervisor.run("pick", lambda _: queue.pick(refs))
 
     # What is held.
 
@@ -255,7 +281,7 @@ class DriverConsumer:
 
     def _hold_for_a_while(self) -> None:
         """Give back what is held unless somebody asks for it soon."""
-        if (self._buffer or self._demanded) and self._holding is None and not self._closing.done():
+        if (self._buffer.taken or self._demanded) and self._holding is None and not self._closing.done():
             self._holding = asyncio.get_running_loop().call_later(HELD, self._hold_no_longer)
 
     def _hold_no_longer(self) -> None:
@@ -273,14 +299,14 @@ class DriverConsumer:
         if not self._receiver.busy:
             await self._give_back(self._buffer.clear())
 
-    async def _give_back(self, tokens: Sequence[DeliveryToken]) -> None:
+    async def _give_back(self, taken: Sequence[Taken]) -> None:
         try:
-            await self._settling.release(tokens)
+            await self._settling.release(taken)
         except TranshipError as error:
             log.info(
                 "%s: %d messages are not given back, and come after their lease: %s",
                 self._supervisor.url,
-                len(tokens),
+                len(taken),
                 error,
             )
 
@@ -289,28 +315,30 @@ class DriverConsumer:
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give deliveries back, not counted."""
         self._check()
-        tokens = [one.token for one in deliveries if one.token in self._in_flight]
-        await self._supervisor.together(self._settling.release(tokens))
-        self._in_flight.drop(tokens)
+        taken = [found for one in deliveries if (found := self._in_flight.find(one)) is not None]
+        await self._supervisor.together(self._settling.release(taken))
+        self._in_flight.drop(taken)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[bool]:
         """Renew leases; say of each whether it is ours."""
         self._check()
-        return await self._supervisor.together(self._extend([one.token for one in deliveries]))
+        return await self._supervisor.together(self._extend(deliveries))
 
-    async def _extend(self, tokens: Sequence[DeliveryToken]) -> list[bool]:
-        ours = {token: True for token in tokens if token in self._in_flight}
-        for token in ours:
-            if token.delayed is not None:
-                ours[token] = await self._delays.renew(token.delayed, self.lease or CLAIMED)
-        queued = [token for token in ours if token.delayed is None]
+    async def _extend(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        ours = {found: True for one in deliveries if (found := self._in_flight.find(one)) is not None}
+        for one in ours:
+            if isinstance(one.token, DelayedRow):
+                ours[one] = await self._delays.renew(one.token, self.lease or CLAIMED)
+        queued = [one for one in ours if not isinstance(one.token, DelayedRow)]
         if queued and self._traits.lease is not None:
             queue = self._supervisor.current.queue
             assert isinstance(queue, Renewing)
-            found = await self._supervisor.run("renew", lambda _: queue.renew([one.taken.token for one in queued]))
-            ours |= zip(queued, self._supervisor.answered("renew", found, len(queued)), strict=True)
-        self._in_flight.drop(token for token, is_ours in ours.items() if not is_ours and not token.unsure)
-        return [ours.get(token, False) for token in tokens]
+            asked = [one.token for one in queued]
+            renewed = await self._supervisor.answers("renew", lambda _: queue.renew(asked), len(asked))
+            ours |= zip(queued, renewed, strict=True)
+        self._in_flight.drop(one for one, is_ours in ours.items() if not is_ours and not one.unsure)
+        kept = {one for one, is_ours in ours.items() if is_ours}
+        return [one in kept for one in deliveries]
 
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
         """Carry out verdicts."""
@@ -330,8 +358,8 @@ class DriverConsumer:
         if self._closing.done():
             return
         self._closing.set_result(None)
-        self._patience.close()
-        self._news.set()
+        self._heard()
+        self._sleeper.close()
         self._keep_held()
         self._supervisor.listeners.remove(self._connection_changed)
         if self._unwatch is not None:

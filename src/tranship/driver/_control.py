@@ -9,8 +9,8 @@ from typing import Final
 from tranship.driver._delay import Delays
 from tranship.driver._nouns import End, Ending, Row, Taken
 from tranship.driver._packing import Facts
-from tranship.driver._protocols import Finding, Picking, traits_of
-from tranship.driver._results import DriverResults, result_key
+from tranship.driver._protocols import Finding, Picking
+from tranship.driver._results import DriverResults
 from tranship.driver._rows import Rows
 from tranship.driver._signals import (
     command_bytes,
@@ -67,12 +67,12 @@ class DriverControl:
     async def _replay(self) -> None:
         """Hear first, then read what is there: a tombstone may come twice, never not at all."""
         topic = self._supervisor.topic
-        undo = topic.subscribe([CANCELS, COMMANDS], self._heard)
+        topic.subscribe([CANCELS, COMMANDS], self._heard)
         try:
             await self._supervisor.run("active", lambda _: topic.active())
             self._tell([one async for row in self._rows.each(TOMBSTONES) if (one := tombstone_of(row.value))])
         except BaseException:
-            undo()
+            topic.unsubscribe([CANCELS, COMMANDS], self._heard)
             raise
 
     def _heard(self, name: str, value: bytes) -> None:
@@ -124,7 +124,7 @@ class DriverControl:
         ids = {one.value for one in tombstones if one.kind == "id"}
         keys = {one.value for one in tombstones if one.kind == "key"}
         removed = await self._from_queues(ids, keys)
-        if not traits_of(self._supervisor.current.queue).delays:
+        if not self._supervisor.traits.delays:
             removed += await self._from_delays(ids, keys)
         return list(dict.fromkeys(removed))
 
@@ -150,13 +150,12 @@ class DriverControl:
     async def _remove(self, taken: Sequence[Taken]) -> list[str]:
         facts = [one.opened()[0] for one in taken]
         rows = [self._cancelled_rows(one) for one in facts]
-        fused = traits_of(self._supervisor.current.queue).fuses
-        if not fused:
-            await self._rows.create([row for some in rows for row in some])
+        every = [row for some in rows for row in some]
+        fused = self._supervisor.traits.fuses
+        there = None if fused else await self._rows.create(every)
         endings = [Ending(one.token, End.REMOVE, some if fused else ()) for one, some in zip(taken, rows, strict=True)]
-        answers = await self._supervisor.run("end", lambda c: c.queue.end(endings))
-        self._supervisor.answered("end", answers, len(endings))
-        self._results.announce([row.key.removeprefix(result_key("")) for some in rows for row in some])
+        answers = await self._supervisor.answers("end", lambda c: c.queue.end(endings), len(endings))
+        self._results.announce(every, there)
         done = {Settled.CONFIRMED, Settled.SENT}
         return [one.id for one, answer in zip(facts, answers, strict=True) if answer in done]
 
@@ -164,8 +163,7 @@ class DriverControl:
         claimed = await self._delays.claim(await self._delays.find(ids, keys))
         facts = [one.facts for one in claimed]
         rows = [row for one in facts for row in self._cancelled_rows(one)]
-        await self._rows.create(rows)
-        self._results.announce([row.key.removeprefix(result_key("")) for row in rows])
+        self._results.announce(rows, await self._rows.create(rows))
         removed = await self._delays.remove(claimed)
         return [one.id for one, gone in zip(facts, removed, strict=True) if gone]
 

@@ -9,14 +9,13 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
-from tranship.driver._nouns import Outgoing, Row
+from tranship.driver._nouns import Outgoing, Row, Taken, stamp
 from tranship.driver._packing import Facts, facts_of, headers_read, pack, unpack
-from tranship.driver._rows import Rows, stamp
+from tranship.driver._rows import Rows
 from tranship.envelope import DeadLetter
-from tranship.ports import Delivery, Settlement
+from tranship.ports import Settlement
 from tranship.protocol import Message, RawMessage
 
 __all__ = ["DeadLetters", "dead_message"]
@@ -26,10 +25,10 @@ log = logging.getLogger("tranship.driver")
 LETTERS: Final = "d/"
 
 
-def dead_message(settlement: Settlement) -> Outgoing:
+def dead_message(taken: Taken) -> Outgoing:
     """Return the message that a rejected one becomes where there is no table."""
-    facts, message = _opened(settlement.delivery)
-    return Outgoing(replace(facts, queue=f"{facts.queue}.dead"), message)
+    facts, message = taken.opened()
+    return Outgoing(facts._replace(queue=f"{facts.queue}.dead"), message)
 
 
 class DeadLetters:
@@ -43,11 +42,10 @@ class DeadLetters:
         self._rows = rows
 
     @staticmethod
-    def row(settlement: Settlement, mark: str) -> Row:
-        """Return the row of a message that is rejected; ``mark`` makes its key."""
-        facts, message = _opened(settlement.delivery)
-        about = [settlement.reason, settlement.detail, settlement.delivery.delivery_count, time.time()]
-        return Row(LETTERS + mark, json.dumps(about).encode() + b"\n" + pack(facts, message))
+    def row(taken: Taken, settlement: Settlement) -> Row:
+        """Return the row of a message that is rejected."""
+        about = [settlement.reason, settlement.detail, taken.delivery_count, time.time()]
+        return Row(LETTERS + taken.mark, json.dumps(about).encode() + b"\n" + pack(*taken.opened()))
 
     async def add(self, letters: Sequence[DeadLetter], messages: Sequence[Message]) -> None:
         """Keep the letters of another broker, in their order."""
@@ -75,11 +73,6 @@ class DeadLetters:
     async def remove(self, ids: Collection[str]) -> int:
         """Delete letters by their own ids; return how many there were."""
         return sum(await self._rows.delete(LETTERS + one for one in ids))
-
-
-def _opened(delivery: Delivery) -> tuple[Facts, RawMessage]:
-    found: tuple[Facts, RawMessage] = delivery.token.taken.opened()
-    return found
 
 
 def _parted(row: Row) -> tuple[list[Any], Facts, RawMessage]:

@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tranship.driver._nouns import Outgoing, Row, Taken
+from tranship.driver._nouns import Outgoing, Row, Taken, stamp
 from tranship.driver._packing import Facts, unpack
-from tranship.driver._rows import Rows, stamp
+from tranship.driver._rows import Rows
 from tranship.driver._supervisor import Supervisor
 from tranship.errors import TranshipError
 
@@ -56,9 +56,9 @@ class DelayedRow:
         return unpack(self.data)[0]
 
     def taken(self) -> Taken:
-        """Return it as what a queue would have given."""
+        """Return it as what a queue would have given; its token is the row."""
         facts = self.facts
-        return Taken(None, facts.queue, facts.level, self.data)
+        return Taken(self, facts.queue, facts.level, self.data)
 
     def claimed(self, until: float) -> Row:
         """Return the row as it is when it is claimed."""
@@ -127,8 +127,7 @@ class Delays:
         if not claimed:
             return
         messages = [Outgoing(*unpack(one.data)) for one in claimed]
-        answers = await self._supervisor.run("send", lambda c: c.queue.send(messages))
-        self._supervisor.answered("send", answers, len(messages))
+        answers = await self._supervisor.answers("send", lambda c: c.queue.send(messages), len(messages))
         pairs = zip(claimed, answers, strict=True)
         await self.remove([one for one, answer in pairs if not isinstance(answer, TranshipError)])
 

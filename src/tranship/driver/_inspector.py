@@ -117,11 +117,10 @@ class DriverInspector:
     async def _send_again(self, message: Outgoing) -> None:
         """Send a message as if it were new: with neither result nor attempts nor a known id."""
         raw = replace(message.message, headers=restarted(headers_bytes(message.message)))
-        fresh = Outgoing(replace(message.facts, attempt=0), raw)
+        fresh = Outgoing(message.facts._replace(attempt=0), raw)
         await self._results.forget([fresh.id])
         await self._dedup.forget(fresh.id)
-        answers = await self._supervisor.run("send", lambda c: c.queue.send([fresh]))
-        (answer,) = self._supervisor.answered("send", answers, 1)
+        (answer,) = await self._supervisor.answers("send", lambda c: c.queue.send([fresh]), 1)
         if isinstance(answer, TranshipError):
             raise answer
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import enum
+import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tranship.driver._packing import Facts, TakenData, facts_of, opened, pack
+from tranship.driver._packing import Facts, facts_of, facts_read, pack, unpack
 from tranship.envelope import Priority
 from tranship.errors import TranshipError
-from tranship.ports import CountKind
+from tranship.ports import CountKind, Delivery
 from tranship.protocol import Message, RawMessage
 
 __all__ = [
     "Answer",
     "End",
     "Ending",
+    "Heard",
     "Outgoing",
     "QueueTraits",
     "Row",
@@ -26,12 +29,15 @@ __all__ = [
     "Taken",
     "TakenBatch",
     "Undo",
+    "stamp",
 ]
 
 Slot = tuple[str, Priority]
 """A queue, and one of its levels."""
 Undo = Callable[[], None]
 """Takes back what the call that returned it began; calling it twice does nothing more."""
+Heard = Callable[[str, bytes], None]
+"""Told the name and the value of a signal."""
 Answer = str | None | TranshipError
 """What became of one message that was sent: None: it is stored. A text: it is not, as a duplicate of that id. An
 error: :class:`~tranship.errors.SubmitUnknown`, or one that means that it is definitely not stored."""
@@ -47,6 +53,10 @@ class SendLimits:
     """Bytes of headers and bodies in one batch; a single message may be larger."""
     under_way: int = 1
     """Batches of one submit that are under way at once. Above 1 the order between batches is the broker's."""
+
+    def hold(self, messages: int, octets: int) -> bool:
+        """Whether so much may travel in one batch."""
+        return messages <= self.messages and (messages == 1 or octets <= self.octets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +82,9 @@ class QueueTraits:
     with an :attr:`Outgoing.unless`."""
     fuses: bool = False
     """``Ending.rows`` and ``Ending.then``, ``Outgoing.first`` and ``Outgoing.unless`` are one step with their verb."""
+    tells: bool = False
+    """:attr:`Row.tell` is published in the same step as the row is created, by ``Table.create`` or with an end, and
+    never for a row that was there [queue_tells_what_it_creates]."""
     tokens_survive: bool = True
     """Tokens can be ended and renewed over a later connection."""
     limits: SendLimits = field(default_factory=SendLimits)
@@ -88,6 +101,8 @@ class Row:
     """Seconds to keep it, when it is written; None: until it is deleted. Not set on reading."""
     version: int = 0
     """Set on reading; differs after each write of the key."""
+    tell: bytes | None = None
+    """Only with ``tells``: what to publish under the row's key when it is created, and only then. None: nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -141,24 +156,60 @@ class Outgoing:
         return len(self.message.headers) + len(self.message.body)
 
 
-@dataclass(slots=True, eq=False)
-class Taken:
-    """One message in our hands."""
+TakenData = bytes | Outgoing | RawMessage
+"""A message as a driver gives it back: what ``send`` got as :attr:`Outgoing.data`; or, where it never left the process,
+what it got; or, on a broker with a wire format of its own, the message."""
 
-    token: Any
-    """The driver's own. The kit looks neither inside nor at its hash; a driver may change it in place, for example when
-    renewing a lease is a rename."""
-    queue: str
-    level: Priority
-    data: TakenData
-    """What ``send`` got as :attr:`Outgoing.data`; or its facts and message, where they never left the process; or, on a
-    broker with a wire format of its own, the message."""
-    count: int = 1
-    """How many times it has been taken, this one included."""
+
+class Taken(Delivery):
+    """One message in our hands. It is what the core gets as its delivery, too.
+
+    Args:
+        token: the driver's own. The kit looks neither inside nor at its hash; a driver may change it in place, for
+            example when renewing a lease is a rename.
+        queue, level: where it was taken from.
+        data: the message.
+        count: how many times it has been taken, this one included.
+    """
+
+    __slots__ = ("_facts", "_mark", "data", "taken_at", "unsure")
+
+    def __init__(self, token: Any, queue: str, level: Priority, data: TakenData, count: int = 1) -> None:
+        self.token, self.queue, self.priority, self.data, self.delivery_count = token, queue, level, data, count
+        self.count_kind, self.generation, self.scheduled = CountKind.UNKNOWN, 0, False
+        # The rest is the kit's own.
+        self.taken_at = 0.0
+        self.unsure = False
+        self._mark = ""
+        self._facts: Facts | None = None
 
     def opened(self) -> tuple[Facts, RawMessage]:
-        """Return its facts and the message; of what cannot be read, a message with a problem."""
-        return opened(self.data, self.queue, self.level)
+        """Return its facts and the message; of what cannot be read, a message with a problem: whoever gets it gives it
+        up, with everything that is known.
+        """
+        if self._facts is None:
+            self._facts, self.message = self._open()
+        return self._facts, self.message
+
+    def _open(self) -> tuple[Facts, RawMessage]:
+        data = self.data
+        if isinstance(data, Outgoing):
+            sent = data.message
+            # Its own: whoever gets it may write into it.
+            own = RawMessage(sent.headers, sent.body, sent.content_type, sent.content_encoding, sent.properties)
+            return data.facts, own
+        if isinstance(data, RawMessage):
+            return facts_read(data, self.queue, self.priority), data
+        try:
+            return unpack(data)
+        except ValueError as error:
+            return Facts("", self.queue, self.priority), RawMessage(b"{}", data, problem=str(error))
+
+    @property
+    def mark(self) -> str:
+        """What makes the keys of what is stored when it ends: ended once more, it stores nothing new."""
+        self._mark = self._mark or stamp()
+        return self._mark
 
 
 @dataclass(slots=True, eq=False)
@@ -207,3 +258,8 @@ class Stored:
     """What ``pick`` takes."""
     facts: Facts
     state: Literal["ready", "delayed", "held"]
+
+
+def stamp() -> str:
+    """Return a part of a key that sorts by time and is different each time."""
+    return f"{time.time_ns():020d}-{os.urandom(4).hex()}"

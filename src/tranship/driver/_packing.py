@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tranship.envelope import Priority
 from tranship.protocol import Message, RawMessage, number_of
 
-__all__ = ["Facts", "TakenData", "facts_of", "headers_bytes", "headers_read", "opened", "pack", "unpack"]
+__all__ = ["Facts", "facts_of", "facts_read", "headers_bytes", "headers_read", "pack", "unpack"]
 
 _SIZES: Final = struct.Struct(">II")
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What has to be known of a message without decoding it."""
 
     id: str
@@ -33,10 +31,6 @@ class Facts:
     def slot(self) -> tuple[str, Priority]:
         """Queue and level together."""
         return self.queue, self.level
-
-
-TakenData = bytes | RawMessage | tuple[Facts, RawMessage]
-"""A message as a driver gives it back."""
 
 
 def facts_of(message: Message) -> Facts:
@@ -57,8 +51,7 @@ def facts_of(message: Message) -> Facts:
 
 def pack(facts: Facts, message: RawMessage) -> bytes:
     """Return everything as bytes that :func:`unpack` reads."""
-    own = [getattr(facts, name) for name in Facts.__slots__]
-    head = json.dumps([own, message.content_type, message.content_encoding, dict(message.properties)]).encode()
+    head = json.dumps([facts, message.content_type, message.content_encoding, dict(message.properties)]).encode()
     headers = headers_bytes(message)
     return b"".join((_SIZES.pack(len(head), len(headers)), head, headers, message.body))
 
@@ -81,21 +74,6 @@ def unpack(data: bytes) -> tuple[Facts, RawMessage]:
     return facts, message
 
 
-def opened(data: TakenData, queue: str, level: Priority) -> tuple[Facts, RawMessage]:
-    """Return the facts and the message of something that was taken from ``queue`` at ``level``.
-
-    What cannot be read is a message with a problem: whoever gets it gives it up, with everything that is known.
-    """
-    if isinstance(data, RawMessage):
-        return _read_facts(data, queue, level), data
-    if isinstance(data, tuple):
-        return data
-    try:
-        return unpack(data)
-    except ValueError as error:
-        return Facts("", queue, level), RawMessage(b"{}", data, problem=str(error))
-
-
 def headers_bytes(message: RawMessage) -> bytes:
     """Return the headers of a message as a JSON object."""
     return message.headers if isinstance(message.headers, bytes) else json.dumps(dict(message.headers)).encode()
@@ -112,8 +90,8 @@ def headers_read(message: RawMessage) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _read_facts(message: RawMessage, queue: str, level: Priority) -> Facts:
-    """The same from headers that somebody else may have written; whatever is not what it should be is left out."""
+def facts_read(message: RawMessage, queue: str, level: Priority) -> Facts:
+    """Return the facts from headers that somebody else may have written; what is not what it should be is left out."""
     headers = headers_read(message)
     retries, ttl = number_of(headers.get("retries")), number_of(headers.get("tranship-result-ttl"))
     return Facts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from tranship.driver._inflight import DeliveryToken
+from tranship.driver._nouns import Taken
 
 __all__ = ["PrefetchBuffer", "apart_from_suspects"]
 
@@ -18,49 +18,62 @@ class PrefetchBuffer:
 
     Args:
         lease: seconds that a token lasts; None: as long as the connection.
+
+    Attributes:
+        taken: all of it, most urgent first; changed here only.
     """
 
     def __init__(self, lease: float | None) -> None:
         self._lease = lease
-        self._tokens: list[DeliveryToken] = []
+        self.taken: list[Taken] = []
 
-    def __len__(self) -> int:
-        return len(self._tokens)
-
-    def put(self, tokens: Sequence[DeliveryToken]) -> None:
+    def put(self, taken: Sequence[Taken]) -> None:
         """Keep what was taken, behind what is here on the same level."""
-        self._tokens = sorted([*self._tokens, *tokens], key=lambda token: token.taken.level)
+        self.taken += taken
+        if len(self.taken) > 1:
+            self.taken.sort(key=_level)
 
     def has(self, skip: Collection[str]) -> bool:
         """Whether there is anything to hand out beside the queues in ``skip``."""
-        return any(token.taken.queue not in skip for token in self._tokens)
+        return any(one.queue not in skip for one in self.taken) if skip else bool(self.taken)
 
-    def serve(self, limit: int, skip: Collection[str]) -> list[DeliveryToken]:
+    def serve(self, limit: int, skip: Collection[str]) -> Sequence[Taken]:
         """Hand out up to ``limit``; a suspect only alone."""
-        wanted = [token for token in self._tokens if token.taken.queue not in skip][:limit]
+        wanted = [one for one in self.taken if not skip or one.queue not in skip][:limit]
         together, _ = apart_from_suspects(wanted)
-        self._tokens = [token for token in self._tokens if token not in together]
-        return list(together)
+        if len(together) == len(self.taken):
+            self.taken = []
+        else:
+            served = set(together)
+            self.taken = [one for one in self.taken if one not in served]
+        return together
 
-    def stale(self, now: float) -> list[DeliveryToken]:
+    def stale(self, now: float) -> list[Taken]:
         """Take out what has lain here for so long that its lease may end soon after it is handed out."""
-        oldest = now - self._lease / 2 if self._lease is not None else None
-        old = [token for token in self._tokens if oldest is not None and token.taken_at < oldest]
-        self._tokens = [token for token in self._tokens if token not in old]
+        if self._lease is None:
+            return []
+        oldest = now - self._lease / 2
+        old = [one for one in self.taken if one.taken_at < oldest]
+        if old:
+            self.taken = [one for one in self.taken if one.taken_at >= oldest]
         return old
 
-    def clear(self) -> list[DeliveryToken]:
+    def clear(self) -> list[Taken]:
         """Take everything out."""
-        tokens, self._tokens = self._tokens, []
-        return tokens
+        taken, self.taken = self.taken, []
+        return taken
 
 
-def apart_from_suspects(tokens: Sequence[DeliveryToken]) -> tuple[Sequence[DeliveryToken], Sequence[DeliveryToken]]:
+def _level(taken: Taken) -> int:
+    return taken.priority
+
+
+def apart_from_suspects(taken: Sequence[Taken]) -> tuple[Sequence[Taken], Sequence[Taken]]:
     """Return what may travel together, and the rest: those before a suspect, or it alone.
 
     A suspect takes no innocent message along when it kills its worker once more.
     """
-    for at, token in enumerate(tokens):
-        if token.taken.count >= SUSPECT and len(tokens) > 1:
-            return tokens[: at or 1], tokens[at or 1 :]
-    return tokens, ()
+    for at, one in enumerate(taken):
+        if one.delivery_count >= SUSPECT and len(taken) > 1:
+            return taken[: at or 1], taken[at or 1 :]
+    return taken, ()

@@ -7,7 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from tranship.driver._nouns import Answer, Ending, Outgoing, QueueTraits, Row, Slot, Stored, Taken, TakenBatch, Undo
+from tranship.driver._nouns import (
+    Answer,
+    Ending,
+    Heard,
+    Outgoing,
+    QueueTraits,
+    Row,
+    Slot,
+    Stored,
+    Taken,
+    TakenBatch,
+    Undo,
+)
 from tranship.errors import TranshipError
 from tranship.ports import QueueInfo, Settled
 
@@ -18,6 +30,7 @@ __all__ = [
     "Finding",
     "LocalConnection",
     "Picking",
+    "Posting",
     "Pushing",
     "Queue",
     "Renewing",
@@ -83,6 +96,22 @@ def traits_of(queue: Queue) -> QueueTraits:
     """Return the traits of a queue; those of one that says nothing are the least."""
     found: QueueTraits = getattr(queue, "traits", QueueTraits())
     return found
+
+
+@runtime_checkable
+class Posting(Protocol):
+    """A queue whose broker answers through callbacks anyhow: a send then costs no task."""
+
+    def post(self, batch: Sequence[Outgoing], done: Callable[[Sequence[Answer] | Exception], None]) -> None:
+        """Do what :meth:`Queue.send` does, and call ``done`` with its answers, or with what it would have raised
+        [queue_post_answers_each].
+
+        The kit posts what needs nothing before it and nothing after it; the rest it sends. ``done`` is called once and
+        on the loop, from inside this call or later, also when the connection goes.
+
+        Concurrency: yes. Bound: does not wait. Cancelled: cannot be. Retry: never. Errors: raised: nothing of the batch
+        is stored; otherwise as of :meth:`Queue.send`. Closed: whatever is native.
+        """
 
 
 @runtime_checkable
@@ -240,11 +269,17 @@ class Topic(Protocol):
         Closed: whatever is native.
         """
 
-    def subscribe(self, names: Sequence[str], heard: Callable[[str, bytes], None]) -> Undo:
-        """From now on call ``heard`` with name and value, on the loop that this was called on [topic_undo_ends].
+    def subscribe(self, names: Sequence[str], heard: Heard) -> None:
+        """From now on call ``heard`` with name and value, on the loop that this was called on.
 
-        Concurrency: yes, also for one name [topic_same_name_twice]. Bound: does not wait and does no I/O of its own: a
-        ``send`` later in the same tick travels behind it. Closed: ends with the connection.
+        Concurrency: yes, also for one name with another ``heard`` [topic_same_name_twice]. Bound: does not wait, and
+        does no I/O of its own: a ``send`` later in the same tick travels behind it. Closed: ends with the connection.
+        """
+
+    def unsubscribe(self, names: Sequence[str], heard: Heard) -> None:
+        """From now on call it no more; what was never subscribed is ignored [topic_unsubscribed_hears_nothing].
+
+        Concurrency: yes. Bound: does not wait, and does no I/O of its own. Closed: does nothing.
         """
 
     async def active(self) -> None:
@@ -290,6 +325,9 @@ class LocalConnection:
     topic: Topic | None = None
     lost: asyncio.Future[BaseException | None] | None = None
     native: Any = None
+    immediate: bool = False
+    """No verb ever waits for anything: what it does is done when its coroutine is first run. The kit then calls the
+    verbs without a task of their own: there is no moment to cancel them in."""
 
     async def ping(self) -> None:
         """There is nobody to ask."""

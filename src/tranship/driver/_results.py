@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tranship.driver._delay import Delays
-from tranship.driver._nouns import Row, Undo
+from tranship.driver._nouns import Row
 from tranship.driver._protocols import Finding, traits_of
 from tranship.driver._rows import Rows
-from tranship.driver._supervisor import Supervisor
+from tranship.driver._supervisor import Supervisor, at_once
 from tranship.envelope import TaskState
 from tranship.errors import MessageTooLarge, TranshipError
 from tranship.ports import ResultSink, StoredResult
@@ -23,6 +23,11 @@ log = logging.getLogger("tranship.driver")
 RECHECK: Final = 10.0
 """Seconds after which what is expected is read once more: a signal may be lost with whoever was to send it."""
 BATCH: Final = 500
+NAMES: Final = {state: state.value.encode() for state in TaskState}
+STATES: Final = {name: state for state, name in NAMES.items()}
+SUCCESS: Final = NAMES[TaskState.SUCCESS] + b"\n"
+SMALL: Final = 16 * 1024
+"""Bytes of a row up to which it travels with the word that it is there; a larger one is read by who wants it."""
 
 
 def result_key(task_id: str) -> str:
@@ -45,10 +50,12 @@ class DriverResults:
         self._supervisor, self._rows, self._delays = supervisor, rows, delays
         self._ttl, self._limit = ttl, limit
         self._sink: ResultSink | None = None
-        self._expected: dict[str, Undo | None] = {}
+        self._expected: dict[str, None] = {}
         self._found: dict[str, None] = {}
         self._reader: asyncio.Task[None] | None = None
         self._rechecker: asyncio.Task[None] | None = None
+        self._news: dict[str, bytes] = {}
+        self._announcer: asyncio.Task[None] | None = None
         supervisor.on_restored.append(self._subscribe_again)
 
     # Expecting.
@@ -67,28 +74,30 @@ class DriverResults:
         self._supervisor.gate.check()
         new = [one for one in ids if one not in self._expected]
         self._expected.update(dict.fromkeys(new))
-        if self._supervisor.connected:
+        if new and self._supervisor.connected:
             self._subscribe(new)
         if self._expected and (self._rechecker is None or self._rechecker.done()):
             self._rechecker = self._supervisor.spawn(self._recheck())
 
     def unexpect(self, ids: Sequence[str]) -> None:
         """Push the results of ``ids`` no more."""
-        for one in ids:
-            undo = self._expected.pop(one, None)
-            if undo is not None:
-                undo()
+        gone = [f"r/{one}" for one in ids if self._expected.pop(one, self) is None]
+        if gone and self._supervisor.connected:
+            self._supervisor.topic.unsubscribe(gone, self._heard)
 
     def _subscribe(self, ids: Iterable[str]) -> None:
-        topic = self._supervisor.topic
-        for one in ids:
-            self._expected[one] = topic.subscribe([result_key(one)], self._heard)
+        self._supervisor.topic.subscribe(list(map(result_key, ids)), self._heard)
 
     async def _subscribe_again(self) -> None:
-        self._subscribe(list(self._expected))
+        if self._expected:
+            self._subscribe(self._expected)
 
-    def _heard(self, name: str, _value: bytes) -> None:
-        self._read([name.removeprefix("r/")])
+    def _heard(self, name: str, value: bytes) -> None:
+        task_id = name[2:]
+        if not value:
+            self._read([task_id])
+        elif task_id in self._expected and self._sink is not None:
+            self._sink([_stored_result(task_id, value)])
 
     def _read(self, ids: Iterable[str]) -> None:
         """Read these results, in one go with whatever is asked for meanwhile, and push them."""
@@ -120,15 +129,37 @@ class DriverResults:
 
     def row(self, result: StoredResult) -> Row:
         """Return the row that keeps a result."""
-        value = result.state.value.encode() + b"\n" + result.document
-        return Row(result_key(result.id), value, self._ttl if result.ttl is None else result.ttl)
+        value = NAMES[result.state] + b"\n" + result.document
+        ttl = self._ttl if result.ttl is None else result.ttl
+        return Row(result_key(result.id), value, ttl, tell=_told(value))
 
-    def announce(self, ids: Sequence[str]) -> None:
-        """Tell whoever expects ``ids`` that their results are there; nobody waits for that."""
-        if ids and self._supervisor.connected:
-            self._supervisor.spawn(self._announce([(result_key(one), b"") for one in ids]))
+    def announce(self, rows: Sequence[Row], there: Sequence[bytes | None] | None = None) -> None:
+        """Tell whoever expects them that these results are there; nobody waits for that.
 
-    async def _announce(self, items: Sequence[tuple[str, bytes]]) -> None:
+        Args:
+            rows: of the results.
+            there: what each row was found to be, None where it is ours; not given: nobody knows which one was first.
+        """
+        if not rows or self._supervisor.traits.tells or not self._supervisor.connected:
+            return
+        if there is None or self._supervisor.current.topic is None:
+            # Of a topic that is made of the table each reader reads everything: there, a word is enough.
+            self._news.update((row.key, b"") for row in rows)
+        else:
+            stored = (row.value if old is None else old for row, old in zip(rows, there, strict=True))
+            self._news.update((row.key, _told(value)) for row, value in zip(rows, stored, strict=True))
+        if self._supervisor.immediate:
+            at_once(self._announce())
+        elif self._announcer is None or self._announcer.done():
+            self._announcer = self._supervisor.spawn(self._announce())
+
+    async def _announce(self) -> None:
+        """Publish what there is to tell, with whatever comes meanwhile."""
+        while self._news:
+            items, self._news = list(self._news.items()), {}
+            await self._publish(items)
+
+    async def _publish(self, items: Sequence[tuple[str, bytes]]) -> None:
         try:
             await self._supervisor.run("publish", lambda _: self._supervisor.topic.publish(items))
         except TranshipError as error:
@@ -148,9 +179,10 @@ class DriverResults:
         first: dict[str, StoredResult] = {}
         for one in results:
             first.setdefault(one.id, one)
-        there = await self._rows.create([self.row(one) for one in first.values()])
+        rows = [self.row(one) for one in first.values()]
+        there = await self._rows.create(rows)
         # Also of those that were there before: who stored them may have died before he could tell.
-        self.announce(list(first))
+        self.announce(rows, there)
         won = {one for one, other in zip(first, there, strict=True) if other is None}
         return [one.id in won and first[one.id] is one for one in results]
 
@@ -184,7 +216,7 @@ class DriverResults:
 
     async def _stored(self, ids: Iterable[str]) -> dict[str, StoredResult]:
         rows = await self._rows.get(map(result_key, ids))
-        return {key.removeprefix("r/"): _stored_result(key.removeprefix("r/"), row) for key, row in rows.items()}
+        return {key.removeprefix("r/"): _stored_result(key.removeprefix("r/"), row.value) for key, row in rows.items()}
 
     async def _states(self, ids: Sequence[str]) -> dict[str, TaskState]:
         queue = self._supervisor.current.queue
@@ -215,6 +247,14 @@ def _state(where: str, attempt: int) -> TaskState:
     return TaskState.RETRY if attempt else TaskState.SCHEDULED
 
 
-def _stored_result(task_id: str, row: Row) -> StoredResult:
-    state, _, document = row.value.partition(b"\n")
-    return StoredResult(id=task_id, state=TaskState(state.decode()), document=document)
+def _told(value: bytes) -> bytes:
+    """Return what is published of a row: all of it, or that it is there.
+
+    What is no success may be replayed, and its row be another one by the time that somebody hears of it: it is read.
+    """
+    return value if value.startswith(SUCCESS) and len(value) <= SMALL else b""
+
+
+def _stored_result(task_id: str, value: bytes) -> StoredResult:
+    state, _, document = value.partition(b"\n")
+    return StoredResult(id=task_id, state=STATES[state], document=document)

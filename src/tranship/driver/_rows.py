@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
@@ -12,14 +10,9 @@ from tranship.driver._protocols import Connection, Table
 from tranship.driver._supervisor import Supervisor
 from tranship.errors import UnsupportedError
 
-__all__ = ["Rows", "stamp"]
+__all__ = ["PAGE", "Rows"]
 
 PAGE: Final = 500
-
-
-def stamp() -> str:
-    """Return a part of a key that sorts by time and is different each time."""
-    return f"{time.time_ns():020d}-{os.urandom(4).hex()}"
 
 
 class Rows:
@@ -38,23 +31,20 @@ class Rows:
         """Create rows; see :meth:`Table.create`."""
         if not rows:
             return []
-        found = await self._supervisor.run("create", lambda c: self._table(c).create(rows))
-        return self._supervisor.answered("create", found, len(rows))
+        return await self._supervisor.answers("create", lambda c: self._table(c).create(rows), len(rows))
 
     async def put(self, rows: Sequence[Row], if_version: Sequence[int] | None = None) -> Sequence[int | None]:
         """Write rows; see :meth:`Table.put`."""
         if not rows:
             return []
-        found = await self._supervisor.run("put", lambda c: self._table(c).put(rows, if_version))
-        return self._supervisor.answered("put", found, len(rows))
+        return await self._supervisor.answers("put", lambda c: self._table(c).put(rows, if_version), len(rows))
 
     async def get(self, keys: Iterable[str]) -> dict[str, Row]:
         """Read rows; those that are not there are left out."""
         asked = list(dict.fromkeys(keys))
         if not asked:
             return {}
-        found = await self._supervisor.run("get", lambda c: self._table(c).get(asked))
-        self._supervisor.answered("get", found, len(asked))
+        found = await self._supervisor.answers("get", lambda c: self._table(c).get(asked), len(asked))
         return {key: row for key, row in zip(asked, found, strict=True) if row is not None}
 
     async def delete(self, keys: Iterable[str], if_version: Sequence[int] | None = None) -> Sequence[bool]:
@@ -62,8 +52,7 @@ class Rows:
         asked = list(dict.fromkeys(keys))
         if not asked:
             return []
-        found = await self._supervisor.run("delete", lambda c: self._table(c).delete(asked, if_version))
-        return self._supervisor.answered("delete", found, len(asked))
+        return await self._supervisor.answers("delete", lambda c: self._table(c).delete(asked, if_version), len(asked))
 
     async def page(self, prefix: str, after: str, limit: int = PAGE) -> Sequence[Row]:
         """Read one page; see :meth:`Table.page`."""

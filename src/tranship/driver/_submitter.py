@@ -6,13 +6,13 @@ import asyncio
 import copy
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from tranship.driver._dedup import Dedup
 from tranship.driver._delay import Delays
-from tranship.driver._nouns import Answer, Outgoing, QueueTraits, SendLimits
-from tranship.driver._protocols import traits_of
+from tranship.driver._nouns import Answer, Outgoing, SendLimits
+from tranship.driver._posts import Posts
 from tranship.driver._rows import Rows
 from tranship.driver._supervisor import AnswerLost, Supervisor
 from tranship.envelope import Priority, Receipt
@@ -32,6 +32,8 @@ __all__ = ["DriverSubmitter"]
 
 log = logging.getLogger("tranship.driver")
 
+Said = Receipt | TranshipError
+"""What the core hears of one message."""
 UNSURE: Final = (AnswerLost, PluginError)
 """Errors after which a message may be stored all the same."""
 OF_ALL: Final = (BrokerUnreachable, PluginError, StorageFull)
@@ -50,6 +52,7 @@ class DriverSubmitter:
 
     def __init__(self, supervisor: Supervisor, rows: Rows, dedup: Dedup, delays: Delays, limit: int) -> None:
         self._supervisor, self._rows, self._dedup, self._delays = supervisor, rows, dedup, delays
+        self._posts = Posts(supervisor)
         self._limit = limit
 
     @property
@@ -57,26 +60,89 @@ class DriverSubmitter:
         """The option of that name."""
         return self._limit
 
-    async def submit(self, messages: Sequence[Message]) -> Sequence[Receipt | TranshipError]:
+    async def submit(self, messages: Sequence[Message]) -> Sequence[Said]:
         """Store messages and say of each what became of it."""
         self._supervisor.gate.check()
         try:
             connection = self._supervisor.current
         except BrokerUnreachable as error:
             return [error] * len(messages)
-        answers: dict[int, Receipt | TranshipError] = {}
-        traits = traits_of(connection.queue)
+        answers: dict[int, Said] = {}
+        left: dict[int, Message] = {}
         for at, message in enumerate(messages):
-            if (refusal := self._refusal(message, traits, keeps_rows=connection.table is not None)) is not None:
+            refusal = self._refusal(message, keeps_rows=connection.table is not None)
+            if refusal is None:
+                left[at] = message
+            else:
                 answers[at] = refusal
-        left = {at: message for at, message in enumerate(messages) if at not in answers}
-        parts = list(_parts(left, traits.limits))
-        if parts:
-            answers |= await self._supervisor.together(self._all(parts, traits.limits.under_way))
+        if left:
+            limits = self._supervisor.traits.limits
+            answers |= await self._supervisor.together(self._all(list(_parts(left, limits)), limits.under_way))
         return [answers[at] for at in range(len(messages))]
 
-    def _refusal(self, message: Message, traits: QueueTraits, *, keeps_rows: bool) -> TranshipError | None:
-        envelope, size, name = message.envelope, message.size, self._supervisor.name
+    def post(self, messages: Sequence[Message], answered: Callable[[Sequence[Said]], None]) -> None:
+        """Do the same, and call ``answered`` later: without a task, where the driver needs none."""
+        batch = self._ready_to_go(messages) if self._posts.possible else None
+        if batch is not None:
+            self._posts.post(batch, lambda found: self._posted(batch, found, answered))
+        else:
+            task = self._supervisor.spawn(self._submitted(messages))
+            task.add_done_callback(lambda done: answered(self._outcome(done, messages)))
+
+    async def _submitted(self, messages: Sequence[Message]) -> Sequence[Said]:
+        try:
+            return await self.submit(messages)
+        except TranshipError as error:
+            return [error] * len(messages)
+
+    def _outcome(self, done: asyncio.Task[Sequence[Said]], messages: Sequence[Message]) -> Sequence[Said]:
+        if done.cancelled():
+            return [_unknown(one.envelope.id, ClosedError(f"{self._supervisor.url} is closed")) for one in messages]
+        return done.result()
+
+    def _ready_to_go(self, messages: Sequence[Message]) -> list[Outgoing] | None:
+        """Return what can be posted: all of it in one batch, with nothing to do before it or after it."""
+        supervisor, now = self._supervisor, time.time()
+        traits, keeps_rows = supervisor.traits, supervisor.current.table is not None
+        for one in messages:
+            envelope = one.envelope
+            if self._refusal(one, keeps_rows=keeps_rows) is not None:
+                return None
+            if not traits.fuses and (one.check_id or envelope.dedup_key is not None):
+                return None
+            if not traits.delays and (envelope.not_before or 0.0) > now:
+                return None
+        if not traits.limits.hold(len(messages), sum(one.size for one in messages)):
+            return None
+        return [self._outgoing(one, fused=traits.fuses) for one in messages]
+
+    def _posted(
+        self,
+        batch: Sequence[Outgoing],
+        found: Sequence[Answer] | TranshipError,
+        answered: Callable[[Sequence[Said]], None],
+    ) -> None:
+        if not isinstance(found, TranshipError):
+            answered([_said(one, answer) for one, answer in zip(batch, found, strict=True)])
+            return
+        sent = dict(enumerate(batch))
+        if isinstance(found, ClosedError):
+            answered([found] * len(batch))
+        elif self._concerns_all(sent, found):
+            answered(
+                [_said(one, answer) for one, answer in zip(batch, self._failed(sent, found).values(), strict=True)]
+            )
+        else:
+            task = self._supervisor.spawn(self._one_by_one(sent))
+            task.add_done_callback(lambda done: answered(self._of_each(batch, done)))
+
+    def _of_each(self, batch: Sequence[Outgoing], done: asyncio.Task[dict[int, Answer]]) -> list[Said]:
+        if done.cancelled() or done.exception() is not None:
+            return [_unknown(one.id, ClosedError(f"{self._supervisor.url} is closed")) for one in batch]
+        return [_said(one, answer) for one, answer in zip(batch, done.result().values(), strict=True)]
+
+    def _refusal(self, message: Message, *, keeps_rows: bool) -> TranshipError | None:
+        envelope, size, name, traits = message.envelope, message.size, self._supervisor.name, self._supervisor.traits
         if size > self._limit:
             text = f"{size} bytes are more than the {self._limit} of max_message_size; pass a reference to the data"
             return MessageTooLarge(text, size=size, limit=self._limit, task_id=envelope.id)
@@ -90,13 +156,13 @@ class DriverSubmitter:
             return None
         return UnsupportedError(f"{name} {lacks}; leave it out, or use another broker", task_id=envelope.id)
 
-    async def _all(self, parts: Sequence[Mapping[int, Message]], under_way: int) -> dict[int, Receipt | TranshipError]:
-        if len(parts) == 1:
-            found = [await self._sent(parts[0])]
+    async def _all(self, parts: Sequence[Mapping[int, Message]], under_way: int) -> dict[int, Said]:
+        if len(parts) == 1 or under_way == 1:
+            found = [await self._sent(part) for part in parts]
         else:
             found = await self._side_by_side(parts, under_way)
         return {
-            at: answer if isinstance(answer, TranshipError) else Receipt(part[at].envelope.id, duplicate_of=answer)
+            at: answer if isinstance(answer, TranshipError) else Receipt(part[at].envelope.id, answer)
             for part, answers in zip(parts, found, strict=True)
             for at, answer in answers.items()
         }
@@ -112,7 +178,9 @@ class DriverSubmitter:
 
     async def _sent(self, part: Mapping[int, Message]) -> dict[int, Answer]:
         """Sort out duplicates, then send what is ready and keep what is not; note both."""
-        traits, now = traits_of(self._supervisor.current.queue), time.time()
+        traits, now = self._supervisor.traits, time.time()
+        if traits.fuses and traits.delays:
+            return await self._queued({at: self._outgoing(one, fused=True) for at, one in part.items()})
         later = {at for at, one in part.items() if not traits.delays and (one.envelope.not_before or 0.0) > now}
         fused = {at for at in part if traits.fuses and at not in later}
         apart = {at: one for at, one in part.items() if at not in fused}
@@ -125,7 +193,7 @@ class DriverSubmitter:
 
     def _outgoing(self, message: Message, *, fused: bool) -> Outgoing:
         made = Outgoing.of(message)
-        if fused:
+        if fused and (message.check_id or message.envelope.dedup_key is not None):
             made.first, made.unless = self._dedup.first(message), self._dedup.unless(message)
         return made
 
@@ -151,13 +219,21 @@ class DriverSubmitter:
     async def _queued(self, messages: Mapping[int, Outgoing]) -> dict[int, Answer]:
         if not messages:
             return {}
+        batch = list(messages.values())
         try:
-            found = await self._supervisor.run("send", lambda c: c.queue.send(list(messages.values())))
-            return dict(zip(messages, self._supervisor.answered("send", found, len(messages)), strict=True))
+            found = await self._supervisor.answers("send", lambda c: c.queue.send(batch), len(batch))
+            return dict(zip(messages, found, strict=True))
         except TranshipError as error:
-            if len(messages) == 1 or isinstance(error, OF_ALL):
+            if self._concerns_all(messages, error):
                 return self._failed(messages, error)
-        # One bad message does not harm its neighbours, where the driver refuses them all.
+        return await self._one_by_one(messages)
+
+    @staticmethod
+    def _concerns_all(messages: Mapping[int, Outgoing], error: TranshipError) -> bool:
+        return len(messages) == 1 or isinstance(error, OF_ALL)
+
+    async def _one_by_one(self, messages: Mapping[int, Outgoing]) -> dict[int, Answer]:
+        """One bad message does not harm its neighbours, where the driver refuses them all."""
         return {at: answer for at, one in messages.items() for answer in (await self._queued({at: one})).values()}
 
     def _failed(self, messages: Mapping[int, Outgoing], error: TranshipError) -> dict[int, Answer]:
@@ -165,7 +241,7 @@ class DriverSubmitter:
         if isinstance(error, ClosedError):
             raise error
         if isinstance(error, UNSURE):
-            return {at: _unknown(one, error) for at, one in messages.items()}
+            return {at: _unknown(one.id, error) for at, one in messages.items()}
         return {at: _about(one, error) for at, one in messages.items()}
 
     async def _noted(
@@ -180,8 +256,12 @@ class DriverSubmitter:
             log.debug("%s: noting what was submitted: %s", self._supervisor.url, error)
 
 
-def _unknown(message: Outgoing, cause: TranshipError) -> SubmitUnknown:
-    made = SubmitUnknown(f"whether it was submitted is not known: {cause}", task_id=message.id)
+def _said(message: Outgoing, answer: Answer) -> Said:
+    return answer if isinstance(answer, TranshipError) else Receipt(message.id, answer)
+
+
+def _unknown(task_id: str, cause: TranshipError) -> SubmitUnknown:
+    made = SubmitUnknown(f"whether it was submitted is not known: {cause}", task_id=task_id)
     made.__cause__ = cause.__cause__ or cause
     return made
 
@@ -197,7 +277,7 @@ def _parts(messages: Mapping[int, Message], limits: SendLimits) -> Iterator[dict
     part: dict[int, Message] = {}
     octets = 0
     for at, message in messages.items():
-        if part and (len(part) >= limits.messages or octets + message.size > limits.octets):
+        if part and not limits.hold(len(part) + 1, octets + message.size):
             yield part
             part, octets = {}, 0
         part[at] = message

@@ -6,19 +6,18 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
-from tranship.checks import positive
-from tranship.driver._nouns import Row
-from tranship.driver._protocols import Connection, Topic
+from tranship.driver._answers import checked
+from tranship.driver._nouns import QueueTraits
+from tranship.driver._protocols import Connection, Topic, traits_of
+from tranship.driver._timing import Deadlines, Timing
 from tranship.errors import BrokerUnreachable, ClosedError, PluginError, TranshipError
 from tranship.guards import Gate
-from tranship.ports import ConnectionEvent, Settled
-from tranship.settings import CommonOptions
+from tranship.ports import ConnectionEvent
 
-__all__ = ["AnswerLost", "Classify", "ConnectionOptions", "Supervisor", "Timing", "unreachable"]
+__all__ = ["AnswerLost", "Classify", "Supervisor", "at_once", "unreachable"]
 
 T = TypeVar("T")
 log = logging.getLogger("tranship.driver")
@@ -32,52 +31,8 @@ CLOSING: Final = 2.0
 """Seconds that a connection may take to close."""
 
 
-NOTHING: Final = type(None)
-ANSWERS: Final[Mapping[str, tuple[type, ...]]] = {
-    "send": (NOTHING, str, TranshipError),
-    "end": (Settled, TranshipError),
-    "renew": (bool,),
-    "create": (NOTHING, bytes),
-    "put": (NOTHING, int),
-    "get": (NOTHING, Row),
-    "delete": (bool,),
-}
-"""What each verb may say of one item."""
-
-
 class AnswerLost(BrokerUnreachable):
     """The connection went while a verb was under way: it may have been done."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Timing:
-    """How long the kit waits for a broker with a connection, in seconds."""
-
-    connect: float = 5.0
-    command: float = 10.0
-    keepalive: float = 5.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectionOptions(CommonOptions):
-    """URL options of a broker with a connection."""
-
-    connect_timeout: float = 5.0
-    """Seconds for one attempt to connect."""
-    command_timeout: float = 10.0
-    """Seconds without an answer after which a connection is given up."""
-    keepalive: float = 5.0
-    """Seconds between two looks at an idle connection."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("connect_timeout", "command_timeout", "keepalive"):
-            positive(name, getattr(self, name))
-
-    @property
-    def timing(self) -> Timing:
-        """The same for the kit."""
-        return Timing(connect=self.connect_timeout, command=self.command_timeout, keepalive=self.keepalive)
 
 
 def unreachable(error: Exception) -> TranshipError | None:
@@ -87,10 +42,31 @@ def unreachable(error: Exception) -> TranshipError | None:
     return None
 
 
+class _Waits(Exception):
+    """Something that was to be done at once waits for something."""
+
+
+def at_once(work: Awaitable[T]) -> T:
+    """Run to its end what never waits, without a task.
+
+    Raises:
+        _Waits: it does; it has been closed.
+    """
+    steps = work.__await__()
+    try:
+        next(steps)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    steps.close()
+    raise _Waits
+
+
 class Supervisor:
     """Keeps one connection, and runs the driver's verbs over it.
 
-    A verb never sees that its caller was cancelled: it runs in a task of the supervisor's, which is ended at close.
+    A verb never sees that its caller was cancelled: it runs in a task of the supervisor's, which is ended at close; or,
+    over a connection that is ``immediate``, where there is no moment to cancel it in.
 
     Args:
         name: of the driver, for errors.
@@ -102,8 +78,11 @@ class Supervisor:
     Attributes:
         table_topic: what stands in for the topic of a driver that has none.
         generation: counts the connections; 0: there has been none.
+        traits: of the queue of the last connection.
+        immediate: whether its verbs never wait.
         listeners: called when the connection is lost or restored.
         on_restored: run one after the other after each restoration, before anybody else is told.
+        on_gone: called when a connection is lost or closed.
     """
 
     def __init__(
@@ -112,10 +91,14 @@ class Supervisor:
         self.name, self.url, self.gate = name, url, Gate(url)
         self._connect, self._classify, self._timing = connect, classify, timing
         self._connection: Connection | None = None
+        self._deadlines: Deadlines | None = None
         self.table_topic: Topic | None = None
         self.generation = 0
+        self.traits = QueueTraits()
+        self.immediate = False
         self.listeners: list[Callable[[ConnectionEvent, int], None]] = []
         self.on_restored: list[Callable[[], Awaitable[None]]] = []
+        self.on_gone: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -126,12 +109,13 @@ class Supervisor:
             ClosedError: the backend is closed, or was never opened.
             BrokerUnreachable: there is none now.
         """
-        self.gate.check()
-        if self._connection is None:
+        connection = self._connection
+        if connection is None or self.gate.closed:
+            self.gate.check()
             if self.generation == 0:
                 raise ClosedError(f"{self.url} is not open; await open() first")
             raise BrokerUnreachable(f"{self.url}: not connected; trying again")
-        return self._connection
+        return connection
 
     @property
     def topic(self) -> Topic:
@@ -157,6 +141,8 @@ class Supervisor:
         Raises:
             ClosedError: the backend was closed meanwhile.
         """
+        if self.immediate:
+            return await work
         task = self.spawn(work)
         try:
             return await asyncio.shield(task)
@@ -179,37 +165,45 @@ class Supervisor:
             BrokerUnreachable: there is no connection; it was not done.
             PluginError: the driver raised what its ``classify`` does not know.
         """
-        connection = self.current
-        timer = None
-        if connection.lost is not None:
-            timer = asyncio.get_running_loop().call_later(self._timing.command + wait, connection.abort)
+        if self.immediate:
+            return self.now(verb, run)
+        connection, mark = self.current, self.begin(wait)
         try:
             return await run(connection)
         except TranshipError:
             raise
         except Exception as native:
-            raise self._explained(verb, native, connection) from native
+            raise self.explained(verb, native, connection) from native
         finally:
-            if timer is not None:
-                timer.cancel()
+            self.end(mark)
 
-    def answered(self, verb: str, answers: Sequence[T], count: int) -> Sequence[T]:
-        """Return the answers of a verb.
+    def now(self, verb: str, run: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do the same over a connection that is immediate, and return when it is done."""
+        connection = self.current
+        try:
+            return at_once(run(connection))
+        except TranshipError:
+            raise
+        except Exception as native:
+            raise self.explained(verb, native, connection) from native
+
+    async def answers(self, verb: str, run: Callable[[Connection], Awaitable[Sequence[T]]], count: int) -> Sequence[T]:
+        """Run a verb that answers each of ``count`` items; otherwise as :meth:`run`.
 
         Raises:
-            PluginError: there are not ``count`` of them, or one is none that the verb may give.
+            PluginError: it does not answer each of them, or with what it may not answer.
         """
-        kinds = ANSWERS[verb]
-        if not isinstance(answers, Sequence) or len(answers) != count:
-            given = f"{len(answers)} answers" if isinstance(answers, Sequence) else repr(answers)
-            raise PluginError(
-                f"{self.name}: {verb}() gave {given} for {count} items; a driver answers each of them, in order"
-            )
-        for answer in answers:
-            if not isinstance(answer, kinds):
-                names = ", ".join(kind.__name__ for kind in kinds)
-                raise PluginError(f"{self.name}: {verb}() answered {answer!r:.100}; expected one of {names}")
-        return answers
+        found = self.now(verb, run) if self.immediate else await self.run(verb, run)
+        return checked(self.name, verb, found, count)
+
+    def begin(self, wait: float = 0.0) -> object:
+        """Note that a verb is under way; the connection is given up unless :meth:`end` gets the mark in time."""
+        return None if self._deadlines is None else self._deadlines.begin(wait)
+
+    def end(self, mark: object) -> None:
+        """Note that a verb has ended; one of a connection that has gone, too."""
+        if self._deadlines is not None:
+            self._deadlines.end(mark)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that ends with the backend at the latest; its error, if nobody asks, is nobody's."""
@@ -223,7 +217,12 @@ class Supervisor:
         if not task.cancelled():
             task.exception()
 
-    def _explained(self, verb: str, native: Exception, connection: Connection) -> TranshipError:
+    def explained(self, verb: str, native: Exception, connection: Connection) -> TranshipError:
+        """Return one of our errors for what a verb has raised over ``connection``."""
+        if isinstance(native, TranshipError):
+            return native
+        if isinstance(native, _Waits):
+            return PluginError(f"{self.name}: {verb}() waits, and its connection says that it is immediate")
         made = self._classify(native)
         if made is None:
             return PluginError(
@@ -250,9 +249,24 @@ class Supervisor:
         if self.gate.closed:
             await self._close(connection)
             self.gate.check()
-        self._connection, self.generation = connection, 1
+        self._use(connection)
         if connection.lost is not None:
             self.spawn(self._supervise(connection))
+
+    def _use(self, connection: Connection) -> None:
+        self._connection = connection
+        self.generation += 1
+        self.traits = traits_of(connection.queue)
+        self.immediate = getattr(connection, "immediate", False)
+        self._deadlines = None if connection.lost is None else Deadlines(self._timing.command, connection.abort)
+
+    def _gone(self) -> Connection | None:
+        connection, self._connection = self._connection, None
+        if self._deadlines is not None:
+            self._deadlines.close()
+        for hook in self.on_gone:
+            hook()
+        return connection
 
     async def _connected(self) -> Connection:
         try:
@@ -279,7 +293,7 @@ class Supervisor:
                     with contextlib.suppress(TranshipError):
                         await self.run("ping", lambda current: current.ping())
             log.warning("%s: the connection is lost: %r", self.url, connection.lost.result())
-            self._connection = None
+            self._gone()
             self._tell(ConnectionEvent.LOST)
             self.spawn(self._close(connection))
             connection = await self._reconnected()
@@ -296,8 +310,7 @@ class Supervisor:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
-                self._connection = found
-                self.generation += 1
+                self._use(found)
                 return found
 
     async def _restore(self) -> None:
@@ -334,6 +347,6 @@ class Supervisor:
             _, left = await asyncio.wait(tasks, timeout=CLOSING)
             if left:
                 log.warning("%s: %d verbs of %s ignore that they are cancelled", self.url, len(left), self.name)
-        connection, self._connection = self._connection, None
+        connection = self._gone()
         if connection is not None:
             await self._close(connection)

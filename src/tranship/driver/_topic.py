@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from tranship.driver._nouns import Row, Undo
-from tranship.driver._rows import PAGE, Rows, stamp
+from tranship.driver._nouns import Heard, Row, stamp
+from tranship.driver._rows import PAGE, Rows
 from tranship.driver._supervisor import Supervisor
 from tranship.errors import TranshipError
 
@@ -29,25 +29,31 @@ class Subscriptions:
     """Who hears what, by name. For drivers, too, whose broker sends everything that concerns a connection."""
 
     def __init__(self) -> None:
-        self._heard: dict[str, list[Callable[[str, bytes], None]]] = {}
+        self._heard: dict[str, list[Heard]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._heard)
 
-    def add(self, names: Sequence[str], heard: Callable[[str, bytes], None]) -> Undo:
-        """Call ``heard`` for ``names``, until the function that is returned is called."""
-        left = list(dict.fromkeys(names))
-        for name in left:
-            self._heard.setdefault(name, []).append(heard)
+    def add(self, names: Sequence[str], heard: Heard) -> list[str]:
+        """Call ``heard`` for ``names``; return those that nobody wanted to hear before."""
+        new = [name for name in dict.fromkeys(names) if name not in self._heard]
+        for name in names:
+            hearers = self._heard.setdefault(name, [])
+            if heard not in hearers:
+                hearers.append(heard)
+        return new
 
-        def undo() -> None:
-            while left:
-                name = left.pop()
-                self._heard[name].remove(heard)
-                if not self._heard[name]:
+    def remove(self, names: Sequence[str], heard: Heard) -> list[str]:
+        """Call it no more for ``names``; return those that nobody wants to hear any more."""
+        gone = []
+        for name in names:
+            hearers = self._heard.get(name, [])
+            if heard in hearers:
+                hearers.remove(heard)
+                if not hearers:
                     del self._heard[name]
-
-        return undo
+                    gone.append(name)
+        return gone
 
     def tell(self, name: str, value: bytes) -> None:
         """Call everybody who wants to hear ``name``."""
@@ -75,15 +81,18 @@ class TableTopic:
         """Write a row for each."""
         await self._rows.create([Row(f"t/{stamp()}", name.encode() + b"\n" + value, KEPT) for name, value in items])
 
-    def subscribe(self, names: Sequence[str], heard: Callable[[str, bytes], None]) -> Undo:
+    def subscribe(self, names: Sequence[str], heard: Heard) -> None:
         """Look for rows with these names from now on."""
         if not self._subscriptions:
             # Not from before: a command that was sent to nobody is for nobody.
             self._since = time.time_ns()
-        undo = self._subscriptions.add(names, heard)
+        self._subscriptions.add(names, heard)
         if self._reader is None:
             self._reader = self._supervisor.spawn(self._read())
-        return undo
+
+    def unsubscribe(self, names: Sequence[str], heard: Heard) -> None:
+        """Tell ``heard`` no more."""
+        self._subscriptions.remove(names, heard)
 
     async def active(self) -> None:
         """Rows stay: what is published after subscribe() is found."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 
 from tranship.backends.memory._agenda import Expiring
 from tranship.backends.memory._clock import Clock
 from tranship.backends.memory._guard import Guard
 from tranship.backends.memory._stock import Stock
-from tranship.driver import Row, Subscriptions
+from tranship.driver import Heard, Row
 
-__all__ = ["MemoryBroker", "Space"]
+__all__ = ["Hearer", "MemoryBroker", "Space"]
 
 
 class MemoryBroker:
@@ -47,6 +48,16 @@ class MemoryBroker:
                 space.stock.ring()
 
 
+@dataclass(slots=True, eq=False)
+class Hearer:
+    """Who hears some names."""
+
+    heard: Heard
+    tell: Callable[[Hearer, str, bytes], None]
+    """Has ``heard`` called on its loop."""
+    names: set[str] = field(default_factory=set)
+
+
 class Space:
     """Everything one namespace holds.
 
@@ -57,7 +68,7 @@ class Space:
     def __init__(self, clock: Clock, guard: Guard) -> None:
         self.guard = guard
         self.stock = Stock(clock)
-        self.subscriptions = Subscriptions()
+        self._hearers: dict[str, list[Hearer]] = {}
         self._clock = clock
         self._versions = count(1)
         self._rows: dict[str, Expiring[str, Row]] = {}
@@ -75,19 +86,46 @@ class Space:
         return sorted(wanted, key=lambda row: row.key)[:limit]
 
     def write(self, row: Row) -> int:
-        """Write a row; return its version."""
-        version = next(self._versions)
+        """Keep a row; return its version."""
+        version = row.version = next(self._versions)
         until = float("inf") if row.ttl is None else self._clock.steady() + row.ttl
-        kind = self._rows.setdefault(row.key.partition("/")[0], Expiring())
-        kind.put(row.key, Row(row.key, row.value, version=version), until=until)
+        name = row.key.partition("/")[0]
+        kind = self._rows.get(name)
+        if kind is None:
+            kind = self._rows[name] = Expiring()
+        kind.put(row.key, row, until=until)
         return version
 
     def create(self, row: Row) -> bytes | None:
         """Write a row unless there is one; return what is there."""
         there = self.row(row.key)
-        if there is None:
-            self.write(row)
-        return None if there is None else there.value
+        if there is not None:
+            return there.value
+        self.write(row)
+        if row.tell is not None:
+            self.tell(row.key, row.tell)
+        return None
+
+    def tell(self, name: str, value: bytes) -> None:
+        """Tell everybody who hears a name."""
+        for hearer in self._hearers.get(name, ()):
+            hearer.tell(hearer, name, value)
+
+    def hear(self, hearer: Hearer, names: Sequence[str]) -> None:
+        """From now on tell one of signals with these names."""
+        for name in names:
+            if name not in hearer.names:
+                hearer.names.add(name)
+                self._hearers.setdefault(name, []).append(hearer)
+
+    def hear_no_more(self, hearer: Hearer, names: Sequence[str]) -> None:
+        """Tell one of them no more."""
+        for name in names:
+            if name in hearer.names:
+                hearer.names.remove(name)
+                self._hearers[name].remove(hearer)
+                if not self._hearers[name]:
+                    del self._hearers[name]
 
     def fits(self, keys: Sequence[str], versions: Sequence[int] | None) -> list[bool]:
         """Say of each key whether its row is there in that version; without versions they all fit."""

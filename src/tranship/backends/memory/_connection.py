@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
 
-from tranship.backends.memory._broker import MemoryBroker, Space
-from tranship.backends.memory._loops import call_on
+from tranship.backends.memory._broker import Hearer, MemoryBroker, Space
+from tranship.backends.memory._loops import Wake, call_on
 from tranship.backends.memory._queue import Entry
 from tranship.driver import (
     Answer,
     End,
     Ending,
+    Heard,
     LocalConnection,
     Outgoing,
     QueueTraits,
@@ -46,10 +45,12 @@ class MemoryConnection(LocalConnection):
         self._space = space
         self._undos: dict[object, Undo] = {}
         queue = MemoryQueue(space, self._until_closed, lease=lease, aging=aging)
-        super().__init__(queue, MemoryTable(space), MemoryTopic(space, self._until_closed), native=broker)
+        self._topic = MemoryTopic(space)
+        super().__init__(queue, MemoryTable(space), self._topic, native=broker, immediate=True)
 
     async def aclose(self) -> None:
         """Tell nobody any more."""
+        self._topic.close()
         for undo in tuple(self._undos.values()):
             undo()
 
@@ -80,6 +81,7 @@ class MemoryQueue:
             delays=True,
             unique=True,
             fuses=True,
+            tells=True,
         )
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Answer]:
@@ -100,7 +102,7 @@ class MemoryQueue:
 
     async def take(self, slots: Sequence[Slot], limit: int, wait: float) -> TakenBatch:  # noqa: ARG002 - looks once
         """Claim what is ready; say when something will be."""
-        queues = list(dict.fromkeys(queue for queue, _ in slots))
+        queues = list(dict.fromkeys([queue for queue, _ in slots]))
         with self._space.guard:
             entries = self._space.stock.take(list(queues), limit, lease=self._lease, aging=self._aging)
             due = None if entries else self._space.stock.next_due(queues)
@@ -140,7 +142,7 @@ class MemoryQueue:
 
     def watch(self, slots: Sequence[Slot], heard: Callable[[], None]) -> Undo:
         """Wake ``heard`` on its loop."""
-        wake = partial(call_on, asyncio.get_running_loop(), heard)
+        wake = Wake(heard).ring
         with self._space.guard:
             self._space.stock.join(wake, {queue for queue, _ in slots})
         return self._until_closed(lambda: self._space.stock.part(wake))
@@ -171,9 +173,8 @@ class MemoryQueue:
 
 
 def _taken(entry: Entry) -> Taken:
-    message = entry.message
-    data = message.facts, replace(message.message)
-    return Taken((entry, entry.token), message.queue, message.level, data, entry.count)
+    facts = entry.message.facts
+    return Taken((entry, entry.token), facts.queue, facts.level, entry.message, entry.count)
 
 
 class MemoryTable:
@@ -211,27 +212,56 @@ class MemoryTable:
 
 
 class MemoryTopic:
-    """Signals of a namespace, from any thread to the loop of who hears them."""
+    """Signals of a namespace, from any thread to the loop of who hears them.
 
-    def __init__(self, space: Space, until_closed: Callable[[Undo], Undo]) -> None:
-        self._space, self._until_closed = space, until_closed
+    Mutable state: who hears what, and what has not been told yet; changed only under the broker's lock.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._hearers: dict[Heard, Hearer] = {}
+        self._untold: list[tuple[Hearer, str, bytes]] = []
 
     async def publish(self, items: Sequence[tuple[str, bytes]]) -> None:
         """Tell everybody who has subscribed."""
         with self._space.guard:
             for name, value in items:
-                self._space.subscriptions.tell(name, value)
+                self._space.tell(name, value)
 
-    def subscribe(self, names: Sequence[str], heard: Callable[[str, bytes], None]) -> Undo:
+    def subscribe(self, names: Sequence[str], heard: Heard) -> None:
         """Tell ``heard`` on its loop."""
-        loop = asyncio.get_running_loop()
-
-        def tell(name: str, value: bytes) -> None:
-            call_on(loop, partial(heard, name, value))
-
+        self._loop = asyncio.get_running_loop()
+        hearer = self._hearers.get(heard)
+        if hearer is None:
+            hearer = self._hearers[heard] = Hearer(heard, self._tell)
         with self._space.guard:
-            undo = self._space.subscriptions.add(names, tell)
-        return self._until_closed(undo)
+            self._space.hear(hearer, names)
+
+    def unsubscribe(self, names: Sequence[str], heard: Heard) -> None:
+        """Tell it no more."""
+        hearer = self._hearers.get(heard)
+        if hearer is not None and not self._space.guard.foreign:
+            with self._space.guard:
+                self._space.hear_no_more(hearer, names)
 
     async def active(self) -> None:
         """It is at once."""
+
+    def close(self) -> None:
+        """Tell nobody any more."""
+        for hearer in self._hearers.values():
+            self.unsubscribe(list(hearer.names), hearer.heard)
+
+    def _tell(self, hearer: Hearer, name: str, value: bytes) -> None:
+        """Tell one soon, with whatever is told until then; from any thread, under the lock."""
+        self._untold.append((hearer, name, value))
+        if len(self._untold) == 1 and self._loop is not None and not call_on(self._loop, self._tell_all):
+            self._untold.clear()
+
+    def _tell_all(self) -> None:
+        with self._space.guard:
+            untold, self._untold = self._untold, []
+        for hearer, name, value in untold:
+            if name in hearer.names:
+                hearer.heard(name, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["call_on"]
+__all__ = ["Wake", "call_on"]
 
 
 def call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> bool:
@@ -24,3 +24,26 @@ def call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> bo
             raise
         return False
     return True
+
+
+class Wake:
+    """Has a callback called on the loop on which this is made; rung often before that, once.
+
+    Args:
+        heard: the callback.
+    """
+
+    def __init__(self, heard: Callable[[], None]) -> None:
+        self._loop, self._heard = asyncio.get_running_loop(), heard
+        self._rung = False
+
+    def ring(self) -> None:
+        """Have it called soon; from any thread, under the broker's lock."""
+        if not self._rung:
+            self._rung = True
+            call_on(self._loop, self._tell)
+
+    def _tell(self) -> None:
+        # The flag falls first: whoever rings from now on is heard once more.
+        self._rung = False
+        self._heard()

@@ -22,6 +22,7 @@ class Entry:
     """One message from submit to its end."""
 
     message: Outgoing
+    queue: Queue
     submitted: float
     """Epoch seconds."""
     place: int = 0
@@ -57,7 +58,7 @@ class Queue:
     def restore(self, entry: Entry) -> None:
         """Make ``entry`` ready at its own place; nobody holds it any more."""
         entry.token = 0
-        self._move(entry, self._ready[entry.message.level], entry.place)
+        self._move(entry, self._ready[entry.message.facts.level], entry.place)
 
     def hold(self, entry: Entry, token: int, lease: float) -> None:
         """Lend ``entry`` to the claim ``token``, or renew it, for ``lease`` seconds from now."""

@@ -12,7 +12,7 @@ from tranship.ports import QueueInfo
 
 __all__ = ["Stock"]
 
-Wake = Callable[[], object]
+Ring = Callable[[], object]
 
 
 class Stock:
@@ -23,7 +23,7 @@ class Stock:
         self._numbers = count(1)
         self._queues: dict[str, Queue] = {}
         self._entries: dict[str, list[Entry]] = {}
-        self._wakes: dict[Wake, frozenset[str]] = {}
+        self._wakes: dict[Ring, frozenset[str]] = {}
 
     def knows(self, task_id: str) -> bool:
         """Whether a message of this id is queued or held."""
@@ -31,10 +31,11 @@ class Stock:
 
     def add(self, message: Outgoing) -> None:
         """Queue a message."""
-        entry = Entry(message, self._clock.wall())
-        self._entries.setdefault(message.id, []).append(entry)
-        self._queue(message.queue).add(entry)
-        self.ring(message.queue)
+        facts = message.facts
+        entry = Entry(message, self._queue(facts.queue), self._clock.wall())
+        self._entries.setdefault(facts.id, []).append(entry)
+        entry.queue.add(entry)
+        self.ring(facts.queue)
 
     def take(self, rotation: list[str], limit: int, *, lease: float, aging: float) -> list[Entry]:
         """Claim up to ``limit`` messages; ``rotation`` is turned so that queues take turns inside a level."""
@@ -43,14 +44,15 @@ class Stock:
         taken: list[Entry] = []
         while len(taken) < limit and (head := self._head(rotation, aging)) is not None:
             self._hold(head, lease)
-            rotation.remove(head.message.queue)
-            rotation.append(head.message.queue)
+            if len(rotation) > 1:
+                rotation.remove(head.queue.name)
+                rotation.append(head.queue.name)
             taken.append(head)
         return taken
 
     def claim(self, entry: Entry, lease: float) -> bool:
         """Claim one message, ready or delayed; False: it is held, or gone."""
-        self._queue(entry.message.queue).refresh()
+        entry.queue.refresh()
         if entry.token or entry.lane is None:
             return False
         self._hold(entry, lease)
@@ -58,25 +60,26 @@ class Stock:
 
     def holds(self, entry: Entry, claim: int) -> bool:
         """Whether ``claim`` still holds ``entry``."""
-        self._queue(entry.message.queue).refresh()
+        entry.queue.refresh()
         return entry.token == claim
 
     def renew(self, entry: Entry, lease: float) -> None:
         """Let the claim that holds ``entry`` hold it for ``lease`` seconds from now."""
-        self._queue(entry.message.queue).hold(entry, entry.token, lease)
+        entry.queue.hold(entry, entry.token, lease)
 
     def restore(self, entry: Entry) -> None:
         """Make ``entry`` ready again at its own place."""
-        self._queue(entry.message.queue).restore(entry)
-        self.ring(entry.message.queue)
+        entry.queue.restore(entry)
+        self.ring(entry.queue.name)
 
     def remove(self, entry: Entry) -> None:
         """Let ``entry`` go for good."""
-        self._queue(entry.message.queue).remove(entry)
-        remaining = self._entries[entry.message.id]
+        entry.queue.remove(entry)
+        task_id = entry.message.facts.id
+        remaining = self._entries[task_id]
         remaining.remove(entry)
         if not remaining:
-            del self._entries[entry.message.id]
+            del self._entries[task_id]
 
     def find(self, ids: Iterable[str], cancel_keys: Collection[str]) -> list[Entry]:
         """Return the messages of these ids, and those with one of the keys."""
@@ -95,7 +98,7 @@ class Stock:
 
     def state(self, entry: Entry) -> State:
         """Where a message stands."""
-        return self._queue(entry.message.queue).state(entry)
+        return entry.queue.state(entry)
 
     def infos(self) -> list[QueueInfo]:
         """Every queue with something in it, by name."""
@@ -106,11 +109,11 @@ class Stock:
         times = [due for name in names if (due := self._queue(name).next_due()) is not None]
         return min(times, default=None)
 
-    def join(self, wake: Wake, names: Iterable[str]) -> None:
+    def join(self, wake: Ring, names: Iterable[str]) -> None:
         """Call ``wake`` whenever something arrives in one of the queues."""
         self._wakes[wake] = frozenset(names)
 
-    def part(self, wake: Wake) -> None:
+    def part(self, wake: Ring) -> None:
         """Call it no more."""
         self._wakes.pop(wake, None)
 
@@ -137,4 +140,4 @@ class Stock:
 
     def _hold(self, entry: Entry, lease: float) -> None:
         entry.count += 1
-        self._queue(entry.message.queue).hold(entry, next(self._numbers), lease)
+        entry.queue.hold(entry, next(self._numbers), lease)

@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from tranship.driver import (
+    Answer,
     Connection,
     Counting,
     End,
@@ -16,6 +18,7 @@ from tranship.driver import (
     Finding,
     Outgoing,
     Picking,
+    Posting,
     QueueTraits,
     Renewing,
     Row,
@@ -50,9 +53,37 @@ class _Sending:
         taken = await _take(connection, 5)
         assert Counter(map(_id, taken)) == Counter(list(sent))
         for one in taken:
-            assert (one.queue, one.level) == ("q", Priority.NORMAL)
+            assert (one.queue, one.priority) == ("q", Priority.NORMAL)
             assert bytes(one.opened()[1].body) == bytes(range(256))
         assert not await _take(connection, 1)
+
+    @case("queue_post_answers_each", level="capability", rationale="an answer that never comes is waited for in vain")
+    async def test_queue_post_answers_each(self, context: CaseContext) -> None:
+        """``done`` is called once for each batch, with an answer for each, on the loop, and all of it is there."""
+        connection = await context.connect()
+        queue = connection.queue
+        if not isinstance(queue, Posting):
+            context.skip("the queue cannot post")
+        batches = [_messages(context, size) for size in (1, 3, 1)]
+        said: list[tuple[int, asyncio.AbstractEventLoop, Sequence[Answer] | Exception]] = []
+
+        def done(number: int, answers: Sequence[Answer] | Exception) -> None:
+            said.append((number, asyncio.get_running_loop(), answers))
+
+        for number, batch in enumerate(batches):
+            queue.post(batch, partial(done, number))
+
+        async def all_said() -> bool:
+            return len(said) >= len(batches)
+
+        await context.eventually(all_said, "each batch is answered")
+        assert sorted(number for number, _, _ in said) == [0, 1, 2], said
+        assert {loop for _, loop, _ in said} == {asyncio.get_running_loop()}
+        for number, _, answers in said:
+            assert not isinstance(answers, Exception), answers
+            assert list(answers) == [None] * len(batches[number])
+        sent = [one.id for batch in batches for one in batch]
+        assert Counter(map(_id, await _take(connection, 9))) == Counter(sent)
 
     @case("queue_take_limits", level="core", rationale="who asks for one and gets ten holds nine back from others")
     async def test_queue_take_limits(self, context: CaseContext) -> None:
@@ -75,7 +106,7 @@ class _Sending:
             await connection.queue.send(_messages(context, 2, priority=level))
         slots = [("q", level) for level in Priority]
         taken = [one for _ in range(4) for one in await _take(connection, 2, slots=slots)]
-        assert [one.level for one in taken] == sorted([*Priority, *Priority])
+        assert [one.priority for one in taken] == sorted([*Priority, *Priority])
 
     @case("queue_keeps_order", level="capability", rationale="first come, first served; what comes back has its place")
     async def test_queue_keeps_order(self, context: CaseContext) -> None:
@@ -149,7 +180,7 @@ class _Holding:
             ]
         )
         assert [answer in _DONE for answer in answers] == [True] * 3, answers
-        again = {_id(one): one.count for one in await _take(connection, 5)}
+        again = {_id(one): one.delivery_count for one in await _take(connection, 5)}
         assert set(again) == {_id(requeued), _id(released)}
         if traits(connection).counts is CountKind.EXACT:
             assert again == {_id(requeued): 2, _id(released): 1}
@@ -205,7 +236,7 @@ class _Holding:
             assert list(await queue.end([Ending(late.token, end)])) == [Settled.LOST]
         assert list(await rival.renew([mine.token])) == [True]
         if traits(connection).counts is CountKind.EXACT:
-            assert mine.count == 2
+            assert mine.delivery_count == 2
         await _end(other, End.REMOVE, mine)
 
 
@@ -337,6 +368,32 @@ class _Fusing:
         (row,) = await table.get(["xx/there"])
         assert row is not None
         assert row.value == b"first"
+
+    @case(
+        "queue_tells_what_it_creates", level="capability", rationale="who waits for a result must hear the stored one"
+    )
+    async def test_queue_tells_what_it_creates(self, context: CaseContext) -> None:
+        """Of a row that is created, by itself or with an end, its word is heard; of one that was there, nothing."""
+        connection, table = await _fused(context)
+        _need(context, traits(connection).tells, "tells")
+        topic = connection.topic
+        assert topic is not None, "the queue tells of rows (traits.tells), but there is no topic"
+        heard: dict[str, bytes] = {}
+        names = [f"xx/{name}" for name in ("created", "ended", "there", "silent", "last")]
+        topic.subscribe(names, heard.__setitem__)
+        await topic.active()
+        await table.create([Row("xx/there", b"first"), Row("xx/created", b"1", tell=b"one"), Row("xx/silent", b"2")])
+        await connection.queue.send(_messages(context, 1))
+        (held,) = await _take(connection, 1)
+        ended = [Row("xx/there", b"second", tell=b"second"), Row("xx/ended", b"3", tell=b"three")]
+        await connection.queue.end([Ending(held.token, End.REMOVE, ended)])
+        await table.create([Row("xx/there", b"third", tell=b"third"), Row("xx/last", b"", tell=b"")])
+
+        async def all_heard() -> bool:
+            return "xx/last" in heard and "xx/ended" in heard
+
+        await context.eventually(all_heard, "what was created is told of")
+        assert heard == {"xx/created": b"one", "xx/ended": b"three", "xx/last": b""}
 
     @case("queue_fused_send", level="capability", rationale="a duplicate that slips through runs the job twice")
     async def test_queue_fused_send(self, context: CaseContext) -> None:

@@ -1,0 +1,44 @@
+"""What the verbs of a driver may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
+
+from tranship.driver._nouns import Row
+from tranship.errors import PluginError, TranshipError
+from tranship.ports import Settled
+
+__all__ = ["checked"]
+
+T = TypeVar("T")
+
+NOTHING: Final = type(None)
+KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "send": (NOTHING, str, TranshipError),
+    "post": (NOTHING, str, TranshipError),
+    "end": (Settled, TranshipError),
+    "renew": (bool,),
+    "create": (NOTHING, bytes),
+    "put": (NOTHING, int),
+    "get": (NOTHING, Row),
+    "delete": (bool,),
+}
+"""What each verb may say of one item."""
+
+
+def checked(driver: str, verb: str, answers: Sequence[T], count: int) -> Sequence[T]:
+    """Return the answers of a verb.
+
+    Raises:
+        PluginError: there are not ``count`` of them, or one is none that the verb may give.
+    """
+    kinds = KINDS[verb]
+    if not isinstance(answers, Sequence) or len(answers) != count:
+        given = f"{len(answers)} answers" if isinstance(answers, Sequence) else repr(answers)
+        raise PluginError(f"{driver}: {verb}() gave {given} for {count} items; a driver answers each of them, in order")
+    for answer in answers:
+        if not isinstance(answer, kinds):
+            names = ", ".join(kind.__name__ for kind in kinds)
+            raise PluginError(f"{driver}: {verb}() answered {answer!r:.100}; expected one of {names}")
+    return answers

@@ -1,0 +1,87 @@
+"""How long the kit waits for a broker, and when a verb that is under way is overdue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tranship.checks import positive
+from tranship.settings import CommonOptions
+from tranship.timers import LazyTimer
+
+__all__ = ["ConnectionOptions", "Deadlines", "Timing"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """How long the kit waits for a broker with a connection, in seconds."""
+
+    connect: float = 5.0
+    command: float = 10.0
+    keepalive: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOptions(CommonOptions):
+    """URL options of a broker with a connection."""
+
+    connect_timeout: float = 5.0
+    """Seconds for one attempt to connect."""
+    command_timeout: float = 10.0
+    """Seconds without an answer after which a connection is given up."""
+    keepalive: float = 5.0
+    """Seconds between two looks at an idle connection."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("connect_timeout", "command_timeout", "keepalive"):
+            positive(name, getattr(self, name))
+
+    @property
+    def timing(self) -> Timing:
+        """The same for the kit."""
+        return Timing(connect=self.connect_timeout, command=self.command_timeout, keepalive=self.keepalive)
+
+
+class Deadlines:
+    """The verbs that are under way over one connection; one timer for all, because nearly all are in time.
+
+    Args:
+        seconds: that a verb may take.
+        overdue: called when one has taken longer.
+    """
+
+    def __init__(self, seconds: float, overdue: Callable[[], None]) -> None:
+        self._seconds, self._overdue = seconds, overdue
+        self._until: dict[object, float] = {}
+        self._next = float("inf")
+        self._timer = LazyTimer(self._look)
+
+    def begin(self, wait: float = 0.0) -> object:
+        """Return a mark for :meth:`end`; the verb may wait ``wait`` seconds beyond its round trip."""
+        mark = object()
+        until = self._until[mark] = asyncio.get_running_loop().time() + self._seconds + wait
+        if until < self._next:
+            self._next = until
+            self._timer.set(until)
+        return mark
+
+    def end(self, mark: object) -> None:
+        """Wait for it no longer."""
+        self._until.pop(mark, None)
+        if not self._until:
+            self._next = float("inf")
+            self._timer.clear()
+
+    def close(self) -> None:
+        """Wait for nothing, and leave nothing in the loop."""
+        self._until.clear()
+        self._timer.close()
+
+    def _look(self) -> None:
+        self._next = min(self._until.values(), default=float("inf"))
+        if self._next <= asyncio.get_running_loop().time():
+            self._overdue()
+        elif self._until:
+            self._timer.set(self._next)
