@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from tranship._lazy import lazy_names
 
 # Imported right away: loaded later, the module `tranship.task` would take the decorator's place here.
-from tranship.task import Task, TaskCall, TaskClass, TaskContext, current, named, task
+from tranship.task import Task, TaskCall, TaskContext, current, named, task
 
 if TYPE_CHECKING:
     from tranship.client import AsyncClient, AsyncTaskHandle, Probe
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tranship.retry import ExponentialBackoff, FixedBackoff, LinearBackoff, RetryPolicy
     from tranship.settings import Settings
     from tranship.sync import Client, TaskHandle
-    from tranship.task import PROVIDED, Depends
+    from tranship.task import PROVIDED, Depends, TaskClass
     from tranship.worker import Worker, WorkerStatus
 
 __all__ = [
@@ -96,7 +96,7 @@ _HOMES: Final = {
     "retry": ("ExponentialBackoff", "FixedBackoff", "LinearBackoff", "RetryPolicy"),
     "settings": ("Settings",),
     "sync": ("Client", "TaskHandle"),
-    "task": ("PROVIDED", "Depends"),
+    "task": ("PROVIDED", "Depends", "TaskClass"),
     "worker": ("Worker", "WorkerStatus"),
 }
 __getattr__ = lazy_names(globals(), _HOMES)

@@ -18,7 +18,7 @@ from cli_kit import finish, started, until, url_of
 
 from tranship import Client, Worker, task
 from tranship.testing.background import BackgroundWorker
-from tranship.worker import _unheeding
+from tranship.worker import _unheeding, _watch
 
 
 @task(name="blocking.sleep")
@@ -67,6 +67,15 @@ class TestNames:
         assert "tranship/worker" not in during
         assert "blocked for" in after
         assert handle.id in after
+
+    def test_one_that_begins_while_nothing_has_run_for_long_is_named_as_soon(self, url, caplog, monkeypatch):
+        monkeypatch.setattr(_watch, "IDLE", 0)
+        monkeypatch.setattr(_watch, "REST", 1_000_000)
+        worker = Worker(url, tasks=[sleep])
+        with caplog.at_level(logging.WARNING, "tranship.worker"), BackgroundWorker(worker), Client(url) as client:
+            handle = client.submit(sleep, 2.0)
+            handle.result(timeout=20)
+        assert f"task {handle.id} (blocking.sleep) blocks the event loop" in caplog.text
 
     def test_a_part_that_blocks_is_shown(self, url, worker, caplog):
         with caplog.at_level(logging.WARNING, "tranship.worker"), Client(url) as client:

@@ -37,7 +37,7 @@ from tranship.connections import process_table
 from tranship.envelope import Envelope, Receipt, TaskResult
 from tranship.errors import ResultTimeout
 from tranship.settings import Settings
-from tranship.task import Runs, Task, TaskCall
+from tranship.task import Task, TaskCall
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from tranship.protocol import Message
     from tranship.registry import Registry
     from tranship.submission import Answer
+    from tranship.task import Runs
 
 __all__ = ["CANCEL_TTL", "AsyncClient"]
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tranship.checks import key_text
 from tranship.envelope import Receipt, new_ids
 from tranship.errors import BatchSubmitError, InvalidArgumentsError, TranshipError
-from tranship.task import Task, TaskCall, TaskClass, current_or_none, named, task_of
+from tranship.task import Task, TaskCall, current_or_none, named
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
     from tranship.client._link import ClientLink
     from tranship.protocol import Message
     from tranship.submission import Answer
+    from tranship.task import TaskClass
 
 __all__ = [
     "AnyTask",
@@ -28,7 +29,7 @@ __all__ = [
     "prepare_one",
 ]
 
-AnyTask = Task[..., Any] | TaskCall[Any] | type[TaskClass] | TaskClass | str
+AnyTask: TypeAlias = "Task[..., Any] | TaskCall[Any] | type[TaskClass] | TaskClass | str"
 
 
 def as_call(task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskCall[Any]:
@@ -42,6 +43,8 @@ def as_call(task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ta
     if isinstance(task, str):
         return named(task).call(*args, **kwargs)
     if not isinstance(task, TaskCall):
+        from tranship.task import task_of
+
         if isinstance(found := task_of(task), Task):
             return found.call(*args, **kwargs)
         raise InvalidArgumentsError(
@@ -70,8 +73,12 @@ def known_task(task: Any) -> Task[..., Any] | None:
     Raises:
         InvalidArgumentsError: it is no task.
     """
+    if task is None or isinstance(task, Task):
+        return task
+    from tranship.task import task_of
+
     found = task_of(task)
-    if found is not None and not isinstance(found, Task):
+    if not isinstance(found, Task):
         raise InvalidArgumentsError(f"{task!r} is no task; expected a function decorated with @task, or a TaskClass")
     return found
 

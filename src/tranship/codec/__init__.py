@@ -20,13 +20,17 @@ Nothing is ever unpickled or imported on reading.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tranship._lazy import lazy_names
 from tranship.codec import _json
-from tranship.codec._compression import DEFAULT_LIMIT, UnpacksToMore, compress, decompress
-from tranship.codec._models import data_of
+from tranship.codec._bounds import DEFAULT_LIMIT
 from tranship.codec._text import text_of
 from tranship.errors import InvalidOptionError, MalformedMessage
+
+if TYPE_CHECKING:
+    from tranship.codec._compression import UnpacksToMore, compress, decompress
+    from tranship.codec._models import data_of
 
 __all__ = [
     "DEFAULT_LIMIT",
@@ -44,6 +48,10 @@ __all__ = [
     "fast_json",
     "loads",
 ]
+
+__getattr__ = lazy_names(
+    globals(), {"_compression": ["UnpacksToMore", "compress", "decompress"], "_models": ["data_of"]}
+)
 
 JSON = "application/json"
 MSGPACK = "application/x-msgpack"

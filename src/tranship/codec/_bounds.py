@@ -1,4 +1,4 @@
-"""How many values one message or document may hold: counted before they are built, for each costs fifty bytes or more.
+"""How much one message or document may hold. Values are counted before they are built: each costs fifty bytes or more.
 
 Three bytes of JSON or one of msgpack are a value; a bomb of a few hundred compressed bytes is millions of them.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["MOST_VALUES", "Count", "TooManyValues", "check_json"]
+__all__ = ["DEFAULT_LIMIT", "MOST_VALUES", "Count", "TooManyValues", "check_json"]
+
+DEFAULT_LIMIT: Final = 16 * 1024 * 1024
+"""The largest size, in bytes, that a body may unpack to where nobody says ``max_message_size``; the same as that."""
 
 MOST_VALUES: Final = 1 << 20
 """Values and keys in one message or document."""

@@ -9,10 +9,8 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+from tranship.codec._bounds import DEFAULT_LIMIT
 from tranship.errors import InvalidOptionError, MalformedMessage
-
-DEFAULT_LIMIT: Final = 16 * 1024 * 1024
-"""The largest size, in bytes, that a body may unpack to where nobody says ``max_message_size``; the same as that."""
 
 _MEMORY: Final = 128 * 1024 * 1024
 """What unpacking may use besides, such as for a dictionary: xz -9 needs 65 MB, zstd's largest window is 128."""

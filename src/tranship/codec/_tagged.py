@@ -12,7 +12,6 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from uuid import UUID
 
-from tranship.codec._models import is_model, is_secret, model_data
 from tranship.envelope import Claim
 
 TAG: Final = "__type__"
@@ -71,6 +70,8 @@ def plain(value: Any) -> Any:
             return write(value)
     if isinstance(value, type):
         raise TypeError("a class")
+    from tranship.codec._models import is_model, is_secret, model_data
+
     if is_model(value):
         return model_data(value)
     if is_dataclass(value):

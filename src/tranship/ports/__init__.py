@@ -19,9 +19,11 @@ All durations are seconds; all points in time are epoch seconds.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from tranship._lazy import lazy_names
 from tranship.ports._capabilities import Capabilities, Capability, Level, Support
 from tranship.ports._depths import ready_in
-from tranship.ports._heartbeat import Heartbeat, HostFigures, RunningTask, heartbeat_data, heartbeat_of
 from tranship.ports._nouns import (
     CancelReport,
     Command,
@@ -52,6 +54,10 @@ from tranship.ports._protocols import (
     SignalSink,
     Submitter,
 )
+
+if TYPE_CHECKING:
+    # Loaded by workers, and by who looks at them.
+    from tranship.ports._heartbeat import Heartbeat, HostFigures, RunningTask, heartbeat_data, heartbeat_of
 
 __all__ = [
     "Backend",
@@ -91,3 +97,7 @@ __all__ = [
     "heartbeat_of",
     "ready_in",
 ]
+
+__getattr__ = lazy_names(
+    globals(), {"_heartbeat": ["Heartbeat", "HostFigures", "RunningTask", "heartbeat_data", "heartbeat_of"]}
+)

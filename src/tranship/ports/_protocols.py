@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tranship.envelope import DeadLetter, Receipt
 from tranship.errors import TranshipError
 from tranship.ports._capabilities import Capabilities
-from tranship.ports._heartbeat import Heartbeat
 from tranship.ports._nouns import (
     CancelReport,
     Command,
@@ -23,6 +22,9 @@ from tranship.ports._nouns import (
     Tombstone,
 )
 from tranship.protocol import Message
+
+if TYPE_CHECKING:
+    from tranship.ports._heartbeat import Heartbeat
 
 __all__ = [
     "Backend",

@@ -12,6 +12,9 @@ Whatever is received is read defensively: a bad message is a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from tranship._lazy import lazy_names
 from tranship.protocol._carried import CARRIED, canvas, user_headers
 from tranship.protocol._decode import TakesLong, decode
 from tranship.protocol._decoder import Decoder
@@ -19,10 +22,12 @@ from tranship.protocol._encode import Encoder
 from tranship.protocol._failure import writable
 from tranship.protocol._message import Message, RawMessage
 from tranship.protocol._numbers import epoch_of, number_of, whole_of
-from tranship.protocol._passing import pass_on
-from tranship.protocol._peek import result_state
-from tranship.protocol._restart import restarted
 from tranship.protocol._result import decode_result, encode_result
+
+if TYPE_CHECKING:
+    from tranship.protocol._passing import pass_on
+    from tranship.protocol._peek import result_state
+    from tranship.protocol._restart import restarted
 
 __all__ = [
     "CARRIED",
@@ -44,3 +49,5 @@ __all__ = [
     "whole_of",
     "writable",
 ]
+
+__getattr__ = lazy_names(globals(), {"_passing": ["pass_on"], "_peek": ["result_state"], "_restart": ["restarted"]})

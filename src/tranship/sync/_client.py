@@ -38,7 +38,7 @@ from tranship.envelope import Envelope, Receipt, TaskResult
 from tranship.errors import ResultTimeout
 from tranship.settings import Settings
 from tranship.sync._handle import TaskHandle
-from tranship.task import Runs, Task, TaskCall
+from tranship.task import Task, TaskCall
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tranship.protocol import Message
     from tranship.registry import Registry
     from tranship.submission import Answer
+    from tranship.task import Runs
 
 __all__ = ["Client"]
 

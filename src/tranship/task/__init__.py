@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from tranship._lazy import lazy_names
-from tranship.task._class import Runs, TaskClass, task_of
 from tranship.task._context import CancelReason, TaskContext, activate, current, current_or_none, enter
 from tranship.task._decorator import task
 from tranship.task._options import OptionArguments, TaskOptions, Validation
@@ -11,6 +10,7 @@ from tranship.task._task import AsyncTask, SyncTask, Task, TaskCall, named
 
 if TYPE_CHECKING:
     from tranship.task._arguments import FunctionArguments
+    from tranship.task._class import Runs, TaskClass, task_of
     from tranship.task._dependencies import PROVIDED, Depends, dependencies_of, name_of
     from tranship.task._dialect import Dialect, Heed
     from tranship.task._hot_cache import HotCache
@@ -52,6 +52,7 @@ __getattr__ = lazy_names(
     globals(),
     {
         "_arguments": ["FunctionArguments"],
+        "_class": ["Runs", "TaskClass", "task_of"],
         "_dependencies": ["PROVIDED", "Depends", "dependencies_of", "name_of"],
         "_dialect": ["Dialect", "Heed"],
         "_hot_cache": ["HotCache"],

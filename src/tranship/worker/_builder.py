@@ -107,7 +107,9 @@ class SessionBuilder:
         self._results = self._store.results() if self._store.capabilities.answers else None
         self._fused = result_backend is None and backend.capabilities.has(Capability.FUSED_SETTLE)
         self._io = io
-        self._flow = Flow(limit=setup.settings.max_concurrent_tasks, fused=self._fused, ended=setup.ended)
+        self._flow = Flow(
+            limit=setup.settings.max_concurrent_tasks, fused=self._fused, began=setup.began, ended=setup.ended
+        )
         self._threads = HandlerThreads()
         self._isolation = _isolation(setup.tasks, setup.settings.max_concurrent_tasks)
         self._control = _control(backend)

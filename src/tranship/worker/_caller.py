@@ -118,9 +118,9 @@ class Caller:
         elif handler.isolation is not None:
             await self._call_process(run, handler, args, kwargs)
         elif handler.is_async:
-            await self._call_async(run, lambda: handler.function(*args, **kwargs))
+            await self._call_async(run, partial(handler.function, *args, **kwargs))
         else:
-            await self._call_thread(run, lambda: handler.function(*args, **kwargs))
+            await self._call_thread(run, partial(handler.function, *args, **kwargs))
 
     def _arguments(self, envelope: Envelope, handler: Task[..., Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
         claim = Claim.of(envelope.args)

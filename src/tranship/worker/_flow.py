@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 from tranship.envelope import Ending
@@ -40,6 +41,7 @@ class Flow:
     Args:
         limit: how many tasks may run at once.
         fused: whether a result is written and its delivery acknowledged in one step.
+        began: called when one is taken; None: nobody asks.
         ended: called with each delivery that has ended; None: nobody counts.
 
     Attributes:
@@ -59,9 +61,12 @@ class Flow:
     settling: Settling
     unsettled: Unsettled
 
-    def __init__(self, *, limit: int, fused: bool, ended: Callable[[Run], None] | None) -> None:
+    def __init__(
+        self, *, limit: int, fused: bool, began: Callable[[], None] | None, ended: Callable[[Run], None] | None
+    ) -> None:
         self._limit = limit
         self._fused = fused
+        self._began = began
         self._count = ended
         self.done = 0
         self.retired: list[Consumer] = []
@@ -96,6 +101,8 @@ class Flow:
         """Begin with ``delivery``, which was asked for at the monotonic time ``asked``."""
         run = Run(delivery, self.intake.consumer)
         self._runs.add(run)
+        if self._began is not None:
+            self._began()
         self._undecided.add(run)
         self.suspects.look_at(run)
         self._empty.clear()
@@ -165,7 +172,7 @@ class Flow:
             self.drop(run)
             return
         log_end(run)
-        self.settling.post(run.consumer, settlement, lambda answer: self._settled(run, answer))
+        self.settling.post(run.consumer, settlement, partial(self._settled, run))
 
     async def _release(self, run: Run) -> None:
         try:

@@ -157,6 +157,8 @@ class IOLoop:
         self._turn = threading.RLock()
         """Held while it is stepped, and to change what says who runs it."""
         self._stepped = True
+        self._ends = False
+        """Whether this step ends with this turn, so that the handlers' loop has its turn at once."""
         self._closing = False
         self._next: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -186,10 +188,13 @@ class IOLoop:
 
     def beside(self) -> bool:
         """From this loop: whether tasks may be made on the handlers' loop from here. It has its turn at once."""
+        if self._ends:
+            return True
         # A factory may begin what it makes at once, on the loop that runs: this one.
         if not self._stepped or self.handlers.get_task_factory() is not None:
             return False
         self._selector.end_step()
+        self._ends = True
         return True
 
     def to_io(self, callback: Callable[[], None]) -> None:
@@ -273,6 +278,7 @@ class IOLoop:
             try:
                 self.loop.run_forever()
             finally:
+                self._ends = False
                 _set_running_loop(self.handlers)
                 self._plan(self._selector.pause)
 

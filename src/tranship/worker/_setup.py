@@ -42,6 +42,8 @@ class Setup:
     """What handlers and endings pass through."""
     dependencies: Dependencies
     """What handlers are given besides their arguments."""
+    began: Callable[[], None] | None = None
+    """Called when a delivery is taken; None: nobody asks."""
     ended: Callable[[Run], None] | None = None
     """Called with each delivery that has ended; None: nobody counts."""
 

@@ -103,7 +103,7 @@ class Shift:
 
     async def _work(self, until: Until, patience: float) -> None:
         stopping, name = self._stopping, self._setup.name
-        setup = replace(self._setup, ended=self._owner.on_task_end)
+        setup = replace(self._setup, began=self._watch.begin, ended=self._owner.on_task_end)
         stopping.begin()
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._owner.on_end)

@@ -26,6 +26,10 @@ LONG: Final = 1.0
 """Seconds for which a handler may block its loop without a word."""
 EVERY: Final = 0.5
 """Seconds between two looks."""
+IDLE: Final = 4
+"""Looks in a row that find nothing running, after which it rests: each wakes the handlers' loop."""
+REST: Final = 10
+"""A rest is as long as so many pauses between two looks, unless a task begins."""
 _ADVICE: Final = "what blocks belongs in a def task or in asyncio.to_thread, what computes in a process of its own"
 _OURS: Final = ("tranship.worker.", "tranship.compat.", "asyncio.")
 """Modules between the loop and the handler."""
@@ -58,7 +62,10 @@ class Watch:
         self._named = ""
         self._every = every
         self._unheeding = Unheeding()
-        self._end = threading.Event()
+        self._idle = 0
+        """Looks in a row that found nothing running."""
+        self._resting = self._ended = False
+        self._woken = threading.Event()
         self._thread = ServiceThread(target=self._look_again, name="tranship-watch")
         self._thread.start()
 
@@ -67,24 +74,43 @@ class Watch:
         if lease is not None:
             self._every = min(self._every, lease / 6)
 
+    def begin(self) -> None:
+        """A task begins, which may block: rest no more; any thread."""
+        if self._resting:
+            self._resting = False
+            self._woken.set()
+
     def stop(self) -> None:
         """Look no more."""
-        self._end.set()
+        self._ended = True
+        self._woken.set()
         self._thread.join()
 
     def _look_again(self) -> None:
         looked = time.monotonic()
-        while not self._end.wait(self._every):
-            now = time.monotonic()
-            held = now - looked - self._every
+        while not self._ended:
+            resting = self._may_rest()
+            pause = self._every * (REST if resting else 1)
+            if self._woken.wait(pause):
+                self._woken.clear()
+                looked, self._idle = time.monotonic(), 0
+                continue
+            now, runs = time.monotonic(), self._running()
+            held, looked = now - looked - pause, now
             if held > LONG:
                 text = (
                     "nothing could run for %.1f s: %s kept the interpreter to itself, or the process was frozen; %s%s"
                 )
                 log.warning(text, held, self._who(), _ADVICE, self._where())
-            looked = now
-            self._look(now)
-            self._unheeding.look(self._running(), now)
+            self._idle = 0 if runs else self._idle + 1
+            if resting or self._idle <= IDLE or self._asked is not None:
+                self._look(now)
+            self._unheeding.look(runs, now)
+
+    def _may_rest(self) -> bool:
+        # What runs is asked once more afterwards: what begins from here on finds it resting, and wakes it.
+        self._resting = self._idle >= IDLE and self._asked is None
+        return self._resting and not self._running()
 
     def _look(self, now: float) -> None:
         asked = self._asked
@@ -95,7 +121,7 @@ class Watch:
             except RuntimeError:
                 # It was closed under the worker, whose tasks are others' now.
                 self._io.abandon()
-                self._end.set()
+                self._ended = True
         elif self._loop.is_running():
             self._io.move()
             if not self._named and now - asked > LONG:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from tranship.backends.sqlite._consumer import SqliteConsumer
 from tranship.backends.sqlite._control import SqliteControl
 from tranship.backends.sqlite._forks import ForkGate
 from tranship.backends.sqlite._hub import Hub
-from tranship.backends.sqlite._inspection import PING
-from tranship.backends.sqlite._inspector import SqliteInspector
 from tranship.backends.sqlite._location import locate
 from tranship.backends.sqlite._options import SqliteOptions
 from tranship.backends.sqlite._results import SqliteResults
 from tranship.backends.sqlite._submitter import SqliteSubmitter
+from tranship.backends.sqlite._transaction import Kind, Transaction, each
 from tranship.backends.sqlite._watch import Watch
 from tranship.errors import ClosedError, TranshipError
 from tranship.ports import Capabilities, Capability, ConnectionEvent, CountKind, Level, Support
 from tranship.settings import BackendConfig
+
+if TYPE_CHECKING:
+    # Loaded when they are asked for: a client that submits and waits needs neither.
+    from tranship.backends.sqlite._consumer import SqliteConsumer
+    from tranship.backends.sqlite._inspector import SqliteInspector
 
 __all__ = ["SqliteBackend"]
 
@@ -77,7 +80,6 @@ class SqliteBackend:
         self._results = SqliteResults(hub, self._watch)
         self._submitter = SqliteSubmitter(hub, self._results)
         self._control = SqliteControl(hub, self._watch)
-        self._inspector = SqliteInspector(hub)
         try:
             await hub.open()
         except BaseException:
@@ -99,7 +101,7 @@ class SqliteBackend:
 
     async def ping(self) -> None:
         """Commit something small."""
-        await self._opened().writer.call(PING, None)
+        await self._opened().writer.call(_PING, None)
 
     def on_event(self, listener: Callable[[ConnectionEvent, int], None]) -> None:
         """Call ``listener`` when the file has been deleted or replaced."""
@@ -116,6 +118,8 @@ class SqliteBackend:
 
     def consumer(self, queues: Sequence[str]) -> SqliteConsumer:
         """A new consumer."""
+        from tranship.backends.sqlite._consumer import SqliteConsumer
+
         consumer = SqliteConsumer(self._opened(), self._watch, queues, self._consumers.remove)
         self._consumers.append(consumer)
         return consumer
@@ -132,8 +136,9 @@ class SqliteBackend:
 
     def inspector(self) -> SqliteInspector:
         """The inspector."""
-        self._opened()
-        return self._inspector
+        from tranship.backends.sqlite._inspector import SqliteInspector
+
+        return SqliteInspector(self._opened())
 
     def _opened(self) -> Hub:
         if self._hub is None or self._closed:
@@ -160,3 +165,10 @@ def _capabilities(options: SqliteOptions) -> Capabilities:
     }
     supports.update({capability: Support(Level.NATIVE, found) for capability, found in properties.items()})
     return Capabilities(supports)
+
+
+def _ping(tx: Transaction, _: None) -> None:
+    tx.run("INSERT OR REPLACE INTO meta(key, value) VALUES('ping', ?)", tx.now)
+
+
+_PING: Final = Kind("ping", each(_ping))

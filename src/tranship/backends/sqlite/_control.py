@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tranship.backends.sqlite._hub import Hub
 from tranship.backends.sqlite._peers import SIGNALS, Wants
@@ -12,7 +12,10 @@ from tranship.backends.sqlite._signals import BEAT, CANCEL, COMMAND, SEND, signa
 from tranship.backends.sqlite._watch import Watch
 from tranship.errors import BrokerUnreachable, TranshipError
 from tranship.guards import one_listener
-from tranship.ports import CancelReport, Command, Heartbeat, Signal, SignalSink, Tombstone
+from tranship.ports import CancelReport, Command, Signal, SignalSink, Tombstone
+
+if TYPE_CHECKING:
+    from tranship.ports import Heartbeat
 
 __all__ = ["SqliteControl"]
 

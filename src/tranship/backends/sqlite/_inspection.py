@@ -11,7 +11,7 @@ from tranship.backends.sqlite._upkeep import WORKER_MEMORY
 from tranship.envelope import Priority
 from tranship.ports import Heartbeat, QueueInfo
 
-__all__ = ["PING", "QUEUES", "WORKERS"]
+__all__ = ["QUEUES", "WORKERS"]
 
 _COUNTS: Final = """
 SELECT queue, 'ready', priority, count(*), min(seq) FROM task WHERE ns=?1 AND state=0 GROUP BY queue, priority
@@ -55,10 +55,5 @@ def _workers(tx: Transaction, _: None) -> list[Heartbeat]:
     return [beat for (text,) in rows if (beat := heartbeat(text)) is not None]
 
 
-def _ping(tx: Transaction, _: None) -> None:
-    tx.run("INSERT OR REPLACE INTO meta(key, value) VALUES('ping', ?)", tx.now)
-
-
 QUEUES: Final = Kind("count queues", each(_queues), Mode.READ)
 WORKERS: Final = Kind("list workers", each(_workers), Mode.READ)
-PING: Final = Kind("ping", each(_ping))

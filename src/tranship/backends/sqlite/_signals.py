@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tranship.backends.sqlite._enqueue import delete_tasks
 from tranship.backends.sqlite._outcomes import NewResult, store
@@ -12,8 +12,11 @@ from tranship.backends.sqlite._rows import raw_message
 from tranship.backends.sqlite._transaction import Kind, Mode, Transaction, each
 from tranship.envelope import ErrorInfo, Priority, TaskResult, TaskState
 from tranship.errors import MessageError, TaskCancelled
-from tranship.ports import Command, Heartbeat, Signal, Tombstone, heartbeat_data, heartbeat_of
+from tranship.ports import Command, Signal, Tombstone
 from tranship.protocol import decode, encode_result
+
+if TYPE_CHECKING:
+    from tranship.ports import Heartbeat
 
 __all__ = ["BEAT", "CANCEL", "COMMAND", "SEND", "heartbeat", "signal"]
 
@@ -85,6 +88,8 @@ def _plain(command: Command) -> dict[str, Any]:
 
 
 def _beat(tx: Transaction, beat: Heartbeat) -> None:
+    from tranship.ports import heartbeat_data
+
     if beat.stopping:
         tx.run("DELETE FROM worker WHERE ns=? AND name=?", tx.ns, beat.worker)
         return
@@ -100,6 +105,8 @@ def signal(kind: str, value: str, expires: float) -> Signal:
 
 def heartbeat(text: str) -> Heartbeat | None:
     """Return a stored heartbeat; None: it is none."""
+    from tranship.ports import heartbeat_of
+
     try:
         return heartbeat_of(json.loads(text))
     except (ValueError, TypeError, RecursionError):
