@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 
 __all__ = ["API_VERSION", "PROJECT", "BackendSpec", "hookimpl", "hookspec", "tranship_register_backends"]
 
-API_VERSION: Final = (1, 0)
+API_VERSION: Final = (2, 0)
 """Of the ports and hooks: a plugin of another major is refused, of a newer minor is warned about."""
 
 PROJECT: Final = "tranship"
@@ -58,8 +58,8 @@ class BackendSpec:
     """One line for ``tranship plugins``."""
     requirement: str = ""
     """What ``pip install`` needs to be told when the factory's imports fail, such as ``"redis>=6"``."""
-    api_version: tuple[int, int] = (1, 0)
-    """The :data:`API_VERSION` it was written for."""
+    api_version: tuple[int, int] = API_VERSION
+    """The :data:`API_VERSION` it was written for, as numbers; not given: the one that is here."""
 
 
 def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:

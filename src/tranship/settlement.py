@@ -28,7 +28,8 @@ LINGER: Final = 0.002
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 
-Settler = Callable[[Settled | TranshipError], None]
+Answer = Settled | TranshipError
+Settler = Callable[[Answer], None]
 _Entry = tuple[Consumer, Settlement, Settler]
 
 
@@ -98,31 +99,40 @@ class Settling:
             batch.append(self._queue.popleft())
         return batch
 
-    async def _settle(self, consumer: Consumer, settlements: Sequence[Settlement]) -> Sequence[Settled | TranshipError]:
+    async def _settle(self, consumer: Consumer, settlements: Sequence[Settlement]) -> Sequence[Answer]:
+        """Settle, and try again what may succeed then, for as long as there is patience."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._patience
         pause = FIRST_PAUSE
-        while True:
-            try:
-                return await self._attempt(consumer, settlements)
-            except TranshipError as error:
-                if not error.retryable or loop.time() + pause > until:
-                    return await self._one_by_one(consumer, settlements, error)
-                log.warning("settling %d deliveries failed, trying again: %s", len(settlements), error)
-            except Exception as error:
-                # A driver's bug must not leave deliveries unsettled for ever without a word.
-                log.exception("the backend's settle failed in an unexpected way")
-                return [TranshipError(f"settling failed in the backend: {error!r}")] * len(settlements)
+        answers = list(await self._once(consumer, settlements))
+        while left := [at for at, answer in enumerate(answers) if _may_succeed(answer)]:
+            if loop.time() + pause > until:
+                break
+            log.warning("settling %d deliveries failed, trying again: %s", len(left), answers[left[0]])
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+            again = await self._once(consumer, [settlements[at] for at in left])
+            for at, answer in zip(left, again, strict=True):
+                answers[at] = answer
+        return answers
+
+    async def _once(self, consumer: Consumer, settlements: Sequence[Settlement]) -> Sequence[Answer]:
+        try:
+            return await self._attempt(consumer, settlements)
+        except TranshipError as error:
+            return await self._one_by_one(consumer, settlements, error)
+        except Exception as error:
+            # A driver's bug must not leave deliveries unsettled for ever without a word.
+            log.exception("the backend's settle failed in an unexpected way")
+            return [TranshipError(f"settling failed in the backend: {error!r}")] * len(settlements)
 
     async def _one_by_one(
         self, consumer: Consumer, settlements: Sequence[Settlement], error: TranshipError
-    ) -> Sequence[Settled | TranshipError]:
+    ) -> Sequence[Answer]:
         """A batch was refused for good: one bad settlement must not take its neighbours along."""
         if len(settlements) == 1 or error.retryable:
             return [error] * len(settlements)
-        answers: list[Settled | TranshipError] = []
+        answers: list[Answer] = []
         for one in settlements:
             try:
                 answers.extend(await self._attempt(consumer, [one]))
@@ -133,7 +143,7 @@ class Settling:
                 answers.append(TranshipError(f"settling failed in the backend: {bug!r}"))
         return answers
 
-    async def _attempt(self, consumer: Consumer, settlements: Sequence[Settlement]) -> Sequence[Settled]:
+    async def _attempt(self, consumer: Consumer, settlements: Sequence[Settlement]) -> Sequence[Answer]:
         if not self._fused:
             await self._put_results(settlements)
         answers = await consumer.settle(settlements)
@@ -148,3 +158,7 @@ class Settling:
         for one in settlements:
             # Stored, or refused because another was first: either way not the consumer's business any more.
             one.result = None
+
+
+def _may_succeed(answer: Answer) -> bool:
+    return isinstance(answer, TranshipError) and answer.retryable

@@ -94,8 +94,9 @@ async def test_an_end_that_says_yes_is_named_and_can_be_repeated() -> None:
     await backend.submitter().submit([message()])
     consumer = backend.consumer(["q"])
     (held,) = (await consumer.receive(1, 1.0)).deliveries
-    with pytest.raises(PluginError, match=r"three: end\(\) answered True; expected one of Settled, TranshipError"):
-        await consumer.settle([Settlement(held, Verdict.ACK)])
+    (answer,) = await consumer.settle([Settlement(held, Verdict.ACK)])
+    assert isinstance(answer, PluginError)
+    assert "three: end() answered True; expected one of Settled, TranshipError" in str(answer)
     queue.rule = ""
     assert await consumer.settle([Settlement(held, Verdict.ACK)]) == [Settled.CONFIRMED]
     await backend.aclose()

@@ -58,5 +58,5 @@ def make_backend(config: BackendConfig) -> DriverBackend:
 @hookimpl
 def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
     register(
-        BackendSpec(name="three", schemes=("three",), factory="driver.three_methods:make_backend", api_version=(1, 0))
+        BackendSpec(name="three", schemes=("three",), factory="driver.three_methods:make_backend", api_version=(2, 0))
     )

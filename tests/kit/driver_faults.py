@@ -18,7 +18,6 @@ from tranship.driver._consumer import DriverConsumer
 from tranship.driver._control import DriverControl
 from tranship.driver._dedup import Dedup
 from tranship.driver._delay import Delays
-from tranship.driver._inflight import InFlightTable
 from tranship.driver._inspector import DriverInspector
 from tranship.driver._results import DriverResults
 from tranship.driver._settling import Settling
@@ -83,12 +82,12 @@ FAULTS = (
         "DeadLetters.row(type(taken)(taken.token, taken.queue, taken.priority, taken.data), settlement)",
     ),
     DriverFault(
-        "forgets what it has done",
-        scenarios.batch_says_the_same_again,
-        InFlightTable,
-        "remember",
-        "self._told[delivery] = answer",
-        "pass",
+        "ends what it could not send",
+        scenarios.refused_one_harms_no_other,
+        Settling,
+        "_send",
+        "if isinstance(answer, TranshipError)",
+        "if False",
     ),
     DriverFault(
         "one's own key is a duplicate",

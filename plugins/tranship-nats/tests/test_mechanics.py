@@ -249,15 +249,6 @@ async def test_settling_by_the_clock(lab: CaseContext) -> None:
     assert await rival.settle([Settlement(mine, Verdict.ACK)]) == [Settled.CONFIRMED]
 
 
-async def test_a_settlement_that_is_repeated_has_the_same_answer(lab: CaseContext) -> None:
-    backend = await lab.open()
-    await lab.submit(backend, lab.message())
-    consumer = backend.consumer(["q"])
-    (held,) = await lab.receive(consumer)
-    settlement = Settlement(held, Verdict.ACK)
-    assert await consumer.settle([settlement]) == await consumer.settle([settlement]) == [Settled.CONFIRMED]
-
-
 async def test_names_of_all_kinds_are_queues(lab: CaseContext) -> None:
     backend = await lab.open()
     queues = ["Upper", "a.b", "with space", "é" * 100, "x" * 900]

@@ -340,9 +340,8 @@ class DriverConsumer:
         kept = {one for one, is_ours in ours.items() if is_ours}
         return [one in kept for one in deliveries]
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled | TranshipError]:
         """Carry out verdicts."""
-        self._settling.check(settlements)
         self._check()
         return await self._supervisor.together(self._settling.settle(self._in_flight, settlements))
 

@@ -12,8 +12,8 @@ from tranship.driver._nouns import End, Ending, Outgoing, Taken
 from tranship.driver._protocols import Renewing
 from tranship.driver._results import DriverResults
 from tranship.driver._rows import Rows
-from tranship.driver._supervisor import Supervisor
-from tranship.errors import InvalidOptionError, TranshipError
+from tranship.driver._supervisor import OF_ALL, Supervisor
+from tranship.errors import ClosedError, TranshipError
 from tranship.ports import Settled, Settlement, Verdict
 
 __all__ = ["Settling"]
@@ -33,45 +33,22 @@ class Settling:
     def __init__(self, supervisor: Supervisor, rows: Rows, results: DriverResults, delays: Delays) -> None:
         self._supervisor, self._rows, self._results, self._delays = supervisor, rows, results, delays
 
-    @staticmethod
-    def check(settlements: Sequence[Settlement]) -> None:
-        """Refuse what nobody can carry out.
-
-        Raises:
-            InvalidOptionError: REPLACE without a replacement, or a replacement without REPLACE.
-        """
-        for one in settlements:
-            if (one.verdict is Verdict.REPLACE) is (one.replacement is None):
-                raise InvalidOptionError(f"{one.verdict} and replacement belong together; give both or neither")
-
-    async def settle(self, in_flight: InFlightTable, settlements: Sequence[Settlement]) -> list[Settled]:
-        """Carry out verdicts.
-
-        Raises:
-            TranshipError: of the first that was not done; the others are remembered, and say the same when they are
-                settled again.
-        """
+    async def settle(self, in_flight: InFlightTable, settlements: Sequence[Settlement]) -> list[Said]:
+        """Carry out verdicts, and say of each what became of it."""
         open_: dict[Taken, Settlement] = {}
         said: list[Said | Taken] = []
         for one in settlements:
             taken = in_flight.find(one.delivery)
-            if (told := in_flight.told(one.delivery)) is not None:
-                said.append(told)
-            elif taken is None or taken in open_:
+            if taken is None or taken in open_:
                 said.append(Settled.LOST)
+            elif (problem := one.problem) is not None:
+                said.append(problem)
             else:
                 open_[taken] = one
                 said.append(taken)
         answers = await self._carried_out(open_)
-        in_flight.drop(taken for taken, answer in answers.items() if isinstance(answer, Settled))
-        heard = [answers[one] if isinstance(one, Taken) else one for one in said]
-        failed = next((one for one in heard if isinstance(one, TranshipError)), None)
-        if failed is None:
-            return [one for one in heard if isinstance(one, Settled)]
-        for settlement, answer in zip(settlements, heard, strict=True):
-            if isinstance(answer, Settled) and answer is not Settled.LOST:
-                in_flight.remember(settlement.delivery, answer)
-        raise failed
+        in_flight.drop([taken for taken, answer in answers.items() if isinstance(answer, Settled)])
+        return [answers[one] if isinstance(one, Taken) else one for one in said]
 
     async def _carried_out(self, settlements: Mapping[Taken, Settlement]) -> dict[Taken, Said]:
         answers: dict[Taken, Said] = {}
@@ -82,11 +59,22 @@ class Settling:
             else:
                 queued[taken] = self._ending(taken, one)
         if queued:
-            answers |= await (self._end(queued) if self._supervisor.traits.fuses else self._end_apart(queued))
+            answers |= await self._ended(queued)
         if not self._supervisor.traits.tells:
             done = [one for taken, one in settlements.items() if answers[taken] in (Settled.CONFIRMED, Settled.SENT)]
             self._results.announce([self._results.row(one.result) for one in done if one.result is not None])
         return answers
+
+    async def _ended(self, endings: Mapping[Taken, Ending]) -> dict[Taken, Said]:
+        """End deliveries, each alone where all are refused for the fault of one."""
+        try:
+            return await (self._end(endings) if self._supervisor.traits.fuses else self._end_apart(endings))
+        except ClosedError:
+            raise
+        except TranshipError as error:
+            if len(endings) == 1 or isinstance(error, OF_ALL):
+                return dict.fromkeys(endings, error)
+        return {one: answer for one in endings for answer in (await self._ended({one: endings[one]})).values()}
 
     def _ending(self, taken: Taken, settlement: Settlement) -> Ending:
         """Return the end of a delivery in terms of the primitives."""
@@ -156,6 +144,14 @@ class Settling:
 
     async def _end_delayed(self, taken: Taken, row: DelayedRow, settlement: Settlement) -> Said:
         """End what was taken out of the table before it was due."""
+        try:
+            return await self._delayed_ended(taken, row, settlement)
+        except ClosedError:
+            raise
+        except TranshipError as error:
+            return error
+
+    async def _delayed_ended(self, taken: Taken, row: DelayedRow, settlement: Settlement) -> Said:
         if not await self._delays.renew(row, _MOVING):
             return Settled.LOST
         if settlement.verdict is Verdict.NACK:

@@ -14,14 +14,13 @@ from tranship.driver._delay import Delays
 from tranship.driver._nouns import Answer, Outgoing, SendLimits
 from tranship.driver._posts import Posts
 from tranship.driver._rows import Rows
-from tranship.driver._supervisor import AnswerLost, Supervisor
+from tranship.driver._supervisor import OF_ALL, AnswerLost, Supervisor
 from tranship.envelope import Priority, Receipt
 from tranship.errors import (
     BrokerUnreachable,
     ClosedError,
     MessageTooLarge,
     PluginError,
-    StorageFull,
     SubmitUnknown,
     TranshipError,
     UnsupportedError,
@@ -36,8 +35,6 @@ Said = Receipt | TranshipError
 """What the core hears of one message."""
 UNSURE: Final = (AnswerLost, PluginError)
 """Errors after which a message may be stored all the same."""
-OF_ALL: Final = (BrokerUnreachable, PluginError, StorageFull)
-"""Errors that have nothing to do with a single message."""
 
 
 class DriverSubmitter:

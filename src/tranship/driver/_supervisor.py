@@ -13,11 +13,11 @@ from tranship.driver._answers import checked
 from tranship.driver._nouns import QueueTraits
 from tranship.driver._protocols import Connection, Topic, traits_of
 from tranship.driver._timing import Deadlines, Timing
-from tranship.errors import BrokerUnreachable, ClosedError, PluginError, TranshipError
+from tranship.errors import BrokerUnreachable, ClosedError, PluginError, StorageFull, TranshipError
 from tranship.guards import Gate
 from tranship.ports import ConnectionEvent
 
-__all__ = ["AnswerLost", "Classify", "Supervisor", "at_once", "unreachable"]
+__all__ = ["OF_ALL", "AnswerLost", "Classify", "Supervisor", "at_once", "unreachable"]
 
 T = TypeVar("T")
 log = logging.getLogger("tranship.driver")
@@ -27,6 +27,8 @@ Classify = Callable[[Exception], TranshipError | None]
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
+OF_ALL: Final = (BrokerUnreachable, PluginError, StorageFull)
+"""Errors of a verb that have nothing to do with a single item of its batch."""
 CLOSING: Final = 2.0
 """Seconds that a connection may take to close."""
 

@@ -69,13 +69,27 @@ class Endings:
             elif item.lost and item.fate is Fate.WAITING:
                 self._source.held.pop(item, None)
         ending = [item for item in items if self._verdict(item) is not None]
-        settlements = [self._settlement(item) for item in ending]
-        if settlements:
-            consumer = self._source.consumer
-            answers = await self._source.patience.insist(lambda: consumer.settle(settlements))
-            for item, answer in zip(ending, answers, strict=True):
-                self._count(item, answer)
+        left = {item: self._settlement(item) for item in ending}
+        if left:
+            await self._source.patience.insist(lambda: self._settle(left))
         self._tally.contested = len(self._contested)
+
+    async def _settle(self, left: dict[Item, Settlement]) -> None:
+        """Settle what is ``left``, and count and take out what is done.
+
+        Raises:
+            TranshipError: of the first that was not.
+        """
+        answers = await self._source.consumer.settle(list(left.values()))
+        failed: TranshipError | None = None
+        for item, answer in zip(list(left), answers, strict=True):
+            if isinstance(answer, TranshipError):
+                failed = failed or answer
+            else:
+                del left[item]
+                self._count(item, answer)
+        if failed is not None:
+            raise failed
 
     @property
     def stranded(self) -> int:
@@ -98,7 +112,9 @@ class Endings:
         settlements = [one for item in held if (one := self._return(item)) is not None]
         untouched = [item.delivery for item in held if self._return(item) is None]
         if settlements:
-            await self._source.consumer.settle(settlements)
+            answers = await self._source.consumer.settle(settlements)
+            for error in [one for one in answers if isinstance(one, TranshipError)][:1]:
+                log.warning("some of %d messages come back to the source when their leases end: %s", len(held), error)
         if untouched:
             await self._source.consumer.release(untouched)
         self._source.held.clear()

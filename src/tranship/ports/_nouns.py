@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tranship.envelope import Priority, TaskState
+from tranship.errors import InvalidOptionError
 from tranship.protocol import Message, RawMessage
 
 __all__ = [
@@ -100,6 +101,13 @@ class Settlement:
     """For REJECT: a short stable word, such as ``"delivery-limit"``."""
     detail: str = ""
     """For REJECT: one sentence for people."""
+
+    @property
+    def problem(self) -> InvalidOptionError | None:
+        """Why nobody can carry it out; None: it can be."""
+        if (self.verdict is Verdict.REPLACE) is (self.replacement is not None):
+            return None
+        return InvalidOptionError(f"{self.verdict} and replacement belong together; give both or neither")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

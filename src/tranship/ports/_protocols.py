@@ -138,17 +138,18 @@ class Consumer(Protocol):
         Errors: BrokerUnreachable [lease_extend_keeps_owner]. Closed: ClosedError.
         """
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
-        """Carry out verdicts. With FUSED_SETTLE the result is stored in the same step, and neither happens
-        when the delivery is no longer ours [ack_after_lease_lost].
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled | TranshipError]:
+        """Carry out verdicts, and say of each, in order, what became of it [settle_answers_each].
 
-        REJECT keeps a durable copy before the original goes [reject_dead_letters]. REPLACE stores the
-        replacement before the original goes, in one step where the broker can. Settling a delivery twice
+        With FUSED_SETTLE the result is stored in the same step, and neither happens when the delivery is no longer ours
+        [ack_after_lease_lost]. REJECT keeps a durable copy before the original goes [reject_dead_letters]. REPLACE
+        stores the replacement before the original goes, in one step where the broker can. Settling a delivery twice
         answers LOST and changes nothing [ack_twice_ok].
 
         Concurrency: yes. Bound: one round trip. Cancelled: settled or not; the core shields it.
-        Retry: never. Errors: BrokerUnreachable, StorageFull: nothing of the batch was done, or it is
-            unknown; settling again is safe. Closed: ClosedError.
+        Retry: never. Errors: of one item, as its answer: it was not done, or it is unknown, and settling it again is
+            safe; the others are not harmed. Raised, BrokerUnreachable or StorageFull: the same of
+            all of them. Closed: ClosedError.
         """
 
     async def aclose(self) -> None:

@@ -12,10 +12,9 @@ def api_problem(spec: BackendSpec) -> str | None:
     if spec.api_version[0] == API_VERSION[0]:
         return None
     older = spec.api_version[0] < API_VERSION[0]
-    return (
-        f"backend {spec.name} speaks API version {_dotted(spec.api_version)}, this tranship {_dotted(API_VERSION)}; "
-        f"upgrade {'the plugin' if older else 'tranship'}"
-    )
+    cure = "upgrade the plugin, or change it as docs/reference/hooks.md says" if older else "upgrade tranship"
+    theirs, ours = _dotted(spec.api_version), _dotted(API_VERSION)
+    return f"backend {spec.name} speaks API version {theirs}, this tranship {ours}; {cure}"
 
 
 def _dotted(version: tuple[int, int]) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 from tranship.checks import whole
-from tranship.errors import ClosedError
+from tranship.errors import ClosedError, TranshipError
 from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement
 from tranship.routing._fleet import Fleet
@@ -110,7 +110,7 @@ class RoutedConsumer:
             ours.update(zip(held, answer, strict=True))
         return [ours[one.token] for one in deliveries]
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled | TranshipError]:
         """Settle each at its broker. While one is away and another is there, what belongs to the one is settled
         once it is back, and SENT until then.
         """

@@ -14,11 +14,12 @@ from tranship.ports import Backend, Capability, Delivery, Received, Settled, Set
 from tranship.routing._fleet import Fleet
 from tranship.routing._member import Member
 
-__all__ = ["Held", "Seat"]
+__all__ = ["Held", "Seat", "Settling"]
 
 log = logging.getLogger("tranship.routing")
 
 T = TypeVar("T")
+Settling = asyncio.Task[Sequence[Settled | TranshipError]]
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 2.0
@@ -35,8 +36,6 @@ class Held:
     """The broker's own."""
     renewed: float
     """Monotonic seconds of the last renewal that was confirmed."""
-    settled: Settled | None = None
-    """What was said of it in a batch that failed as a whole: said again when it is settled again."""
 
 
 class Seat:
@@ -154,41 +153,58 @@ class Seat:
             return True
         return self.lease is None or time.monotonic() < one.renewed + self.lease * 0.9
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
-        """Settle the broker's own deliveries, once; a backend that was replaced has lost them.
-
-        Raises:
-            TranshipError: what the broker says.
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled | TranshipError]:
+        """Settle the broker's own deliveries, once, and say what became of each; a backend that was replaced has lost
+        them.
         """
         try:
             return await self.consumer.settle(settlements)
-        except ClosedError:
-            if self._replaced:
-                return [Settled.LOST] * len(settlements)
-            raise
+        except ClosedError as error:
+            return [Settled.LOST if self._replaced else error] * len(settlements)
+        except TranshipError as error:
+            return [error] * len(settlements)
 
     @property
     def _replaced(self) -> bool:
         return not self._closed and self.member.backend is not self.backend
 
     async def settle_later(
-        self, settlements: Sequence[Settlement], call: asyncio.Task[Sequence[Settled]], error: TranshipError
+        self, settlements: Sequence[Settlement], call: Settling | None, error: TranshipError
     ) -> None:
-        """Settle what the broker did not answer for, for as long as it may be ours; after ``call`` has ended."""
+        """Settle what the broker did not answer for, for as long as it may be ours.
+
+        Args:
+            settlements: of the broker's own deliveries.
+            call: settles them, and has not been answered; None: it has, with errors.
+            error: why they are not settled.
+        """
         log.warning("%d tasks are settled as soon as %s is back: %s", len(settlements), self.member.url, error)
         end = time.monotonic() + GRACE + 2 * (self.lease or 0.0)
-        pause = FIRST_PAUSE
+        pause, left = FIRST_PAUSE, settlements
         while time.monotonic() < end:
-            await asyncio.wait({call}, timeout=end - time.monotonic())
-            if not call.done() or call.cancelled() or (found := call.exception()) is None:
-                return
-            if not isinstance(found, TranshipError) or not found.retryable:
-                log.error("%d tasks of %s could not be settled: %s", len(settlements), self.member.url, found)
+            if call is not None:
+                await asyncio.wait({call}, timeout=end - time.monotonic())
+                left = self._open(left, call) if call.done() else left
+            if not left:
                 return
             await self._fleet.until(lambda: self.member.usable, pause)
             pause = min(pause * 2, LONGEST_PAUSE)
-            call = self._fleet.background.start(self.settle(settlements))
-        log.error("%d tasks of %s could not be settled in time; they come again", len(settlements), self.member.url)
+            call = self._fleet.background.start(self.settle(left))
+        log.error("%d tasks of %s could not be settled in time; they come again", len(left), self.member.url)
+
+    def _open(self, settlements: Sequence[Settlement], call: Settling) -> Sequence[Settlement]:
+        """Return those that may be settled yet, after a call has ended."""
+        if call.cancelled():
+            return ()
+        if (bug := call.exception()) is not None:
+            log.error("%d tasks of %s could not be settled: %s", len(settlements), self.member.url, bug)
+            return ()
+        answers = list(zip(settlements, call.result(), strict=True))
+        errors = [(one, answer) for one, answer in answers if isinstance(answer, TranshipError)]
+        for _, error in errors:
+            if not error.retryable:
+                log.error("a task of %s could not be settled: %s", self.member.url, error)
+        return [one for one, error in errors if error.retryable]
 
     async def aclose(self) -> None:
         """Close the consumer, within bounds."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tranship.errors import BrokerUnreachable, TranshipError
 from tranship.ports import Settled, Settlement
 from tranship.routing._fleet import Fleet
-from tranship.routing._seat import Held, Seat
+from tranship.routing._seat import Held, Seat, Settling
 
 __all__ = ["RoutedSettling"]
 
-Call = asyncio.Task[Sequence[Settled]]
-Answers = dict[Settlement, Settled]
+Answers = dict[Settlement, Settled | TranshipError]
 
 
 class RoutedSettling:
@@ -28,30 +27,22 @@ class RoutedSettling:
         self._fleet = fleet
         self._later: set[asyncio.Task[None]] = set()
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
-        """Settle each at its broker.
-
-        Raises:
-            TranshipError: what one of them said, if it is no outage, or if no other broker is there. What the
-                others answered is kept, and said again when the batch is.
-        """
-        answers, groups = _sorted(settlements)
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled | TranshipError]:
+        """Settle each at its broker. What belongs to one that is away is settled later, if another one is there."""
+        groups: dict[Seat, list[Settlement]] = {}
+        for one in settlements:
+            held: Held = one.delivery.token
+            groups.setdefault(held.seat, []).append(one)
         calls = {seat: self._begin(seat, group) for seat, group in groups.items()}
         if calls:
             await asyncio.wait(calls.values(), timeout=self._fleet.options.answer_timeout)
-        failed: dict[Seat, TranshipError] = {}
+        answers: Answers = {}
         for seat, call in calls.items():
-            error = _error(seat, call)
-            if error is None:
-                answers.update(zip(groups[seat], call.result(), strict=True))
-            else:
-                failed[seat] = error
-        if not all(self._may_wait(error, failed) for error in failed.values()):
-            _keep(answers)
-            raise next(iter(failed.values()))
-        for seat, error in failed.items():
-            self._settle_later(seat, groups[seat], calls[seat], error)
-            answers.update(dict.fromkeys(groups[seat], Settled.SENT))
+            answers.update(zip(groups[seat], _said(seat, call, len(groups[seat])), strict=True))
+        away = {seat.member for seat, group in groups.items() if any(_may_wait(answers[one]) for one in group)}
+        if any(one.usable for one in self._fleet.members if one not in away):
+            for seat, group in groups.items():
+                answers.update(self._settle_later(seat, calls[seat], group, answers))
         return [answers[one] for one in settlements]
 
     async def aclose(self) -> None:
@@ -61,55 +52,43 @@ class RoutedSettling:
         for task in self._later:
             task.cancel()
 
-    def _begin(self, seat: Seat, group: Sequence[Settlement]) -> Call:
+    def _begin(self, seat: Seat, group: Sequence[Settlement]) -> Settling:
         return self._fleet.background.start(seat.settle([_own(one) for one in group]))
 
-    def _may_wait(self, error: TranshipError, failed: Mapping[Seat, TranshipError]) -> bool:
-        away = {seat.member for seat in failed}
-        return error.retryable and any(one.usable for one in self._fleet.members if one not in away)
-
-    def _settle_later(self, seat: Seat, group: Sequence[Settlement], call: Call, error: TranshipError) -> None:
-        later = self._fleet.background.start(seat.settle_later([_own(one) for one in group], call, error))
+    def _settle_later(self, seat: Seat, call: Settling, group: Sequence[Settlement], answers: Answers) -> Answers:
+        """See to what its broker did not take, and say that it is sent."""
+        left = [one for one in group if _may_wait(answers[one])]
+        if not left:
+            return {}
+        error = answers[left[0]]
+        assert isinstance(error, TranshipError)
+        under_way = None if call.done() else call
+        later = self._fleet.background.start(seat.settle_later([_own(one) for one in left], under_way, error))
         self._later.add(later)
         later.add_done_callback(self._later.discard)
-
-
-def _sorted(settlements: Sequence[Settlement]) -> tuple[Answers, dict[Seat, list[Settlement]]]:
-    """What is answered already, and the rest by seat."""
-    answers: Answers = {}
-    groups: dict[Seat, list[Settlement]] = {}
-    for one in settlements:
-        held: Held = one.delivery.token
-        if held.settled is not None:
-            answers[one], held.settled = held.settled, None
-        else:
-            groups.setdefault(held.seat, []).append(one)
-    return answers, groups
+        return dict.fromkeys(left, Settled.SENT)
 
 
 def _own(one: Settlement) -> Settlement:
     return replace(one, delivery=one.delivery.token.delivery)
 
 
-def _error(seat: Seat, call: Call) -> TranshipError | None:
-    """Why a call has not settled, noted with its broker."""
+def _may_wait(answer: Settled | TranshipError) -> bool:
+    return isinstance(answer, TranshipError) and answer.retryable
+
+
+def _said(seat: Seat, call: Settling, count: int) -> Sequence[Settled | TranshipError]:
+    """Return what a broker said, and note whether it works."""
     if not call.done():
-        error: TranshipError = seat.member.silent()
-    elif call.cancelled():
-        return BrokerUnreachable(f"settling at {seat.member.url} was stopped")
+        silent = seat.member.silent()
+        seat.member.failed(silent, seat.backend)
+        return [silent] * count
+    if call.cancelled():
+        return [BrokerUnreachable(f"settling at {seat.member.url} was stopped")] * count
+    answers = call.result()
+    errors = [one for one in answers if isinstance(one, TranshipError)]
+    if errors:
+        seat.member.failed(errors[0], seat.backend)
     else:
-        found = call.exception()
-        if found is None:
-            seat.member.breaker.worked()
-            return None
-        if not isinstance(found, TranshipError):
-            raise found
-        error = found
-    seat.member.failed(error, seat.backend)
-    return error
-
-
-def _keep(answers: Answers) -> None:
-    for one, answer in answers.items():
-        held: Held = one.delivery.token
-        held.settled = answer
+        seat.member.breaker.worked()
+    return answers

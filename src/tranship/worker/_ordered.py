@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from tranship.errors import TranshipError
 from tranship.ports import Consumer, Delivery, Received, Settled, Settlement
 
 __all__ = ["InOrder"]
@@ -52,7 +53,7 @@ class InOrder:
         """As the consumer's."""
         return await self._consumer.extend(deliveries)
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled | TranshipError]:
         """As the consumer's."""
         return await self._consumer.settle(settlements)
 

@@ -19,6 +19,6 @@ def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
             schemes=("example",),
             factory="tranship_example._backend:make_backend",
             summary="files in a directory; an example of a plugin",
-            api_version=(1, 0),
+            api_version=(2, 0),
         )
     )

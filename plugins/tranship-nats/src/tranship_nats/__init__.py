@@ -20,6 +20,6 @@ def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
             factory="tranship_nats._backend:NatsBackend",
             summary="NATS JetStream, one server or a cluster",
             requirement="nats-py[nkeys]>=2.10,<3",
-            api_version=(1, 0),
+            api_version=(2, 0),
         )
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 from tranship.checks import whole
-from tranship.errors import BrokerUnreachable, ClosedError
+from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
 from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement
 from tranship_nats._box import Box
@@ -108,7 +108,7 @@ class NatsConsumer:
         await disown(self._ctx, held)
         return await self._handed.renew(held, self._ctx.consumers.lease(self._queues))
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled | TranshipError]:
         """End deliveries; what takes their place is stored before."""
         self._check()
         try:

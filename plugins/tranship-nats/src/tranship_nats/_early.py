@@ -34,7 +34,7 @@ class Early:
 
     async def take(self, limit: int) -> list[Delivery]:
         """Return up to ``limit`` tasks that are not in anybody's hands here."""
-        self._out = {seq: held for seq, held in self._out.items() if held.done is False}
+        self._out = {seq: held for seq, held in self._out.items() if not held.done}
         if len(self._listed) < limit:
             # What was put back since, or came since, is not in the list.
             await self._list()

@@ -35,7 +35,7 @@ class Handed:
     def forget(self, held: Iterable[Held]) -> None:
         """These may have been settled."""
         for one in held:
-            if one.done is not False and self._held.get(one.mark) is one:
+            if one.done and self._held.get(one.mark) is one:
                 del self._held[one.mark]
 
     def takes_over(self, taken: Taken, lease: float) -> bool:
@@ -44,7 +44,7 @@ class Handed:
         The new delivery then stands for the old one.
         """
         held = self._held.get(mark_of(taken.ack))
-        if held is None or held.done is not False or held.until <= taken.at:
+        if held is None or held.done or held.until <= taken.at:
             return False
         held.ack, held.until = taken.ack, taken.at + lease
         return True
@@ -62,12 +62,12 @@ class Handed:
             BrokerUnreachable.
         """
         now = asyncio.get_running_loop().time()
-        ours = [one for one in held if one.done is False and one.until > now and not one.early]
+        ours = [one for one in held if not one.done and one.until > now and not one.early]
         answers = await self._link.ask_all([(one.ack, b"", PROGRESS) for one in ours])
         renewed = {one for one, answer in zip(ours, answers, strict=True) if _is_done(answer)}
         for one in renewed:
             one.until = now + lease
-        return [one in renewed or (one.early and one.done is False) for one in held]
+        return [one in renewed or (one.early and not one.done) for one in held]
 
     async def give_back(self, held: Sequence[Held]) -> None:
         """Let others have them, now.
@@ -77,10 +77,10 @@ class Handed:
         """
         now = asyncio.get_running_loop().time()
         # What was taken early has never left the schedule.
-        ours = [one for one in held if one.done is False and (one.until > now or not one.until) and not one.early]
+        ours = [one for one in held if not one.done and (one.until > now or not one.until) and not one.early]
         # Before the server knows: given back twice, it would be taken from its next owner.
         for one in held:
-            one.done = one.done or True
+            one.done = True
         self.forget(held)
         await tidy(self._link, self._api, [one.ack for one in ours])
         answers = await self._link.ask_all([(one.ack, b"", NAK) for one in ours])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tranship.envelope import Priority
-from tranship.ports import CountKind, Delivery, Settlement
+from tranship.ports import CountKind, Delivery
 from tranship.protocol import whole_of
 from tranship_nats._message import from_schedule, raw_of, tried
 
@@ -55,8 +55,8 @@ class Held:
         """Its payload as it came."""
         self.until = until
         """The end of its lease, on the loop's clock."""
-        self.done: Settlement | bool = False
-        """What ended it: a settlement, or True for being given back."""
+        self.done = False
+        """Whether it has been settled, given back, or lost."""
 
 
 class Taken:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from tranship.errors import InvalidOptionError, TranshipError
+from tranship.errors import TranshipError
 from tranship.ports import Settled, Settlement, Verdict
 from tranship.protocol import Message
 from tranship_nats._asks import Answer, Ask
@@ -17,6 +17,8 @@ from tranship_nats._tidy import tidy
 
 __all__ = ["Settling", "disown", "stored"]
 
+Said = Settled | TranshipError
+
 
 class Settling:
     """Carries out verdicts."""
@@ -24,29 +26,25 @@ class Settling:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
 
-    async def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        """End deliveries.
-
-        Raises:
-            BrokerUnreachable, StorageFull: some may have been ended; settling again is safe.
-            InvalidOptionError: verdict and replacement do not fit together; nothing was done.
-        """
-        _check(settlements)
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Said]:
+        """End deliveries, and say of each what became of it."""
         await disown(self._ctx, [one.delivery.token for one in settlements])
         now = asyncio.get_running_loop().time()
-        open_ones = [one for one in settlements if one.delivery.token.done is False and one.delivery.token.until > now]
-        await self._store([one for one in open_ones if _leaves_something(one)])
-        nacked = [one.delivery.token.ack for one in open_ones if one.verdict is Verdict.NACK]
+        answers: dict[Settlement, Said] = {}
+        for one in settlements:
+            if one.delivery.token.done or one.delivery.token.until <= now:
+                answers[one] = Settled.LOST
+            elif one.problem is not None:
+                answers[one] = one.problem
+        answers |= await self._store([one for one in settlements if one not in answers and _leaves_something(one)])
+        answers |= await self._end_all([one for one in settlements if one not in answers])
+        return [answers[one] for one in settlements]
+
+    async def _end_all(self, settlements: Sequence[Settlement]) -> dict[Settlement, Said]:
+        nacked = [one.delivery.token.ack for one in settlements if one.verdict is Verdict.NACK]
         await tidy(self._ctx.link, self._ctx.names.api, [ack for ack in nacked if ack])
-        answers = await self._ctx.link.ask_all([self._end(one) for one in open_ones])
-        failed = self._note(open_ones, answers)
-        if failed is not None:
-            raise again(failed)
-        # The same settlement again, after an error of its batch, has the same answer.
-        return [
-            Settled.CONFIRMED if settlement.delivery.token.done is settlement else Settled.LOST
-            for settlement in settlements
-        ]
+        found = await self._ctx.link.ask_all([self._end(one) for one in settlements])
+        return {one: self._noted(one, answer) for one, answer in zip(settlements, found, strict=True)}
 
     def _end(self, settlement: Settlement) -> Ask:
         held: Held = settlement.delivery.token
@@ -54,27 +52,31 @@ class Settling:
             return self._ctx.api.deleting(self._ctx.names.delay, held.seq)
         return held.ack, b"", NAK if settlement.verdict is Verdict.NACK else ACK
 
-    def _note(self, settlements: Sequence[Settlement], answers: Sequence[Answer]) -> TranshipError | None:
-        failed = None
-        for settlement, answer in zip(settlements, answers, strict=True):
-            held: Held = settlement.delivery.token
-            if isinstance(answer, TranshipError):
-                failed = answer
-            elif no_responders(answer[0]) or error_in(answer[1]) is not None:
-                # The consumer, or its stream, was deleted with everything it knew; or it has left the schedule.
-                held.done = True
-            else:
-                held.done = settlement
-                if settlement.verdict is not Verdict.NACK and not held.early:
-                    self._ctx.recent.add(held.mark)
-        return failed
+    def _noted(self, settlement: Settlement, answer: Answer) -> Said:
+        held: Held = settlement.delivery.token
+        if isinstance(answer, TranshipError):
+            return again(answer)
+        held.done = True
+        if no_responders(answer[0]) or error_in(answer[1]) is not None:
+            # The consumer, or its stream, was deleted with everything it knew; or it has left the schedule.
+            return Settled.LOST
+        if settlement.verdict is not Verdict.NACK and not held.early:
+            self._ctx.recent.add(held.mark)
+        return Settled.CONFIRMED
 
-    async def _store(self, settlements: Sequence[Settlement]) -> None:
+    async def _store(self, settlements: Sequence[Settlement]) -> dict[Settlement, Said]:
+        """Store what takes their place; return those of which it is not known that it is stored."""
         if not settlements:
-            return
+            return {}
         asks = [await self._copy(settlement) for settlement in settlements]
-        for (kind, _), answer in zip(asks, await self._ctx.link.ask_all([ask for _, ask in asks]), strict=True):
-            stored(self._ctx, kind, answer)
+        failed: dict[Settlement, Said] = {}
+        found = await self._ctx.link.ask_all([ask for _, ask in asks])
+        for one, (kind, _), answer in zip(settlements, asks, found, strict=True):
+            try:
+                stored(self._ctx, kind, answer)
+            except TranshipError as error:
+                failed[one] = error
+        return failed
 
     async def _copy(self, settlement: Settlement) -> tuple[str, Ask]:
         if settlement.verdict is Verdict.REJECT:
@@ -113,7 +115,7 @@ async def disown(ctx: Context, held: Sequence[Held]) -> None:
     """Give up what came from a stream that was deleted and made again: its end would be another message's."""
     born = await ctx.streams.born("work")
     for one in held:
-        if one.done is False and not one.early and stored_at(one.mark) < born:
+        if not one.done and not one.early and stored_at(one.mark) < born:
             one.done = True
 
 
@@ -136,9 +138,3 @@ def stored(ctx: Context, kind: str, answer: Answer) -> None:
 def _leaves_something(settlement: Settlement) -> bool:
     early: bool = settlement.delivery.token.early
     return settlement.verdict in (Verdict.REJECT, Verdict.REPLACE) or (early and settlement.verdict is Verdict.NACK)
-
-
-def _check(settlements: Sequence[Settlement]) -> None:
-    for settlement in settlements:
-        if (settlement.verdict is Verdict.REPLACE) is (settlement.replacement is None):
-            raise InvalidOptionError(f"{settlement.verdict} and replacement belong together; give both or neither")

@@ -19,6 +19,6 @@ def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
             schemes=("amqp", "amqps"),
             factory="tranship_rabbitmq._backend:RabbitBackend",
             summary="RabbitMQ; Celery workers and clients on the same queues are peers",
-            api_version=(1, 0),
+            api_version=(2, 0),
         )
     )

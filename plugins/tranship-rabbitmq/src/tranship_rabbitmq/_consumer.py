@@ -108,7 +108,7 @@ class RabbitConsumer:
         self._check()
         return [token_of(one).ours for one in deliveries]
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled | TranshipError]:
         """Carry out verdicts; copies are confirmed before the originals go."""
         self._check()
         return await self._settler.settle(settlements)

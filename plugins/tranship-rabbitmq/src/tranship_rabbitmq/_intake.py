@@ -26,8 +26,6 @@ class Token:
     properties: Properties
     physical: Physical
     settled: bool = False
-    done_before: bool = False
-    """Settled in a batch of which another part failed: settling it again says the same."""
 
     @property
     def ours(self) -> bool:

@@ -19,6 +19,8 @@ from tranship_rabbitmq.amqp.ends import ChannelEnded
 
 __all__ = ["Settler"]
 
+Said = Settled | TranshipError
+
 
 class Settler:
     """Carries out verdicts for one consumer.
@@ -35,26 +37,26 @@ class Settler:
         self._settled = settled
         self._counts = ctx.options.queue_type == "quorum"
 
-    async def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        """Settle, in order; several copies are under way at once.
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Said]:
+        """Settle, in order, and say of each what became of it; several copies are under way at once.
 
-        Raises:
-            BrokerUnreachable, StorageFull, SubmitUnknown, ...: a copy was not confirmed. What did not need one is
-                settled, and says so when it is settled again.
+        BrokerUnreachable, StorageFull, SubmitUnknown, ...: its copy was not confirmed.
         """
-        answers = [self._begin(one) for one in settlements]
-        mine = [one for one, answer in zip(settlements, answers, strict=True) if answer is None]
-        plain = [one for one in mine if not self._needs_copy(one)]
-        others = [one for one in mine if self._needs_copy(one)]
-        for one in plain:
-            self._finish(one)
-        failed = await self._copy_all(others) if others else None
-        if failed is not None:
-            for one in plain:
-                token_of(one.delivery).done_before = True
-            raise failed
-        await self.heard([one.delivery for one in mine])
-        return [Settled.SENT if answer is None else answer for answer in answers]
+        answers: dict[Settlement, Said | None] = {one: self._begin(one) for one in settlements}
+        mine = [one for one, answer in answers.items() if answer is None]
+        answers.update({one: self._finish(one) for one in mine if not self._needs_copy(one)})
+        answers.update(await self._copy_all([one for one in mine if self._needs_copy(one)]))
+        ended = [one for one in mine if answers[one] is Settled.SENT]
+        answers.update(await self._unheard(ended))
+        return [answer for one in settlements if (answer := answers[one]) is not None]
+
+    async def _unheard(self, settlements: Sequence[Settlement]) -> dict[Settlement, TranshipError]:
+        """Return those of which it is not known whether the server has heard."""
+        try:
+            await self.heard([one.delivery for one in settlements])
+        except TranshipError as error:
+            return dict.fromkeys(settlements, error)
+        return {}
 
     async def heard(self, deliveries: Sequence[Delivery]) -> None:
         """Return once the server has heard: acknowledgements have no answer, but what is asked behind them has one.
@@ -97,14 +99,13 @@ class Settler:
         await self._ctx.publisher.publish(properties, token.arrived.body, routing_key=token.physical.name)
 
     @staticmethod
-    def _begin(settlement: Settlement) -> Settled | None:
+    def _begin(settlement: Settlement) -> Said | None:
         """Take a delivery in hand; an answer if there is nothing to do."""
         token = token_of(settlement.delivery)
-        if token.done_before:
-            token.done_before = False
-            return Settled.SENT
         if not token.ours:
             return Settled.LOST
+        if settlement.problem is not None:
+            return settlement.problem
         token.settled = True
         return None
 
@@ -113,22 +114,18 @@ class Settler:
         # A classic queue does not count what comes back: a copy carries the count.
         return verdict in (Verdict.REJECT, Verdict.REPLACE) or (verdict is Verdict.NACK and not self._counts)
 
-    async def _copy_all(self, settlements: Sequence[Settlement]) -> TranshipError | None:
+    async def _copy_all(self, settlements: Sequence[Settlement]) -> dict[Settlement, Said]:
         outcomes = await asyncio.gather(*map(self._copy, settlements), return_exceptions=True)
-        failed: TranshipError | None = None
+        answers: dict[Settlement, Said] = {}
         for one, outcome in zip(settlements, outcomes, strict=True):
-            token = token_of(one.delivery)
-            if isinstance(outcome, TranshipError):
-                failed, token.settled = outcome, False
-            elif isinstance(outcome, BaseException):
-                token.settled = False
+            if outcome is None:
+                answers[one] = self._finish(one)
+                continue
+            token_of(one.delivery).settled = False
+            if not isinstance(outcome, TranshipError):
                 raise outcome
-            else:
-                self._finish(one)
-        if failed is not None:
-            for one, outcome in zip(settlements, outcomes, strict=True):
-                token_of(one.delivery).done_before = outcome is None
-        return failed
+            answers[one] = outcome
+        return answers
 
     async def _copy(self, settlement: Settlement) -> None:
         delivery = settlement.delivery
@@ -145,10 +142,11 @@ class Settler:
         else:
             await self.copy(delivery, recounted(delivery))
 
-    def _finish(self, settlement: Settlement) -> None:
+    def _finish(self, settlement: Settlement) -> Settled:
         token = token_of(settlement.delivery)
         if settlement.verdict is Verdict.NACK and self._counts:
             token.channel.send("basic.nack", token.arrived.tag, False, True)
         else:
             token.channel.send("basic.ack", token.arrived.tag, False)
         self._settled(token.arrived)
+        return Settled.SENT

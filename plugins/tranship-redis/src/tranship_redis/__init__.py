@@ -20,6 +20,6 @@ def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
             factory="tranship_redis._backend:RedisBackend",
             summary="Redis or Valkey; Celery workers and clients on the same queues are peers",
             requirement="redis[hiredis]>=6",
-            api_version=(1, 0),
+            api_version=(2, 0),
         )
     )

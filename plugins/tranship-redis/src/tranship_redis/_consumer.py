@@ -135,7 +135,7 @@ class RedisConsumer:
             return [False] * len(deliveries)
         return await self._desk.holding.extend([delivery.token for delivery in deliveries])
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled | TranshipError]:
         """Store results and end deliveries, each in one step."""
         self._check()
         if self._desk is None or not settlements:

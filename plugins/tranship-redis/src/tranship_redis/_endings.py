@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from tranship import codec
 from tranship.envelope import Envelope
-from tranship.errors import InvalidOptionError
 from tranship.ports import Settlement, Verdict
 from tranship.protocol import Message
 from tranship_redis._context import Context
@@ -43,11 +42,7 @@ class Endings:
         self._tags = Tags()
 
     def arguments(self, settlements: Sequence[Settlement]) -> list[Part]:
-        """Return what the script is told of ``settlements``.
-
-        Raises:
-            InvalidOptionError: verdict and replacement do not belong together.
-        """
+        """Return what the script is told of ``settlements``."""
         parts: list[Part] = []
         more: list[Part] = []
         for number, settlement in enumerate(settlements, 1):
@@ -68,8 +63,6 @@ class Endings:
 
     def _verdict(self, number: int, settlement: Settlement) -> list[Part]:
         message = settlement.replacement
-        if (settlement.verdict is Verdict.REPLACE) is (message is None):
-            raise InvalidOptionError(f"{settlement.verdict} and replacement belong together; give both or neither")
         if message is not None:
             return self._replacement(number, message)
         if settlement.verdict is Verdict.NACK:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
+from tranship.errors import TranshipError
 from tranship.ports import Settled, Settlement
 from tranship_redis._context import Context
 from tranship_redis._endings import Endings, weight
@@ -26,6 +27,8 @@ from tranship_redis._pack import Part
 from tranship_redis._scripts import Script
 
 __all__ = ["Settling"]
+
+Said = Settled | TranshipError
 
 BYTES: Final = 1 << 20
 """A batch is full with so many; the last settlement may exceed it."""
@@ -58,36 +61,38 @@ class Settling:
         self._turn = asyncio.Lock()
         self._memory = _Memory()
 
-    async def settle(self, link: Link, settlements: Sequence[Settlement]) -> list[Settled]:
-        """Carry out ``settlements``, one batch after the other.
+    async def settle(self, link: Link, settlements: Sequence[Settlement]) -> list[Said]:
+        """Carry out ``settlements``, one batch after the other, and say of each what became of it.
 
         Raises:
-            BrokerUnreachable, BrokerRefused, StorageFull: settle all of them again: what was carried out is known.
+            BrokerUnreachable, ...: nothing is known of any of them. Settled again, what was carried out is.
         """
+        answers: list[Said] = []
         async with self._turn:
-            answers: list[Settled] = []
             for part in _parts(settlements):
                 try:
                     answers += await self._part(link, part)
-                except BaseException:
-                    # They will be settled again: what is known must not be forgotten.
-                    self._memory.keep(settlements, answers)
-                    raise
+                except TranshipError as error:
+                    if not answers:
+                        raise
+                    return answers + [error] * (len(settlements) - len(answers))
         return answers
 
-    async def _part(self, link: Link, settlements: Sequence[Settlement]) -> list[Settled]:
-        known = [self._memory.told.pop(one.delivery.token.token, None) for one in settlements]
-        open_ = [one for one, answer in zip(settlements, known, strict=True) if answer is None]
-        if len(open_) < len(settlements):
-            self._ended([one.delivery.token for one in settlements if one not in open_])
-        try:
-            fresh = iter(await self._batch(link, open_)) if open_ else iter(())
-        except BaseException:
-            self._memory.keep_known(settlements, known)
-            raise
-        return [next(fresh) if answer is None else answer for answer in known]
+    async def _part(self, link: Link, settlements: Sequence[Settlement]) -> list[Said]:
+        answers = {one: said for one in settlements if (said := self._known(one)) is not None}
+        open_ = [one for one in settlements if one not in answers]
+        if open_:
+            answers |= await self._batch(link, open_)
+        self._ended([one.delivery.token for one, said in answers.items() if isinstance(said, Settled)])
+        return [answers[one] for one in settlements]
 
-    async def _batch(self, link: Link, settlements: Sequence[Settlement]) -> list[Settled]:
+    def _known(self, settlement: Settlement) -> Said | None:
+        """Return what is known without asking: that it cannot be carried out, or that it was, in a batch whose answer
+        was lost.
+        """
+        return settlement.problem or self._memory.told.pop(settlement.delivery.token.token, None)
+
+    async def _batch(self, link: Link, settlements: Sequence[Settlement]) -> dict[Settlement, Said]:
         number, memory = next(self._batches), self._memory
         count, *parts = self._endings.arguments(settlements)
         arguments: list[Part] = [number, self._lease, TTL, count, *parts, *memory.asked(settlements)]
@@ -97,33 +102,25 @@ class Settling:
             memory.lost(settlements, number)
             raise
         memory.heard(settlements, marker)
-        self._ended([one.delivery.token for one, said in zip(settlements, text, strict=True) if said in _ANSWERS])
+        refused: TranshipError | None = None
         if refusal:
-            answers = [_ANSWERS.get(said) for said in text]
-            memory.keep_known(settlements, answers)
-            raise error_of(ResponseError(refusal.decode(errors="replace")), doing=f"{link.place}: settling")
-        return [_ANSWERS[said] for said in text]
+            refused = error_of(ResponseError(refusal.decode(errors="replace")), doing=f"{link.place}: settling")
+        return {one: _ANSWERS.get(said) or _sure(refused) for one, said in zip(settlements, text, strict=True)}
+
+
+def _sure(refused: TranshipError | None) -> TranshipError:
+    assert refused is not None, "the script refused a settlement and does not say why"
+    return refused
 
 
 class _Memory:
-    """What a consumer knows of settlements whose caller does not, and the other way round."""
+    """What a consumer knows of settlements whose answer was lost with the connection."""
 
     def __init__(self) -> None:
         self.told: dict[bytes, Settled] = {}
-        """Answers that nobody has heard, because something else of their batch failed."""
+        """Answers that were found in the marker, and that nobody has heard."""
         self.unsure: dict[bytes, list[tuple[int, int]]] = {}
         """Batches without an answer that a delivery was settled in, and its place in each."""
-
-    def keep(self, settlements: Sequence[Settlement], answers: Sequence[Settled]) -> None:
-        """Remember the answers to the first settlements of a call that goes on to fail."""
-        self.keep_known(settlements[: len(answers)], answers)
-
-    def keep_known(self, settlements: Sequence[Settlement], answers: Sequence[Settled | None]) -> None:
-        """Remember the answers that are known."""
-        for one, answer in zip(settlements, answers, strict=True):
-            if answer is not None:
-                self.told[one.delivery.token.token] = answer
-        _bound(self.told)
 
     def asked(self, settlements: Sequence[Settlement]) -> list[Part]:
         """Return what the script is to look up before it carries them out."""

@@ -29,9 +29,9 @@ from tranship.backends.sqlite._settling import SETTLE, Ending
 from tranship.backends.sqlite._watch import Watch
 from tranship.checks import whole
 from tranship.envelope import Priority
-from tranship.errors import ClosedError, InvalidOptionError, TranshipError
+from tranship.errors import ClosedError, TranshipError
 from tranship.guards import OneReceiver
-from tranship.ports import Delivery, Received, Settled, Settlement, Verdict
+from tranship.ports import Delivery, Received, Settled, Settlement
 from tranship.timers import Sleeper
 
 __all__ = ["SqliteConsumer"]
@@ -113,14 +113,16 @@ class SqliteConsumer:
         renewal = Renewal([delivery.token for delivery in deliveries], self._hub.options.lease)
         return await self._hub.writer.call(EXTEND, renewal, weight=len(deliveries))
 
-    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled | TranshipError]:
         """Store results and end deliveries, in one transaction."""
         self._check()
+        problems = [one.problem for one in settlements]
+        answers = iter(await self._settle([one for one, bad in zip(settlements, problems, strict=True) if bad is None]))
+        return [next(answers) if bad is None else bad for bad in problems]
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
         if not settlements:
             return []
-        for settlement in settlements:
-            if (settlement.verdict is Verdict.REPLACE) is (settlement.replacement is None):
-                raise InvalidOptionError(f"{settlement.verdict} and replacement belong together; give both or neither")
         endings = [self._ending(settlement) for settlement in settlements]
         documents = sum(len(ending.result.document) for ending in endings if ending.result is not None)
         weight = max(2 * len(endings), documents // ROW)

@@ -7,7 +7,7 @@ import statistics
 import time
 
 from tranship.envelope import TaskState
-from tranship.errors import BusyError
+from tranship.errors import BusyError, InvalidOptionError
 from tranship.ports import Backend, Capability, Consumer, Settled, Settlement, Verdict
 from tranship.testing.case import case
 from tranship.testing.context import CaseContext, headers_of, ids_of
@@ -154,6 +154,25 @@ class _Settling:
         for verdict in (Verdict.ACK, Verdict.NACK):
             assert list(await consumer.settle([Settlement(held, verdict)])) == [Settled.LOST]
         assert {*ids_of([held]), *await context.drain(consumer, 1)} == {first, second}
+        await context.quiet(consumer, 0.2)
+
+    @case("settle_answers_each", level="core", rationale="one bad settlement must not take its neighbours along")
+    async def test_settle_answers_each(self, context: CaseContext) -> None:
+        """What can be settled is, what nobody can carry out says so and stays held, and a lost one is LOST."""
+        backend = await context.open()
+        await context.submit(backend, *context.messages(4))
+        consumer = backend.consumer(["q"])
+        held = await context.receive(consumer, 4)
+        first, settled, bad, last = held
+        await context.settle(consumer, Verdict.ACK, settled)
+        verdicts = {first: Verdict.ACK, settled: Verdict.ACK, bad: Verdict.REPLACE, last: Verdict.ACK}
+        answers = list(await consumer.settle([Settlement(one, verdicts[one]) for one in held]))
+        done = (Settled.CONFIRMED, Settled.SENT)
+        assert [answer in done for answer in answers] == [True, False, False, True], answers
+        assert answers[1] is Settled.LOST
+        assert isinstance(answers[2], InvalidOptionError), answers[2]
+        assert "replacement" in str(answers[2])
+        await context.settle(consumer, Verdict.ACK, bad)
         await context.quiet(consumer, 0.2)
 
     @case(

@@ -159,13 +159,17 @@ async def receive_again(context: CaseContext, consumer: Consumer) -> list[str]:
 
 
 async def settle_again(context: CaseContext, consumer: Consumer, settlements: Sequence[Settlement]) -> list[Settled]:
-    """Settle until there is an answer, and return it."""
+    """Settle, again what could not be, until there is an answer for each; return them."""
+    answers: dict[Settlement, Settled] = {}
 
     async def settled() -> list[Settled]:
+        left = [one for one in settlements if one not in answers]
         try:
-            return list(await consumer.settle(settlements))
+            said = zip(left, await consumer.settle(left), strict=True)
         except BrokerUnreachable:
             return []
+        answers.update((one, answer) for one, answer in said if isinstance(answer, Settled))
+        return [answers[one] for one in settlements] if len(answers) == len(settlements) else []
 
     return await context.eventually(settled, "settling is answered again", within=back(context))
 
