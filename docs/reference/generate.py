@@ -314,7 +314,7 @@ def parts() -> dict[str, Callable[[], str]]:
         QueueReport,
         Refusal,
     )
-    from tranship.ports import Heartbeat, HostFigures, RunningTask
+    from tranship.ports import Heartbeat, HostFigures, QueuedTask, RunningTask
     from tranship.protocol import Message, RawMessage
     from tranship.routing import RoutingOptions
     from tranship.settings import BackendConfig, CommonOptions
@@ -353,7 +353,11 @@ def parts() -> dict[str, Callable[[], str]]:
         "options:NatsOptions": lambda: options(NatsOptions, without=common),
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
-            for cls in (TaskResult, Probe, WorkerStatus, DeadLetter, QueueReport, Heartbeat, RunningTask, HostFigures)
+            for cls in (TaskResult, Probe, WorkerStatus, DeadLetter, Heartbeat, RunningTask, HostFigures)
+        },
+        **{
+            f"fields:{cls.__name__}": lambda cls=cls: data(cls)
+            for cls in (QueueReport, QueuedTask)
         },
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)

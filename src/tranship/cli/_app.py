@@ -17,6 +17,7 @@ from tranship.cli import (
     doctor,
     move,
     plugins,
+    purge,
     queues,
     result,
     run_one,
@@ -77,6 +78,7 @@ app.command("cancel")(cancel.run)
 app.command("queues", cls=WatchingCommand)(queues.run)
 app.command("workers", cls=WatchingCommand)(workers.run)
 app.command("tasks", cls=WatchingCommand)(tasks.run)
+app.command("purge")(purge.run)
 app.add_typer(dead.app, name="dead")
 app.command("describe")(describe.run)
 app.add_typer(schema.app, name="schema")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tranship.cli._complete import dead_letters, queue_names
+from tranship.cli._confirm import confirm
 from tranship.cli._errors import ExitCode
 from tranship.cli._invocation import Invocation, command
-from tranship.errors import TranshipError
 
 if TYPE_CHECKING:
     from tranship.envelope import DeadLetter
@@ -110,13 +109,7 @@ def _check_selection(ids: list[str] | None, queue: str | None, *, everything: bo
 def _confirm(operator: Operator, ids: list[str] | None, queue: str | None) -> None:
     count = len(ids) if ids else operator.count_dead_letters(queue)
     where = f" of queue {queue!r}" if queue else ""
-    question = f"Delete {count} dead letter(s){where} at {operator.settings.broker_url} for good? [y/N]"
-    print(question, end=" ", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline()
-    if answer.strip().lower() not in ("y", "yes"):
-        # Where there is no terminal, nobody typed the end of the line.
-        print(end="" if answer else "\n", file=sys.stderr)
-        raise TranshipError("nothing was deleted; answer y, or give --yes")
+    confirm(f"Delete {count} dead letter(s){where} at {operator.settings.broker_url} for good?")
 
 
 def _missing(call: Invocation, ids: list[str], found: int) -> None:

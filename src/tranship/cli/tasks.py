@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from tranship.cli._complete import queue_names
 from tranship.cli._invocation import Invocation, command
 from tranship.cli._watch import Watch, watched
 
@@ -21,15 +25,47 @@ Row = tuple["RunningTask", "Heartbeat"]
 
 
 @command()
-def run(call: Invocation, watch: Watch = None) -> None:
-    """Show what runs: which task, where, since when, how far it is. As workers said last, within some seconds."""
+def run(
+    call: Invocation,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Show what waits in the queues instead.")] = False,
+    queue: Annotated[
+        str | None, typer.Option("--queue", "-q", help="Those of this queue.", autocompletion=queue_names)
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-l", metavar="N", help="With --waiting: how many of a queue at most.")
+    ] = 100,
+    watch: Watch = None,
+) -> None:
+    """Show what runs: which task, where, since when, how far it is; as workers said last, within some seconds. Or what
+    waits: ready tasks in the order in which they would be taken, then delayed ones.
+    """
     with call.operator() as operator:
-        watched(call, watch, lambda: _look(call, operator))
+        if waiting:
+            watched(call, watch, lambda: _look_at_waiting(call, operator, queue, limit))
+        else:
+            watched(call, watch, lambda: _look(call, operator, queue))
 
 
-def _look(call: Invocation, operator: Operator) -> None:
+def _look_at_waiting(call: Invocation, operator: Operator, queue: str | None, limit: int) -> None:
+    tasks = operator.waiting(queue, limit=limit)
+    if call.json:
+        call.output.json([{**asdict(task), "priority": task.priority.label} for task in tasks])
+    elif tasks:
+        columns = ["id", "task", "queue", "priority", "state", "#attempt", "cancel key"]
+        rows = [
+            [task.id, task.task, task.queue, task.priority.label, task.state, task.attempt + 1, task.cancel_key]
+            for task in tasks
+        ]
+        call.output.table(columns, rows)
+    else:
+        call.output.note(f"nothing waits at {operator.settings.broker_url}")
+    if full := [name for name, count in Counter(task.queue for task in tasks).items() if count >= limit]:
+        call.output.note(f"there may be more in {', '.join(full)}: --limit")
+
+
+def _look(call: Invocation, operator: Operator, queue: str | None) -> None:
     workers = operator.workers()
-    rows = [(task, worker) for worker in workers for task in worker.running]
+    rows = [(task, worker) for worker in workers for task in worker.running if queue in (None, task.queue)]
     rows.sort(key=lambda row: row[0].since or time.time())
     if call.json:
         call.output.json([{**asdict(task), "worker": worker.worker, "host": worker.host} for task, worker in rows])

@@ -14,6 +14,7 @@ from tranship.driver._dedup import Dedup
 from tranship.driver._delay import Delays
 from tranship.driver._inspector import DriverInspector
 from tranship.driver._protocols import Connection, Ensuring, traits_of
+from tranship.driver._removal import Removal
 from tranship.driver._results import DriverResults
 from tranship.driver._rows import Rows
 from tranship.driver._settling import Settling
@@ -76,8 +77,11 @@ class DriverBackend:
         self._results = DriverResults(supervisor, rows, self._delays, ttl=options.result_ttl, limit=limit)
         self._settling = Settling(supervisor, rows, self._results, self._delays)
         self._submitter = DriverSubmitter(supervisor, rows, dedup, self._delays, limit)
-        self._control = DriverControl(supervisor, rows, self._results, self._delays)
-        self._inspector = DriverInspector(supervisor, rows, self._results, self._delays, dedup)
+        removal = Removal(supervisor, rows, self._results, self._delays)
+        self._control = DriverControl(supervisor, rows, removal)
+        self._inspector = DriverInspector(
+            supervisor, rows, results=self._results, delays=self._delays, dedup=dedup, removal=removal
+        )
         self._consumers: list[DriverConsumer] = []
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tranship.driver._delay import RESOLUTION
-from tranship.driver._protocols import Connection, Counting, Finding, Picking, Renewing, traits_of
+from tranship.driver._protocols import Connection, Counting, Finding, Picking, Renewing, Scanning, traits_of
 from tranship.errors import PluginError
 from tranship.ports import Capabilities, Capability, CountKind, Level, Support
 
@@ -62,6 +62,8 @@ def _of_the_queue(connection: Connection) -> Iterator[Found]:
     if isinstance(queue, Counting):
         for capability in (Capability.INSPECT_DEPTH, Capability.INSPECT_IN_FLIGHT, Capability.INSPECT_OLDEST):
             yield _native(capability)
+    if isinstance(queue, Scanning) and isinstance(queue, Finding) and isinstance(queue, Picking):
+        yield _native(Capability.BROWSE)
 
 
 def _of_the_schedule(connection: Connection) -> Iterator[Found]:

@@ -6,11 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tranship.driver._delay import Delays
-from tranship.driver._nouns import End, Ending, Row, Taken
-from tranship.driver._packing import Facts
-from tranship.driver._protocols import Finding, Picking
-from tranship.driver._results import DriverResults
+from tranship.driver._nouns import Row
+from tranship.driver._removal import Removal
 from tranship.driver._rows import Rows
 from tranship.driver._signals import (
     command_bytes,
@@ -20,11 +17,8 @@ from tranship.driver._signals import (
     tombstone_of,
 )
 from tranship.driver._supervisor import Supervisor
-from tranship.envelope import ErrorInfo, TaskResult, TaskState
-from tranship.errors import TaskCancelled
 from tranship.guards import one_listener
-from tranship.ports import CancelReport, Command, Heartbeat, Settled, Signal, SignalSink, StoredResult, Tombstone
-from tranship.protocol import encode_result
+from tranship.ports import CancelReport, Command, Heartbeat, Signal, SignalSink, Tombstone
 
 __all__ = ["HEARTBEATS", "DriverControl"]
 
@@ -41,12 +35,11 @@ class DriverControl:
     Args:
         supervisor: of the backend.
         rows: the table.
-        results: where the results of what is cancelled go.
-        delays: where messages wait that are not due.
+        removal: of what is cancelled while it waits.
     """
 
-    def __init__(self, supervisor: Supervisor, rows: Rows, results: DriverResults, delays: Delays) -> None:
-        self._supervisor, self._rows, self._results, self._delays = supervisor, rows, results, delays
+    def __init__(self, supervisor: Supervisor, rows: Rows, removal: Removal) -> None:
+        self._supervisor, self._rows, self._removal = supervisor, rows, removal
         self._sink: SignalSink | None = None
         self._worker = ""
 
@@ -123,10 +116,7 @@ class DriverControl:
         await self._supervisor.run("publish", lambda _: self._supervisor.topic.publish(items))
         ids = {one.value for one in tombstones if one.kind == "id"}
         keys = {one.value for one in tombstones if one.kind == "key"}
-        removed = await self._from_queues(ids, keys)
-        if not self._supervisor.traits.delays:
-            removed += await self._from_delays(ids, keys)
-        return list(dict.fromkeys(removed))
+        return await self._removal.cancel(ids, keys)
 
     async def _keep(self, tombstones: Mapping[str, Tombstone]) -> None:
         """Store tombstones by key; of two for one thing the longer one stays."""
@@ -134,52 +124,3 @@ class DriverControl:
         known = {key: one.expires for key, row in there.items() if (one := tombstone_of(row.value))}
         new = {key: one for key, one in tombstones.items() if one.expires > max(known.get(key, now), now)}
         await self._rows.put([Row(key, tombstone_bytes(one), one.expires - now) for key, one in new.items()])
-
-    async def _from_queues(self, ids: set[str], keys: set[str]) -> list[str]:
-        """Take exactly what nobody holds, store its result, remove it. Broken off in between it comes again, and a
-        worker refuses it.
-        """
-        queue = self._supervisor.current.queue
-        if not isinstance(queue, Finding) or not isinstance(queue, Picking):
-            return []
-        seen = await self._supervisor.run("find", lambda _: queue.find(list(ids), list(keys)))
-        refs = [one.ref for one in seen if one.state != "held"]
-        taken = await self._supervisor.run("pick", lambda _: queue.pick(refs)) if refs else ()
-        return await self._remove(taken) if taken else []
-
-    async def _remove(self, taken: Sequence[Taken]) -> list[str]:
-        facts = [one.opened()[0] for one in taken]
-        rows = [self._cancelled_rows(one) for one in facts]
-        every = [row for some in rows for row in some]
-        fused = self._supervisor.traits.fuses
-        there = None if fused else await self._rows.create(every)
-        endings = [Ending(one.token, End.REMOVE, some if fused else ()) for one, some in zip(taken, rows, strict=True)]
-        answers = await self._supervisor.answers("end", lambda c: c.queue.end(endings), len(endings))
-        self._results.announce(every, there)
-        done = {Settled.CONFIRMED, Settled.SENT}
-        return [one.id for one, answer in zip(facts, answers, strict=True) if answer in done]
-
-    async def _from_delays(self, ids: set[str], keys: set[str]) -> list[str]:
-        claimed = await self._delays.claim(await self._delays.find(ids, keys))
-        facts = [one.facts for one in claimed]
-        rows = [row for one in facts for row in self._cancelled_rows(one)]
-        self._results.announce(rows, await self._rows.create(rows))
-        removed = await self._delays.remove(claimed)
-        return [one.id for one, gone in zip(facts, removed, strict=True) if gone]
-
-    def _cancelled_rows(self, facts: Facts) -> list[Row]:
-        if not facts.store_result:
-            return []
-        text = f"task {facts.id} was cancelled before it started"
-        error = ErrorInfo(type="tranship.errors.TaskCancelled", message=text, code=TaskCancelled.code)
-        result = TaskResult(
-            id=facts.id, state=TaskState.CANCELLED, error=error, attempt=facts.attempt, finished_at=time.time()
-        )
-        stored = StoredResult(
-            id=facts.id,
-            state=result.state,
-            document=encode_result(result),
-            ttl=facts.result_ttl,
-            reply_to=facts.reply_to,
-        )
-        return [self._results.row(stored)]

@@ -13,13 +13,14 @@ from tranship.driver._delay import Delays
 from tranship.driver._nouns import Outgoing
 from tranship.driver._packing import headers_bytes
 from tranship.driver._protocols import Counting, traits_of
+from tranship.driver._removal import Removal
 from tranship.driver._results import DriverResults
 from tranship.driver._rows import Rows
 from tranship.driver._signals import heartbeat_read
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import DeadLetter
 from tranship.errors import TranshipError, UnsupportedError
-from tranship.ports import Heartbeat, QueueInfo
+from tranship.ports import Heartbeat, QueuedTask, QueueInfo
 from tranship.protocol import Message, restarted
 
 __all__ = ["DriverInspector"]
@@ -31,16 +32,23 @@ class DriverInspector:
     Args:
         supervisor: of the backend.
         rows: the table.
-        results, delays, dedup: of the backend.
+        results, delays, dedup, removal: of the backend.
     """
 
     peek_disturbs = False
 
     def __init__(
-        self, supervisor: Supervisor, rows: Rows, results: DriverResults, delays: Delays, dedup: Dedup
+        self,
+        supervisor: Supervisor,
+        rows: Rows,
+        *,
+        results: DriverResults,
+        delays: Delays,
+        dedup: Dedup,
+        removal: Removal,
     ) -> None:
         self._supervisor, self._rows = supervisor, rows
-        self._results, self._delays, self._dedup = results, delays, dedup
+        self._results, self._delays, self._dedup, self._removal = results, delays, dedup, removal
         self._letters = DeadLetters(rows)
 
     # Queues and workers.
@@ -71,6 +79,14 @@ class DriverInspector:
                 info = infos.get(name) or QueueInfo(name=name, ready={}, delayed=0, in_flight=0, oldest_age=0.0)
                 infos[name] = replace(info, dead=dead[name], delayed=delayed[name] if keeps else info.delayed)
         return [infos[name] for name in sorted(infos)]
+
+    async def waiting(self, queue: str, *, limit: int = 100) -> Sequence[QueuedTask]:
+        """List what waits in a queue."""
+        return await self._supervisor.together(self._removal.waiting(queue, limit))
+
+    async def purge(self, queue: str, ids: Sequence[str] | None = None) -> Sequence[str]:
+        """Remove what waits in a queue."""
+        return await self._supervisor.together(self._removal.purge(queue, None if ids is None else set(ids)))
 
     async def workers(self) -> Sequence[Heartbeat]:
         """List who has said something in the last minute."""

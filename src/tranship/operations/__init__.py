@@ -6,6 +6,7 @@ from tranship.operations._move import Move, MoveOptions
 from tranship.operations._move_report import MovedQueue, MoveProgress, MoveReport, Refusal
 from tranship.operations._operator import AsyncOperator, Operator
 from tranship.operations._queues import QueueReport
+from tranship.ports import QueuedTask
 
 __all__ = [
     "AsyncOperator",
@@ -19,6 +20,7 @@ __all__ = [
     "MovedQueue",
     "Operator",
     "QueueReport",
+    "QueuedTask",
     "Reach",
     "Refusal",
     "Severity",

@@ -20,8 +20,8 @@ from tranship.operations._diagnosis import Diagnosis
 from tranship.operations._doctor import diagnose
 from tranship.operations._move import Move, MoveOptions
 from tranship.operations._move_report import MoveReport, Watcher
-from tranship.operations._queues import QueueReport, queue_reports
-from tranship.ports import Heartbeat
+from tranship.operations._queues import QueueReport, purge_queue, queue_reports, waiting_tasks
+from tranship.ports import Heartbeat, QueuedTask
 from tranship.registry import Registry
 from tranship.settings import BrokerURL, Settings
 
@@ -100,6 +100,24 @@ class AsyncOperator(_Methods):
     async def queues(self) -> list[QueueReport]:
         """Every queue with something in it or with a worker on it, by name."""
         return await self._on_link(lambda link: queue_reports(link.backend))
+
+    async def waiting(self, queue: str | None = None, *, limit: int = 100) -> list[QueuedTask]:
+        """What waits in one queue, or in all: ready tasks as they would be taken, then delayed ones; ``limit`` of each
+        queue at most.
+
+        Raises:
+            UnsupportedError: the broker cannot show it.
+        """
+        return await self._on_link(_waiting(queue, limit))
+
+    async def purge_queue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
+        """Remove tasks that wait in a queue: those of ``ids``, or all; return the ids of those that are gone. Whoever
+        waits for one hears that it was cancelled; what a worker has runs on.
+
+        Raises:
+            UnsupportedError: the broker cannot do it.
+        """
+        return await self._on_link(_purging(queue, ids))
 
     async def workers(self) -> list[Heartbeat]:
         """The latest heartbeat of every worker that was heard of in the last minute, by name."""
@@ -192,6 +210,14 @@ class Operator(_Methods):
         """As :meth:`AsyncOperator.queues`."""
         return self._on_link(lambda link: queue_reports(link.backend))
 
+    def waiting(self, queue: str | None = None, *, limit: int = 100) -> list[QueuedTask]:
+        """As :meth:`AsyncOperator.waiting`."""
+        return self._on_link(_waiting(queue, limit))
+
+    def purge_queue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
+        """As :meth:`AsyncOperator.purge_queue`."""
+        return self._on_link(_purging(queue, ids))
+
     def workers(self) -> list[Heartbeat]:
         """As :meth:`AsyncOperator.workers`."""
         return self._on_link(_workers)
@@ -237,6 +263,17 @@ class Operator(_Methods):
 
 async def _workers(link: ClientLink) -> list[Heartbeat]:
     return list(await link.backend.inspector().workers())
+
+
+def _waiting(queue: str | None, limit: int) -> Work[list[QueuedTask]]:
+    whole("limit", limit)
+    return lambda link: waiting_tasks(link.backend, queue, limit)
+
+
+def _purging(queue: str, ids: Sequence[str] | None) -> Work[list[str]]:
+    if isinstance(ids, str):
+        raise InvalidArgumentsError(f"ids is {ids!r}; expected several ids, or None for all")
+    return lambda link: purge_queue(link.backend, queue, ids)
 
 
 def _page(queue: str | None, limit: int, after: str) -> Work[list[DeadLetter]]:

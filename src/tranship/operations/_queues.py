@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tranship.envelope import Priority
-from tranship.ports import Backend, Capability, Heartbeat, QueueInfo
+from tranship.errors import UnsupportedError
+from tranship.ports import Backend, Capability, Heartbeat, QueueBrowser, QueuedTask, QueueInfo
 
-__all__ = ["QueueReport", "live_workers", "queue_reports"]
+__all__ = ["QueueReport", "live_workers", "purge_queue", "queue_reports", "waiting_tasks"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,36 @@ async def live_workers(backend: Backend) -> Sequence[Heartbeat] | None:
     if not backend.capabilities.has(Capability.CONTROL):
         return None
     return await backend.inspector().workers()
+
+
+async def waiting_tasks(backend: Backend, queue: str | None, limit: int) -> list[QueuedTask]:
+    """What waits in one queue, or in all of them; at most ``limit`` of each.
+
+    Raises:
+        UnsupportedError: the broker cannot say.
+    """
+    browser = _browser(backend)
+    names = [queue] if queue is not None else [info.name for info in await browser.queues()]
+    return [task for name in names for task in await browser.waiting(name, limit=limit)]
+
+
+async def purge_queue(backend: Backend, queue: str, ids: Sequence[str] | None) -> list[str]:
+    """Remove what waits in a queue.
+
+    Raises:
+        UnsupportedError: the broker cannot.
+    """
+    return list(await _browser(backend).purge(queue, ids))
+
+
+def _browser(backend: Backend) -> QueueBrowser:
+    inspector = backend.inspector()
+    if backend.capabilities.has(Capability.BROWSE) and isinstance(inspector, QueueBrowser):
+        return inspector
+    raise UnsupportedError(
+        f"{backend.name} cannot show or remove what waits in a queue; `tranship queues` counts it, and "
+        "`tranship cancel --id` keeps a task from running"
+    )
 
 
 def _report(info: QueueInfo, workers: Sequence[Heartbeat] | None) -> QueueReport:

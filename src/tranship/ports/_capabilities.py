@@ -63,6 +63,8 @@ class Capability(enum.StrEnum):
     INSPECT_DEPTH = "inspect-depth"
     INSPECT_IN_FLIGHT = "inspect-in-flight"
     INSPECT_OLDEST = "inspect-oldest"
+    BROWSE = "browse"
+    """Waiting tasks can be looked at, and removed one by one or all [inspect_waiting_in_order]."""
 
 
 class Level(enum.StrEnum):

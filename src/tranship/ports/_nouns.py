@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from tranship.envelope import Priority, TaskState
 from tranship.errors import InvalidOptionError
@@ -18,6 +18,7 @@ __all__ = [
     "CountKind",
     "Delivery",
     "QueueInfo",
+    "QueuedTask",
     "Received",
     "Settled",
     "Settlement",
@@ -169,6 +170,22 @@ class QueueInfo:
     oldest_age: float | None = None
     """Seconds since the oldest ready task was submitted; 0.0 when none is ready."""
     dead: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedTask:
+    """One task that no worker has, as it was submitted."""
+
+    id: str
+    queue: str
+    priority: Priority
+    state: Literal["ready", "delayed"]
+    """Whether a worker may take it now, or it waits for its time."""
+    task: str | None = None
+    """Its name; None: whoever wrote the message did not say."""
+    attempt: int = 0
+    """Attempts before the one that it waits for."""
+    cancel_key: str | None = None
 
 
 class ConnectionEvent(enum.Enum):

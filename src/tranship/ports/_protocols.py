@@ -13,6 +13,7 @@ from tranship.ports._nouns import (
     Command,
     ConnectionEvent,
     Delivery,
+    QueuedTask,
     QueueInfo,
     Received,
     Settled,
@@ -36,6 +37,7 @@ __all__ = [
     "EarlyConsumer",
     "Inspector",
     "PromptSubmitter",
+    "QueueBrowser",
     "ResultSink",
     "ResultStore",
     "SignalSink",
@@ -315,6 +317,24 @@ class BriefInspector(Inspector, Protocol):
 
     async def ready(self, queues: Collection[str]) -> int:
         """How many messages could be received from ``queues`` now, on all levels together [inspect_ready_in_queues]."""
+
+
+@runtime_checkable
+class QueueBrowser(Inspector, Protocol):
+    """An inspector that shows what waits in a queue, and takes single tasks out of it. With BROWSE."""
+
+    async def waiting(self, queue: str, *, limit: int = 100) -> Sequence[QueuedTask]:
+        """The first ``limit`` tasks that no worker has: those that are ready in the order in which they would be taken,
+        then those that are delayed, the next that is due first [inspect_waiting_in_order].
+        """
+
+    async def purge(self, queue: str, ids: Sequence[str] | None = None) -> Sequence[str]:
+        """Remove waiting tasks from a queue, those of ``ids`` or all; return the ids of those that are gone. Whoever
+        waits for one hears that it was cancelled; what a worker has is left alone [inspect_purge_one,
+        inspect_purge_all].
+
+        Cancelled: some are gone. Errors: BrokerUnreachable: some may be.
+        """
 
 
 @runtime_checkable

@@ -122,6 +122,7 @@ _SOFT: Final = frozenset(
         Capability.INSPECT_DEPTH,
         Capability.INSPECT_IN_FLIGHT,
         Capability.INSPECT_OLDEST,
+        Capability.BROWSE,
     }
 )
 """A broker that comes late and turns out to lack one of these is used all the same, with a warning."""

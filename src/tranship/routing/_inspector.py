@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from typing import TypeVar
 
 from tranship.envelope import DeadLetter, Priority
-from tranship.errors import MalformedMessage, TranshipError
-from tranship.ports import Backend, Heartbeat, QueueInfo, ready_in
+from tranship.errors import MalformedMessage, TranshipError, UnsupportedError
+from tranship.ports import Backend, Heartbeat, QueueBrowser, QueuedTask, QueueInfo, ready_in
 from tranship.routing._fleet import Fleet
 from tranship.routing._letters import Cursor, labelled, named, page
 from tranship.routing._member import Member
@@ -46,6 +46,19 @@ class RoutedInspector:
         """How many messages are ready in some queues at all brokers together."""
         counts = await self._fleet.all_usable("counting", lambda backend: ready_in(backend.inspector(), queues))
         return sum(counts.values())
+
+    async def waiting(self, queue: str, *, limit: int = 100) -> Sequence[QueuedTask]:
+        """What waits in a queue, broker after broker: what is ready at each, then what is delayed."""
+        found = await self._fleet.all_usable(
+            "looking into a queue", lambda backend: _browser(backend).waiting(queue, limit=limit)
+        )
+        every = [task for tasks in found.values() for task in tasks]
+        return sorted(every, key=lambda task: task.state == "delayed")[:limit]
+
+    async def purge(self, queue: str, ids: Sequence[str] | None = None) -> Sequence[str]:
+        """Remove what waits in a queue at all brokers."""
+        found = await self._fleet.all_usable("purging a queue", lambda backend: _browser(backend).purge(queue, ids))
+        return [one for gone in found.values() for one in gone]
 
     async def workers(self) -> Sequence[Heartbeat]:
         """The latest beat of every worker, whichever broker has it."""
@@ -117,6 +130,13 @@ class RoutedInspector:
     ) -> Mapping[Member, T]:
         by_backend = {member.backend: member for member in members}
         return await self._fleet.all_usable(doing, lambda backend: work(by_backend[backend], backend))
+
+
+def _browser(backend: Backend) -> QueueBrowser:
+    inspector = backend.inspector()
+    if isinstance(inspector, QueueBrowser):
+        return inspector
+    raise UnsupportedError(f"{backend.name} cannot show or remove what waits in a queue")
 
 
 def _disturbs(member: Member) -> bool:

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from uuid import uuid4
 
@@ -109,6 +109,11 @@ class FileQueue:
         """Look into every file: a directory is no index."""
         found = [stored for place in self._places() for stored in self._stored(place)]
         return [one for one in found if one.facts.id in ids or one.facts.cancel_key in cancel_keys]
+
+    async def scan(self, queue: str, state: str, limit: int) -> Sequence[Stored]:
+        """Look into the files of one queue, the most urgent level first."""
+        found = (stored for level in Priority for stored in self._stored(self._place((queue, level))))
+        return list(islice((one for one in found if one.state == state), limit))
 
     async def pick(self, refs: Sequence[Claim]) -> Sequence[Taken]:
         """Rename exactly these."""

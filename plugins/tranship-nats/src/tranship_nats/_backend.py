@@ -250,6 +250,7 @@ class _Ports:
 
 def _capabilities(options: NatsOptions, ports: _Ports | None) -> Capabilities:
     supports: dict[Capability, Support | Level] = dict.fromkeys(Capability, Level.NATIVE)
+    supports[Capability.BROWSE] = Level.NONE
     supports |= {
         Capability.AGING: Level.NONE,
         Capability.KNOWS_IDS: Level.NONE,

@@ -155,6 +155,7 @@ class SqliteBackend:
 
 def _capabilities(options: SqliteOptions) -> Capabilities:
     supports: dict[Capability, Support | Level] = dict.fromkeys(Capability, Level.NATIVE)
+    supports[Capability.BROWSE] = Level.NONE
     properties: dict[Capability, dict[str, Any]] = {
         Capability.DURABLE: {"survives": options.durability},
         Capability.AGING: {"seconds": options.aging},

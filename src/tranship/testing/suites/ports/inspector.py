@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from tranship.envelope import Priority, TaskState
-from tranship.ports import Backend, Capability, QueueInfo, Verdict, ready_in
+from tranship.ports import Backend, Capability, QueueBrowser, QueueInfo, Verdict, ready_in
 from tranship.protocol import Encoder, decode
 from tranship.testing.case import case
 from tranship.testing.context import CaseContext, ids_of
@@ -91,6 +91,92 @@ class _Counting:
         younger = await _age(backend)
         assert younger is not None
         assert younger < age, "the oldest is gone, but its age is still reported"
+
+
+class _Browsing:
+    """What waits, one by one."""
+
+    @case(
+        "inspect_waiting_in_order",
+        level="capability",
+        needs={Capability.BROWSE},
+        rationale="why does my task not run? because of what is before it",
+    )
+    async def test_inspect_waiting_in_order(self, context: CaseContext) -> None:
+        """What is ready as it would be taken, then what is delayed; not what a worker has, nor other queues."""
+        backend, other = await context.open(lease=60), await context.open()
+        has = backend.capabilities.has
+        low, normal = context.messages(2, priority=Priority.LOW), context.messages(3, cancel_key="k")
+        for messages in (low, normal, context.messages(2, queue="p")):
+            await context.submit(backend, *messages)
+        delayed: list[str] = []
+        if has(Capability.DELAY):
+            late, soon = (context.message(not_before=time.time() + seconds) for seconds in (900, 600))
+            await context.submit(backend, late, soon)
+            delayed = [soon.envelope.id, late.envelope.id]
+        (held,) = await context.receive(backend.consumer(["q"]))
+        browser = _browser(other)
+        tasks = await browser.waiting("q")
+        ready = [one for one in tasks if one.state == "ready"]
+        every = {one.envelope.id for one in (*low, *normal)}
+        assert {one.id for one in ready} == every - set(ids_of([held]))
+        if has(Capability.PRIORITY) and has(Capability.ORDERED):
+            assert [one.id for one in ready] == [one.envelope.id for one in (*normal[1:], *low)]
+        assert {one.id for one in tasks if one.state == "delayed"} == set(delayed)
+        assert [one.state for one in tasks] == ["ready"] * len(ready) + ["delayed"] * len(delayed)
+        first = next(one for one in ready if one.id == normal[-1].envelope.id)
+        envelope = normal[-1].envelope
+        assert (first.queue, first.priority, first.task) == ("q", Priority.NORMAL, envelope.task)
+        assert (first.attempt, first.cancel_key) == (0, "k")
+        assert list(await browser.waiting("q", limit=2)) == list(tasks[:2])
+        assert list(await browser.waiting("nobody-knows-it")) == []
+
+    @case(
+        "inspect_purge_one",
+        level="capability",
+        needs={Capability.BROWSE},
+        rationale="the one task that is in the way goes, the others stay",
+    )
+    async def test_inspect_purge_one(self, context: CaseContext) -> None:
+        """Those of the ids that wait in this queue are gone, and say so; others, and what a worker has, stay."""
+        backend, other = await context.open(lease=60), await context.open()
+        messages = context.messages(4)
+        elsewhere = context.message(queue="p")
+        await context.submit(backend, *messages, elsewhere)
+        consumer = backend.consumer(["q"])
+        (held,) = await context.receive(consumer)
+        (mine,) = ids_of([held])
+        waiting = [one.envelope.id for one in messages if one.envelope.id != mine]
+        asked = [waiting[1], mine, elsewhere.envelope.id, "unknown"]
+        assert list(await _browser(other).purge("q", asked)) == waiting[1:2]
+        assert list(await _browser(other).purge("q", asked)) == []
+        await context.settle(consumer, Verdict.ACK, held)
+        assert set(await context.drain(consumer, 2)) == {waiting[0], waiting[2]}
+        if backend.capabilities.has(Capability.RESULTS):
+            (result,) = await backend.results().get_many(waiting[1:2])
+            assert result is not None
+            assert result.state is TaskState.CANCELLED
+            assert b"purged" in result.document
+
+    @case(
+        "inspect_purge_all",
+        level="capability",
+        needs={Capability.BROWSE},
+        rationale="a queue that was filled by mistake is emptied, and nothing beside it",
+    )
+    async def test_inspect_purge_all(self, context: CaseContext) -> None:
+        """Everything that waits is gone, what is delayed too, however much it is; other queues are as they were."""
+        backend = await context.open(lease=60)
+        messages = [*context.messages(700), context.message(priority=Priority.LOW)]
+        if backend.capabilities.has(Capability.DELAY):
+            messages.append(context.message(not_before=time.time() + 600))
+        await context.submit(backend, *messages, context.message(queue="p"))
+        purged = await _browser(backend).purge("q")
+        assert sorted(purged) == sorted(one.envelope.id for one in messages)
+        assert list(await _browser(backend).waiting("q")) == []
+        assert len(await _browser(backend).waiting("p")) == 1
+        await context.submit(backend, context.message())
+        assert len(await context.drain(backend.consumer(["q"]), 1)) == 1
 
 
 class _Burying:
@@ -230,12 +316,18 @@ class _Burying:
             assert list(first) == list(second)
 
 
-class InspectorSuite(_Counting, _Burying, BacklogCases):
+class InspectorSuite(_Counting, _Browsing, _Burying, BacklogCases):
     """Everything an operator sees and does."""
 
 
 def _ready(info: QueueInfo) -> dict[Priority, int]:
     return {level: count for level, count in info.ready.items() if count}
+
+
+def _browser(backend: Backend) -> QueueBrowser:
+    inspector = backend.inspector()
+    assert isinstance(inspector, QueueBrowser), "a backend with BROWSE has an inspector that is a QueueBrowser"
+    return inspector
 
 
 async def _age(backend: Backend) -> float | None:

@@ -1,0 +1,153 @@
+"""Messages that nobody has, taken out of the broker: cancelled by id or key, or purged by an operator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from tranship.driver._delay import DelayedRow, Delays
+from tranship.driver._nouns import End, Ending, Row, Stored, Taken
+from tranship.driver._packing import Facts
+from tranship.driver._protocols import Finding, Picking, Scanning
+from tranship.driver._results import DriverResults
+from tranship.driver._rows import Rows
+from tranship.driver._supervisor import Supervisor
+from tranship.envelope import ErrorInfo, TaskResult, TaskState
+from tranship.errors import TaskCancelled, UnsupportedError
+from tranship.ports import QueuedTask, Settled, StoredResult
+from tranship.protocol import encode_result
+
+__all__ = ["CANCELLED", "PURGED", "Removal"]
+
+CANCELLED = "task {} was cancelled before it started"
+PURGED = "task {} was purged from its queue before it started"
+AT_ONCE = 500
+"""Messages that are looked at, and removed, in one step."""
+
+Wanted: TypeAlias = Callable[[Facts], bool]
+
+
+class Removal:
+    """Of one backend. What a worker holds is left alone; what is removed leaves a result that says so.
+
+    Args:
+        supervisor: of the backend.
+        rows: the table.
+        results: where the results of what is removed go.
+        delays: where messages wait that are not due.
+    """
+
+    def __init__(self, supervisor: Supervisor, rows: Rows, results: DriverResults, delays: Delays) -> None:
+        self._supervisor, self._rows, self._results, self._delays = supervisor, rows, results, delays
+
+    async def cancel(self, ids: set[str], keys: set[str]) -> list[str]:
+        """Remove what has one of the ids or cancel keys, in any queue, as far as it can be found."""
+        queue, removed = self._supervisor.current.queue, []
+        if isinstance(queue, Finding) and isinstance(queue, Picking):
+            seen = await self._supervisor.run("find", lambda _: queue.find(list(ids), list(keys)))
+            removed = await self._pick(seen, CANCELLED)
+        if self._keeps_delays:
+            removed += await self._from_delays(await self._delays.find(ids, keys), CANCELLED)
+        return list(dict.fromkeys(removed))
+
+    async def purge(self, name: str, ids: set[str] | None) -> list[str]:
+        """Remove what waits in one queue: what has one of the ids, or everything."""
+        removed = await (self._purge_all(name) if ids is None else self._purge_some(name, ids))
+        if self._keeps_delays:
+            found = [one async for one in self._delays.waiting() if one.facts.queue == name]
+            removed += await self._from_delays([one for one in found if ids is None or one.facts.id in ids], PURGED)
+        return list(dict.fromkeys(removed))
+
+    async def waiting(self, name: str, limit: int) -> list[QueuedTask]:
+        """Return what waits in one queue."""
+        found = [_queued(one.facts, "ready") for one in await self._scan(name, "ready", limit)]
+        if self._keeps_delays:
+            found += [_queued(one.facts, "delayed") async for one in self._delays.waiting() if one.facts.queue == name]
+        elif len(found) < limit:
+            found += [_queued(one.facts, "delayed") for one in await self._scan(name, "delayed", limit - len(found))]
+        return found[:limit]
+
+    @property
+    def _keeps_delays(self) -> bool:
+        """Whether the kit keeps what is not due."""
+        return self._supervisor.current.table is not None and not self._supervisor.traits.delays
+
+    async def _scan(self, name: str, state: str, limit: int) -> Sequence[Stored]:
+        queue = self._supervisor.current.queue
+        if not isinstance(queue, Scanning) or not isinstance(queue, Picking):
+            raise UnsupportedError(f"{self._supervisor.name} cannot show or remove what waits in a queue")
+        return await self._supervisor.run("scan", lambda _: queue.scan(name, state, limit))
+
+    async def _purge_all(self, name: str) -> list[str]:
+        """Page by page from the front, until a page has nothing that could be removed: workers take some, too."""
+        removed: list[str] = []
+        for state in ("ready",) if self._keeps_delays else ("ready", "delayed"):
+            while gone := await self._pick(await self._scan(name, state, AT_ONCE), PURGED):
+                removed += gone
+        return removed
+
+    async def _purge_some(self, name: str, ids: set[str]) -> list[str]:
+        queue = self._supervisor.current.queue
+        if not isinstance(queue, Finding) or not isinstance(queue, Picking):
+            raise UnsupportedError(f"{self._supervisor.name} cannot remove single tasks from a queue")
+        seen = await self._supervisor.run("find", lambda _: queue.find(list(ids), ()))
+        return await self._pick([one for one in seen if one.facts.queue == name], PURGED)
+
+    async def _pick(self, seen: Sequence[Stored], why: str) -> list[str]:
+        """Take exactly what nobody holds, store its result, remove it. Broken off in between it comes again, and a
+        worker refuses what was cancelled.
+        """
+        queue = self._supervisor.current.queue
+        assert isinstance(queue, Picking)
+        refs = [one.ref for one in seen if one.state != "held"]
+        taken = await self._supervisor.run("pick", lambda _: queue.pick(refs)) if refs else ()
+        return await self._remove(taken, why) if taken else []
+
+    async def _remove(self, taken: Sequence[Taken], why: str) -> list[str]:
+        facts = [one.opened()[0] for one in taken]
+        rows = [self._rows_of(one, why) for one in facts]
+        every = [row for some in rows for row in some]
+        fused = self._supervisor.traits.fuses
+        there = None if fused else await self._rows.create(every)
+        endings = [Ending(one.token, End.REMOVE, some if fused else ()) for one, some in zip(taken, rows, strict=True)]
+        answers = await self._supervisor.answers("end", lambda c: c.queue.end(endings), len(endings))
+        self._results.announce(every, there)
+        done = {Settled.CONFIRMED, Settled.SENT}
+        return [one.id for one, answer in zip(facts, answers, strict=True) if answer in done]
+
+    async def _from_delays(self, found: Sequence[DelayedRow], why: str) -> list[str]:
+        claimed = await self._delays.claim(found)
+        facts = [one.facts for one in claimed]
+        rows = [row for one in facts for row in self._rows_of(one, why)]
+        self._results.announce(rows, await self._rows.create(rows))
+        removed = await self._delays.remove(claimed)
+        return [one.id for one, gone in zip(facts, removed, strict=True) if gone]
+
+    def _rows_of(self, facts: Facts, why: str) -> list[Row]:
+        if not facts.store_result or self._supervisor.current.table is None:
+            return []
+        error = ErrorInfo(type="tranship.errors.TaskCancelled", message=why.format(facts.id), code=TaskCancelled.code)
+        result = TaskResult(
+            id=facts.id, state=TaskState.CANCELLED, error=error, attempt=facts.attempt, finished_at=time.time()
+        )
+        stored = StoredResult(
+            id=facts.id,
+            state=result.state,
+            document=encode_result(result),
+            ttl=facts.result_ttl,
+            reply_to=facts.reply_to,
+        )
+        return [self._results.row(stored)]
+
+
+def _queued(facts: Facts, state: Any) -> QueuedTask:
+    return QueuedTask(
+        id=facts.id,
+        queue=facts.queue,
+        priority=facts.level,
+        state=state,
+        task=facts.task,
+        attempt=facts.attempt,
+        cancel_key=facts.cancel_key,
+    )
