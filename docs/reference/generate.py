@@ -355,10 +355,7 @@ def parts() -> dict[str, Callable[[], str]]:
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
             for cls in (TaskResult, Probe, WorkerStatus, DeadLetter, Heartbeat, RunningTask, HostFigures)
         },
-        **{
-            f"fields:{cls.__name__}": lambda cls=cls: data(cls)
-            for cls in (QueueReport, QueuedTask)
-        },
+        **{f"fields:{cls.__name__}": lambda cls=cls: data(cls) for cls in (QueueReport, QueuedTask)},
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
             for cls in (MoveReport, MovedQueue, Refusal, MoveProgress, Found, Location)
