@@ -401,7 +401,7 @@ class DeadLetter:
     priority: Priority
     """The level it was on."""
     reason: str
-    """Why, in one word, such as ``retries-exhausted`` or ``delivery-limit``"""
+    """Why, in one word, such as ``retries-exhausted`` or ``delivery-limit``."""
     detail: str
     """What happened, for people."""
     deliveries: int

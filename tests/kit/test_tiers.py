@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from driver import three_methods
 from tranship.errors import ConfigurationError
-from tranship.ports import Backend, Capabilities, Capability, Level
-from tranship.registry import Registry
+from tranship.ports import Capabilities, Capability, Level
 from tranship.testing.case import Case, CaseReport, cases_of
 from tranship.testing.conformance import run_conformance
 from tranship.testing.context import HarnessLacks
@@ -35,8 +33,8 @@ def test_every_case_that_is_no_stress_is_required_by_one_tier() -> None:
 
 def test_a_case_belongs_to_the_highest_tier_that_it_needs() -> None:
     by_id: dict[str, Case] = {one.case.id: one.case for one in passed().values()}
-    found = {name: tier_of(by_id[name]) for name in ("ack_removes", "delay_not_early", "table_ttl", "topic_undo_ends")}
-    assert found == {"ack_removes": 1, "delay_not_early": 2, "table_ttl": 3, "topic_undo_ends": 4}
+    found = {name: tier_of(by_id[name]) for name in ("ack_removes", "delay_not_early", "table_ttl", "topic_active_hears_all")}
+    assert found == {"ack_removes": 1, "delay_not_early": 2, "table_ttl": 3, "topic_active_hears_all": 4}
     assert tier_of(by_id["result_wait_pushed"]) == 4
 
 
@@ -68,21 +66,6 @@ def test_what_the_harness_cannot_do_is_told_and_hinders_nothing() -> None:
     standing = judge("mine", EVERYTHING, reports.values())
     assert standing.tier == 4
     assert [one.case.id for one in standing.left_out] == ["reconnect_publish"]
-
-
-class ThreeHarness(Harness):
-    def make_backend(self, url: str) -> Backend:
-        registry = Registry(entry_points=False)
-        registry.register(three_methods)
-        return registry.create(url, shared=self.shared)
-
-
-def test_three_methods_are_the_first_tier() -> None:
-    """All of its cases: nothing of level core asks for what three methods do not have."""
-    found = run_conformance(ThreeHarness("three://conformance"), upto=1)
-    assert (found.backend, found.standing.tier) == ("three", 1), found.standing.failed
-    assert found.standing.passed > 60
-    assert list(found.report.cases) == [one.id for one in required_cases(TIERS[0])]
 
 
 def test_a_case_that_does_not_exist_is_named() -> None:

@@ -16,6 +16,7 @@ from tranship.cli import (
     describe,
     doctor,
     move,
+    plugin,
     plugins,
     purge,
     queues,
@@ -84,6 +85,7 @@ app.command("describe")(describe.run)
 app.add_typer(schema.app, name="schema")
 app.command("move")(move.run)
 app.command("plugins")(plugins.run)
+app.add_typer(plugin.app, name="plugin")
 app.command("conformance")(conformance.run)
 app.command("doctor")(doctor.run)
 app.command("config")(config.run)

@@ -41,6 +41,7 @@ async def printed_by(program: str, *arguments: str, silent: bool = True) -> list
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()
     assert process.returncode == 0, complaints.decode()
     assert not (silent and complaints), complaints.decode()
     return out.decode().splitlines()

@@ -22,7 +22,7 @@ from tranship.testing.case import Case, CaseReport, cases_of, run_case
 from tranship.testing.context import CaseContext
 from tranship.testing.harness import Harness
 
-__all__ = ["ConformanceReport", "check_report"]
+__all__ = ["ConformanceReport", "capability_table", "check_report"]
 
 WRITE: Final = "TRANSHIP_TEST_REPORT"
 LEVELS: Final = ("core", "capability")
@@ -48,6 +48,11 @@ class ConformanceReport:
         """Return the report of a run; what failed in it says so with its reason."""
         return cls(backend, capabilities, {one.case.id: _outcome(one) for one in reports})
 
+    @staticmethod
+    async def declared_by(harness: Harness) -> Capabilities:
+        """Return what the backend of ``harness`` declares, once connected."""
+        return await _capabilities(harness)
+
     @property
     def passed(self) -> int:
         """How many cases passed."""
@@ -69,17 +74,17 @@ class ConformanceReport:
 
 
 def check_report(path: Path, harness: Harness, backend: str, suites: Collection[type]) -> None:
-    """Insist that the report in ``path`` says what the backend declares now, about every case there is, and that
-    no case was skipped which the declared capabilities ask for; or write it anew, when the environment says so.
+    """Insist that the report in ``path`` says what the backend declares now, about every case there is, and that no
+    case was skipped which the declared capabilities ask for; or write it anew, when the environment says so or there is
+    none.
 
     Raises:
         AssertionError: it is not true, or a case failed while it was written.
     """
     cases = [one for one in cases_of(*suites) if one.level in LEVELS]
-    if os.environ.get(WRITE) == "write":
+    if os.environ.get(WRITE) == "write" or not path.exists():
         _run(harness, backend, cases).write(path)
     cure = f"run: {WRITE}=write python -m pytest {path.parent.name} -k report"
-    assert path.is_file(), f"there is no report {path}; {cure}"
     report, capabilities = ConformanceReport.read(path), asyncio.run(_capabilities(harness))
     assert report.backend == backend
     assert declared(report.capabilities) == declared(capabilities), f"{path} is not current; {cure}"
@@ -88,6 +93,15 @@ def check_report(path: Path, harness: Harness, backend: str, suites: Collection[
         lacking = [need for need in one.needs if not capabilities.has(need)]
         outcome = report.cases[one.id]
         assert bool(lacking) == outcome.startswith("capability none"), f"{one.id}: {outcome}; {cure}"
+
+
+def capability_table(capabilities: Capabilities) -> str:
+    """Return what a backend declares as a table for its README, in Markdown."""
+    rows = ["| capability | | |", "|---|---|---|"]
+    for capability, support in capabilities.items():
+        properties = ", ".join(f"{name} {value}" for name, value in support.properties.items())
+        rows.append(f"| {capability.value} | {support.level.value} | {properties} |")
+    return "\n".join(rows) + "\n"
 
 
 def declared(capabilities: Capabilities) -> dict[str, Any]:
