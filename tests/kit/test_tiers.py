@@ -33,7 +33,9 @@ def test_every_case_that_is_no_stress_is_required_by_one_tier() -> None:
 
 def test_a_case_belongs_to_the_highest_tier_that_it_needs() -> None:
     by_id: dict[str, Case] = {one.case.id: one.case for one in passed().values()}
-    found = {name: tier_of(by_id[name]) for name in ("ack_removes", "delay_not_early", "table_ttl", "topic_active_hears_all")}
+    found = {
+        name: tier_of(by_id[name]) for name in ("ack_removes", "delay_not_early", "table_ttl", "topic_active_hears_all")
+    }
     assert found == {"ack_removes": 1, "delay_not_early": 2, "table_ttl": 3, "topic_active_hears_all": 4}
     assert tier_of(by_id["result_wait_pushed"]) == 4
 
