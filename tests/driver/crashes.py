@@ -15,7 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from driver.rows_driver import Broker
-from tranship.driver import _delay, _settling, _submitter
+from tranship import clocks
 from tranship.driver._delay import DelayedRow
 from tranship.driver._packing import unpack
 from tranship.envelope import Envelope, TaskResult, TaskState, new_id
@@ -95,8 +95,7 @@ class World:
 
     async def __aenter__(self):
         clock = SimpleNamespace(time=lambda: time.time() + self.broker.ahead, time_ns=time.time_ns)
-        for module in (_delay, _settling, _submitter):
-            self._patches.enter_context(patch.object(module, "time", clock))
+        self._patches.enter_context(patch.object(clocks, "time", clock))
         return self
 
     async def __aexit__(self, *_):

@@ -19,6 +19,7 @@ from tranship.driver import (
     DriverBackend,
     End,
     LocalConnection,
+    OwnPorts,
     QueueTraits,
     Row,
     Stored,
@@ -55,6 +56,8 @@ class Broker:
     posts: bool = False
     tells: bool = False
     immediate: bool = False
+    tells_time: bool = False
+    own: Callable[[Broker], OwnPorts] = field(default_factory=lambda: lambda _broker: OwnPorts())
     entries: list[Entry] = field(default_factory=list)
     rows: dict[str, tuple[bytes, float, int]] = field(default_factory=dict)
     numbers: Any = field(default_factory=lambda: itertools.count(1))
@@ -94,9 +97,15 @@ class Broker:
             table = self.tables(self) if self.table else None
             topic = self.topics(self) if self.topic else None
             queue = self.queues(self, lease)
-            return wrap(LocalConnection(queue, table, topic, native=self, immediate=self.immediate))
+            made = TimedConnection if self.tells_time else LocalConnection
+            return wrap(made(queue, table, topic, native=self, immediate=self.immediate))
 
-        return DriverBackend("rows", config, options=chosen, connect=connect)
+        return DriverBackend("rows", config, options=chosen, connect=connect, own=self.own(self))
+
+
+class TimedConnection(LocalConnection):
+    async def now(self):
+        return self.native.now()
 
 
 class Queue:

@@ -15,10 +15,10 @@ from unittest.mock import patch
 from driver import scenarios
 from driver.crashes import Scenario
 from tranship.driver._consumer import DriverConsumer
-from tranship.driver._control import DriverControl
 from tranship.driver._dedup import Dedup
 from tranship.driver._delay import Delays
 from tranship.driver._inspector import DriverInspector
+from tranship.driver._removal import Removal
 from tranship.driver._results import DriverResults
 from tranship.driver._settling import Settling
 from tranship.driver._submitter import DriverSubmitter
@@ -166,10 +166,10 @@ FAULTS = (
     DriverFault(
         "cancels without a result",
         scenarios.cancelled,
-        DriverControl,
+        Removal,
         "_remove",
-        "else await self._rows.create(every)",
-        "else [None] * len(every)",
+        "await self._keep(results)",
+        "pass",
     ),
     DriverFault(
         "replays without a letter",

@@ -19,6 +19,8 @@ refused with :class:`~tranship.errors.UnsupportedError`; :attr:`~tranship.ports.
 ``demand``                                brokers that push
 :class:`Table`                            results, cancels, heartbeats, dedup, delay, dead letters
 :class:`Topic`                            pushed results and live commands without looking for them
+:class:`TellingTime`                      the broker's clock, by which delays and deadlines go
+:class:`OwnPorts`                         whole ports, or single verbs of them, that the driver serves itself
 ========================================  =====================================================================
 
 Docstrings answer the same questions in the same order as those of :mod:`tranship.ports`; ``[name]`` is the case of
@@ -30,6 +32,7 @@ A driver is used on the event loop that its connection was opened on, and on no 
 from __future__ import annotations
 
 from tranship.driver._backend import DriverBackend
+from tranship.driver._kit import Kit, OwnPorts, instead
 from tranship.driver._nouns import (
     Answer,
     End,
@@ -59,6 +62,7 @@ from tranship.driver._protocols import (
     Renewing,
     Scanning,
     Table,
+    TellingTime,
     Topic,
     Watching,
 )
@@ -79,8 +83,10 @@ __all__ = [
     "Facts",
     "Finding",
     "Heard",
+    "Kit",
     "LocalConnection",
     "Outgoing",
+    "OwnPorts",
     "Picking",
     "Posting",
     "Pushing",
@@ -96,11 +102,13 @@ __all__ = [
     "Table",
     "Taken",
     "TakenBatch",
+    "TellingTime",
     "Timing",
     "Topic",
     "Undo",
     "Watching",
     "facts_of",
+    "instead",
     "pack",
     "unpack",
     "unreachable",

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
+from tranship.clocks import Clock
 from tranship.driver._capabilities import derived
 from tranship.driver._consumer import DriverConsumer
 from tranship.driver._control import DriverControl
 from tranship.driver._dedup import Dedup
 from tranship.driver._delay import Delays
 from tranship.driver._inspector import DriverInspector
+from tranship.driver._kit import Kit, OwnPorts
+from tranship.driver._outcomes import Outcomes
 from tranship.driver._protocols import Connection, Ensuring, traits_of
 from tranship.driver._removal import Removal
+from tranship.driver._replies import TopicReplies
 from tranship.driver._results import DriverResults
 from tranship.driver._rows import Rows
 from tranship.driver._settling import Settling
@@ -22,8 +27,19 @@ from tranship.driver._submitter import DriverSubmitter
 from tranship.driver._supervisor import Classify, Supervisor, unreachable
 from tranship.driver._timing import Timing
 from tranship.driver._topic import TableTopic
-from tranship.errors import UnsupportedError
-from tranship.ports import Capabilities, Capability, ConnectionEvent, Level, Support
+from tranship.errors import TranshipError, UnsupportedError
+from tranship.ports import (
+    Capabilities,
+    Capability,
+    ConnectionEvent,
+    Consumer,
+    ControlChannel,
+    Inspector,
+    Level,
+    ResultStore,
+    Submitter,
+    Support,
+)
 from tranship.settings import BackendConfig, CommonOptions
 
 __all__ = ["DriverBackend"]
@@ -46,11 +62,10 @@ class DriverBackend:
         declared: capabilities that no primitive shows, DURABLE and CROSS_PROCESS above all.
         outline: makes a connection that is never opened, whose verbs show what the driver can do: for who asks before
             it is open, as a router does of a broker that is away. None: he is told only what is declared.
+        own: the ports that the driver serves itself.
         timing: how long to wait for a broker with a connection.
         warnings: what ``tranship doctor`` should show.
     """
-
-    address: str | None = None
 
     def __init__(
         self,
@@ -62,27 +77,39 @@ class DriverBackend:
         classify: Classify = unreachable,
         declared: Mapping[Capability, Support | Level] | None = None,
         outline: Callable[[], Connection] | None = None,
+        own: OwnPorts = OwnPorts(),  # noqa: B008 - it is frozen
         timing: Timing | None = None,
         warnings: Sequence[str] = (),
     ) -> None:
         self.name, self.url, self.warnings = name, str(config.url), warnings
         self._connect, self._outline, self._declared = connect, outline, declared or {}
         self._capabilities: Capabilities | None = None
+        self._own = own
         supervisor = self._supervisor = Supervisor(name, self.url, connect, classify, timing or Timing())
         rows = Rows(supervisor)
         supervisor.table_topic = TableTopic(supervisor, rows)
         self._delays = Delays(supervisor, rows)
-        dedup = Dedup(rows, options.dedup_window)
         limit = options.max_message_size
-        self._results = DriverResults(supervisor, rows, self._delays, ttl=options.result_ttl, limit=limit)
-        self._settling = Settling(supervisor, rows, self._results, self._delays)
-        self._submitter = DriverSubmitter(supervisor, rows, dedup, self._delays, limit)
-        removal = Removal(supervisor, rows, self._results, self._delays)
-        self._control = DriverControl(supervisor, rows, removal)
-        self._inspector = DriverInspector(
-            supervisor, rows, results=self._results, delays=self._delays, dedup=dedup, removal=removal
-        )
+        results = DriverResults(supervisor, rows, self._delays, ttl=options.result_ttl, limit=limit)
+        outcomes = Outcomes(results, rows)
+        dedup = Dedup(rows, outcomes, options.dedup_window)
+        self._settling = Settling(supervisor, rows, outcomes, self._delays)
+        self._replies, self._replying = TopicReplies(supervisor, limit), False
         self._consumers: list[DriverConsumer] = []
+        self._own_consumers: weakref.WeakSet[Any] = weakref.WeakSet()
+        kit = self._kit = Kit(supervisor, self._kits_consumer)
+        kit.submitter = DriverSubmitter(supervisor, rows, dedup, self._delays, limit)
+        kit.results = results
+        removal = Removal(supervisor, outcomes, self._delays)
+        kit.control = DriverControl(supervisor, rows, removal)
+        kit.inspector = DriverInspector(
+            supervisor, rows, outcomes=outcomes, delays=self._delays, dedup=dedup, removal=removal
+        )
+        self._submitter = kit.submitter if own.submitter is None else own.submitter(kit)
+        self._results = kit.results if own.results is None else own.results(kit)
+        self._control = kit.control if own.control is None else own.control(kit)
+        self._inspector = kit.inspector if own.inspector is None else own.inspector(kit)
+        outcomes.take_over(self._results)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -95,6 +122,23 @@ class DriverBackend:
         return Capabilities(self._declared) if self._outline is None else self._derived(self._outline())
 
     @property
+    def address(self) -> str | None:
+        """Where results are to be sent to, on a broker that keeps none."""
+        if self._replying:
+            return self._replies.address
+        found: str | None = getattr(self._supervisor.current, "address", None) if self._supervisor.connected else None
+        return found
+
+    @property
+    def clock(self) -> Clock:
+        """The broker's clock; the host's where it has none."""
+        return self._supervisor.clock
+
+    async def read_clock(self) -> None:
+        """Ask the broker what time it is."""
+        await self._supervisor.together(self._supervisor.read_clock())
+
+    @property
     def native(self) -> Any:
         """The driver's own object; None while there is no connection."""
         return self._supervisor.current.native if self._supervisor.connected else None
@@ -103,6 +147,8 @@ class DriverBackend:
         """Connect."""
         try:
             await self._supervisor.open()
+            connection = self._supervisor.current
+            self._replying = self._own.results is None and connection.table is None and connection.topic is not None
             self._capabilities = self._derived(self._supervisor.current)
         except BaseException:
             await self.aclose()
@@ -112,10 +158,13 @@ class DriverBackend:
         """Give back what is held, and close. Idempotent."""
         if self._supervisor.gate.closed:
             return
-        for consumer in tuple(self._consumers):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GIVING_BACK):
-                    await consumer.aclose()
+        ports = (self._submitter, self._results, self._control, self._inspector)
+        for one in (*self._own_consumers, *self._consumers, *ports):
+            close = getattr(one, "aclose", None)
+            if close is not None:
+                with contextlib.suppress(TimeoutError, TranshipError):
+                    async with asyncio.timeout(GIVING_BACK):
+                        await close()
         await self._supervisor.aclose()
 
     async def ping(self) -> None:
@@ -136,12 +185,19 @@ class DriverBackend:
         """Open a connection of the driver's own, beside the backend's: for who tests its primitives, and closes it."""
         return await self._connect()
 
-    def submitter(self) -> DriverSubmitter:
+    def submitter(self) -> Submitter:
         """The one submitter."""
         return self._submitter
 
-    def consumer(self, queues: Sequence[str]) -> DriverConsumer:
+    def consumer(self, queues: Sequence[str]) -> Consumer:
         """A new consumer of ``queues``."""
+        if self._own.consumer is None:
+            return self._kits_consumer(queues)
+        consumer = self._own.consumer(self._kit, queues)
+        self._own_consumers.add(consumer)
+        return consumer
+
+    def _kits_consumer(self, queues: Sequence[str]) -> DriverConsumer:
         connection = self._supervisor.current
         if connection.table is not None and not traits_of(connection.queue).delays:
             self._delays.start()
@@ -149,22 +205,26 @@ class DriverBackend:
         self._consumers.append(consumer)
         return consumer
 
-    def results(self) -> DriverResults:
+    def results(self) -> ResultStore:
         """The one result store."""
-        self._need(Capability.RESULTS)
+        self._supervisor.gate.check()
+        if self._replying:
+            return self._replies
+        if not self.capabilities.answers:
+            self._need(Capability.RESULTS)
         return self._results
 
-    def control(self) -> DriverControl:
+    def control(self) -> ControlChannel:
         """The one control channel."""
         self._need(Capability.CONTROL)
         return self._control
 
-    def inspector(self) -> DriverInspector:
+    def inspector(self) -> Inspector:
         """The one inspector; what the driver cannot serve, it refuses."""
         return self._inspector
 
     def _derived(self, connection: Connection) -> Capabilities:
-        return derived(self.name, connection, self._declared)
+        return derived(self.name, connection, self._declared, self._own)
 
     def _need(self, capability: Capability) -> None:
         self._supervisor.gate.check()

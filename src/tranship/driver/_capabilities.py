@@ -6,7 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tranship.driver._delay import RESOLUTION
-from tranship.driver._protocols import Connection, Counting, Finding, Picking, Renewing, Scanning, traits_of
+from tranship.driver._kit import OwnPorts
+from tranship.driver._protocols import (
+    Connection,
+    Counting,
+    Finding,
+    Picking,
+    Renewing,
+    Scanning,
+    TellingTime,
+    traits_of,
+)
 from tranship.errors import PluginError
 from tranship.ports import Capabilities, Capability, CountKind, Level, Support
 
@@ -15,20 +25,38 @@ __all__ = ["derived"]
 Found = tuple[Capability, Support]
 
 
-def derived(name: str, connection: Connection, declared: Mapping[Capability, Support | Level]) -> Capabilities:
+def derived(
+    name: str, connection: Connection, declared: Mapping[Capability, Support | Level], own: OwnPorts
+) -> Capabilities:
     """Return the capabilities of a driver that is connected.
 
     Args:
         name: of the driver, for errors.
         connection: its own.
         declared: what nothing here can show (DURABLE, CROSS_PROCESS), and what the driver knows better.
+        own: the ports that it serves itself.
 
     Raises:
         PluginError: its traits promise what its verbs cannot keep.
     """
     _check(name, connection)
-    found = dict([*_of_the_queue(connection), *_of_the_schedule(connection), *_of_the_table(connection)])
-    return Capabilities({**found, **declared})
+    found = dict(
+        [
+            *_of_the_queue(connection),
+            *_of_the_schedule(connection),
+            *_of_the_table(connection),
+            *_of_the_topic(connection),
+        ]
+    )
+    if own.results is not None:
+        # The kit writes no result of another store with an end.
+        found.pop(Capability.FUSED_SETTLE, None)
+    made = Capabilities({**found, **declared})
+    if own.results is not None and not made.answers:
+        raise PluginError(f"{name}: it has a result store of its own, and declares neither RESULTS nor RESULT_PUSH")
+    if own.control is not None and not made.has(Capability.CONTROL):
+        raise PluginError(f"{name}: it has a control channel of its own, and does not declare CONTROL")
+    return made
 
 
 def _check(name: str, connection: Connection) -> None:
@@ -36,6 +64,10 @@ def _check(name: str, connection: Connection) -> None:
     traits = traits_of(queue)
     if traits.lease is not None and not isinstance(queue, Renewing):
         raise PluginError(f"{name}: its queue has leases (traits.lease) and no renew(); give it one, or no leases")
+    if traits.tells and (connection.table is None or connection.topic is None):
+        raise PluginError(f"{name}: its queue tells of rows (traits.tells), but there is no table, or no topic")
+    if traits.waits and getattr(connection, "immediate", False):
+        raise PluginError(f"{name}: its take waits (traits.waits), and its connection is immediate; be one of them")
     if traits.fuses and connection.table is None:
         raise PluginError(f"{name}: its queue writes rows with its endings (traits.fuses), but there is no table")
 
@@ -68,12 +100,13 @@ def _of_the_queue(connection: Connection) -> Iterator[Found]:
 
 def _of_the_schedule(connection: Connection) -> Iterator[Found]:
     queue = connection.queue
+    clock = {} if isinstance(connection, TellingTime) else {"clock": "host"}
     if traits_of(queue).delays:
-        yield _native(Capability.DELAY, resolution=0.01, cancellable=True, clock="host")
+        yield _native(Capability.DELAY, resolution=0.01, cancellable=True, **clock)
         if isinstance(queue, Finding) and isinstance(queue, Picking):
             yield _native(Capability.DELAY_CANCEL)
     elif connection.table is not None:
-        yield _emulated(Capability.DELAY, resolution=RESOLUTION, cancellable=True, clock="host")
+        yield _emulated(Capability.DELAY, resolution=RESOLUTION, cancellable=True, **clock)
         yield _emulated(Capability.DELAY_CANCEL)
 
 
@@ -96,3 +129,8 @@ def _of_the_table(connection: Connection) -> Iterator[Found]:
     yield _emulated(Capability.DEAD_LETTERS)
     if isinstance(queue, Finding):
         yield _native(Capability.KNOWS_IDS)
+
+
+def _of_the_topic(connection: Connection) -> Iterator[Found]:
+    if connection.topic is not None and connection.table is None:
+        yield _emulated(Capability.RESULT_PUSH)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tranship.driver._nouns import Answer, Row
+from tranship.driver._outcomes import Outcomes
 from tranship.driver._results import result_key
 from tranship.driver._rows import Rows
 from tranship.errors import SubmitUnknown, TranshipError
@@ -26,11 +27,12 @@ class Dedup:
 
     Args:
         rows: the table.
+        outcomes: where results are.
         window: seconds for which a key is taken, where the message does not say.
     """
 
-    def __init__(self, rows: Rows, window: float) -> None:
-        self._rows = rows
+    def __init__(self, rows: Rows, outcomes: Outcomes, window: float) -> None:
+        self._rows, self._outcomes = rows, outcomes
         self._window = window
 
     def first(self, message: Message) -> Row | None:
@@ -45,6 +47,17 @@ class Dedup:
     def unless(message: Message) -> str | None:
         """Return the key of the result that would show that the message has run; None: nobody asks."""
         return result_key(message.envelope.id) if message.check_id else None
+
+    @property
+    def asks_a_store(self) -> bool:
+        """Whether results are no rows, so that no send finds them by itself."""
+        return not self._outcomes.are_rows
+
+    async def ended(self, messages: Mapping[int, Message]) -> dict[int, Answer]:
+        """Return those that have run, by their index, as duplicates of themselves."""
+        asked = {at: one.envelope.id for at, one in messages.items() if one.check_id}
+        ended = await self._outcomes.ended(list(asked.values()))
+        return {at: one for at, one in asked.items() if one in ended}
 
     async def known(self, messages: Mapping[int, Message]) -> dict[int, Answer]:
         """Take the keys of ``messages`` and return those that are duplicates, by their index."""
@@ -87,8 +100,9 @@ class Dedup:
 
     async def _sent_before(self, messages: Mapping[int, Message]) -> dict[int, Answer]:
         asked = {at: one.envelope.id for at, one in messages.items() if one.check_id}
-        rows = await self._rows.get(key for one in asked.values() for key in (f"i/{one}", result_key(one)))
-        return {at: one for at, one in asked.items() if f"i/{one}" in rows or result_key(one) in rows}
+        rows = await self._rows.get(f"i/{one}" for one in asked.values())
+        ended = await self._outcomes.ended([one for one in asked.values() if f"i/{one}" not in rows])
+        return {at: one for at, one in asked.items() if f"i/{one}" in rows or one in ended}
 
 
 def _is_refused(answer: Answer) -> bool:

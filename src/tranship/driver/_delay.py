@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -101,7 +100,7 @@ class Delays:
 
     async def claim(self, found: Sequence[DelayedRow], seconds: float = MOVING) -> list[DelayedRow]:
         """Make rows ours for a while; return those that are."""
-        now = time.time()
+        now = self._supervisor.clock.now()
         free = [one for one in found if one.claimed_until < now]
         new = [one.claimed(now + seconds) for one in free]
         versions = await self._rows.put(new, [one.row.version for one in free])
@@ -111,7 +110,7 @@ class Delays:
 
     async def renew(self, claimed: DelayedRow, seconds: float) -> bool:
         """Keep a claim for so long from now; False: it is not ours any more."""
-        new = claimed.claimed(time.time() + seconds)
+        new = claimed.claimed(self._supervisor.clock.now() + seconds)
         (version,) = await self._rows.put([new], [claimed.row.version])
         if version is not None:
             new.version = version
@@ -145,7 +144,7 @@ class Delays:
         after = ""
         while rows := await self._rows.page("w/", after):
             waiting = [one for row in rows if (one := _read(row)) is not None]
-            due = [one for one in waiting if one.due <= time.time()]
+            due = [one for one in waiting if one.due <= self._supervisor.clock.now()]
             await self.forward(await self.claim(due))
             if len(due) < len(waiting):
                 return

@@ -11,10 +11,10 @@ from tranship.driver._dead import DeadLetters
 from tranship.driver._dedup import Dedup
 from tranship.driver._delay import Delays
 from tranship.driver._nouns import Outgoing
+from tranship.driver._outcomes import Outcomes
 from tranship.driver._packing import headers_bytes
 from tranship.driver._protocols import Counting, traits_of
 from tranship.driver._removal import Removal
-from tranship.driver._results import DriverResults
 from tranship.driver._rows import Rows
 from tranship.driver._signals import heartbeat_read
 from tranship.driver._supervisor import Supervisor
@@ -32,7 +32,7 @@ class DriverInspector:
     Args:
         supervisor: of the backend.
         rows: the table.
-        results, delays, dedup, removal: of the backend.
+        outcomes, delays, dedup, removal: of the backend.
     """
 
     peek_disturbs = False
@@ -42,13 +42,13 @@ class DriverInspector:
         supervisor: Supervisor,
         rows: Rows,
         *,
-        results: DriverResults,
+        outcomes: Outcomes,
         delays: Delays,
         dedup: Dedup,
         removal: Removal,
     ) -> None:
         self._supervisor, self._rows = supervisor, rows
-        self._results, self._delays, self._dedup, self._removal = results, delays, dedup, removal
+        self._outcomes, self._delays, self._dedup, self._removal = outcomes, delays, dedup, removal
         self._letters = DeadLetters(rows)
 
     # Queues and workers.
@@ -134,7 +134,7 @@ class DriverInspector:
         """Send a message as if it were new: with neither result nor attempts nor a known id."""
         raw = replace(message.message, headers=restarted(headers_bytes(message.message)))
         fresh = Outgoing(message.facts._replace(attempt=0), raw)
-        await self._results.forget([fresh.id])
+        await self._outcomes.forget([fresh.id])
         await self._dedup.forget(fresh.id)
         (answer,) = await self._supervisor.answers("send", lambda c: c.queue.send([fresh]), 1)
         if isinstance(answer, TranshipError):

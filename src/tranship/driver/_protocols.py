@@ -36,6 +36,7 @@ __all__ = [
     "Renewing",
     "Scanning",
     "Table",
+    "TellingTime",
     "Topic",
     "Watching",
     "traits_of",
@@ -305,6 +306,8 @@ class Connection(Protocol):
     time limits, no keep-alive and no supervision."""
     native: Any
     """The driver's own object, for :attr:`~tranship.ports.Backend.native`."""
+    # An attribute ``address``, where there is one, goes into ``reply_to``: for a driver that brings results to who has
+    # submitted, with a result store of its own, see :class:`OwnPorts`.
 
     async def ping(self) -> None:
         """Make one round trip."""
@@ -314,6 +317,18 @@ class Connection(Protocol):
 
     async def aclose(self) -> None:
         """Close it in order. Called once, also when it is lost."""
+
+
+@runtime_checkable
+class TellingTime(Protocol):
+    """A connection to a broker that has a clock, and says what time it is. Deadlines and delays go by it."""
+
+    async def now(self) -> float:
+        """Return what time it is at the broker, in seconds since 1970.
+
+        Concurrency: yes. Bound: one round trip. Cancelled: nothing happened. Retry: never. Errors: raised. Closed:
+        whatever is native.
+        """
 
 
 @dataclass

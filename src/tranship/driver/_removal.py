@@ -8,10 +8,9 @@ from typing import Any, TypeAlias
 
 from tranship.driver._delay import DelayedRow, Delays
 from tranship.driver._nouns import End, Ending, Row, Stored, Taken
+from tranship.driver._outcomes import Outcomes
 from tranship.driver._packing import Facts
 from tranship.driver._protocols import Finding, Picking, Scanning
-from tranship.driver._results import DriverResults
-from tranship.driver._rows import Rows
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
 from tranship.errors import TaskCancelled, UnsupportedError
@@ -33,13 +32,12 @@ class Removal:
 
     Args:
         supervisor: of the backend.
-        rows: the table.
-        results: where the results of what is removed go.
+        outcomes: where the results of what is removed go.
         delays: where messages wait that are not due.
     """
 
-    def __init__(self, supervisor: Supervisor, rows: Rows, results: DriverResults, delays: Delays) -> None:
-        self._supervisor, self._rows, self._results, self._delays = supervisor, rows, results, delays
+    def __init__(self, supervisor: Supervisor, outcomes: Outcomes, delays: Delays) -> None:
+        self._supervisor, self._outcomes, self._delays = supervisor, outcomes, delays
 
     async def cancel(self, ids: set[str], keys: set[str]) -> list[str]:
         """Remove what has one of the ids or cancel keys, in any queue, as far as it can be found."""
@@ -106,39 +104,45 @@ class Removal:
 
     async def _remove(self, taken: Sequence[Taken], why: str) -> list[str]:
         facts = [one.opened()[0] for one in taken]
-        rows = [self._rows_of(one, why) for one in facts]
-        every = [row for some in rows for row in some]
-        fused = self._supervisor.traits.fuses
-        there = None if fused else await self._rows.create(every)
-        endings = [Ending(one.token, End.REMOVE, some if fused else ()) for one, some in zip(taken, rows, strict=True)]
+        results = [self._result(one, why) for one in facts]
+        rows: list[Row] = []
+        endings = [Ending(one.token, End.REMOVE) for one in taken]
+        if self._supervisor.traits.fuses and self._outcomes.are_rows:
+            for ending, result in zip(endings, results, strict=True):
+                ending.rows = [] if result is None else [self._outcomes.row(result)]
+                rows += ending.rows
+        else:
+            await self._keep(results)
         answers = await self._supervisor.answers("end", lambda c: c.queue.end(endings), len(endings))
-        self._results.announce(every, there)
+        self._outcomes.announce(rows)
         done = {Settled.CONFIRMED, Settled.SENT}
         return [one.id for one, answer in zip(facts, answers, strict=True) if answer in done]
 
     async def _from_delays(self, found: Sequence[DelayedRow], why: str) -> list[str]:
         claimed = await self._delays.claim(found)
         facts = [one.facts for one in claimed]
-        rows = [row for one in facts for row in self._rows_of(one, why)]
-        self._results.announce(rows, await self._rows.create(rows))
+        await self._keep([self._result(one, why) for one in facts])
         removed = await self._delays.remove(claimed)
         return [one.id for one, gone in zip(facts, removed, strict=True) if gone]
 
-    def _rows_of(self, facts: Facts, why: str) -> list[Row]:
-        if not facts.store_result or self._supervisor.current.table is None:
-            return []
+    async def _keep(self, results: Sequence[StoredResult | None]) -> None:
+        await self._outcomes.keep([one for one in results if one is not None])
+
+    def _result(self, facts: Facts, why: str) -> StoredResult | None:
+        """Return what tells of the end; None where nobody wants it, or nobody keeps it."""
+        if not facts.store_result or (self._outcomes.are_rows and self._supervisor.current.table is None):
+            return None
         error = ErrorInfo(type="tranship.errors.TaskCancelled", message=why.format(facts.id), code=TaskCancelled.code)
         result = TaskResult(
             id=facts.id, state=TaskState.CANCELLED, error=error, attempt=facts.attempt, finished_at=time.time()
         )
-        stored = StoredResult(
+        return StoredResult(
             id=facts.id,
             state=result.state,
             document=encode_result(result),
             ttl=facts.result_ttl,
             reply_to=facts.reply_to,
         )
-        return [self._results.row(stored)]
 
 
 def _queued(facts: Facts, state: Any) -> QueuedTask:

@@ -16,7 +16,7 @@ from tranship.envelope import TaskState
 from tranship.errors import MessageTooLarge, TranshipError
 from tranship.ports import ResultSink, StoredResult
 
-__all__ = ["DriverResults", "result_key"]
+__all__ = ["NAMES", "STATES", "DriverResults", "checked_size", "result_key"]
 
 log = logging.getLogger("tranship.driver")
 
@@ -168,11 +168,7 @@ class DriverResults:
     async def put(self, results: Sequence[StoredResult]) -> Sequence[bool]:
         """Store results; the first terminal one of each id wins."""
         self._supervisor.gate.check()
-        for one in results:
-            size = len(one.document)
-            if size > self._limit:
-                text = f"a result of {size} bytes is more than the {self._limit} of max_message_size"
-                raise MessageTooLarge(text, size=size, limit=self._limit, task_id=one.id)
+        checked_size(results, self._limit)
         return await self._supervisor.together(self._put(results))
 
     async def _put(self, results: Sequence[StoredResult]) -> list[bool]:
@@ -237,6 +233,19 @@ class DriverResults:
         for one in await self._delays.find(states):
             if states[one.facts.id] is TaskState.UNKNOWN:
                 states[one.facts.id] = _state("delayed", one.facts.attempt)
+
+
+def checked_size(results: Sequence[StoredResult], limit: int) -> None:
+    """Return, if every document may be so large.
+
+    Raises:
+        MessageTooLarge: one may not.
+    """
+    for one in results:
+        size = len(one.document)
+        if size > limit:
+            text = f"a result of {size} bytes is more than the {limit} of max_message_size"
+            raise MessageTooLarge(text, size=size, limit=limit, task_id=one.id)
 
 
 def _state(where: str, attempt: int) -> TaskState:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 
 from tranship.driver._dead import DeadLetters, dead_message
 from tranship.driver._delay import DelayedRow, Delays
 from tranship.driver._inflight import InFlightTable
 from tranship.driver._nouns import End, Ending, Outgoing, Taken
+from tranship.driver._outcomes import Outcomes
 from tranship.driver._protocols import Renewing
-from tranship.driver._results import DriverResults
 from tranship.driver._rows import Rows
 from tranship.driver._supervisor import OF_ALL, Supervisor
 from tranship.errors import ClosedError, TranshipError
@@ -27,14 +26,16 @@ class Settling:
     Args:
         supervisor: of the backend.
         rows: the table.
-        results, delays: of the backend.
+        outcomes, delays: of the backend.
     """
 
-    def __init__(self, supervisor: Supervisor, rows: Rows, results: DriverResults, delays: Delays) -> None:
-        self._supervisor, self._rows, self._results, self._delays = supervisor, rows, results, delays
+    def __init__(self, supervisor: Supervisor, rows: Rows, outcomes: Outcomes, delays: Delays) -> None:
+        self._supervisor, self._rows, self._outcomes, self._delays = supervisor, rows, outcomes, delays
 
     async def settle(self, in_flight: InFlightTable, settlements: Sequence[Settlement]) -> list[Said]:
         """Carry out verdicts, and say of each what became of it."""
+        if not self._outcomes.are_rows:
+            await self._outcomes.keep([one.result for one in settlements if one.result is not None])
         open_: dict[Taken, Settlement] = {}
         said: list[Said | Taken] = []
         for one in settlements:
@@ -60,9 +61,9 @@ class Settling:
                 queued[taken] = self._ending(taken, one)
         if queued:
             answers |= await self._ended(queued)
-        if not self._supervisor.traits.tells:
+        if not self._supervisor.traits.tells and self._outcomes.are_rows:
             done = [one for taken, one in settlements.items() if answers[taken] in (Settled.CONFIRMED, Settled.SENT)]
-            self._results.announce([self._results.row(one.result) for one in done if one.result is not None])
+            self._outcomes.announce([self._outcomes.row(one.result) for one in done if one.result is not None])
         return answers
 
     async def _ended(self, endings: Mapping[Taken, Ending]) -> dict[Taken, Said]:
@@ -80,15 +81,15 @@ class Settling:
         """Return the end of a delivery in terms of the primitives."""
         verdict = settlement.verdict
         ending = Ending(taken.token, End.REQUEUE if verdict is Verdict.NACK else End.REMOVE)
-        if settlement.result is not None:
-            ending.rows = (self._results.row(settlement.result),)
+        if settlement.result is not None and self._outcomes.are_rows:
+            ending.rows = (self._outcomes.row(settlement.result),)
         if verdict is Verdict.REJECT and self._supervisor.current.table is not None:
             ending.rows = (*ending.rows, DeadLetters.row(taken, settlement))
         elif verdict is Verdict.REJECT:
             ending.then = (dead_message(taken),)
         elif settlement.replacement is not None:
             outgoing = Outgoing.of(settlement.replacement)
-            if outgoing.ready > time.time() and not self._supervisor.traits.delays:
+            if outgoing.ready > self._supervisor.clock.now() and not self._supervisor.traits.delays:
                 ending.rows = (*ending.rows, self._delays.row(outgoing, taken.mark))
             else:
                 ending.then = (outgoing,)

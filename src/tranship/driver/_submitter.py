@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from tranship.driver._dedup import Dedup
@@ -99,13 +98,15 @@ class DriverSubmitter:
 
     def _ready_to_go(self, messages: Sequence[Message]) -> list[Outgoing] | None:
         """Return what can be posted: all of it in one batch, with nothing to do before it or after it."""
-        supervisor, now = self._supervisor, time.time()
+        supervisor, now = self._supervisor, self._supervisor.clock.now()
         traits, keeps_rows = supervisor.traits, supervisor.current.table is not None
         for one in messages:
             envelope = one.envelope
             if self._refusal(one, keeps_rows=keeps_rows) is not None:
                 return None
             if not traits.fuses and (one.check_id or envelope.dedup_key is not None):
+                return None
+            if one.check_id and self._dedup.asks_a_store:
                 return None
             if not traits.delays and (envelope.not_before or 0.0) > now:
                 return None
@@ -175,9 +176,9 @@ class DriverSubmitter:
 
     async def _sent(self, part: Mapping[int, Message]) -> dict[int, Answer]:
         """Sort out duplicates, then send what is ready and keep what is not; note both."""
-        traits, now = self._supervisor.traits, time.time()
+        traits, now = self._supervisor.traits, self._supervisor.clock.now()
         if traits.fuses and traits.delays:
-            return await self._queued({at: self._outgoing(one, fused=True) for at, one in part.items()})
+            return await self._sent_at_once(part)
         later = {at for at, one in part.items() if not traits.delays and (one.envelope.not_before or 0.0) > now}
         fused = {at for at in part if traits.fuses and at not in later}
         apart = {at: one for at, one in part.items() if at not in fused}
@@ -187,6 +188,15 @@ class DriverSubmitter:
         answers |= await self._queued({at: one for at, one in going.items() if at not in later})
         await self._noted(apart, answers, going)
         return answers
+
+    async def _sent_at_once(self, part: Mapping[int, Message]) -> dict[int, Answer]:
+        """Send to a queue that recognises duplicates and waits by itself."""
+        ended: dict[int, Answer] = {}
+        if self._dedup.asks_a_store:
+            ended = await self._told_before(part, self._dedup.ended)
+        return ended | await self._queued(
+            {at: self._outgoing(one, fused=True) for at, one in part.items() if at not in ended}
+        )
 
     def _outgoing(self, message: Message, *, fused: bool) -> Outgoing:
         made = Outgoing.of(message)
@@ -198,8 +208,16 @@ class DriverSubmitter:
         asked = {at: one for at, one in messages.items() if one.check_id or one.envelope.dedup_key is not None}
         if not asked or self._supervisor.current.table is None:
             return {}
+        return await self._told_before(asked, self._dedup.known)
+
+    async def _told_before(
+        self,
+        messages: Mapping[int, Message],
+        ask: Callable[[Mapping[int, Message]], Awaitable[dict[int, Answer]]],
+    ) -> dict[int, Answer]:
+        """Ask for duplicates before anything is sent."""
         try:
-            return await self._dedup.known(asked)
+            return await ask(messages)
         except TranshipError as error:
             # Nothing has been sent, whatever became of the question.
             made = BrokerUnreachable(str(error)) if isinstance(error, AnswerLost) else error

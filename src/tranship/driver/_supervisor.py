@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
+from tranship.clocks import Clock
 from tranship.driver._answers import checked
 from tranship.driver._nouns import QueueTraits
-from tranship.driver._protocols import Connection, Topic, traits_of
+from tranship.driver._protocols import Connection, TellingTime, Topic, traits_of
 from tranship.driver._timing import Deadlines, Timing
 from tranship.errors import BrokerUnreachable, ClosedError, PluginError, StorageFull, TranshipError
 from tranship.guards import Gate
@@ -82,6 +84,7 @@ class Supervisor:
         generation: counts the connections; 0: there has been none.
         traits: of the queue of the last connection.
         immediate: whether its verbs never wait.
+        clock: of the broker, where a connection tells it.
         listeners: called when the connection is lost or restored.
         on_restored: run one after the other after each restoration, before anybody else is told.
         on_gone: called when a connection is lost or closed.
@@ -98,6 +101,7 @@ class Supervisor:
         self.generation = 0
         self.traits = QueueTraits()
         self.immediate = False
+        self.clock = Clock()
         self.listeners: list[Callable[[ConnectionEvent, int], None]] = []
         self.on_restored: list[Callable[[], Awaitable[None]]] = []
         self.on_gone: list[Callable[[], None]] = []
@@ -252,6 +256,8 @@ class Supervisor:
             await self._close(connection)
             self.gate.check()
         self._use(connection)
+        with contextlib.suppress(TranshipError):
+            await self.read_clock()
         if connection.lost is not None:
             self.spawn(self._supervise(connection))
 
@@ -315,8 +321,22 @@ class Supervisor:
                 self._use(found)
                 return found
 
+    async def read_clock(self) -> None:
+        """Ask the broker what time it is, where it has a clock of its own.
+
+        Raises:
+            BrokerUnreachable: it does not answer.
+            PluginError: it says no time.
+        """
+        if isinstance(self.current, TellingTime):
+            asked = time.time()
+            there = await self.run("now", lambda c: cast("TellingTime", c).now())
+            if not isinstance(there, float | int):
+                raise PluginError(f"{self.name}: now() gave {there!r:.100}; expected seconds since 1970")
+            self.clock.read(asked, there)
+
     async def _restore(self) -> None:
-        for hook in list(self.on_restored):
+        for hook in [self.read_clock, *self.on_restored]:
             try:
                 await hook()
             except TranshipError as error:

@@ -1,0 +1,121 @@
+"""Ports, or single verbs of ports, that a driver serves itself, and what the kit has for it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from tranship.driver._protocols import Connection
+from tranship.driver._supervisor import Supervisor
+from tranship.ports import ConnectionEvent, Consumer, ControlChannel, Inspector, ResultStore, Submitter
+
+__all__ = ["Kit", "OwnPorts", "instead"]
+
+T = TypeVar("T")
+
+
+class Kit:
+    """What the kit has, for a driver that serves a port itself.
+
+    Args:
+        supervisor: of the backend.
+        consumer: makes one of the kit's consumers.
+
+    Attributes:
+        name, url: of the backend, the latter without secrets.
+        submitter, results, control, inspector: the kit's own ports, made of the primitives.
+    """
+
+    submitter: Submitter
+    results: ResultStore
+    control: ControlChannel
+    inspector: Inspector
+
+    def __init__(self, supervisor: Supervisor, consumer: Callable[[Sequence[str]], Consumer]) -> None:
+        self.name, self.url = supervisor.name, supervisor.url
+        self._supervisor, self._consumer = supervisor, consumer
+
+    def consumer(self, queues: Sequence[str]) -> Consumer:
+        """Return one of the kit's consumers; it is closed with the backend, if nobody closes it before."""
+        return self._consumer(queues)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that is there now.
+
+        Raises:
+            ClosedError: the backend is closed, or was never opened.
+            BrokerUnreachable: there is none.
+        """
+        return self._supervisor.current
+
+    @property
+    def generation(self) -> int:
+        """How many connections there have been."""
+        return self._supervisor.generation
+
+    async def run(self, verb: str, call: Callable[[Connection], Awaitable[T]], *, wait: float = 0.0) -> T:
+        """Call something of the connection as the kit calls a verb: with a time limit, whatever becomes of the caller,
+        and with every error as one of tranship's.
+
+        Args:
+            verb: its name, for errors.
+            call: calls it.
+            wait: seconds that it may wait for something beyond its round trip.
+        """
+        return await self._supervisor.call(verb, call, wait=wait)
+
+    def on_restored(self, hook: Callable[[], Awaitable[None]]) -> None:
+        """Run ``hook`` over each later connection, before anybody is told of it: subscribe again, for example."""
+        self._supervisor.on_restored.append(hook)
+
+    def on_event(self, listener: Callable[[ConnectionEvent, int], None]) -> None:
+        """Call ``listener`` when the connection is lost or restored."""
+        self._supervisor.listeners.append(listener)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnPorts:
+    """The ports that a driver serves itself; the kit supplies the others.
+
+    Each is a function that is called once, when the backend is made, and returns the port: a whole one of the driver's,
+    or the kit's with some verbs of the driver's, see :func:`instead`. What such a port can do that the primitives don't
+    show has to be declared. A port with an ``aclose`` is closed with the backend.
+    """
+
+    submitter: Callable[[Kit], Submitter] | None = None
+    consumer: Callable[[Kit, Sequence[str]], Consumer] | None = None
+    """Called for each consumer."""
+    results: Callable[[Kit], ResultStore] | None = None
+    """What the kit stores, of a task that is cancelled for example, goes there, too. No result is one step with a
+    message's end then: FUSED_SETTLE is for a driver that has a consumer of its own, too, and declares it."""
+    control: Callable[[Kit], ControlChannel] | None = None
+    inspector: Callable[[Kit], Inspector] | None = None
+
+
+class _Instead:
+    def __init__(self, port: Any, verbs: dict[str, Any]) -> None:
+        self.__dict__.update(verbs, _port=port)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+    def __repr__(self) -> str:
+        return f"<{self._port!r} with its own {', '.join(one for one in self.__dict__ if one != '_port')}>"
+
+
+def instead(port: T, **verbs: Any) -> T:
+    """Return a port that is ``port`` but for these verbs: ``instead(kit.results, get_many=...)``.
+
+    Raises:
+        TypeError: the port has no such verb.
+    """
+    for name in verbs:
+        if not hasattr(port, name):
+            raise TypeError(f"{type(port).__name__} has no verb {name!r}; it has {', '.join(_verbs(port))}")
+    return cast("T", _Instead(port, verbs))
+
+
+def _verbs(port: object) -> list[str]:
+    return [name for name in dir(port) if not name.startswith("_")]
