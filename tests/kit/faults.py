@@ -11,15 +11,22 @@ from tranship.backends.memory import make_backend
 from tranship.backends.memory._broker import Space
 from tranship.backends.memory._connection import MemoryQueue
 from tranship.backends.memory._queue import Entry
-from tranship.driver import DriverBackend
+from tranship.driver import DriverBackend, Row
 from tranship.driver._consumer import DriverConsumer
-from tranship.driver._control import DriverControl
+from tranship.driver._control import HEARTBEATS, DriverControl
+from tranship.driver._inspector import DriverInspector
 from tranship.driver._results import DriverResults
+from tranship.driver._signals import heartbeat_bytes
 from tranship.driver._submitter import DriverSubmitter
 from tranship.envelope import Priority, Receipt, TaskState
+from tranship.errors import BrokerRefused
 from tranship.ports import Delivery, Received, Settled, Settlement, StoredResult
+from tranship.protocol import RawMessage, decode
 from tranship.settings import BackendConfig, BrokerURL
 from tranship.testing.harness import Harness
+
+WORKER_MEMORY = 0.6
+"""Instead of a minute; the tests have the driver kit forget as soon."""
 
 Factory = Callable[[BackendConfig], DriverBackend]
 
@@ -33,6 +40,8 @@ class Fault:
     backend: Factory
     also: tuple[str, ...] = ()
     """Other cases that have to notice it, too."""
+    sound: Factory = make_backend
+    """The same without the fault."""
 
 
 class FaultyHarness(Harness):
@@ -41,6 +50,9 @@ class FaultyHarness(Harness):
         if factory is not make_backend:
             self.patience = 1.5  # what a fault swallows never comes
         self._factory = factory
+        self.worker_memory = WORKER_MEMORY
+        if factory is not make_backend:
+            self.refused_url = "memory://somebody:open-sesame@faulty"
 
     def make_backend(self, url: str) -> DriverBackend:
         return self._factory(BackendConfig(BrokerURL.parse(url), self.shared))
@@ -274,6 +286,76 @@ class LeakyDocument(DriverResults):
         ]
 
 
+class SendersWindow(DriverSubmitter):
+    """Takes a dedup key for as long as the URL says, whatever the message says."""
+
+    async def submit(self, messages):
+        for message in messages:
+            message.envelope = replace(message.envelope, dedup_window=None)
+        return await super().submit(messages)
+
+
+class LetterInASecondStep(MemoryQueue):
+    """Ends first, and writes what belongs to it afterwards."""
+
+    async def end(self, endings):
+        rows = [row for one in endings for row in one.rows]
+        answers = await super().end([replace(one, rows=[]) for one in endings])
+        await asyncio.sleep(0.005)
+        with self._space.guard:
+            for row in rows:
+                self._space.create(row)
+        return answers
+
+
+class Polling(DriverConsumer):
+    """Looks fifty times a second."""
+
+    async def receive(self, limit, wait, *, skip=()):
+        end = asyncio.get_running_loop().time() + wait
+        while True:
+            received = await super().receive(limit, 0.0, skip=skip)
+            if received.deliveries or asyncio.get_running_loop().time() >= end:
+                return received
+            await asyncio.sleep(0.02)
+
+
+class Immortal(DriverControl):
+    """Keeps heartbeats for ever."""
+
+    async def beat(self, heartbeat):
+        row = Row(HEARTBEATS + heartbeat.worker, heartbeat_bytes(heartbeat), None)
+        await self._supervisor.together(self._rows.put([row]))
+
+
+class FrightenedInspector(DriverInspector):
+    """Reads the task of every letter."""
+
+    async def dead(self, queue=None, *, limit=100, after=""):
+        letters = await super().dead(queue, limit=limit, after=after)
+        for letter in letters:
+            decode(RawMessage(letter.headers, letter.body, letter.content_type, "utf-8"))
+        return letters
+
+
+def refused_by(library: BaseException | None, text: str) -> Factory:
+    """Refuses, as a broker that was shown a wrong password does."""
+
+    def factory(config: BackendConfig) -> DriverBackend:
+        backend = make_backend(config)
+
+        async def open_() -> None:
+            raise BrokerRefused(text.format(url=config.url.reveal(), shown=config.url)) from library
+
+        backend.open = open_
+        return backend
+
+    return factory
+
+
+REFUSING = refused_by(OSError("no"), "{shown} refused us")
+
+
 def one_namespace(config: BackendConfig) -> DriverBackend:
     """Ignores the namespace."""
     return make_backend(BackendConfig(config.url.with_options(namespace="everybody"), config.shared))
@@ -310,4 +392,16 @@ MORE = (
     Fault("unknown reported as pending", "result_unknown_id_not_pending", with_port("results", LeakyDocument)),
     Fault("namespace ignored", "namespace_isolation", one_namespace),
     Fault("password shown", "url_roundtrip_and_redaction", shouting_url),
+    Fault("window of the URL", "submit_dedup_after_window", with_port("submitter", SendersWindow)),
+    Fault("letter in a second step", "dead_copy_before_original_goes", with_queue(LetterInASecondStep)),
+    Fault("polling", "receive_idle_rests", with_consumer(Polling)),
+    Fault("immortal workers", "worker_heartbeat_expires", with_port("control", Immortal)),
+    Fault("unreadable letter raises", "dead_unreadable_hides_no_others", with_port("inspector", FrightenedInspector)),
+    Fault(
+        "password in an error",
+        "auth_failure_is_permanent",
+        refused_by(OSError("no"), "{url} refused us"),
+        sound=REFUSING,
+    ),
+    Fault("nothing native", "auth_failure_is_permanent", refused_by(None, "{shown} refused us"), sound=REFUSING),
 )

@@ -248,6 +248,7 @@ FAULTS = (
     _queue("ends everything", "queue_end_twice_is_lost", EndsEverything),
     _queue("counts releases", "queue_end_answers_each", CountsReleases),
     _queue("renews what is lost", "queue_renew_tells_lost", RenewsEverything),
+    _queue("says still ours", "lease_expiry_without_heartbeat", RenewsEverything, fuses=False),
     _queue("renews nothing", "queue_renew_keeps", RenewsNothing),
     _queue("wakes for sends only", "queue_watch_wakes", WatchesSends),
     _queue("returns at once", "queue_take_waits", ReturnsAtOnce),

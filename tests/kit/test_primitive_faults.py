@@ -7,9 +7,9 @@ import pytest
 from driver.rows_driver import RowsHarness
 from kit.primitive_faults import FAULTS, PrimitiveFault
 from tranship.testing.case import cases_of, run_case
-from tranship.testing.suites import DRIVER_SUITES
+from tranship.testing.suites import DRIVER_SUITES, PORT_SUITES
 
-CASES = {case.id: case for case in cases_of(*DRIVER_SUITES)}
+CASES = {case.id: case for case in cases_of(*DRIVER_SUITES, *PORT_SUITES)}
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))

@@ -32,9 +32,12 @@ def nats_harness(nats_service: Service) -> Callable[..., ServiceHarness]:
 
     def harness(**options: object) -> ServiceHarness:
         # One that we start lets in who shows no password, and nobody with a wrong one.
-        refused = "nats://nobody:wrong@{address}" if isinstance(nats_service, ProcessService) else None
+        refused = "nats://nobody:open-sesame@{address}" if isinstance(nats_service, ProcessService) else None
         # Asking the monitoring port is no connection of a client.
-        return ServiceHarness(nats_service, refused=refused, options=options, impatient=NOTICES_SOON, probes=0)
+        harness = ServiceHarness(nats_service, refused=refused, options=options, impatient=NOTICES_SOON, probes=0)
+        # A refusal is a line of the protocol, which nats-py does not read here.
+        harness.native_errors = False
+        return harness
 
     return harness
 

@@ -56,7 +56,7 @@ def rabbitmq_harness(rabbitmq_service: Service) -> Callable[..., ServiceHarness]
         # Asking is done over Erlang's own distribution and is no connection of a client.
         return RabbitHarness(
             rabbitmq_service,
-            refused="amqp://nobody:wrong@{address}/",
+            refused="amqp://nobody:open-sesame@{address}/",
             options=options,
             impatient=NOTICES_SOON,
             probes=0,

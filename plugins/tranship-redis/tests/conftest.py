@@ -45,7 +45,7 @@ def redis_harness(redis_service: Service) -> Callable[..., ServiceHarness]:
     def harness(**options: object) -> ServiceHarness:
         return RedisHarness(
             redis_service,
-            refused="redis://nobody:wrong@{address}/0",
+            refused="redis://nobody:open-sesame@{address}/0",
             options=options,
             impatient=NOTICES_SOON,
         )

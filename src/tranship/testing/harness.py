@@ -29,6 +29,9 @@ class Harness:
     refused_url: str | None = None
     """A URL of the same broker that it must refuse for good: wrong password, no rights."""
 
+    native_errors: bool = True
+    """Whether a refusal comes as an exception of the broker's library; False: the driver speaks its protocol itself."""
+
     stress: bool = False
     """Whether pytest runs the cases of level ``stress``, too; they take a minute or more."""
     patience: float = 16.0
@@ -37,6 +40,8 @@ class Harness:
     """Another broker that clients and workers under test keep results at; None: this one. Cases of ports ignore it."""
     notice: float = 30.0
     """Seconds within which a backend must notice by itself that nothing is answered any more."""
+    worker_memory: float = 60.0
+    """Seconds after which a worker is forgotten of which nothing is heard."""
     impatient: Mapping[str, Any] = {}
     """URL options with which silence is noticed in seconds. Only connections that a case is going to harm have them:
     a busy broker is as silent, for as long."""

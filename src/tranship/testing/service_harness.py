@@ -23,7 +23,7 @@ class ServiceHarness(Harness):
 
         @pytest.fixture
         def harness(self, tranship_service):
-            return ServiceHarness(tranship_service("redis"), refused="redis://nobody:wrong@{address}/0")
+            return ServiceHarness(tranship_service("redis"), refused="redis://nobody:open-sesame@{address}/0")
 
     A service that somebody else runs cannot be harmed: the cases that need it are skipped.
 

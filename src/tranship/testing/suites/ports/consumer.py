@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from typing import Final
 
 from tranship.envelope import TaskState
 from tranship.errors import BusyError, InvalidOptionError
@@ -14,11 +15,16 @@ from tranship.testing.context import CaseContext, headers_of, ids_of
 from tranship.testing.suites.ports.crash import CrashCases
 from tranship.testing.suites.ports.leases import LeaseCases
 from tranship.testing.suites.ports.order import OrderCases
+from tranship.testing.suites.ports.wakeups import Wakeups
 
 __all__ = ["ConsumerSuite"]
 
 _WAKE_BOUND = 0.2
 """Twice the contract's 100 ms: test machines are busy."""
+
+
+MOST_LOOKS: Final = 30
+"""In a second, with room for what else has a timer; the driver kit looks 20 times where a broker cannot wake it."""
 
 
 class _Receiving:
@@ -35,6 +41,16 @@ class _Receiving:
             assert wait * 0.9 <= time.monotonic() - started < wait + context.patience / 2
         latencies = [await _wake_latency(context, consumer, producer) for _ in range(7)]
         assert statistics.median(latencies) < _WAKE_BOUND, f"woke after {sorted(latencies)} s"
+
+    @case("receive_idle_rests", level="core", rationale="a thousand idle workers that look all the time are a load")
+    async def test_receive_idle_rests(self, context: CaseContext) -> None:
+        """A receive that waits is woken: it does not look by itself, or no more than 20 times a second."""
+        backend = await context.open()
+        consumer = backend.consumer(["q"])
+        await consumer.receive(1, 0.0)
+        with Wakeups.counted(context) as wakeups:
+            assert not (await consumer.receive(1, 1.0)).deliveries
+        assert wakeups.by_timer <= MOST_LOOKS, f"{wakeups.by_timer} wake-ups in a second in which nothing came"
 
     @case("receive_one_at_a_time", level="core", rationale="two receivers on one consumer would steal each other's")
     async def test_receive_one_at_a_time(self, context: CaseContext) -> None:

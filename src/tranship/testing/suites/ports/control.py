@@ -200,6 +200,26 @@ class _Signalling:
         assert [beat.worker for beat in await inspector.workers()] == ["w-2"]
 
     @case(
+        "worker_heartbeat_expires",
+        level="stress",
+        needs=_CONTROL,
+        rationale="a worker that was killed says no goodbye, and must not be counted on for ever",
+        limit=180,
+    )
+    async def test_worker_heartbeat_expires(self, context: CaseContext) -> None:
+        """One beat and then silence: forgotten after a minute, and not before half of it."""
+        backend, memory = await context.open(), context.harness.worker_memory
+        inspector = (await context.open()).inspector()
+        await backend.control().beat(_beat("w-1"))
+        await context.pass_time(memory / 2)
+        assert [one.worker for one in await inspector.workers()] == ["w-1"]
+
+        async def forgotten() -> bool:
+            return not await inspector.workers()
+
+        await context.eventually(forgotten, "it is forgotten", within=memory / 2 + context.patience)
+
+    @case(
         "heartbeat_arrives_whole",
         level="capability",
         needs=_CONTROL,

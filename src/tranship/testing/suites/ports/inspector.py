@@ -10,10 +10,12 @@ from tranship.protocol import Encoder, decode
 from tranship.testing.case import case
 from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.suites.ports.backlog import BacklogCases
+from tranship.testing.suites.ports.malformed import MALFORMED, sent
 
 __all__ = ["InspectorSuite"]
 
 _DEAD = frozenset({Capability.DEAD_LETTERS})
+_UNREADABLE = ("headers are no JSON", "no task", "body is no JSON", "body is no UTF-8", "pickle")
 
 
 class _Counting:
@@ -211,6 +213,63 @@ class _Burying:
         assert await inspector.dead_purge() == 1
         assert list(await inspector.dead()) == []
         await context.quiet(consumer, 0.2)
+
+    @case(
+        "dead_unreadable_hides_no_others",
+        level="capability",
+        needs=_DEAD,
+        rationale="the one letter that nobody can read must not hide those that can be brought back",
+    )
+    async def test_dead_unreadable_hides_no_others(self, context: CaseContext) -> None:
+        """Broken headers, a broken body, a good one: each is listed, shown with its bytes, and can be purged."""
+        backend = await context.open()
+        bad = [one for one in MALFORMED if one.name in _UNREADABLE]
+        arrived = [one for one in bad if await sent(backend, one)]
+        (good,) = await context.submit(backend, context.message())
+        consumer, inspector = backend.consumer(["q"]), backend.inspector()
+        for _ in range(len(arrived) + 1):
+            (one,) = await context.receive(consumer)
+            await context.settle(consumer, Verdict.REJECT, one, reason="malformed")
+        try:
+            letters = await inspector.dead("q")
+            found = await inspector.dead_get([one.id for one in letters])
+        except Exception as error:
+            raise AssertionError(f"one that cannot be read hides the others: {error!r}") from error
+        assert sorted(one.id for one in found) == sorted(one.id for one in letters)
+        assert len(letters) == len(arrived) + 1
+        assert good in [one.task_id for one in letters]
+        bodies = {one.body for one in letters}
+        assert {one.raw_body for one in arrived if one.raw_body is not None} <= bodies
+        assert await inspector.dead_purge() == len(letters)
+
+    @case(
+        "dead_copy_before_original_goes",
+        level="capability",
+        needs=_DEAD | {Capability.INSPECT_DEPTH, Capability.INSPECT_IN_FLIGHT},
+        rationale="a task that is in neither place for a moment is in none, if that is the moment of a crash",
+    )
+    async def test_dead_copy_before_original_goes(self, context: CaseContext) -> None:
+        """Somebody who looks all the time, the queue first, finds every task in the queue or among the letters."""
+        backend, other = await context.open(lease=60), await context.open()
+        total = 12
+        await context.submit(backend, *context.messages(total))
+        consumer, inspector = backend.consumer(["q"]), other.inspector()
+
+        async def reject_all() -> None:
+            for _ in range(total):
+                await context.settle(consumer, Verdict.REJECT, *await context.receive(consumer), reason="no")
+
+        rejecting = context.start(reject_all())
+        looks = 0
+        while not rejecting.done():
+            queued = sum(sum(one.ready.values()) + (one.in_flight or 0) for one in await inspector.queues())
+            letters = len(await inspector.dead("q"))
+            assert queued + letters >= total, f"{total - queued - letters} tasks are nowhere"
+            looks += 1
+            await context.pass_time(0.0)  # looking may not let anybody else go on
+        await rejecting
+        assert looks, "it was done before anybody looked"
+        assert len(await inspector.dead("q")) == total
 
     @case(
         "dead_seen_at_once",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, ClosedError, InvalidURLError, TranshipError
 from tranship.ports import Backend, Capability, Settlement, Tombstone, Verdict
@@ -131,7 +132,7 @@ class _Separating:
 
     @case("auth_failure_is_permanent", level="core", rationale="a wrong password is not an outage to wait out")
     async def test_auth_failure_is_permanent(self, context: CaseContext) -> None:
-        """BrokerRefused, not retryable, at once."""
+        """BrokerRefused, not retryable, at once; by what the broker's library said, and without the password."""
         if context.harness.refused_url is None:
             context.lack("the harness has no refused_url")
         backend = context.harness.make_backend(context.harness.refused_url)
@@ -145,6 +146,11 @@ class _Separating:
             await backend.aclose()
         assert refused is not None, "the broker let us in"
         assert not refused.retryable
+        secret = BrokerURL.parse(context.harness.refused_url).password
+        for one in _with_causes(refused):
+            assert not secret or secret not in f"{one!s} {one!r}", f"the password is in a {type(one).__name__}"
+        if context.harness.native_errors:
+            assert refused.__cause__ is not None, "what the broker's own library said is not the error's cause"
 
 
 class _Reconnecting:
@@ -210,6 +216,13 @@ async def _use_and_close(context: CaseContext) -> None:
     if backend.capabilities.has(Capability.CONTROL):
         await backend.control().listen(lambda _signals: None, worker="w")
     await backend.aclose()
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def _texts_with_secret(context: CaseContext) -> list[str]:
