@@ -74,7 +74,27 @@ class Injector:
         names = [name for name in dir(part) if not name.startswith("_")]
         return SimpleNamespace(**{name: self._verb(name, getattr(part, name)) for name in names})
 
+    def _post(self, value: Any) -> Any:
+        def post(batch, done):
+            if self.dead:
+                raise ConnectionResetError("the process is dead")
+            self.count += self.armed
+            if not self.armed or self.count != self.at:
+                value(batch, done)
+                return
+            self.struck, self.dead = "post", self.mode.startswith("killed")
+            if self.mode in ("answer lost", "killed after"):
+                value(batch, lambda _answers: done(ConnectionResetError(self.mode)))
+            elif self.mode == "full":
+                done(StorageFull("no room"))
+            else:
+                raise ConnectionResetError(f"post: {self.mode}")
+
+        return post
+
     def _verb(self, name: str, value: Any) -> Any:
+        if name == "post":
+            return self._post(value)
         if not asyncio.iscoroutinefunction(value):
             return value
 

@@ -22,6 +22,21 @@ async def submitted(world: World) -> None:
         assert not where, f"{answer!r}, and it is in {where}"
 
 
+async def posted(world: World) -> None:
+    """The same for what is posted: each batch is answered once."""
+    backend, one = await world.open(), message()
+    answered: asyncio.Future[list] = asyncio.get_running_loop().create_future()
+    world.injector.armed = True
+    backend.submitter().post([one], answered.set_result)
+    (answer,) = await asyncio.wait_for(answered, 5.0)
+    world.injector.armed = False
+    where = world.places(one.envelope.id)
+    if isinstance(answer, Receipt):
+        assert where == ["queue"], where
+    elif not isinstance(answer, SubmitUnknown):
+        assert not where, f"{answer!r}, and it is in {where}"
+
+
 async def delayed(world: World) -> None:
     """The same for what waits for its time."""
     backend, one = await world.open(), message(not_before=time.time() + 600)
@@ -288,6 +303,7 @@ async def ending_task_is_not_unknown(world: World) -> None:
 
 ALL = (
     submitted,
+    posted,
     delayed,
     deduplicated,
     refused_frees_its_key,

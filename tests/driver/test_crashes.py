@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from driver.crashes import everywhere
-from driver.scenarios import ALL, forwarded, forwarded_by_one
+from driver.scenarios import ALL, forwarded, forwarded_by_one, posted
 
 
 @pytest.mark.parametrize("fuses", [False, True], ids=["apart", "fused"])
@@ -13,4 +13,4 @@ from driver.scenarios import ALL, forwarded, forwarded_by_one
 async def test_promise_holds_with_any_verb_going_wrong(scenario, fuses: bool) -> None:
     if fuses and scenario in (forwarded, forwarded_by_one):
         pytest.skip("the broker delays by itself")
-    assert await everywhere(scenario, fuses=fuses) >= 4
+    assert await everywhere(scenario, fuses=fuses, posts=scenario is posted) >= 4

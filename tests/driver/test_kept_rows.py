@@ -9,6 +9,7 @@ import pytest
 
 from driver.crashes import World, message
 from driver.rows_driver import Broker, Queue, write
+from driver.virtual_time import on_virtual_time
 from driver.wire import Wire
 from tranship.driver import Row
 from tranship.errors import BrokerUnreachable
@@ -88,6 +89,7 @@ async def test_a_message_that_nobody_can_read_is_delivered_with_its_problem() ->
         assert (letter.task_id, letter.reason, letter.body) == (None, "malformed", b"garbage")
 
 
+@on_virtual_time
 async def test_an_idle_consumer_of_a_queue_that_tells_does_not_look() -> None:
     looks = 0
 
@@ -99,7 +101,7 @@ async def test_an_idle_consumer_of_a_queue_that_tells_does_not_look() -> None:
 
     backend = Broker(queues=Counted).backend()
     await backend.open()
-    assert not (await backend.consumer(["q"]).receive(1, 0.5)).deliveries
+    assert not (await backend.consumer(["q"]).receive(1, 60.0)).deliveries
     assert looks <= 2
     await backend.aclose()
 

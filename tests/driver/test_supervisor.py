@@ -8,19 +8,13 @@ import time
 
 import pytest
 
+from driver.conditions import until
 from driver.crashes import message, result
 from driver.rows_driver import Broker
 from driver.wire import Wire
 from tranship.envelope import Receipt
 from tranship.errors import BrokerUnreachable, ClosedError, SubmitUnknown
 from tranship.ports import ConnectionEvent, Settled, Settlement, Tombstone, Verdict
-
-
-async def until(condition, what: str, within: float = 5.0) -> None:
-    end = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {within} s"
-        await asyncio.sleep(0.005)
 
 
 class Events(list):

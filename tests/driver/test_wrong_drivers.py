@@ -12,7 +12,7 @@ import pytest
 
 from driver import three_methods
 from driver.crashes import message
-from tranship.driver import DriverBackend, QueueTraits, _supervisor
+from tranship.driver import DriverBackend, QueueTraits, _consumer, _supervisor
 from tranship.errors import ClosedError, PluginError, SubmitUnknown
 from tranship.ports import Settled, Settlement, Verdict
 from tranship.settings import BackendConfig, BrokerURL
@@ -41,7 +41,7 @@ class Wrong(three_methods.ThreeMethods):
         while self.rule == "ignores cancels":
             with suppress(asyncio.CancelledError):
                 await self.released.wait()
-                return await super().take(slots, limit, wait)
+                break
         taken = await super().take(slots, limit, wait)
         for one in taken.items:
             one.token = [one.token]
@@ -126,8 +126,26 @@ async def test_a_take_that_ignores_cancels_holds_up_no_close(caplog, monkeypatch
     await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=5.0)
 
 
+async def test_a_take_that_ignores_cancels_brings_nothing_that_is_lost(monkeypatch) -> None:
+    monkeypatch.setattr(_consumer, "SILENCE", 0.05)
+    backend, queue = await wrong("ignores cancels", waits=True)
+    consumer = backend.consumer(["q"])
+    call = asyncio.ensure_future(consumer.receive(1, 60.0))
+    await asyncio.sleep(0)
+    call.cancel()
+    await consumer.aclose()
+    await backend.submitter().submit([message()])
+    queue.rule = ""
+    queue.released.set()
+    (held,) = (await backend.consumer(["q"]).receive(1, 5.0)).deliveries
+    assert held.message
+    await backend.aclose()
+
+
 async def test_traits_that_no_verb_keeps_are_refused_when_it_opens() -> None:
     with pytest.raises(PluginError, match=r"traits.lease\) and no renew"):
         await wrong("", lease=5.0)
     with pytest.raises(PluginError, match=r"traits.fuses\), but there is no table"):
         await wrong("", fuses=True)
+    with pytest.raises(PluginError, match=r"traits.tells\), but there is no table, or no topic"):
+        await wrong("", tells=True)

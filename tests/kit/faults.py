@@ -115,6 +115,16 @@ def entry_of(delivery: Delivery) -> Entry:
     return delivery.token[0]
 
 
+class SwallowsCancels(DriverConsumer):
+    """Takes a cancel for the end of its wait."""
+
+    async def receive(self, limit, wait, *, skip=()):
+        try:
+            return await super().receive(limit, wait, skip=skip)
+        except asyncio.CancelledError:
+            return Received(())
+
+
 class DropOnCrash(DriverConsumer):
     """Acknowledges what it hands out, as a plain BRPOP does."""
 
@@ -384,6 +394,7 @@ TEN = (
 MORE = (
     Fault("unfenced settle", "ack_after_lease_lost", with_queue(UnfencedSettle)),
     Fault("delay ignored", "delay_not_early", with_port("submitter", EarlyDelay)),
+    Fault("swallows cancels", "receive_cancel_is_raised", with_consumer(SwallowsCancels)),
     Fault("unclean cancel", "consumer_cancelled_cleanly", with_consumer(UncleanCancel)),
     Fault("poison in the crowd", "poison_takes_no_innocents", with_consumer(PoisonInTheCrowd)),
     Fault("receipts for lost messages", "submit_confirmed", with_port("submitter", LossyReceipts)),

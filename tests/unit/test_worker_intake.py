@@ -45,6 +45,29 @@ def intake(make, *, silence=0.3, take=lambda *_: None):
     return Intake(make, free=lambda: 10, take=take, silence=silence)
 
 
+class Swallows(Mute):
+    """A consumer whose receive swallows the cancel, and returns as if nothing had been."""
+
+    async def receive(self, limit, wait, *, skip=()):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return Received(())
+
+
+async def test_a_consumer_that_swallows_cancels_leaves_none_behind():
+    one = intake(Swallows)
+    one._skipped = ("other",)
+    running = asyncio.ensure_future(one.run())
+    for _ in range(3):
+        await until(lambda: one._receiver is not None)
+        one._interrupt()
+        await until(lambda: not one._interrupted)
+        assert running.cancelling() == 0
+    one.stop()
+    await asyncio.wait_for(running, 5.0)
+
+
 async def test_silence_rebuilds_and_says_so():
     consumers = []
 

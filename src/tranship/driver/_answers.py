@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
-from tranship.driver._nouns import Row
+from tranship.driver._nouns import Row, Stored, Taken
 from tranship.errors import PluginError, TranshipError
-from tranship.ports import Settled
+from tranship.ports import QueueInfo, Settled
 
-__all__ = ["checked"]
+__all__ = ["checked", "listed"]
 
 T = TypeVar("T")
 
@@ -25,6 +25,15 @@ KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "delete": (bool,),
 }
 """What each verb may say of one item."""
+LISTS: Final[Mapping[str, type]] = {
+    "take": Taken,
+    "pick": Taken,
+    "find": Stored,
+    "scan": Stored,
+    "queues": QueueInfo,
+    "page": Row,
+}
+"""What a verb may bring, as many as there are."""
 
 
 def checked(driver: str, verb: str, answers: Sequence[T], count: int) -> Sequence[T]:
@@ -42,3 +51,20 @@ def checked(driver: str, verb: str, answers: Sequence[T], count: int) -> Sequenc
             names = ", ".join(kind.__name__ for kind in kinds)
             raise PluginError(f"{driver}: {verb}() answered {answer!r:.100}; expected one of {names}")
     return answers
+
+
+def listed(driver: str, verb: str, found: T) -> T:
+    """Return what a verb brought, if it is a sequence of what it may bring; of other verbs, anything.
+
+    Raises:
+        PluginError: it is none.
+    """
+    kind = LISTS.get(verb)
+    if kind is None:
+        return found
+    if not isinstance(found, Sequence):
+        raise PluginError(f"{driver}: {verb}() gave {found!r:.100}; expected a sequence of {kind.__name__}")
+    for one in found:
+        if not isinstance(one, kind):
+            raise PluginError(f"{driver}: {verb}() gave {one!r:.100} among what it found; expected {kind.__name__}")
+    return found

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from tranship.checks import whole
+from tranship.driver._answers import listed
 from tranship.driver._delay import DelayedRow, Delays
 from tranship.driver._inflight import InFlightTable
 from tranship.driver._nouns import Slot, Stored, Taken, TakenBatch, Undo
@@ -209,9 +210,12 @@ class DriverConsumer:
         generation = self._supervisor.generation
         waits = wait if self._traits.waits else 0.0
         batch = await self._supervisor.run("take", lambda c: c.queue.take(slots, limit, wait), wait=waits)
-        if not isinstance(batch, TakenBatch):
-            raise PluginError(f"{self._supervisor.name}: take() gave {batch!r:.100}; expected a TakenBatch")
+        self._check_batch(batch)
         if not batch.items:
+            return batch
+        if self._closing.done():
+            # It ignored that it was cancelled: nobody is here to get it.
+            await self._give_back(batch.items)
             return batch
         self._stamp(batch.items, generation)
         together, rest = apart_from_suspects(batch.items)
@@ -226,6 +230,15 @@ class DriverConsumer:
         if not self._receiver.busy:
             self._hold_for_a_while()
         return batch
+
+    def _check_batch(self, batch: object) -> None:
+        """Refuse what is no batch, before anything of it is used."""
+        name = self._supervisor.name
+        if not isinstance(batch, TakenBatch):
+            raise PluginError(f"{name}: take() gave {batch!r:.100}; expected a TakenBatch")
+        listed(name, "take", batch.items)
+        if batch.next_due is not None and not isinstance(batch.next_due, float | int):
+            raise PluginError(f"{name}: take() gave next_due={batch.next_due!r:.100}; expected seconds, or None")
 
     def _stamp(self, taken: Sequence[Taken], generation: int) -> None:
         """Note when it was taken, and over which connection."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tranship.driver._nouns import Row
+from tranship.driver._nouns import Row, stamp
 from tranship.driver._removal import Removal
 from tranship.driver._rows import Rows
 from tranship.driver._signals import (
@@ -27,6 +27,8 @@ TOMBSTONES: Final = "z/"
 CANCELS: Final = "z"
 COMMANDS: Final = "c"
 BEAT_KEPT: Final = 60.0
+OBEYED: Final = 1_000
+"""Commands that are known when they come again."""
 
 
 class DriverControl:
@@ -42,6 +44,7 @@ class DriverControl:
         self._supervisor, self._rows, self._removal = supervisor, rows, removal
         self._sink: SignalSink | None = None
         self._worker = ""
+        self._obeyed: dict[str, None] = {}
 
     # Hearing.
 
@@ -74,9 +77,14 @@ class DriverControl:
             self._tell([signal])
 
     def _command(self, value: bytes) -> Command | None:
-        command = command_of(value)
-        ours = command is not None and (command.destination is None or self._worker in command.destination)
-        return command if ours else None
+        """Return a command that is for us, once: a topic may deliver it twice."""
+        command, mark = command_of(value) or (None, "")
+        if command is None or mark in self._obeyed:
+            return None
+        self._obeyed[mark] = None
+        while len(self._obeyed) > OBEYED:
+            del self._obeyed[next(iter(self._obeyed))]
+        return command if command.destination is None or self._worker in command.destination else None
 
     def _tell(self, signals: Sequence[Signal]) -> None:
         if signals and self._sink is not None and not self._supervisor.gate.closed:
@@ -86,7 +94,7 @@ class DriverControl:
 
     async def send(self, command: Command) -> None:
         """Tell listening workers."""
-        await self._publish([(COMMANDS, command_bytes(command))])
+        await self._publish([(COMMANDS, command_bytes(command, stamp()))])
 
     async def beat(self, heartbeat: Heartbeat) -> None:
         """Make the worker known for a minute, or forget it."""

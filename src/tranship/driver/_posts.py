@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from tranship.driver._answers import checked
 from tranship.driver._nouns import Answer, Outgoing
 from tranship.driver._protocols import Connection, Posting
 from tranship.driver._supervisor import AnswerLost, Supervisor
-from tranship.errors import TranshipError
+from tranship.driver._timing import BLOCKED, Deadlines
+from tranship.errors import PluginError, TranshipError
 
 __all__ = ["Posts"]
 
@@ -43,6 +45,7 @@ class Posts:
         self._open: dict[_Post, None] = {}
         self._calling: _Post | None = None
         self._asked: tuple[int, Posting | None] = 0, None
+        self._deadlines = Deadlines(supervisor.timing.command, self._overdue)
         supervisor.on_gone.append(self._give_up)
 
     @property
@@ -80,7 +83,7 @@ class Posts:
         connection, loop, thread = self._supervisor.current, asyncio.get_running_loop(), threading.get_ident()
         queue = self._queue
         assert queue is not None
-        post = _Post(connection, len(batch), self._supervisor.begin(), done)
+        post = _Post(connection, len(batch), self._begin(connection), done)
         self._open[post] = None
 
         def heard(found: Sequence[Answer] | Exception) -> None:
@@ -92,13 +95,15 @@ class Posts:
             else:
                 self._heard(post, found)
 
-        self._calling = post
+        self._calling, began = post, time.monotonic()
         try:
             queue.post(batch, heard)
         except Exception as error:  # noqa: BLE001 - whatever a driver raises
             heard(error)
         finally:
             self._calling = None
+            if (seconds := time.monotonic() - began) > BLOCKED:
+                self._supervisor.blocked("post", seconds)
 
     def _heard(self, post: _Post, found: Sequence[Answer] | Exception) -> None:
         if post.answered:
@@ -107,6 +112,7 @@ class Posts:
         post.answered = True
         if self._open.pop(post, self) is None:
             self._supervisor.end(post.mark)
+            self._deadlines.end(post.mark)
             post.done(self._outcome(post, found))
 
     def _outcome(self, post: _Post, found: Sequence[Answer] | Exception) -> Sequence[Answer] | TranshipError:
@@ -119,8 +125,23 @@ class Posts:
         except TranshipError as wrong:
             return wrong
 
+    def _begin(self, connection: Connection) -> object:
+        """Note that a batch is under way: a connection that cannot be lost has no time limits of its own."""
+        return self._deadlines.begin() if connection.lost is None else self._supervisor.begin()
+
+    def _overdue(self) -> None:
+        name, seconds = self._supervisor.name, self._supervisor.timing.command
+        text = f"{name}: post() has not called done for a batch within {seconds:g} s; it calls it once for each"
+        log.error("%s", text)
+        self._answer_all(PluginError(text))
+
     def _give_up(self) -> None:
         """Tell everybody that the connection has gone, with whatever was under way."""
+        self._deadlines.close()
+        self._answer_all(AnswerLost(f"{self._supervisor.url}: the connection has gone"))
+
+    def _answer_all(self, error: TranshipError) -> None:
         posts, self._open = self._open, {}
         for post in posts:
-            post.done(AnswerLost(f"{self._supervisor.url}: the connection has gone"))
+            self._deadlines.end(post.mark)
+            post.done(error)

@@ -51,7 +51,8 @@ class DriverResults:
         self._ttl, self._limit = ttl, limit
         self._sink: ResultSink | None = None
         self._expected: dict[str, None] = {}
-        self._found: dict[str, None] = {}
+        self._found: dict[str, bool] = {}
+        """Ids to read: whether we were told that there is a result."""
         self._reader: asyncio.Task[None] | None = None
         self._rechecker: asyncio.Task[None] | None = None
         self._news: dict[str, bytes] = {}
@@ -95,26 +96,33 @@ class DriverResults:
     def _heard(self, name: str, value: bytes) -> None:
         task_id = name[2:]
         if not value:
-            self._read([task_id])
+            self._read([task_id], told=True)
         elif task_id in self._expected and self._sink is not None:
             self._sink([_stored_result(task_id, value)])
 
-    def _read(self, ids: Iterable[str]) -> None:
+    def _read(self, ids: Iterable[str], *, told: bool = False) -> None:
         """Read these results, in one go with whatever is asked for meanwhile, and push them."""
-        self._found.update(dict.fromkeys(ids))
+        self._found.update(dict.fromkeys(ids, told))
         if self._found and (self._reader is None or self._reader.done()):
             self._reader = self._supervisor.spawn(self._push())
 
     async def _push(self) -> None:
         while self._found:
-            ids = [one for one in list(self._found)[:BATCH] if one in self._expected]
-            for one in list(self._found)[:BATCH]:
-                del self._found[one]
+            asked = {one: self._found.pop(one) for one in list(self._found)[:BATCH]}
+            ids = [one for one in asked if one in self._expected]
             try:
                 found = await self._stored(ids)
             except TranshipError as error:
                 log.debug("%s: reading results: %s; they are read again", self._supervisor.url, error)
                 return
+            for one in ids:
+                if asked[one] and one not in found and one in self._expected:
+                    log.warning(
+                        "%s: the table has no row %r, and there was word of it: unless somebody has deleted that, a "
+                        "table keeps a row until its time is over",
+                        self._supervisor.name,
+                        result_key(one),
+                    )
             ready = [one for one in found.values() if one.id in self._expected]
             if ready and self._sink is not None:
                 self._sink(ready)

@@ -24,17 +24,17 @@ def tombstone_of(data: bytes) -> Tombstone | None:
     return None
 
 
-def command_bytes(command: Command) -> bytes:
-    """Return a command as bytes."""
+def command_bytes(command: Command, mark: str) -> bytes:
+    """Return a command as bytes; ``mark`` tells it from every other one."""
     destination = None if command.destination is None else list(command.destination)
-    return json.dumps([command.name, dict(command.arguments), destination]).encode()
+    return json.dumps([command.name, dict(command.arguments), destination, mark]).encode()
 
 
-def command_of(data: bytes) -> Command | None:
-    """Return the command that was written as ``data``; None: it is none."""
+def command_of(data: bytes) -> tuple[Command, str] | None:
+    """Return the command that was written as ``data``, and its mark; None: it is none."""
     match _read(data):
-        case [str(name), dict(arguments), None | [*_] as destination]:
-            return Command(name=name, arguments=arguments, destination=destination)
+        case [str(name), dict(arguments), None | [*_] as destination, str(mark)]:
+            return Command(name=name, arguments=arguments, destination=destination), mark
     return None
 
 

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from tranship.clocks import Clock
-from tranship.driver._answers import checked
+from tranship.driver._answers import checked, listed
 from tranship.driver._nouns import QueueTraits
 from tranship.driver._protocols import Connection, TellingTime, Topic, traits_of
-from tranship.driver._timing import Deadlines, Timing
+from tranship.driver._timing import BLOCKED, Deadlines, Timed, Timing
 from tranship.errors import BrokerUnreachable, ClosedError, PluginError, StorageFull, TranshipError
 from tranship.guards import Gate
 from tranship.ports import ConnectionEvent
@@ -94,7 +94,7 @@ class Supervisor:
         self, name: str, url: str, connect: Callable[[], Awaitable[Connection]], classify: Classify, timing: Timing
     ) -> None:
         self.name, self.url, self.gate = name, url, Gate(url)
-        self._connect, self._classify, self._timing = connect, classify, timing
+        self._connect, self._classify, self.timing = connect, classify, timing
         self._connection: Connection | None = None
         self._deadlines: Deadlines | None = None
         self.table_topic: Topic | None = None
@@ -175,7 +175,8 @@ class Supervisor:
             return self.now(verb, run)
         connection, mark = self.current, self.begin(wait)
         try:
-            return await run(connection)
+            found = await Timed(run(connection), lambda seconds: self.blocked(verb, seconds))
+            return found if verb == "take" else listed(self.name, verb, found)
         except TranshipError:
             raise
         except Exception as native:
@@ -185,13 +186,22 @@ class Supervisor:
 
     def now(self, verb: str, run: Callable[[Connection], Awaitable[T]]) -> T:
         """Do the same over a connection that is immediate, and return when it is done."""
-        connection = self.current
+        connection, began = self.current, time.monotonic()
         try:
-            return at_once(run(connection))
+            found = at_once(run(connection))
+            return found if verb == "take" else listed(self.name, verb, found)
         except TranshipError:
             raise
         except Exception as native:
             raise self.explained(verb, native, connection) from native
+        finally:
+            if (seconds := time.monotonic() - began) > BLOCKED:
+                self.blocked(verb, seconds)
+
+    def blocked(self, verb: str, seconds: float) -> None:
+        """Say that a verb has held up everything else on the loop: leases, heartbeats, other tasks."""
+        text = "%s: %s() has blocked the event loop for %.1f s; a verb awaits what takes time, or has a thread do it"
+        log.error(text, self.name, verb, seconds)
 
     async def answers(self, verb: str, run: Callable[[Connection], Awaitable[Sequence[T]]], count: int) -> Sequence[T]:
         """Run a verb that answers each of ``count`` items; otherwise as :meth:`run`.
@@ -266,7 +276,7 @@ class Supervisor:
         self.generation += 1
         self.traits = traits_of(connection.queue)
         self.immediate = getattr(connection, "immediate", False)
-        self._deadlines = None if connection.lost is None else Deadlines(self._timing.command, connection.abort)
+        self._deadlines = None if connection.lost is None else Deadlines(self.timing.command, connection.abort)
 
     def _gone(self) -> Connection | None:
         connection, self._connection = self._connection, None
@@ -278,13 +288,13 @@ class Supervisor:
 
     async def _connected(self) -> Connection:
         try:
-            async with asyncio.timeout(self._timing.connect) as limit:
+            async with asyncio.timeout(self.timing.connect) as limit:
                 return await self._connect()
         except TranshipError:
             raise
         except Exception as native:
             if limit.expired():
-                text = f"{self.url}: no connection within {self._timing.connect} s"
+                text = f"{self.url}: no connection within {self.timing.connect} s"
                 raise BrokerUnreachable(text) from native
             made = self._classify(native)
             if made is None:
@@ -296,7 +306,7 @@ class Supervisor:
         while True:
             assert connection.lost is not None
             while not connection.lost.done():
-                await asyncio.wait({connection.lost}, timeout=self._timing.keepalive)
+                await asyncio.wait({connection.lost}, timeout=self.timing.keepalive)
                 if not connection.lost.done():
                     with contextlib.suppress(TranshipError):
                         await self.run("ping", lambda current: current.ping())

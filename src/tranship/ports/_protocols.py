@@ -115,7 +115,7 @@ class Consumer(Protocol):
         Bound: returns empty after ``wait`` seconds (0: look once); wakes within 100 ms of a submit, without
             a polling loop [receive_empty_returns_empty].
         Cancelled: nothing is lost and no delivery is counted: what was taken is given back at once, or
-            served by the next call [consumer_cancelled_cleanly].
+            served by the next call [consumer_cancelled_cleanly]; CancelledError is raised [receive_cancel_is_raised].
         Retry: never.
         Errors: BrokerUnreachable, BrokerGone, StorageFull, StorageCorrupt.
         Closed: ClosedError; a call that waits returns or raises within a second

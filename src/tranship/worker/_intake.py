@@ -201,7 +201,11 @@ class Intake:
         assert receiver is not None
         self._patience.set(asyncio.get_running_loop().time() + self._longest)
         try:
-            return await self.consumer.receive(limit, self._wait, skip=self._skipped)
+            received = await self.consumer.receive(limit, self._wait, skip=self._skipped)
+            if self._interrupted:
+                # It came back at the very moment, or it swallows cancels: either way ours is over.
+                receiver.uncancel()
+            return received
         except asyncio.CancelledError:
             if not self._interrupted or receiver.uncancel() > 0:
                 raise

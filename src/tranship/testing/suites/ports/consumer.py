@@ -144,6 +144,22 @@ class _Receiving:
             got += ids_of(deliveries)
         assert sorted(got) == sorted(ids)
 
+    @case("receive_cancel_is_raised", level="core", rationale="who swallows a cancel keeps its caller from ever ending")
+    async def test_receive_cancel_is_raised(self, context: CaseContext) -> None:
+        """A receive that is cancelled while there is nothing ends at once, as cancelled; the next one works."""
+        backend = await context.open()
+        consumer = backend.consumer(["q"])
+        for steps in range(5):
+            call = context.start(consumer.receive(1, context.patience))
+            for _ in range(3 * steps):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait({call}, timeout=context.patience / 2)
+            assert call.done(), f"cancelled after {3 * steps} steps, it goes on"
+            assert call.cancelled(), f"cancelled after {3 * steps} steps, it swallowed that: {call}"
+        ids = await context.submit(backend, context.message())
+        assert await context.drain(consumer, 1) == ids
+
 
 class _Settling:
     """What becomes of a delivery."""
