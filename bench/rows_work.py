@@ -55,10 +55,18 @@ def left(where: Path) -> tuple[int, int, int]:
     """Tasks and dead letters still in the file, and successful results, once everybody has closed it."""
     connection = sqlite3.connect(where / "tranship.db")
     try:
-        return connection.execute(
-            "SELECT (SELECT count(*) FROM task), (SELECT count(*) FROM dead), "
-            "(SELECT count(*) FROM result WHERE state='SUCCESS')"
-        ).fetchone()
+        # A table of its own for each of them: the layout of checkouts before the driver kit.
+        old = connection.execute("SELECT 1 FROM sqlite_master WHERE name='result'").fetchone()
+        dead, results = (
+            ("dead", "result WHERE state='SUCCESS'")
+            if old
+            else (
+                "row WHERE key GLOB 'd/*'",
+                "row WHERE key GLOB 'r/*' AND CAST(value AS TEXT) GLOB 'SUCCESS*'",
+            )
+        )
+        counts = f"SELECT (SELECT count(*) FROM task), (SELECT count(*) FROM {dead}), (SELECT count(*) FROM {results})"
+        return connection.execute(counts).fetchone()
     finally:
         connection.close()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
-from tranship.errors import BusyError, ClosedError
+from tranship.errors import BusyError, ClosedError, TranshipError
 
 __all__ = ["Gate", "OneReceiver", "ServiceThread", "check_may_block", "one_listener"]
 
@@ -19,22 +19,30 @@ class Gate:
 
     Args:
         url: of the backend, without secrets, for the error.
+
+    Attributes:
+        closed: it has been closed.
+        failure: it has ended for this reason, and will not come back.
     """
 
-    __slots__ = ("closed", "url")
+    __slots__ = ("closed", "failure", "url")
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.closed = False
+        self.failure: TranshipError | None = None
 
     def check(self) -> None:
         """Return while the backend is open.
 
         Raises:
             ClosedError: it has been closed.
+            TranshipError: like the failure.
         """
         if self.closed:
             raise ClosedError(f"{self.url} is closed; open a new backend")
+        if self.failure is not None:
+            raise type(self.failure)(str(self.failure)) from self.failure
 
 
 class OneReceiver:

@@ -13,9 +13,18 @@ from tranship.testing.suites import (
     ControlSuite,
     InspectorSuite,
     LifecycleSuite,
+    QueueSuite,
     ResultStoreSuite,
     SubmitterSuite,
+    TableSuite,
+    TopicSuite,
 )
+
+
+class TestPrimitivesOfSQLite(QueueSuite, TableSuite, TopicSuite):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Harness:
+        return Harness(f"sqlite:///{tmp_path / 'conformance.db'}")
 
 
 class TestSQLite(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite, InspectorSuite, LifecycleSuite):

@@ -13,7 +13,7 @@ from driver.crashes import message, result
 from driver.rows_driver import Broker
 from driver.wire import Wire
 from tranship.envelope import Receipt
-from tranship.errors import BrokerUnreachable, ClosedError, SubmitUnknown
+from tranship.errors import BrokerGone, BrokerUnreachable, ClosedError, SubmitUnknown
 from tranship.ports import ConnectionEvent, Settled, Settlement, Tombstone, Verdict
 
 
@@ -203,3 +203,102 @@ async def test_opened_twice_or_used_before_is_told(wire: Wire) -> None:
     with pytest.raises(ClosedError, match="opened before"):
         await backend.open()
     await backend.aclose()
+
+
+@pytest.mark.parametrize("noticed", ["by the driver", "by a verb"])
+async def test_what_is_lost_for_good_is_not_looked_for_again(wire: Wire, noticed: str) -> None:
+    backend = wire.backend()
+    await backend.open()
+    events, consumer = Events(backend), backend.consumer(["q"])
+    waiting = asyncio.ensure_future(consumer.receive(1, 60.0))
+    await asyncio.sleep(0)
+    gone = BrokerGone("the broker was deleted")
+    if noticed == "by the driver":
+        wire.connections[0].lost.set_result(gone)
+    else:
+        wire.raises = gone
+        with pytest.raises(BrokerGone):
+            await backend.ping()
+    async with asyncio.timeout(5.0):
+        with pytest.raises(BrokerGone, match="deleted"):
+            await waiting
+    with pytest.raises(BrokerGone, match="deleted"):
+        await backend.submitter().submit([message()])
+    await until(lambda: wire.connections[0].closed, "it is closed")
+    assert events == [(ConnectionEvent.LOST, 1)]
+    assert len(wire.connections) == 1
+    await backend.aclose()
+
+
+async def test_a_connection_that_closes_slowly_is_waited_for(wire: Wire) -> None:
+    backend = wire.backend(close=None)
+    await backend.open()
+    events = Events(backend)
+    wire.closing.clear()
+    wire.cut()
+    await events.restored()
+    closing = asyncio.ensure_future(backend.aclose())
+    await asyncio.sleep(0.05)
+    assert not closing.done()
+    wire.closing.set()
+    async with asyncio.timeout(5.0):
+        await closing
+    assert [one.closed for one in wire.connections] == [True, True]
+
+
+async def test_without_time_limits_a_verb_may_take_its_time(wire: Wire) -> None:
+    backend = wire.backend(connect=None, command=None, keepalive=None)
+    await backend.open()
+    wire.silent = True
+    waiting = asyncio.ensure_future(backend.submitter().submit([message()]))
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    assert backend._supervisor.connected
+    wire.cut()
+    (answer,) = await waiting
+    assert isinstance(answer, SubmitUnknown)
+    await backend.aclose()
+
+
+class TestPrompt:
+    """Verbs that are begun in the task of who calls them."""
+
+    async def test_what_does_not_wait_needs_no_task(self, wire: Wire) -> None:
+        backend = wire.backend()
+        await backend.open()
+        supervisor = backend._supervisor
+        supervisor.prompt = True
+
+        async def now() -> int:
+            return 7
+
+        assert supervisor.start(now()) == 7
+        await backend.aclose()
+
+    async def test_what_waits_goes_on_in_a_task_and_hears_its_cancel(self, wire: Wire) -> None:
+        backend = wire.backend()
+        await backend.open()
+        supervisor = backend._supervisor
+        supervisor.prompt = True
+        heard = []
+
+        async def later(gate: asyncio.Event) -> str:
+            try:
+                await gate.wait()
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                heard.append("cancelled")
+                raise
+            return "done"
+
+        gate = asyncio.Event()
+        going = supervisor.start(later(gate))
+        assert isinstance(going, asyncio.Task)
+        gate.set()
+        assert await going == "done"
+        ended = supervisor.start(later(asyncio.Event()))
+        assert isinstance(ended, asyncio.Task)
+        await asyncio.sleep(0)
+        await backend.aclose()
+        assert ended.cancelled()
+        assert heard == ["cancelled"]

@@ -20,6 +20,8 @@ class Wire:
         connections: all that were opened.
         refused: whether new ones are refused.
         silent: whether nothing is answered.
+        raises: what every verb raises.
+        closing: what a connection that closes waits for.
     """
 
     def __init__(self, broker: Broker, *, tokens_survive: bool = True) -> None:
@@ -27,8 +29,11 @@ class Wire:
         self.connections: list[WireConnection] = []
         self.refused = False
         self.silent = False
+        self.raises: Exception | None = None
+        self.closing = asyncio.Event()
+        self.closing.set()
 
-    def backend(self, **timing: float) -> DriverBackend:
+    def backend(self, **timing: float | None) -> DriverBackend:
         async def connect() -> WireConnection:
             await asyncio.sleep(0)
             if self.refused:
@@ -67,8 +72,9 @@ class WireConnection:
             self.lost.set_result(ConnectionResetError("cut"))
 
     async def aclose(self) -> None:
-        self.closed = True
         self.abort()
+        await self._wire.closing.wait()
+        self.closed = True
 
     def _over_the_wire(self, part: Any) -> Any:
         def verb(name: str) -> Any:
@@ -85,6 +91,8 @@ class WireConnection:
 
     async def _answered(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Do it, and give the answer unless the connection is lost before."""
+        if self._wire.raises is not None:
+            raise self._wire.raises
         if self.lost.done():
             raise ConnectionResetError("cut")
         answer = await call()

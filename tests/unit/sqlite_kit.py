@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tranship.backends.sqlite import SqliteBackend
+from tranship.backends.sqlite import make_backend
+from tranship.backends.sqlite._connection import SqliteConnection
+from tranship.driver import DriverBackend
 from tranship.envelope import Envelope, TaskResult, TaskState, new_id
 from tranship.ports import Delivery, Settlement, StoredResult, Verdict
 from tranship.protocol import Encoder, Message, encode_result
@@ -32,20 +34,27 @@ class Shared:
         return self._kept.setdefault(key, create()) if key not in self._kept else self._kept[key]
 
 
-def make(path: Path | str, **options: Any) -> SqliteBackend:
+def make(path: Path | str, **options: Any) -> DriverBackend:
     query = "&".join(f"{name}={value}" for name, value in options.items())
     url = BrokerURL.parse(f"sqlite:///{path}" + (f"?{query}" if query else ""))
-    return SqliteBackend(BackendConfig(url, Shared()))
+    return make_backend(BackendConfig(url, Shared()))
 
 
 @contextlib.asynccontextmanager
-async def opened(path: Path | str, **options: Any) -> AsyncIterator[SqliteBackend]:
+async def opened(path: Path | str, **options: Any) -> AsyncIterator[DriverBackend]:
     backend = make(path, **options)
     await backend.open()
     try:
         yield backend
     finally:
         await backend.aclose()
+
+
+def inside(backend: DriverBackend) -> SqliteConnection:
+    """Return the connection behind a backend."""
+    connection = backend._supervisor.current
+    assert isinstance(connection, SqliteConnection)
+    return connection
 
 
 def message(**fields: Any) -> Message:

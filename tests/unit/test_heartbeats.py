@@ -131,10 +131,10 @@ class TestForeign:
         with BackgroundWorker(Worker(url, tasks=[nothing], name="real")), Operator(url) as operator:
             until(lambda: bool(operator.workers()))
             with sqlite3.connect(tmp_path / "tasks.db") as database:
-                ((namespace,),) = database.execute("SELECT ns FROM worker WHERE name='real'").fetchall()
+                ((namespace,),) = database.execute("SELECT ns FROM row WHERE key='b/real'").fetchall()
                 texts = ["no JSON", "[]", "{}", "1", '{"worker": "bad"}', '{"worker": "old", "at": 1000000000}']
-                rows = [(namespace, f"n{number}", time.time(), text) for number, text in enumerate(texts)]
-                database.executemany("INSERT INTO worker(ns, name, at, beat) VALUES(?,?,?,?)", rows)
+                rows = [(namespace, f"b/{number}", text.encode()) for number, text in enumerate(texts)]
+                database.executemany("INSERT INTO row(ns, key, value) VALUES(?,?,?)", rows)
             database.close()
             assert sorted(one.worker for one in operator.workers()) == ["old", "real"]
             assert operator.diagnose().ok

@@ -82,7 +82,7 @@ class TestBuiltins:
         made = Registry(entry_points=False, environ={})
         assert made.schemes() == ("failover", "memory", "round-robin", "sqlite")
         assert type(made.create("memory://")) is DriverBackend
-        assert type(made.create("sqlite:///x.db")).__name__ == "SqliteBackend"
+        assert type(made.create("sqlite:///x.db")).__name__ == "DriverBackend"
 
     def test_a_bad_url_or_option_is_said(self):
         made = Registry(entry_points=False, environ={})

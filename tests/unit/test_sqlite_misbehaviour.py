@@ -8,12 +8,16 @@ import threading
 import time
 
 import pytest
-from sqlite_kit import done, look, message, opened, success, task_id_of, until
+from sqlite_kit import done, inside, look, message, opened, success, task_id_of, until
 
-from tranship.backends.sqlite._forks import ForkGate, Gate
-from tranship.backends.sqlite._outcomes import PUT, new_result
+from tranship.backends.sqlite import _topic
+from tranship.backends.sqlite._locks import ForkGate, Gate
+from tranship.backends.sqlite._peers import ENROLL
+from tranship.backends.sqlite._rows import CREATE
 from tranship.backends.sqlite._transaction import Kind, Mode, each
-from tranship.errors import BrokerGone, EncodeError, TranshipError
+from tranship.driver import Row
+from tranship.driver._signals import command_bytes
+from tranship.errors import EncodeError, TranshipError
 from tranship.ports import Command, Settled, Settlement, Tombstone, Verdict
 
 SLEEP = Kind("sleep", each(lambda _, seconds: time.sleep(seconds)), Mode.READ)
@@ -28,23 +32,16 @@ def pushes(backend) -> list[str]:
 # --- the writer's thread ---
 
 
-async def test_address_that_cannot_be_a_name_harms_nobody(tmp_path):
-    async with opened(tmp_path / "a.db") as backend:
-        async with asyncio.timeout(3.0):
-            assert await backend.results().put([success("a", reply_to="no\0name")]) == [True]
-            assert await backend.results().put([success("b")]) == [True]
-
-
 async def test_fault_in_the_writer_is_heard_by_its_callers(tmp_path, monkeypatch):
     async with opened(tmp_path / "a.db") as backend:
 
         def broken(_):
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr(backend._hub.store.ringer, "ring", broken)
+        monkeypatch.setattr(inside(backend).store.waker, "wake", broken)
         async with asyncio.timeout(3.0):
-            assert await backend.results().put([success("a", reply_to=backend.address)]) == [True]
-            monkeypatch.setattr(backend._hub.store, "run", broken)
+            assert await backend.results().put([success("a")]) == [True]
+            monkeypatch.setattr(inside(backend).store, "run", broken)
             for _ in range(3):
                 with pytest.raises(TranshipError):
                     await backend.ping()
@@ -65,8 +62,8 @@ async def test_late_settlement_goes_before_the_claim_that_would_end_its_lease(tm
         await backend.submitter().submit([message()])
         consumer = backend.consumer(["q"])
         (delivery,) = (await consumer.receive(1, 1.0)).deliveries
-        consumer._likely = True
-        stall = asyncio.ensure_future(backend._hub.writer.call(SLEEP, 0.6))
+        inside(backend).queue.likely = True
+        stall = asyncio.ensure_future(inside(backend).writer.call(SLEEP, 0.6))
         await asyncio.sleep(0.05)
         claiming = asyncio.ensure_future(consumer.receive(1, 0))
         await asyncio.sleep(0.05)
@@ -76,7 +73,7 @@ async def test_late_settlement_goes_before_the_claim_that_would_end_its_lease(tm
         await stall
 
 
-# --- bells ---
+# --- wake-up pipes ---
 
 
 async def test_pipe_made_again_is_no_death(tmp_path):
@@ -85,20 +82,20 @@ async def test_pipe_made_again_is_no_death(tmp_path):
         consumer = backend.consumer(["q"])
         held = (await consumer.receive(2, 1.0)).deliveries
         await other.submitter().submit([message(queue="q")])
-        backend._hub._bell._path.unlink()
-        backend._hub.renew()
+        inside(backend)._pipe._path.unlink()
+        inside(backend)._renew()
         for sender in (backend, other):
             await sender.submitter().submit([message()])
             await sender.ping()
             await sender.ping()
         assert await consumer.extend(held) == [True, True]
-        assert backend._hub._bell._path.exists()
+        assert inside(backend)._pipe._path.exists()
 
 
 async def test_result_is_pushed_where_there_are_no_pipes(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "mkfifo")
     async with opened(tmp_path / "a.db") as backend:
-        assert backend.address is None
+        assert not inside(backend)._pipe.places[0].exists()
         task = message()
         await backend.submitter().submit([task])
         pushed = pushes(backend)
@@ -110,26 +107,15 @@ async def test_result_is_pushed_where_there_are_no_pipes(tmp_path, monkeypatch):
 # --- pushed results ---
 
 
-async def test_foreign_result_beside_one_of_ours_is_pushed(tmp_path):
-    async with opened(tmp_path / "a.db") as backend, opened(tmp_path / "a.db") as other:
-        pushed = pushes(backend)
-        backend.results().expect(["foreign"])
-        await other.results().put([success("foreign"), success("ours", reply_to=backend.address)])
-        # Rung before it is clear that the expected one comes from elsewhere.
-        backend._hub.ring((b"r",))
-        await until(lambda: "foreign" in pushed, 3.0)
-
-
 async def test_result_of_a_task_that_another_submitted_first_is_pushed(tmp_path):
     async with opened(tmp_path / "a.db") as backend, opened(tmp_path / "a.db") as other:
-        await other.submitter().submit([message(id="same", reply_to=other.address)])
-        (receipt,) = await backend.submitter().submit([message(id="same", reply_to=backend.address)])
+        await other.submitter().submit([message(id="same")])
+        (receipt,) = await backend.submitter().submit([message(id="same")])
         assert receipt.duplicate_of == "same"
         pushed = pushes(backend)
         backend.results().expect(["same"])
-        (delivery,) = (await other.consumer(["q"]).receive(1, 1.0)).deliveries
-        await asyncio.sleep(0.1)
-        await other.results().put([success("same", reply_to=delivery.message.properties["reply_to"])])
+        assert (await other.consumer(["q"]).receive(1, 1.0)).deliveries
+        await other.results().put([success("same")])
         await until(lambda: "same" in pushed, 3.0)
 
 
@@ -137,18 +123,16 @@ async def test_busy_reader_loses_no_result(tmp_path, monkeypatch):
     async with opened(tmp_path / "a.db") as backend, opened(tmp_path / "a.db") as other:
         pushed = pushes(backend)
         backend.results().expect(["foreign"])
-        await until(lambda: backend._results._foreign)
-        # Until it has read once what it expects; from then on new results are found by number.
-        await backend._results._task
-        real, refused = backend._hub.read, []
+        await inside(backend).enrolled()
+        real, refused = inside(backend).read, []
 
         def busy_once(sql, parameters):
-            if sql.startswith("SELECT seq, id, state, document FROM result WHERE seq IN") and not refused:
+            if sql == _topic.TOLD and not refused:
                 refused.append(sql)
                 return None
             return real(sql, parameters)
 
-        monkeypatch.setattr(backend._hub, "read", busy_once)
+        monkeypatch.setattr(inside(backend), "read", busy_once)
         await other.results().put([success("foreign")])
         await until(lambda: bool(refused))
         await other.ping()
@@ -181,12 +165,11 @@ async def test_reader_of_another_program_stalls_nobody(tmp_path):
 
 async def test_housekeeping_keeps_up(tmp_path):
     async with opened(tmp_path / "a.db") as backend:
-        rows = [new_result(success(f"r{number}", ttl=0.0), ttl=0.0) for number in range(3000)]
-        await backend._hub.writer.call(PUT, rows)
-        backend._hub.store.keeper._upkeep_at = time.monotonic()
+        await inside(backend).writer.call(CREATE, [Row(f"r/{number}", b"", ttl=0.0) for number in range(3000)])
+        inside(backend).store.checkpointer._upkeep_at = time.monotonic()
         await backend.ping()
         end = time.monotonic() + 5.0
-        while look(tmp_path / "a.db", "SELECT count(*) FROM result") != [(0,)]:
+        while look(tmp_path / "a.db", "SELECT count(*) FROM row") != [(0,)]:
             assert time.monotonic() < end
             await asyncio.sleep(0.05)
 
@@ -252,24 +235,25 @@ async def test_paging_goes_on_behind_a_dead_letter_that_was_purged(tmp_path):
         assert [letter.id for letter in await inspector.dead(after=letters[1])] == [letters[2]]
 
 
-async def test_command_sent_between_two_reads_is_heard_once(tmp_path, monkeypatch):
+async def test_what_is_published_during_a_read_is_heard_once(tmp_path, monkeypatch):
     async with opened(tmp_path / "a.db") as backend, opened(tmp_path / "a.db") as other:
         heard = []
         await backend.control().listen(heard.extend, worker="w")
-        real, sent = backend._control._newest, []
+        real, sent = inside(backend).read, []
 
-        def late():
-            found = real()
-            if not sent:
+        def late(sql, parameters):
+            found = real(sql, parameters)
+            if sql == _topic.SIGNALS_SINCE and any(name == "c" for _, name, _ in found) and not sent:
                 sent.append(True)
                 with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as foreign:
                     foreign.execute(
-                        "INSERT INTO signal(ns, kind, value, expires) SELECT ns, kind, ?, expires FROM signal",
-                        ['{"name": "late", "arguments": {}, "destination": null}'],
+                        "INSERT INTO signal(ns, name, value, expires) SELECT ns, name, ?, expires FROM signal"
+                        " WHERE name='c'",
+                        [command_bytes(Command(name="late"), "another")],
                     )
             return found
 
-        monkeypatch.setattr(backend._control, "_newest", late, raising=False)
+        monkeypatch.setattr(inside(backend), "read", late)
         await other.control().send(Command(name="early"))
         await until(lambda: len(heard) >= 2)
         await asyncio.sleep(0.7)
@@ -286,15 +270,21 @@ async def test_repeated_cancel_does_not_shorten_a_tombstone(tmp_path):
         assert [one.expires for one in heard] == [now + 100.0]
 
 
-async def test_failed_enrolment_still_looks_abroad(tmp_path, monkeypatch):
+async def test_failed_enrolment_is_tried_again(tmp_path, monkeypatch):
     async with opened(tmp_path / "a.db") as backend, opened(tmp_path / "a.db") as other:
+        real, refused = inside(backend).writer.begin, []
 
-        async def refused(_):
-            raise BrokerGone("for once")
+        def once(kind, argument, **options):
+            found = real(kind, argument, **options)
+            if kind is ENROLL and not refused:
+                refused.append(kind)
+                found.cancel()
+            return found
 
-        monkeypatch.setattr(backend._hub, "enroll", refused)
+        monkeypatch.setattr(inside(backend).writer, "begin", once)
         pushed = pushes(backend)
         backend.results().expect(["foreign"])
-        await asyncio.sleep(0.1)
+        assert refused
+        await until(lambda: inside(backend)._enrolment is not None and inside(backend)._enrolling.done())
         await other.results().put([success("foreign")])
         await until(lambda: "foreign" in pushed, 3.0)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tranship.backends.sqlite import _claims, _deadletters, _inspection, _outcomes, _results, _schema, _signals
+from tranship.backends.sqlite import _claims, _database, _queue, _rows, _topic
 
 
 @pytest.fixture
 def database() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    _schema.create(connection, "memory")
+    _database.create(connection, "memory")
     yield connection
     connection.close()
 
@@ -46,30 +46,33 @@ def test_outlook_reads_indexes_alone(database, queues):
         (_claims._REAP, ["SEARCH task USING INDEX task_leased (due<?)"]),
         (_claims._TAKE, ["SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"]),
         (_claims._BODIES, ["SEARCH body USING INTEGER PRIMARY KEY (rowid=?)"]),
-        (_results._OURS, ["SEARCH result USING INTEGER PRIMARY KEY (rowid>?)", "SCAN sqlite_sequence"]),
-        (_results._ALL, ["SEARCH result USING INTEGER PRIMARY KEY (rowid>?)", "SCAN sqlite_sequence"]),
+        (_topic.TOLD, ["SEARCH row USING INTEGER PRIMARY KEY (rowid>?)", "SCAN sqlite_sequence"]),
+        (_topic.SIGNALS_SINCE, ["SEARCH signal USING INTEGER PRIMARY KEY (rowid>?)", "SCAN sqlite_sequence"]),
+        (_rows.READ, ["SEARCH row USING INDEX sqlite_autoindex_row_1 (ns=? AND key=?)"]),
+        (_rows._ONE, ["SEARCH row USING INDEX sqlite_autoindex_row_1 (ns=? AND key=?)"]),
+        (_rows._PAGE, ["SEARCH row USING INDEX sqlite_autoindex_row_1 (ns=? AND key>? AND key<?)"]),
         (
-            _outcomes.KNOWN,
+            _queue.BY_ID,
             [
-                "SEARCH result USING INDEX sqlite_autoindex_result_1 (ns=? AND id=?)",
                 "SEARCH task USING INDEX sqlite_autoindex_task_1 (ns=? AND id=?)",
+                "SEARCH body USING INTEGER PRIMARY KEY (rowid=?)",
             ],
         ),
         (
-            _signals._QUEUED + "cancel_key=?",
+            _queue.BY_KEY,
             [
                 "SEARCH task USING INDEX task_cancel (ns=? AND cancel_key=?)",
                 "SEARCH body USING INTEGER PRIMARY KEY (rowid=?)",
             ],
         ),
         (
-            _deadletters._LETTER + " WHERE " + _deadletters._NAMED,
+            _queue.IN_ORDER["ready"],
             [
-                "SEARCH dead USING INTEGER PRIMARY KEY (rowid=?)",
-                "SEARCH dead USING COVERING INDEX sqlite_autoindex_dead_1 (ns=? AND id=?)",
-                "SEARCH dead USING COVERING INDEX dead_task (ns=? AND task_id=?)",
+                "SEARCH task USING INDEX task_ready (ns=? AND queue=?)",
+                "SEARCH body USING INTEGER PRIMARY KEY (rowid=?)",
             ],
         ),
+        (_claims._NAMED, ["SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"]),
     ],
 )
 def test_statement_searches_its_index(database, sql, expected):
@@ -82,6 +85,6 @@ def test_claims_are_not_sorted(database):
 
 
 def test_counting_reads_no_table(database):
-    found = plan(database, _inspection._COUNTS)
-    assert len(found) == 4
+    found = plan(database, _queue.COUNTS)
+    assert len(found) == 3
     assert all("COVERING INDEX" in step for step in found)

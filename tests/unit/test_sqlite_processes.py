@@ -5,9 +5,9 @@ import os
 import time
 
 import pytest
-from sqlite_kit import claim_and_die, in_process, look, make, message, opened, serve, until
+from sqlite_kit import claim_and_die, in_process, inside, look, make, message, opened, serve, until
 
-from tranship.backends.sqlite._bell import Bell, Heard, probe
+from tranship.backends.sqlite._pipes import Heard, WakePipe, probe
 from tranship.envelope import TaskState
 from tranship.errors import ClosedError
 
@@ -20,7 +20,7 @@ async def test_result_comes_back_from_another_process(tmp_path):
         results.attach(lambda found: pushed.update((one.id, one) for one in found))
         worker = asyncio.create_task(in_process(serve, str(path), 20))
         for _ in range(20):
-            sent = message(reply_to=backend.address)
+            sent = message(reply_to=inside(backend).address)
             results.expect([sent.envelope.id])
             await backend.submitter().submit([sent])
             await until(lambda sent=sent: sent.envelope.id in pushed, 20)
@@ -61,7 +61,7 @@ async def test_lease_of_a_killed_process_survives_its_successors_start(tmp_path)
     assert await in_process(claim_and_die, str(path), 30.0) == -9
     for _ in range(2):
         async with opened(path) as successor:
-            places = successor._hub._bell.places
+            places = inside(successor)._pipe.places
     before = time.monotonic()
     async with opened(path) as backend:
         assert (await backend.consumer(["q"]).receive(1, 10.0)).deliveries
@@ -76,23 +76,23 @@ async def test_unknown_owner_keeps_its_lease_until_it_ends(tmp_path):
         assert (await holder.consumer(["q"]).receive(1, 5.0)).deliveries
         before = time.monotonic()
         # Its pipe was swept away, or is in another container: nothing can be said of it.
-        holder._hub._bell._path.unlink()
+        inside(holder)._pipe._path.unlink()
         assert (await waiting.consumer(["q"]).receive(1, 5.0)).deliveries
         assert time.monotonic() - before > 0.8
 
 
 async def test_swept_pipe_is_made_again(tmp_path):
     async with opened(tmp_path / "a.db") as backend:
-        bell = backend._hub._bell
+        bell = inside(backend)._pipe
         bell._path.unlink()
-        assert probe(backend.address, bell.places) is Heard.UNKNOWN
-        backend._hub.renew()
-        assert probe(backend.address, bell.places) is Heard.ALIVE
+        assert probe(inside(backend).address, bell.places) is Heard.UNKNOWN
+        inside(backend)._renew()
+        assert probe(inside(backend).address, bell.places) is Heard.ALIVE
 
 
 async def test_probe_tells_the_dead_from_the_living(tmp_path):
     status = tmp_path.stat()
-    bell = Bell((status.st_dev, status.st_ino))
+    bell = WakePipe((status.st_dev, status.st_ino))
     bell.open()
     assert probe(bell.address, bell.places) is Heard.ALIVE
     bell._drop()
@@ -131,7 +131,7 @@ async def test_inherited_backend_is_closed_in_a_child(tmp_path):
         assert forked(use_inherited) == 0
         await backend.submitter().submit([message()])
         assert (await backend.inspector().queues())[0].ready[1] == 2
-        assert probe(backend.address, backend._hub._bell.places) is Heard.ALIVE
+        assert probe(inside(backend).address, inside(backend)._pipe.places) is Heard.ALIVE
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
@@ -163,7 +163,7 @@ async def test_forked_child_does_not_keep_a_dead_parents_bell_alive(tmp_path):
         os.read(reader, 1)
         os._exit(0)
     try:
-        bell = backend._hub._bell
+        bell = inside(backend)._pipe
         asyncio.get_running_loop().remove_reader(bell._reader)
         bell._drop()
         await until(lambda: probe(bell.address, bell.places) is Heard.DEAD)

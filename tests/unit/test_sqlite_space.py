@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlite_kit import message, opened
+from sqlite_kit import inside, message, opened
 
-from tranship.backends.sqlite import SqliteBackend
-from tranship.backends.sqlite._log import SMALL
+from tranship.backends.sqlite._upkeep import SMALL
+from tranship.driver import DriverBackend
 from tranship.envelope import Receipt
 from tranship.errors import StorageFull
 from tranship.ports import Settlement, Verdict
@@ -36,7 +36,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-async def fill(backend: SqliteBackend) -> int:
+async def fill(backend: DriverBackend) -> int:
     """Submit until the disk is full; return how many tasks it took."""
     for count in range(10_000):
         answers = await backend.submitter().submit([message(args=["x" * 3000]) for _ in range(20)])
@@ -47,7 +47,7 @@ async def fill(backend: SqliteBackend) -> int:
     raise AssertionError("the disk is not full")
 
 
-async def drain(backend: SqliteBackend, within: float = 20.0) -> int:
+async def drain(backend: DriverBackend, within: float = 20.0) -> int:
     """Take and finish what is there, whatever is full meanwhile; return how many."""
     consumer, count, end = backend.consumer(["q"]), 0, time.monotonic() + within
     while time.monotonic() < end:
@@ -98,7 +98,7 @@ async def test_the_log_gives_back_what_a_burst_took(tmp_path: Path) -> None:
     async with opened(path) as backend:
         bursts = [backend.submitter().submit([message(args=["x" * 20_000]) for _ in range(100)]) for _ in range(10)]
         await asyncio.gather(*bursts)
-        log = backend._hub.location.wal_path
+        log = inside(backend).location.wal_path
         assert log.stat().st_size > SMALL
         async with asyncio.timeout(15):
             while log.stat().st_size > SMALL:  # noqa: ASYNC110 - a file has no event

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlite_kit import in_process, look, make, message, open_and_submit, opened, until
+from sqlite_kit import in_process, inside, look, make, message, open_and_submit, opened, until
 
-from tranship.backends.sqlite._location import refuse_network
-from tranship.backends.sqlite._mounts import file_system
+from tranship.backends.sqlite._location import file_system, refuse_network
 from tranship.envelope import Receipt
 from tranship.errors import (
     BrokerGone,
@@ -31,7 +30,7 @@ from tranship.ports import ConnectionEvent
 async def test_pragmas(tmp_path):
     path = tmp_path / "a.db"
     async with opened(path) as backend:
-        connection = backend._hub.store.connection
+        connection = inside(backend).store.connection
         found = {
             name: connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in (
@@ -56,7 +55,7 @@ async def test_pragmas(tmp_path):
 @pytest.mark.parametrize(("durability", "after_submit"), [("power", 2), ("process", 1)])
 async def test_only_what_must_last_is_synced(tmp_path, durability, after_submit):
     async with opened(tmp_path / "a.db", durability=durability) as backend:
-        connection = backend._hub.store.connection
+        connection = inside(backend).store.connection
         await backend.submitter().submit([message()])
         assert connection.execute("PRAGMA synchronous").fetchone()[0] == after_submit
         await backend.consumer(["q"]).receive(1, 0)
@@ -66,7 +65,7 @@ async def test_only_what_must_last_is_synced(tmp_path, durability, after_submit)
 async def test_closing_leaves_the_database_and_its_lock_only(tmp_path):
     async with opened(tmp_path / "a.db") as backend:
         await backend.submitter().submit([message()])
-        places = backend._hub._bell.places
+        places = inside(backend)._pipe.places
     assert sorted(found.name for found in tmp_path.iterdir()) == ["a.db", "a.db.lock"]
     assert not any(place.exists() for place in places)
 
@@ -114,7 +113,7 @@ async def test_vanished_file_wakes_who_waits(tmp_path):
     async with opened(path) as backend:
         backend.on_event(lambda event, generation: events.append(event))
         waiting = asyncio.create_task(backend.consumer(["q"]).receive(1, 60.0))
-        await until(lambda: backend._watch._timer is not None)
+        await until(lambda: inside(backend)._look_timer is not None)
         take_away(path, "deleted")
         with pytest.raises(BrokerGone):
             async with asyncio.timeout(3):
@@ -163,13 +162,14 @@ async def test_other_applications_database_is_left_alone(tmp_path):
     assert look(path, "PRAGMA journal_mode") == [("delete",)]
 
 
-async def test_newer_layout_is_refused(tmp_path):
+@pytest.mark.parametrize(("layout", "cure"), [(99, "upgrade tranship"), (1, "the version that made it")])
+async def test_another_layout_is_refused(tmp_path, layout, cure):
     path = tmp_path / "a.db"
     async with opened(path):
         pass
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version=99")
-    with pytest.raises(BrokerRefused, match="layout 99"):
+        connection.execute(f"PRAGMA user_version={layout}")
+    with pytest.raises(BrokerRefused, match=f"layout {layout}, .*{cure}"):
         await make(path).open()
 
 
@@ -210,10 +210,10 @@ def test_memory_and_hosts_are_no_files(tmp_path):
 async def test_default_file_is_in_the_state_directory(tmp_path):
     from sqlite_kit import Shared
 
-    from tranship.backends.sqlite import SqliteBackend
+    from tranship.backends.sqlite import make_backend
     from tranship.settings import BackendConfig, BrokerURL
 
-    backend = SqliteBackend(BackendConfig(BrokerURL.parse("sqlite://"), Shared()))
+    backend = make_backend(BackendConfig(BrokerURL.parse("sqlite://"), Shared()))
     await backend.open()
     assert Path(backend.native["path"]).is_relative_to(tmp_path)
     await backend.aclose()
@@ -270,7 +270,7 @@ async def test_full_database_refuses_and_recovers(tmp_path):
     async with opened(tmp_path / "a.db") as backend:
         submitter = backend.submitter()
         await submitter.submit([message()])
-        connection = backend._hub.store.connection
+        connection = inside(backend).store.connection
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count={pages + 2}").fetchall()
         answers = await submitter.submit([message(args=["x" * 1000]) for _ in range(50)])

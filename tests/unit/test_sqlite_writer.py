@@ -1,19 +1,21 @@
 """Group commit: one transaction for many callers, and one bad piece fails only its own."""
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import time
 
 import pytest
-from sqlite_kit import done, look, message, opened, task_id_of, until
+from sqlite_kit import done, inside, look, message, opened, task_id_of, until
 
 from tranship.backends.sqlite._claims import CLAIM, Claim
 from tranship.backends.sqlite._location import Location
-from tranship.backends.sqlite._log import LogKeeper
-from tranship.backends.sqlite._outcomes import PUT, NewResult
-from tranship.backends.sqlite._sidelock import SideLock
+from tranship.backends.sqlite._locks import SideLock
+from tranship.backends.sqlite._rows import CREATE
 from tranship.backends.sqlite._transaction import Kind, Transaction, chunks, each
+from tranship.backends.sqlite._upkeep import Checkpointer
+from tranship.driver import Row
 from tranship.envelope import Receipt, TaskState
 from tranship.errors import BrokerUnreachable, BusyError, ClosedError, EncodeError, TranshipError
 from tranship.guards import check_may_block
@@ -22,7 +24,7 @@ from tranship.ports import Settled, Settlement, Tombstone, Verdict
 
 def commits(backend) -> list[str]:
     seen: list[str] = []
-    backend._hub.store.connection.set_trace_callback(lambda sql: seen.append(sql) if sql == "COMMIT" else None)
+    inside(backend).store.connection.set_trace_callback(lambda sql: seen.append(sql) if sql == "COMMIT" else None)
     return seen
 
 
@@ -40,7 +42,7 @@ async def test_bad_piece_fails_only_its_caller(tmp_path):
     async with opened(tmp_path / "a.db") as backend:
         bad = Kind("spoil", each(spoil))
         good, answer = await asyncio.gather(
-            backend.submitter().submit([message()]), backend._hub.writer.call(bad, None), return_exceptions=True
+            backend.submitter().submit([message()]), inside(backend).writer.call(bad, None), return_exceptions=True
         )
         assert isinstance(good[0], Receipt)
         assert isinstance(answer, TranshipError)
@@ -126,7 +128,7 @@ async def test_claim_in_flight_while_closing_is_not_lost(tmp_path):
         call = asyncio.create_task(backend.consumer(["q"]).receive(1, 5.0))
         await asyncio.sleep(0)
         await backend.aclose()
-        with pytest.raises(ClosedError):
+        with contextlib.suppress(ClosedError):
             await call
     assert look(path, "SELECT state, deliveries, owner FROM task") == [(0, 0, None)]
 
@@ -148,15 +150,19 @@ async def test_namespaces_do_not_see_each_other(tmp_path):
         assert [len(await backend.inspector().dead()) for backend in (one, two, plain)] == [0, 1, 0]
 
 
+def old_signal(tx: Transaction, _: None) -> None:
+    tx.run("INSERT INTO signal(ns, name, value, expires) VALUES(1, 'c', x'', 1.0)")
+
+
 async def test_upkeep_deletes_what_has_expired(tmp_path):
     path = tmp_path / "a.db"
     async with opened(path) as backend:
-        writer = backend._hub.writer
-        await writer.call(PUT, [NewResult(str(number), "SUCCESS", 0.0, None, b"{}") for number in range(10)])
-        await backend.control().cancel([Tombstone(kind="id", value="x", expires=1.0)])
-        backend._hub.store.keeper._upkeep_at = 0.0
+        writer = inside(backend).writer
+        await writer.call(CREATE, [Row(f"r/{number}", b"{}", ttl=0.0) for number in range(10)])
+        await writer.call(Kind("publish", each(old_signal)), None)
+        inside(backend).store.checkpointer._upkeep_at = 0.0
         await backend.ping()
-        await until(lambda: look(path, "SELECT count(*) FROM result") == [(0,)])
+        await until(lambda: look(path, "SELECT count(*) FROM row") == [(0,)])
         assert look(path, "SELECT count(*) FROM signal") == [(0,)]
 
 
@@ -164,9 +170,9 @@ async def test_lease_of_the_last_boot_is_over(tmp_path, monkeypatch):
     path = tmp_path / "a.db"
     async with opened(path) as backend:
         await backend.submitter().submit([message()])
-        await backend._hub.writer.call(CLAIM, Claim(["q"], 1, "dead-host", 1e9))
+        await inside(backend).writer.call(CLAIM, Claim(["q"], 1, "dead-host", 1e9))
     assert look(path, "SELECT state FROM task") == [(2,)]
-    monkeypatch.setattr("tranship.backends.sqlite._schema.boot_id", lambda: "another")
+    monkeypatch.setattr("tranship.backends.sqlite._database._boot_id", lambda: "another")
     async with opened(path):
         assert look(path, "SELECT state FROM task") == [(0,)]
 
@@ -196,7 +202,7 @@ async def test_log_is_moved_into_the_database(tmp_path):
 
 
 def test_log_keeper_counts(tmp_path):
-    keeper = LogKeeper(Location(tmp_path / "a.db"))
+    keeper = Checkpointer(Location(tmp_path / "a.db"))
     assert not keeper.idle_checkpoint_due()
     keeper.wrote(1)
     assert keeper.idle_checkpoint_due()
@@ -225,5 +231,5 @@ async def test_a_blocking_submit_on_the_writers_thread_is_refused(tmp_path):
             except BusyError as error:
                 refused.append(error)
 
-        await backend._hub.writer.call(Kind("collect garbage", each(submit)), None)
+        await inside(backend).writer.call(Kind("collect garbage", each(submit)), None)
         assert "tranship-sqlite-writer" in str(refused[0])

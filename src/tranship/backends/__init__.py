@@ -22,7 +22,7 @@ def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
         BackendSpec(
             name="sqlite",
             schemes=("sqlite",),
-            factory="tranship.backends.sqlite:SqliteBackend",
+            factory="tranship.backends.sqlite:make_backend",
             summary="one file, shared by the processes of one machine",
         )
     )

@@ -48,7 +48,7 @@ from tranship.driver._nouns import (
     TakenBatch,
     Undo,
 )
-from tranship.driver._packing import Facts, facts_of, pack, unpack
+from tranship.driver._packing import Facts, facts_of, facts_read, headers_bytes, pack, unpack
 from tranship.driver._protocols import (
     Connection,
     Counting,
@@ -108,6 +108,8 @@ __all__ = [
     "Undo",
     "Watching",
     "facts_of",
+    "facts_read",
+    "headers_bytes",
     "instead",
     "pack",
     "unpack",

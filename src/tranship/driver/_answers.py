@@ -46,7 +46,7 @@ def checked(driver: str, verb: str, answers: Sequence[T], count: int) -> Sequenc
     if not isinstance(answers, Sequence) or len(answers) != count:
         given = f"{len(answers)} answers" if isinstance(answers, Sequence) else repr(answers)
         raise PluginError(f"{driver}: {verb}() gave {given} for {count} items; a driver answers each of them, in order")
-    for answer in answers:
+    for answer in {type(one): one for one in answers}.values():
         if not isinstance(answer, kinds):
             names = ", ".join(kind.__name__ for kind in kinds)
             raise PluginError(f"{driver}: {verb}() answered {answer!r:.100}; expected one of {names}")

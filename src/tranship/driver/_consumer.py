@@ -165,7 +165,8 @@ class DriverConsumer:
     async def _until_connected(self, until: float) -> None:
         """Wait for the connection: who is told at once that there is none asks again much later than it is back."""
         loop = asyncio.get_running_loop()
-        while not self._supervisor.connected and not self._closing.done() and loop.time() < until:
+        while not self._supervisor.connected and loop.time() < until:
+            self._check()
             self._news = False
             await self._woken(until)
 
@@ -188,7 +189,10 @@ class DriverConsumer:
         # What was done when nobody received is in the buffer, and says nothing of now.
         if self._taking is None or self._taking.done():
             self._demand(slots, limit)
-            self._taking = self._supervisor.spawn(self._take(slots, limit, left))
+            started = self._supervisor.start(self._take(slots, limit, left))
+            if not isinstance(started, asyncio.Task):
+                return started
+            self._taking = started
         elif self._traits.waits:
             patience = left
         taking = self._taking
@@ -248,7 +252,7 @@ class DriverConsumer:
 
     def _handed_out(self, taken: Sequence[Taken]) -> Sequence[Delivery]:
         for one in taken:
-            one.opened()
+            one.unpack()
         self._in_flight.add(taken)
         return taken
 

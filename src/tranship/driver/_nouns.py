@@ -110,8 +110,8 @@ class Outgoing:
     """One message for a queue."""
 
     facts: Facts
-    message: RawMessage
-    """Headers, body and properties, for drivers with a wire format of their own."""
+    source: Message | RawMessage
+    """Headers, body, content type and encoding, as they are there: for drivers that need no more."""
     ready: float = 0.0
     """When it may be taken, in epoch seconds. Only queues with the trait ``delays`` see one in the future."""
     first: Row | None = None
@@ -123,7 +123,14 @@ class Outgoing:
     @classmethod
     def of(cls, message: Message) -> Outgoing:
         """Return what is sent for an encoded task, to be taken at its ``not_before``."""
-        return cls(facts_of(message), message.raw(), message.envelope.not_before or 0.0)
+        return cls(facts_of(message), message, message.envelope.not_before or 0.0)
+
+    @property
+    def message(self) -> RawMessage:
+        """Headers, body and properties, for drivers with a wire format of their own."""
+        if isinstance(self.source, Message):
+            self.source = self.source.raw()
+        return self.source
 
     @property
     def id(self) -> str:
@@ -153,7 +160,7 @@ class Outgoing:
     @property
     def size(self) -> int:
         """Bytes of headers and body."""
-        return len(self.message.headers) + len(self.message.body)
+        return len(self.source.headers) + len(self.source.body)
 
 
 TakenData = bytes | Outgoing | RawMessage
@@ -170,11 +177,15 @@ class Taken(Delivery):
         queue, level: where it was taken from.
         data: the message.
         count: how many times it has been taken, this one included.
+        task_id: its id, where the driver keeps that beside a message; otherwise it is what the message says.
     """
 
-    __slots__ = ("_facts", "_mark", "data", "taken_at", "unsure")
+    __slots__ = ("_facts", "_mark", "data", "taken_at", "task_id", "unsure")
 
-    def __init__(self, token: Any, queue: str, level: Priority, data: TakenData, count: int = 1) -> None:
+    def __init__(
+        self, token: Any, queue: str, level: Priority, data: TakenData, count: int = 1, *, task_id: str | None = None
+    ) -> None:
+        self.task_id = task_id
         self.token, self.queue, self.priority, self.data, self.delivery_count = token, queue, level, data, count
         self.count_kind, self.generation, self.scheduled = CountKind.UNKNOWN, 0, False
         # The rest is the kit's own.
@@ -182,6 +193,13 @@ class Taken(Delivery):
         self.unsure = False
         self._mark = ""
         self._facts: Facts | None = None
+
+    def unpack(self) -> None:
+        """Have the message at hand, as a delivery has it; of a message alone nothing has to be known for that."""
+        if isinstance(self.data, RawMessage):
+            self.message = self.data
+        else:
+            self.opened()
 
     def opened(self) -> tuple[Facts, RawMessage]:
         """Return its facts and the message; of what cannot be read, a message with a problem: whoever gets it gives it
@@ -199,7 +217,8 @@ class Taken(Delivery):
             own = RawMessage(sent.headers, sent.body, sent.content_type, sent.content_encoding, sent.properties)
             return data.facts, own
         if isinstance(data, RawMessage):
-            return facts_read(data, self.queue, self.priority), data
+            facts = facts_read(data, self.queue, self.priority)
+            return facts if self.task_id is None else facts._replace(id=self.task_id), data
         try:
             return unpack(data)
         except ValueError as error:

@@ -74,7 +74,7 @@ def unpack(data: bytes) -> tuple[Facts, RawMessage]:
     return facts, message
 
 
-def headers_bytes(message: RawMessage) -> bytes:
+def headers_bytes(message: Message | RawMessage) -> bytes:
     """Return the headers of a message as a JSON object."""
     return message.headers if isinstance(message.headers, bytes) else json.dumps(dict(message.headers)).encode()
 

@@ -298,14 +298,29 @@ class Connection(Protocol):
     The driver opens it in the function that it gives to :class:`DriverBackend`, which raises when it cannot.
     """
 
-    queue: Queue
-    table: Table | None
-    topic: Topic | None
-    lost: asyncio.Future[BaseException | None] | None
-    """Done, with the reason, once nothing can be done over it any more. None: it cannot be lost; the kit then has no
-    time limits, no keep-alive and no supervision."""
-    native: Any
-    """The driver's own object, for :attr:`~tranship.ports.Backend.native`."""
+    @property
+    def queue(self) -> Queue:
+        """All queues, over this connection."""
+
+    @property
+    def table(self) -> Table | None:
+        """The rows, where there are any."""
+
+    @property
+    def topic(self) -> Topic | None:
+        """Live signals, where there are any."""
+
+    @property
+    def lost(self) -> asyncio.Future[BaseException | None] | None:
+        """Done, with the reason, once nothing can be done over it any more. An error of ours that is permanent ends the
+        backend; for every other reason a new connection is made. None: it cannot be lost; the kit then has no time
+        limits, no keep-alive and no supervision.
+        """
+
+    @property
+    def native(self) -> Any:
+        """The driver's own object, for :attr:`~tranship.ports.Backend.native`."""
+
     # An attribute ``address``, where there is one, goes into ``reply_to``: for a driver that brings results to who has
     # submitted, with a result store of its own, see :class:`OwnPorts`.
 
@@ -343,6 +358,9 @@ class LocalConnection:
     immediate: bool = False
     """No verb ever waits for anything: what it does is done when its coroutine is first run. The kit then calls the
     verbs without a task of their own: there is no moment to cancel them in."""
+    prompt: bool = False
+    """A verb is often done before it waits for anything. The kit may then begin it in a task that is not its own: up to
+    where it waits, it asks neither for its task nor for a time limit."""
 
     async def ping(self) -> None:
         """There is nobody to ask."""

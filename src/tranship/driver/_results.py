@@ -53,6 +53,7 @@ class DriverResults:
         self._expected: dict[str, None] = {}
         self._found: dict[str, bool] = {}
         """Ids to read: whether we were told that there is a result."""
+        self._pushed: dict[str, bytes] = {}
         self._reader: asyncio.Task[None] | None = None
         self._rechecker: asyncio.Task[None] | None = None
         self._news: dict[str, bytes] = {}
@@ -97,8 +98,17 @@ class DriverResults:
         task_id = name[2:]
         if not value:
             self._read([task_id], told=True)
-        elif task_id in self._expected and self._sink is not None:
-            self._sink([_stored_result(task_id, value)])
+        else:
+            if not self._pushed:
+                asyncio.get_running_loop().call_soon(self._push_together)
+            self._pushed[task_id] = value
+
+    def _push_together(self) -> None:
+        """Push what was heard in one go."""
+        pushed, self._pushed = self._pushed, {}
+        ready = [_stored_result(one, value) for one, value in pushed.items() if one in self._expected]
+        if ready and self._sink is not None:
+            self._sink(ready)
 
     def _read(self, ids: Iterable[str], *, told: bool = False) -> None:
         """Read these results, in one go with whatever is asked for meanwhile, and push them."""

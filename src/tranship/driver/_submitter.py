@@ -253,6 +253,7 @@ class DriverSubmitter:
 
     def _failed(self, messages: Mapping[int, Outgoing], error: TranshipError) -> dict[int, Answer]:
         """Say of each message what an error means for it; one that concerns the whole backend is raised."""
+        self._supervisor.gate.check()
         if isinstance(error, ClosedError):
             raise error
         if isinstance(error, UNSURE):
@@ -263,9 +264,11 @@ class DriverSubmitter:
         self, messages: Mapping[int, Message], answers: Mapping[int, Answer], going: Mapping[int, Outgoing]
     ) -> None:
         tried = [at for at in messages if at in going]
-        if not tried or self._supervisor.current.table is None:
+        if not tried:
             return
         try:
+            if self._supervisor.current.table is None:
+                return
             await self._dedup.told([messages[at] for at in tried], [answers[at] for at in tried])
         except TranshipError as error:
             log.debug("%s: noting what was submitted: %s", self._supervisor.url, error)

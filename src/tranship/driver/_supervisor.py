@@ -7,7 +7,9 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from tranship.clocks import Clock
@@ -15,7 +17,7 @@ from tranship.driver._answers import checked, listed
 from tranship.driver._nouns import QueueTraits
 from tranship.driver._protocols import Connection, TellingTime, Topic, traits_of
 from tranship.driver._timing import BLOCKED, Deadlines, Timed, Timing
-from tranship.errors import BrokerUnreachable, ClosedError, PluginError, StorageFull, TranshipError
+from tranship.errors import BrokerGone, BrokerUnreachable, ClosedError, PluginError, StorageFull, TranshipError
 from tranship.guards import Gate
 from tranship.ports import ConnectionEvent
 
@@ -66,6 +68,34 @@ def at_once(work: Awaitable[T]) -> T:
     raise _Waits
 
 
+def _permanent(connection: Connection) -> TranshipError | None:
+    """Return why a connection is lost, if it is, for good."""
+    lost = connection.lost
+    reason = lost.result() if lost is not None and lost.done() else None
+    return reason if isinstance(reason, TranshipError) and not reason.retryable else None
+
+
+async def _rest(work: Coroutine[Any, Any, T], waits_for: Any) -> T:
+    """Go on with work that waits for something already."""
+    return await _going_on(work, waits_for)
+
+
+@types.coroutine
+def _going_on(work: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+    while True:
+        try:
+            received = yield waits_for
+        except BaseException as error:  # noqa: BLE001 - a cancel above all, which is the work's to hear
+            step = partial(work.throw, error)
+        else:
+            step = partial(work.send, received)
+        try:
+            waits_for = step()
+        except StopIteration as done:
+            value: T = done.value
+            return value
+
+
 class Supervisor:
     """Keeps one connection, and runs the driver's verbs over it.
 
@@ -84,6 +114,7 @@ class Supervisor:
         generation: counts the connections; 0: there has been none.
         traits: of the queue of the last connection.
         immediate: whether its verbs never wait.
+        prompt: whether they often do not.
         clock: of the broker, where a connection tells it.
         listeners: called when the connection is lost or restored.
         on_restored: run one after the other after each restoration, before anybody else is told.
@@ -100,12 +131,13 @@ class Supervisor:
         self.table_topic: Topic | None = None
         self.generation = 0
         self.traits = QueueTraits()
-        self.immediate = False
+        self.immediate = self.prompt = False
         self.clock = Clock()
         self.listeners: list[Callable[[ConnectionEvent, int], None]] = []
         self.on_restored: list[Callable[[], Awaitable[None]]] = []
         self.on_gone: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closes: set[asyncio.Task[None]] = set()
 
     @property
     def current(self) -> Connection:
@@ -114,6 +146,7 @@ class Supervisor:
         Raises:
             ClosedError: the backend is closed, or was never opened.
             BrokerUnreachable: there is none now.
+            TranshipError: it is lost for good.
         """
         connection = self._connection
         if connection is None or self.gate.closed:
@@ -121,6 +154,9 @@ class Supervisor:
             if self.generation == 0:
                 raise ClosedError(f"{self.url} is not open; await open() first")
             raise BrokerUnreachable(f"{self.url}: not connected; trying again")
+        if (reason := _permanent(connection)) is not None:
+            self.gate.failure = reason
+            self.gate.check()
         return connection
 
     @property
@@ -177,6 +213,9 @@ class Supervisor:
         try:
             found = await Timed(run(connection), lambda seconds: self.blocked(verb, seconds))
             return found if verb == "take" else listed(self.name, verb, found)
+        except BrokerGone as gone:
+            self._give_up(gone)
+            raise
         except TranshipError:
             raise
         except Exception as native:
@@ -190,6 +229,9 @@ class Supervisor:
         try:
             found = at_once(run(connection))
             return found if verb == "take" else listed(self.name, verb, found)
+        except BrokerGone as gone:
+            self._give_up(gone)
+            raise
         except TranshipError:
             raise
         except Exception as native:
@@ -221,6 +263,19 @@ class Supervisor:
         if self._deadlines is not None:
             self._deadlines.end(mark)
 
+    def start(self, work: Coroutine[Any, Any, T]) -> T | asyncio.Task[T]:
+        """Do ``work``, over a connection that is prompt as far as it does not wait; return what it brings, or the task
+        in which it goes on.
+        """
+        if not self.prompt:
+            return self.spawn(work)
+        try:
+            waits_for = work.send(None)
+        except StopIteration as done:
+            value: T = done.value
+            return value
+        return self.spawn(_rest(work, waits_for))
+
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that ends with the backend at the latest; its error, if nobody asks, is nobody's."""
         task = asyncio.get_running_loop().create_task(work)
@@ -235,6 +290,8 @@ class Supervisor:
 
     def explained(self, verb: str, native: Exception, connection: Connection) -> TranshipError:
         """Return one of our errors for what a verb has raised over ``connection``."""
+        if isinstance(native, BrokerGone):
+            self._give_up(native)
         if isinstance(native, TranshipError):
             return native
         if isinstance(native, _Waits):
@@ -276,6 +333,7 @@ class Supervisor:
         self.generation += 1
         self.traits = traits_of(connection.queue)
         self.immediate = getattr(connection, "immediate", False)
+        self.prompt = getattr(connection, "prompt", False)
         self._deadlines = None if connection.lost is None else Deadlines(self.timing.command, connection.abort)
 
     def _gone(self) -> Connection | None:
@@ -302,7 +360,10 @@ class Supervisor:
             raise made from native
 
     async def _supervise(self, connection: Connection) -> None:
-        """Watch over the connection, and replace it when it is lost, until the backend is closed."""
+        """Watch over the connection, and replace it when it is lost, until the backend is closed.
+
+        What is lost for a reason that is permanent stays lost: that is what every call says from then on.
+        """
         while True:
             assert connection.lost is not None
             while not connection.lost.done():
@@ -311,11 +372,22 @@ class Supervisor:
                     with contextlib.suppress(TranshipError):
                         await self.run("ping", lambda current: current.ping())
             log.warning("%s: the connection is lost: %r", self.url, connection.lost.result())
+            if (reason := _permanent(connection)) is not None:
+                self._give_up(reason)
+                return
             self._gone()
             self._tell(ConnectionEvent.LOST)
-            self.spawn(self._close(connection))
+            self._close_soon(connection)
             connection = await self._reconnected()
             await self._restore()
+
+    def _give_up(self, reason: TranshipError) -> None:
+        """Have every call say so from now on: what we were connected to is gone, and does not come back."""
+        self.gate.failure = reason
+        if self._connection is not None:
+            self._close_soon(self._connection)
+            self._gone()
+            self._tell(ConnectionEvent.LOST)
 
     async def _reconnected(self) -> Connection:
         pause = FIRST_PAUSE
@@ -362,9 +434,15 @@ class Supervisor:
             except Exception:
                 log.exception("%s: a listener failed", self.url)
 
+    def _close_soon(self, connection: Connection) -> None:
+        """Close a connection that is lost; the end of the backend waits for that."""
+        task = asyncio.get_running_loop().create_task(self._close(connection))
+        self._closes.add(task)
+        task.add_done_callback(self._closes.discard)
+
     async def _close(self, connection: Connection) -> None:
         try:
-            async with asyncio.timeout(CLOSING):
+            async with asyncio.timeout(self.timing.close):
                 await connection.aclose()
         except Exception as error:  # noqa: BLE001 - whatever happens, it is not used any more
             log.debug("%s: closing: %r", self.url, error)
@@ -372,7 +450,9 @@ class Supervisor:
     async def aclose(self) -> None:
         """End everything. Idempotent."""
         self.gate.closed = True
-        tasks = self._tasks - {asyncio.current_task()}
+        # Not those of another loop: in a forked child, what its parent left behind.
+        loop, this = asyncio.get_running_loop(), asyncio.current_task()
+        tasks = {task for task in self._tasks if task is not this and task.get_loop() is loop}
         for task in tasks:
             task.cancel()
         if tasks:
@@ -381,4 +461,6 @@ class Supervisor:
                 log.warning("%s: %d verbs of %s ignore that they are cancelled", self.url, len(left), self.name)
         connection = self._gone()
         if connection is not None:
-            await self._close(connection)
+            self._close_soon(connection)
+        if self._closes:
+            await asyncio.wait(self._closes)

@@ -24,9 +24,14 @@ BLOCKED: Final = 0.9
 class Timing:
     """How long the kit waits for a broker with a connection, in seconds."""
 
-    connect: float = 5.0
-    command: float = 10.0
-    keepalive: float = 5.0
+    connect: float | None = 5.0
+    """For one attempt to connect; None: as long as it takes."""
+    command: float | None = 10.0
+    """For one verb, after which the connection is given up; None: as long as it takes."""
+    keepalive: float | None = 5.0
+    """Between two looks at an idle connection; None: never."""
+    close: float | None = 2.0
+    """For closing a connection; None: as long as it takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +60,12 @@ class Deadlines:
     """The verbs that are under way over one connection; one timer for all, because nearly all are in time.
 
     Args:
-        seconds: that a verb may take.
+        seconds: that a verb may take; None: as long as it takes.
         overdue: called when one has taken longer.
     """
 
-    def __init__(self, seconds: float, overdue: Callable[[], None]) -> None:
-        self._seconds, self._overdue = seconds, overdue
+    def __init__(self, seconds: float | None, overdue: Callable[[], None]) -> None:
+        self._seconds, self._overdue = float("inf") if seconds is None else seconds, overdue
         self._until: dict[object, float] = {}
         self._next = float("inf")
         self._timer = LazyTimer(self._look)

@@ -1,13 +1,12 @@
 """The default backend: one SQLite file, several processes, crash-safe.
 
-Layers, from the bottom: ``_options``, ``_clock``, ``_faults``, ``_mounts``, ``_location`` (what is told and
-found out); ``_schema``, ``_connection``, ``_sidelock``, ``_bell``, ``_forks`` (one thing of the system each);
-``_transaction`` and the statement modules (``_enqueue``, ``_claims``, ``_settling``, ``_outcomes``, ``_signals``,
-``_peers``, ``_deadletters``, ``_inspection``, ``_upkeep``), which are plain functions of a transaction;
-``_store``, which runs them; ``_writer``, the one thread it runs in; ``_hub``, what the ports share; and the ports.
+Layers, from the bottom: ``_options``, ``_errors``, ``_location`` (what is told and found out); ``_database``,
+``_locks``, ``_pipes`` (one thing of the system each); ``_transaction`` and what is done in one: ``_claims``, ``_rows``,
+``_tasks``, ``_peers``, ``_upkeep``; ``_store``, which runs it; ``_writer``, the one thread it runs in; ``_queue``,
+``_table`` and ``_topic``, the verbs of the driver; ``_connection``, which has them; ``_backend``.
 """
 
-from tranship.backends.sqlite._backend import SqliteBackend
+from tranship.backends.sqlite._backend import make_backend
 from tranship.backends.sqlite._options import SqliteOptions
 
-__all__ = ["SqliteBackend", "SqliteOptions"]
+__all__ = ["SqliteOptions", "make_backend"]

@@ -1,37 +1,21 @@
 """Taking tasks, and keeping or giving back what was taken.
 
 Order: strictly by level, then by number; queues rotate inside a level. With aging, every level below costs a task as
-many seconds as ``aging`` says. A claim writes no durable fact (see ``_writer``); the fence makes a late one harmless.
+many seconds as ``aging`` says. A claim writes no durable fact (see ``_store``); the fence makes a late one harmless.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from tranship.backends.sqlite._transaction import Kind, Mode, Transaction, each, to_json
 
-__all__ = [
-    "CLAIM",
-    "EXTEND",
-    "RELEASE",
-    "Claim",
-    "Claimed",
-    "Handback",
-    "Renewal",
-    "Token",
-    "due_in",
-    "make_ready",
-    "outlook",
-    "owned",
-]
+__all__ = ["CLAIM", "PICK", "RELEASE", "RENEW", "Claim", "Claimed", "Token", "make_ready", "outlook", "owned"]
 
 Token = tuple[int, int]
 """Number and fence of a claimed row."""
-
-ALONE: Final = 2
-"""A task delivered this often before travels alone, so that a poison message takes no innocent one along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +25,11 @@ class Claim:
     queues: Sequence[str]
     """In the order in which they are served this time, inside a level."""
     limit: int
-    owner: str | None
+    owner: str
     lease: float
     aging: float = 0.0
     due: bool = True
     """Whether a delayed task or an ended lease has come due, as far as the consumer has seen."""
-    early: bool = False
-    """Take what is not due yet, and nothing else."""
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """Leases to be renewed for ``lease`` seconds from now."""
-
-    tokens: Sequence[Token]
-    lease: float
-
-
-@dataclass(frozen=True, slots=True)
-class Handback:
-    """Deliveries that nobody wants to keep; giving them back takes their count back, too."""
-
-    tokens: Sequence[Token]
 
 
 class Claimed(NamedTuple):
@@ -70,6 +37,7 @@ class Claimed(NamedTuple):
 
     seq: int
     fence: int
+    id: str
     queue: str
     priority: int
     deliveries: int
@@ -82,23 +50,16 @@ class _Candidate(NamedTuple):
     enqueued: float
     deliveries: int
     fence: int
+    id: str
     queue: str
 
 
+_CANDIDATE: Final = "SELECT seq, priority, enqueued, deliveries, fence, id, queue FROM task"
 _PROMOTE: Final = "UPDATE task SET state=0, due=NULL WHERE state=1 AND due<=?"
 _REAP: Final = "UPDATE task SET state=0, due=NULL, owner=NULL WHERE state=2 AND due<=?"
-_READY: Final = (
-    "SELECT seq, priority, enqueued, deliveries, fence, queue FROM task"
-    " WHERE ns=? AND queue=? AND state=0 ORDER BY priority, seq LIMIT ?"
-)
-_READY_LEVEL: Final = (
-    "SELECT seq, priority, enqueued, deliveries, fence, queue FROM task"
-    " WHERE ns=? AND queue=? AND priority=? AND state=0 ORDER BY seq LIMIT ?"
-)
-_EARLY: Final = (
-    "SELECT seq, priority, enqueued, deliveries, fence, queue FROM task WHERE ns=?"
-    " AND queue IN (SELECT value FROM json_each(?)) AND state=1 ORDER BY due, seq LIMIT ?"
-)
+_READY: Final = f"{_CANDIDATE} WHERE ns=? AND queue=? AND state=0 ORDER BY priority, seq LIMIT ?"
+_READY_LEVEL: Final = f"{_CANDIDATE} WHERE ns=? AND queue=? AND priority=? AND state=0 ORDER BY seq LIMIT ?"
+_NAMED: Final = f"{_CANDIDATE} WHERE seq IN (SELECT value FROM json_each(?)) AND state IN (0, 1)"  # noqa: S608
 _SINGLE_BODY: Final = "SELECT seq, content_type, content_encoding, reply_to, headers, body FROM body WHERE seq=?"
 _BODIES: Final = (
     "SELECT seq, content_type, content_encoding, reply_to, headers, body FROM body"
@@ -120,18 +81,32 @@ def claim(tx: Transaction, claims: Sequence[Claim]) -> list[list[Claimed]]:
 
 
 def _serve(tx: Transaction, wanted: Claim) -> list[Claimed]:
-    chosen = _early(tx, wanted) if wanted.early else _travel_apart(_candidates(tx, wanted))
+    return _taken(tx, _candidates(tx, wanted), wanted.owner, wanted.lease)
+
+
+def _pick(tx: Transaction, order: tuple[Sequence[int], str, float]) -> list[Claimed]:
+    """Take exactly these, in their order."""
+    seqs, owner, lease = order
+    found = {row[0]: _Candidate(*row) for row in tx.rows(_NAMED, to_json(seqs))}
+    return _taken(tx, [found[seq] for seq in seqs if seq in found], owner, lease)
+
+
+def _taken(tx: Transaction, chosen: Sequence[_Candidate], owner: str, lease: float) -> list[Claimed]:
     if not chosen:
         return []
-    _take(tx, wanted, [candidate.seq for candidate in chosen])
-    bodies = {row[0]: row[1:] for row in _bodies(tx, [candidate.seq for candidate in chosen])}
+    until = tx.lease_now + lease
+    if len(chosen) == 1:
+        tx.run(_TAKE_ONE, until, owner, chosen[0].seq)
+        rows = tx.rows(_SINGLE_BODY, chosen[0].seq)
+    else:
+        seqs = to_json(one.seq for one in chosen)
+        tx.run(_TAKE, until, owner, seqs)
+        rows = tx.rows(_BODIES, seqs)
+    bodies = {row[0]: row[1:] for row in rows}
     return [
-        Claimed(one.seq, one.fence + 1, one.queue, one.priority, one.deliveries + 1, bodies[one.seq]) for one in chosen
+        Claimed(one.seq, one.fence + 1, one.id, one.queue, one.priority, one.deliveries + 1, bodies[one.seq])
+        for one in chosen
     ]
-
-
-def _early(tx: Transaction, wanted: Claim) -> list[_Candidate]:
-    return [_Candidate(*row) for row in tx.rows(_EARLY, tx.ns, to_json(wanted.queues), wanted.limit)]
 
 
 def _candidates(tx: Transaction, wanted: Claim) -> list[_Candidate]:
@@ -167,25 +142,6 @@ def _rotated(found: list[_Candidate], wanted: Claim, level: Callable[[_Candidate
     return [one for *_, one in keyed[: wanted.limit]]
 
 
-def _travel_apart(found: list[_Candidate]) -> list[_Candidate]:
-    for place, one in enumerate(found):
-        if one.deliveries >= ALONE:
-            return found[: max(place, 1)]
-    return found
-
-
-def _take(tx: Transaction, wanted: Claim, seqs: Sequence[int]) -> None:
-    until = tx.lease_now + wanted.lease
-    if len(seqs) == 1:
-        tx.run(_TAKE_ONE, until, wanted.owner, seqs[0])
-    else:
-        tx.run(_TAKE, until, wanted.owner, to_json(seqs))
-
-
-def _bodies(tx: Transaction, seqs: Sequence[int]) -> list[Any]:
-    return tx.rows(_SINGLE_BODY, seqs[0]) if len(seqs) == 1 else tx.rows(_BODIES, to_json(seqs))
-
-
 def owned(tx: Transaction, tokens: Sequence[Token]) -> dict[Token, bool]:
     """Return those of ``tokens`` that are still their holder's."""
     if len(tokens) == 1:
@@ -199,8 +155,11 @@ def owned(tx: Transaction, tokens: Sequence[Token]) -> dict[Token, bool]:
     return {token: True for token in tokens if token in current}
 
 
-def _release(tx: Transaction, handback: Handback) -> None:
-    make_ready(tx, [seq for seq, _ in owned(tx, handback.tokens)], uncount=1)
+def _release(tx: Transaction, tokens: Sequence[Token]) -> list[bool]:
+    """Give back what nobody has touched; its count is taken back, too."""
+    held = owned(tx, tokens)
+    make_ready(tx, [seq for seq, _ in held], uncount=1)
+    return [held.pop(token, False) for token in tokens]
 
 
 def make_ready(tx: Transaction, numbers: Sequence[int], *, uncount: int = 0) -> None:
@@ -214,21 +173,23 @@ def make_ready(tx: Transaction, numbers: Sequence[int], *, uncount: int = 0) -> 
         *(uncount, seqs),
     )
     rows = tx.rows("SELECT DISTINCT queue FROM task WHERE seq IN (SELECT value FROM json_each(?))", seqs)
-    tx.rings.queues.update(queue for (queue,) in rows)
+    tx.wakes.queues.update(queue for (queue,) in rows)
 
 
-def _extend(tx: Transaction, renewal: Renewal) -> list[bool]:
-    held = owned(tx, renewal.tokens)
+def _renew(tx: Transaction, order: tuple[Sequence[Token], float]) -> list[bool]:
+    tokens, lease = order
+    held = owned(tx, tokens)
     tx.run(
         "UPDATE task SET due=? WHERE seq IN (SELECT value FROM json_each(?))",
-        *(tx.lease_now + renewal.lease, to_json(seq for seq, _ in held)),
+        *(tx.lease_now + lease, to_json(seq for seq, _ in held)),
     )
-    return [token in held for token in renewal.tokens]
+    return [token in held for token in tokens]
 
 
 CLAIM: Final = Kind("claim", claim, Mode.SOFT, first=True)
+PICK: Final = Kind("pick", each(_pick), Mode.SOFT)
 RELEASE: Final = Kind("release", each(_release), Mode.SOFT)
-EXTEND: Final = Kind("extend", each(_extend), Mode.SOFT)
+RENEW: Final = Kind("renew", each(_renew), Mode.SOFT)
 
 
 def outlook(count: int) -> str:
@@ -238,11 +199,3 @@ def outlook(count: int) -> str:
         f"SELECT EXISTS(SELECT 1 FROM task WHERE ns=? AND queue IN ({marks}) AND state=0),"  # noqa: S608 - marks only
         " (SELECT min(due) FROM task WHERE state=1), (SELECT min(due) FROM task WHERE state=2)"
     )
-
-
-def due_in(delayed: float | None, leased: float | None, *, now: float, lease_now: float) -> float:
-    """Seconds until something becomes ready by itself; 0 or less: it is due."""
-    waits = [delayed - now] if delayed is not None else []
-    if leased is not None:
-        waits.append(leased - lease_now)
-    return min(waits, default=float("inf"))

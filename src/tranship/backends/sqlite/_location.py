@@ -1,18 +1,24 @@
-"""The database file: where it is, whether it may be used, and whether it is still the one we opened."""
+"""The database file: where it is, whether it may be used there, and whether it is still the one we opened."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tranship.backends.sqlite._mounts import NETWORK, file_system, mount_table
 from tranship.errors import BrokerGone, BrokerRefused, InvalidURLError
 from tranship.settings import BrokerURL, state_file
 
-__all__ = ["Identity", "Location", "locate"]
+__all__ = ["Identity", "Location", "file_system", "locate", "refuse_network"]
+
+NETWORK: Final = frozenset(
+    {"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4"}
+    | {"smb", "smb2", "smb3", "smbfs"}
+)
+"""File systems whose locks and shared memory do not reach across their hosts."""
 
 PRIVATE: Final = 0o600
 
@@ -57,12 +63,15 @@ class Location:
         Raises:
             BrokerGone: the file was deleted, moved or replaced.
         """
-        try:
-            same = self._now() == self.identity
-        except OSError:
-            same = False
-        if not same:
+        if not self.is_same():
             raise BrokerGone(f"the database {self.path} was deleted, moved or replaced while it was open; open it anew")
+
+    def is_same(self) -> bool:
+        """Whether the path still leads to the opened file."""
+        try:
+            return self._now() == self.identity
+        except OSError:
+            return False
 
     def _now(self) -> Identity:
         status = os.stat(self.path)  # noqa: PTH116 - called before every transaction; Path.stat costs twice as much
@@ -82,7 +91,7 @@ def locate(url: BrokerURL, *, allow_network_fs: bool) -> Location:
     if not path.parent.is_dir():
         raise BrokerRefused(f"the directory {path.parent} of the database {path} does not exist; create it")
     if not allow_network_fs:
-        refuse_network(path, mount_table())
+        refuse_network(path, _mount_table())
     return Location(path)
 
 
@@ -112,3 +121,36 @@ def _path(url: BrokerURL) -> Path:
     if name == ":memory:" or name.endswith("/"):
         raise InvalidURLError(f"{url} names no file; use memory:// for tasks in memory")
     return Path(name).expanduser().resolve()
+
+
+def _mount_table() -> str:
+    """The kernel's list of mounts; empty where there is none."""
+    try:
+        return Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+
+
+def file_system(path: Path, table: str) -> str:
+    """Return the type of the file system that holds ``path`` (absolute, without links); empty: unknown."""
+    best, kind = "", ""
+    for point, found in _mounts(table):
+        inside = point == "/" or str(path) == point or str(path).startswith(point + "/")
+        # A later mount on the same point hides the earlier one.
+        if inside and len(point) >= len(best):
+            best, kind = point, found
+    return kind
+
+
+def _mounts(table: str) -> Iterator[tuple[str, str]]:
+    for line in table.splitlines():
+        before, dash, after = line.partition(" - ")
+        fields = before.split()
+        if dash and len(fields) > 4 and after:
+            yield _unescaped(fields[4]), after.split()[0]
+
+
+def _unescaped(text: str) -> str:
+    for octal, plain in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
+        text = text.replace(octal, plain)
+    return text

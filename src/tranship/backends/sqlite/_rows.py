@@ -1,89 +1,125 @@
-"""Messages as rows, and rows as messages."""
+"""Rows by key: results, dedup keys, cancels, heartbeats, dead letters. A row's number is its version."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Final
 
-from tranship.errors import EncodeError
-from tranship.protocol import Message, RawMessage
+from tranship.backends.sqlite._transaction import Kind, Mode, Transaction, each, to_json
+from tranship.driver import Row
 
-__all__ = ["NO_PROPERTIES", "NewTask", "new_task", "raw_message"]
+__all__ = ["BEAT", "CREATE", "DELETE", "GET", "PAGE", "PUT", "READ", "create", "known", "row_of"]
 
-JSON: Final = "application/json"
-UTF8: Final = "utf-8"
-"""The usual content type and encoding are stored as NULL."""
-
-NO_PROPERTIES: Final[Mapping[str, Any]] = {}
-
-
-@dataclass(slots=True)
-class NewTask:
-    """What is to be inserted for one message."""
-
-    id: str
-    queue: str
-    priority: int
-    due: float | None
-    attempt: int
-    cancel_key: str | None
-    body: tuple[str | None, str | None, str | None, bytes, bytes]
-    """Content type, content encoding, reply_to, headers, body: the columns of the body table."""
-    dedup_key: str | None = None
-    dedup_window: float = 0.0
-    check_id: bool = False
+_INTO: Final = "INSERT INTO row(seq,ns,key,value,expires,told)"
+_ROW: Final = "(?,?,?,?,?,?)"
+_LIVE: Final = "(expires IS NULL OR expires>?)"
+_ONE: Final = f"SELECT seq, value FROM row WHERE ns=? AND key=? AND {_LIVE}"  # noqa: S608 - constants, here and below
+_NAMED: Final = f"SELECT key, seq, value FROM row WHERE ns=? AND key IN (SELECT value FROM json_each(?)) AND {_LIVE}"  # noqa: S608
+_DELETE: Final = "DELETE FROM row WHERE ns=? AND key IN (SELECT value FROM json_each(?))"
+READ: Final = f"SELECT key, value, seq FROM row WHERE ns=? AND key IN (SELECT value FROM json_each(?)) AND {_LIVE}"  # noqa: S608
+_PAGE: Final = (
+    f"SELECT key, value, seq FROM row WHERE ns=? AND key>=? AND key>? AND key<? AND {_LIVE} ORDER BY key LIMIT ?"  # noqa: S608
+)
+_SAME: Final = 1
+"""Stored for what is told of a row, where that is its value."""
 
 
-def new_task(message: Message, *, dedup_window: float) -> NewTask:
-    """Return the row for ``message``.
+def create(tx: Transaction, rows: Sequence[Row]) -> list[bytes | None]:
+    """Insert rows unless they are there; return what is there of each, None: nothing."""
+    if not rows:
+        return []
+    there: list[bytes | None] = [None] * len(rows)
+    first, values = _numbered(tx, rows)
+    if tx.insert(_INTO, _ROW, values, "ON CONFLICT(ns, key) DO NOTHING") < len(rows):
+        there = _sort_out(tx, rows, values, first)
+    _wake(tx, [row for row, old in zip(rows, there, strict=True) if old is None])
+    return there
 
-    Raises:
-        EncodeError: a name in it cannot be written as UTF-8.
-    """
-    envelope = message.envelope
-    if "\0" in envelope.id:
-        raise EncodeError(f"the id {envelope.id!r} has a NUL in it; use Unicode text without", task_id=envelope.id)
-    names = (
-        envelope.id,
-        envelope.queue,
-        envelope.cancel_key or "",
-        envelope.dedup_key or "",
-        envelope.reply_to or "",
+
+def _sort_out(tx: Transaction, rows: Sequence[Row], values: Sequence[Sequence[Any]], first: int) -> list[bytes | None]:
+    """Some were there before, or are here twice; those that had expired make room."""
+    old = tx.rows(
+        "SELECT key, value, expires FROM row WHERE ns=? AND key IN (SELECT value FROM json_each(?)) AND seq<?",
+        *(tx.ns, to_json(row.key for row in rows), first),
     )
-    if not "".join(names).isascii():
-        for text in names:
-            _check_text(text, envelope.id)
-    return NewTask(
-        envelope.id,
-        envelope.queue,
-        int(envelope.priority),
-        envelope.not_before,
-        envelope.attempt,
-        envelope.cancel_key,
+    expired = {key for key, _, expires in old if expires is not None and expires <= tx.now}
+    if expired:
+        tx.run(_DELETE, tx.ns, to_json(expired))
+        tx.insert(_INTO, _ROW, [one for one in values if one[2] in expired], "ON CONFLICT(ns, key) DO NOTHING")
+    taken = {key: value for key, value, _ in old if key not in expired}
+    there = []
+    for row in rows:
+        there.append(taken.get(row.key))
+        taken.setdefault(row.key, row.value)
+    return there
+
+
+def known(tx: Transaction, key: str) -> tuple[int, bytes] | None:
+    """Return version and value of one row; None: there is none."""
+    found = tx.rows(_ONE, tx.ns, key, tx.now)
+    return found[0] if found else None
+
+
+def _put(tx: Transaction, order: tuple[Sequence[Row], Sequence[int] | None]) -> list[int | None]:
+    rows, versions = order
+    fits = _fits(tx, [row.key for row in rows], versions)
+    first, values = _numbered(tx, rows)
+    tx.insert(f"INSERT OR REPLACE {_INTO[7:]}", _ROW, [one for one, fit in zip(values, fits, strict=True) if fit])
+    return [first + place if fit else None for place, fit in enumerate(fits)]
+
+
+def _delete(tx: Transaction, order: tuple[Sequence[str], Sequence[int] | None]) -> list[bool]:
+    keys, versions = order
+    there = {key for key, _, _ in tx.rows(_NAMED, tx.ns, to_json(keys), tx.now)}
+    gone = [fit and key in there for key, fit in zip(keys, _fits(tx, keys, versions), strict=True)]
+    tx.run(_DELETE, tx.ns, to_json(key for key, is_gone in zip(keys, gone, strict=True) if is_gone))
+    return gone
+
+
+def _fits(tx: Transaction, keys: Sequence[str], versions: Sequence[int] | None) -> list[bool]:
+    if versions is None:
+        return [True] * len(keys)
+    there = {key: seq for key, seq, _ in tx.rows(_NAMED, tx.ns, to_json(keys), tx.now)}
+    return [there.get(key) == version for key, version in zip(keys, versions, strict=True)]
+
+
+def _numbered(tx: Transaction, rows: Sequence[Row]) -> tuple[int, list[tuple[Any, ...]]]:
+    """Return the columns of rows, with numbers that were never used, and the first of these."""
+    first = tx.last("row") + 1
+    return first, [
         (
-            None if message.content_type == JSON else message.content_type,
-            None if message.content_encoding == UTF8 else message.content_encoding,
-            envelope.reply_to,
-            message.headers,
-            message.body,
-        ),
-        envelope.dedup_key,
-        dedup_window if envelope.dedup_window is None else envelope.dedup_window,
-        message.check_id,
-    )
+            first + place,
+            tx.ns,
+            row.key,
+            row.value,
+            None if row.ttl is None else tx.now + row.ttl,
+            _SAME if row.tell is not None and row.tell == row.value else row.tell,
+        )
+        for place, row in enumerate(rows)
+    ]
 
 
-def raw_message(
-    content_type: str | None, content_encoding: str | None, reply_to: str | None, headers: bytes, body: bytes
-) -> RawMessage:
-    """Return the columns of a body row as a message."""
-    properties = NO_PROPERTIES if reply_to is None else {"reply_to": reply_to}
-    return RawMessage(headers, body, content_type or JSON, content_encoding or UTF8, properties)
+def _wake(tx: Transaction, rows: Sequence[Row]) -> None:
+    tx.wakes.rows = tx.wakes.rows or any(row.tell is not None for row in rows)
 
 
-def _check_text(text: str, task_id: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise EncodeError(f"{text!r} is no valid text ({error}); use Unicode text", task_id=task_id) from error
+def _get(tx: Transaction, keys: Sequence[str]) -> list[Any]:
+    return tx.rows(READ, tx.ns, to_json(keys), tx.now)
+
+
+def _page(tx: Transaction, order: tuple[str, str, int]) -> list[Row]:
+    prefix, after, limit = order
+    return [row_of(*row) for row in tx.rows(_PAGE, tx.ns, prefix, after, prefix + chr(0x10FFFF), tx.now, limit)]
+
+
+def row_of(key: str, value: bytes, seq: int) -> Row:
+    """Return a row as it was read."""
+    return Row(key, value, version=seq)
+
+
+CREATE: Final = Kind("create rows", each(create), grows=True)
+PUT: Final = Kind("put rows", each(_put), grows=True)
+BEAT: Final = Kind("put rows that last for moments", each(_put), Mode.SOFT)
+DELETE: Final = Kind("delete rows", each(_delete))
+GET: Final = Kind("get rows", each(_get), Mode.READ)
+PAGE: Final = Kind("list rows", each(_page), Mode.READ)

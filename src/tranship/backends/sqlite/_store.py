@@ -21,18 +21,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
-from tranship.backends.sqlite._connection import open_writer
-from tranship.backends.sqlite._faults import concerns_storage, explain
-from tranship.backends.sqlite._forks import Gate
-from tranship.backends.sqlite._jobs import Job, refuse
+from tranship.backends.sqlite._database import create, namespace, open_writer
+from tranship.backends.sqlite._errors import concerns_storage, explain
 from tranship.backends.sqlite._location import Location
-from tranship.backends.sqlite._log import LogKeeper
+from tranship.backends.sqlite._locks import Gate, SideLock
 from tranship.backends.sqlite._options import SqliteOptions
-from tranship.backends.sqlite._peers import Ringer
-from tranship.backends.sqlite._schema import create, namespace
-from tranship.backends.sqlite._sidelock import SideLock
-from tranship.backends.sqlite._transaction import Kind, Mode, Transaction
-from tranship.backends.sqlite._upkeep import UPKEEP
+from tranship.backends.sqlite._peers import Waker
+from tranship.backends.sqlite._transaction import Job, Kind, Mode, Transaction, refuse
+from tranship.backends.sqlite._upkeep import UPKEEP, Checkpointer
 from tranship.errors import StorageFull, TranshipError
 
 __all__ = ["Store"]
@@ -48,10 +44,10 @@ class Store:
 
     def __init__(self, location: Location, options: SqliteOptions) -> None:
         self.location = location
-        self.keeper = LogKeeper(location)
+        self.checkpointer = Checkpointer(location)
         self.gate = Gate(self._orphan)
         self.connection: sqlite3.Connection | None = None
-        self.ringer: Ringer | None = None
+        self.waker: Waker | None = None
         self.ns = 0
         self.lease = options.lease
         self._options = options
@@ -73,7 +69,7 @@ class Store:
         with self._alone(), self.gate.lock:
             self.connection = open_writer(self.location.path, busy_timeout=self._options.busy_timeout)
             self.location.settle()
-            self.keeper.room.look()
+            self.checkpointer.room.look()
             self._synchronize(self.connection, Mode.HARD)
             self.connection.execute("BEGIN IMMEDIATE")
             create(self.connection, self.path)
@@ -81,12 +77,12 @@ class Store:
             self.connection.execute("COMMIT")
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Do ``jobs`` in one transaction, each getting its value or its error, and ring who is to hear of it."""
-        if self.keeper.room.little:
+        """Do ``jobs`` in one transaction, each getting its value or its error, and wake who is to hear of it."""
+        if self.checkpointer.room.little:
             jobs = self._with_room(jobs)
         writes = any(job.kind.mode for job in jobs)
-        rings = self._attempt(jobs, self._alone if writes else nullcontext)
-        self._ring(rings)
+        wakes = self._attempt(jobs, self._alone if writes else nullcontext)
+        self._wake(wakes)
 
     def _with_room(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Refuse what would take the room that the rest needs; return the rest."""
@@ -95,7 +91,7 @@ class Store:
             return jobs
         try:
             with self.gate.lock:
-                self.keeper.check_room(self.connection)
+                self.checkpointer.check_room(self.connection)
         except (StorageFull, sqlite3.Error) as error:
             refuse(growing, explain(error, self.path))
             return [job for job in jobs if not job.kind.grows]
@@ -106,10 +102,10 @@ class Store:
         if self.connection is None or not self._sidelock.try_acquire():
             return False
         try:
-            rings = self._attempt(jobs, nullcontext)
+            wakes = self._attempt(jobs, nullcontext)
         finally:
             self._sidelock.release()
-        self._ring(rings)
+        self._wake(wakes)
         return True
 
     def _attempt(
@@ -123,12 +119,12 @@ class Store:
             refuse(jobs, explain(error, self.path))
             return []
 
-    def _ring(self, rings: list[tuple[str, bytes]]) -> None:
-        if rings and self.ringer:
+    def _wake(self, wakes: list[tuple[str, bytes]]) -> None:
+        if wakes and self.waker:
             try:
-                self.ringer.ring(rings)
+                self.waker.wake(wakes)
             except Exception:
-                # It is committed, and whoever was not rung looks soon.
+                # It is committed, and whoever was not woken looks soon.
                 log.exception("waking the other users of %s failed", self.path)
 
     def checkpoint(self, *, truncate: bool) -> None:
@@ -137,7 +133,7 @@ class Store:
         assert connection is not None
         try:
             with self._alone(), self.gate.lock:
-                self.keeper.checkpoint(connection, truncate=truncate)
+                self.checkpointer.checkpoint(connection, truncate=truncate)
         except (sqlite3.Error, OSError, TranshipError) as error:
             # Once: on a full disk every turn tries.
             log.log(
@@ -154,14 +150,14 @@ class Store:
         """Do a bite of housekeeping."""
         job = Job(UPKEEP, None, 100)
         self.run([job])
-        self.keeper.upkept(more=bool(job.value))
+        self.checkpointer.upkept(more=bool(job.value))
         if job.error is not None:
             log.warning("upkeep of %s failed: %s", self.path, job.error)
 
     def close(self) -> None:
         """Close everything: the last connection merges the log and deletes it, so this too is done alone."""
-        if self.ringer:
-            self.ringer.close()
+        if self.waker:
+            self.waker.close()
         connection, self.connection = self.connection, None
         try:
             if connection is not None:
@@ -237,12 +233,12 @@ class Store:
         return Transaction(connection, self.ns)
 
     def _commit(self, tx: Transaction, jobs: Sequence[Job]) -> list[tuple[str, bytes]]:
-        rings = self.ringer.choose(tx) if self.ringer and tx.rings.any() else []
+        wakes = self.waker.choose(tx) if self.waker and tx.wakes.any() else []
         tx.connection.execute("COMMIT")
         changes, self._changes = tx.connection.total_changes - self._changes, tx.connection.total_changes
         if changes:
-            self.keeper.wrote(sum(job.weight for job in jobs))
-        return rings
+            self.checkpointer.wrote(sum(job.weight for job in jobs))
+        return wakes
 
     def _synchronize(self, connection: sqlite3.Connection, mode: Mode) -> None:
         wanted = _FULL if mode is Mode.HARD and self._options.durability == "power" else _NORMAL
@@ -252,8 +248,8 @@ class Store:
 
     def _orphan(self) -> Any:
         self._sidelock.close()
-        if self.ringer:
-            self.ringer.close()
+        if self.waker:
+            self.waker.close()
         connection, self.connection = self.connection, None
         return connection
 

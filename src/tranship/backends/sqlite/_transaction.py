@@ -1,7 +1,8 @@
-"""What the statement modules work with: one open transaction, and who is to be told after its commit."""
+"""One open transaction, what is done in it for whom, and who is to be woken after its commit."""
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import json
 import sqlite3
@@ -11,9 +12,11 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
-from tranship.backends.sqlite._clock import lease_clock
+from tranship.backends.sqlite._database import lease_clock
+from tranship.backends.sqlite._errors import again
+from tranship.errors import TranshipError
 
-__all__ = ["Kind", "Mode", "Rings", "Transaction", "chunks", "each", "row_texts", "to_json"]
+__all__ = ["Job", "Kind", "Mode", "Transaction", "Wakes", "chunks", "each", "refuse", "to_json"]
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -35,36 +38,34 @@ class Mode(enum.IntEnum):
 
 
 @dataclass(slots=True)
-class Rings:
+class Wakes:
     """Who is to be woken once the transaction is visible."""
 
     queues: set[str] = field(default_factory=set)
     """Consumers of these."""
-    replies: set[str] = field(default_factory=set)
-    """Addresses that results went to."""
-    results: bool = False
-    """Everybody who expects results of tasks submitted elsewhere."""
+    rows: bool = False
+    """Who hears of rows that are created."""
     signals: bool = False
-    """Everybody who listens for signals."""
+    """Who hears of what is published."""
     dead: set[str] = field(default_factory=set)
     """Nobody: processes that died, whose pipes can go."""
 
     def any(self) -> bool:
         """Whether anybody is to be woken."""
-        return bool(self.queues or self.replies or self.results or self.signals or self.dead)
+        return bool(self.queues or self.rows or self.signals or self.dead)
 
 
 class Transaction:
     """One transaction of the writer; ``now`` and ``lease_now`` do not move within it."""
 
-    __slots__ = ("connection", "lease_now", "now", "ns", "rings")
+    __slots__ = ("connection", "lease_now", "now", "ns", "wakes")
 
     def __init__(self, connection: sqlite3.Connection, ns: int) -> None:
         self.connection = connection
         self.ns = ns
         self.now = time.time()
         self.lease_now = lease_clock()
-        self.rings = Rings()
+        self.wakes = Wakes()
 
     def rows(self, sql: str, *parameters: Any) -> list[Any]:
         """Run ``sql`` and return all its rows: a half-read cursor would hold its lock."""
@@ -75,8 +76,8 @@ class Transaction:
         return self.connection.execute(sql, parameters).rowcount
 
     def insert(self, into: str, row: str, values: Sequence[Sequence[Any]], after: str = "") -> int:
-        """Insert rows with few multi-row statements: faster than ``executemany``, and the interpreter is
-        given up per statement instead of per row.
+        """Insert rows with few multi-row statements: faster than ``executemany``, and the interpreter is given up per
+        statement instead of per row.
 
         Args:
             into: ``INSERT INTO name(columns)``.
@@ -89,9 +90,14 @@ class Transaction:
         """
         count = 0
         for part in chunks(values):
-            sql = row_texts(into, row, len(part), after)
+            sql = f"{into} VALUES {','.join([row] * len(part))} {after}"
             count += self.connection.execute(sql, list(chain.from_iterable(part))).rowcount
         return count
+
+    def last(self, table: str) -> int:
+        """Return the highest number that was ever given to a row of ``table``."""
+        found = self.rows("SELECT seq FROM sqlite_sequence WHERE name=?", table)
+        return int(found[0][0]) if found else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,26 @@ class Kind(Generic[A, R]):
     """Adds to the database, and is refused while there is room for finishing only."""
 
 
+@dataclass(slots=True, eq=False)
+class Job:
+    """One caller's piece of work and where the answer goes."""
+
+    kind: Kind[Any, Any]
+    argument: Any
+    weight: int = 1
+    """About how many rows it writes."""
+    future: asyncio.Future[Any] | None = None
+    """None: nobody waits."""
+    value: Any = None
+    error: BaseException | None = None
+
+
+def refuse(jobs: Iterable[Job], error: TranshipError) -> None:
+    """Give every job an exception of its own like ``error``."""
+    for job in jobs:
+        job.error = again(error)
+
+
 def each(function: Callable[[Transaction, A], R]) -> Callable[[Transaction, Sequence[A]], Sequence[R]]:
     """Make a function of many out of a function of one."""
 
@@ -114,11 +140,6 @@ def each(function: Callable[[Transaction, A], R]) -> Callable[[Transaction, Sequ
         return [function(tx, argument) for argument in arguments]
 
     return run
-
-
-def row_texts(into: str, row: str, count: int, after: str) -> str:
-    """The text of a multi-row statement."""
-    return f"{into} VALUES {','.join([row] * count)} {after}"
 
 
 def chunks(values: Sequence[T]) -> Iterable[Sequence[T]]:

@@ -7,17 +7,17 @@ with one call into each loop, before it moves the log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
-from tranship.backends.sqlite._faults import again, explain
-from tranship.backends.sqlite._jobs import Job, answer, refuse
+from tranship.backends.sqlite._errors import again, explain
 from tranship.backends.sqlite._store import Store
-from tranship.backends.sqlite._transaction import Kind, Mode
+from tranship.backends.sqlite._transaction import Job, Kind, Mode, refuse
 from tranship.errors import ClosedError, TranshipError
 from tranship.guards import ServiceThread
 
@@ -64,33 +64,28 @@ class Writer:
         self._thread.start()
         await asyncio.shield(opened)
 
-    async def call(
-        self, kind: Kind[A, R], argument: A, *, weight: int = 1, abandoned: Callable[[R], None] | None = None
-    ) -> R:
+    async def call(self, kind: Kind[A, R], argument: A, *, weight: int = 1) -> R:
         """Have ``kind`` done and return its answer.
 
         Args:
             kind: what to do.
             argument: with what.
             weight: about how many rows it writes.
-            abandoned: gets the answer when nobody waits for it any more; on the caller's loop.
         """
-        if self._failure is not None:
-            raise again(self._failure)
-        if kind.first and (job := self._at_once(kind, argument)):
+        if self._failure is None and kind.first and (job := self._at_once(kind, argument)):
             if job.error is not None:
                 raise job.error
             value: R = job.value
             return value
+        return await self.begin(kind, argument, weight=weight)
+
+    def begin(self, kind: Kind[A, R], argument: A, *, weight: int = 1) -> asyncio.Future[R]:
+        """Ask for ``kind`` to be done; the answer is that of :meth:`call`."""
+        if self._failure is not None:
+            raise again(self._failure)
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._queue.put(Job(kind, argument, weight, future, abandoned))
-        try:
-            return await future
-        except asyncio.CancelledError:
-            # Answered, and cancelled before the answer was fetched.
-            if abandoned and future.done() and not future.cancelled() and future.exception() is None:
-                abandoned(future.result())
-            raise
+        self._queue.put(Job(kind, argument, weight, future))
+        return future
 
     def _at_once(self, kind: Kind[A, R], argument: A) -> Job | None:
         """Do it on the caller's thread, if nobody is or waits to be at the store: it need not wait for the disk, and
@@ -136,13 +131,13 @@ class Writer:
         start, end = Job(_LIFE, None, future=opened), Job(_LIFE, None, future=ended)
         try:
             self.store.open()
-            answer([start])
+            _answer([start])
             while not self._stopping:
                 self._turn()
         except BaseException as error:  # noqa: BLE001 - whatever it is, who opens or waits must hear it
             start.error = explain(error, self.store.path)
             self.fail(start.error)
-            answer([start])
+            _answer([start])
         finally:
             try:
                 with self._turning:
@@ -150,7 +145,7 @@ class Writer:
             except Exception:
                 log.exception("closing %s failed", self.store.path)
             self._refuse_rest()
-            answer([end])
+            _answer([end])
 
     def _turn(self) -> None:
         jobs = self._gather()
@@ -168,15 +163,15 @@ class Writer:
                 if part:
                     self._taken = part if part is parts[1] else [*part, *parts[1]]
                     store.run(part)
-                    answer(part)
+                    _answer(part)
             self._taken = []
-            if store.keeper.checkpoint_due(busy=not self._queue.empty()):
+            if store.checkpointer.checkpoint_due(busy=not self._queue.empty()):
                 store.checkpoint(truncate=False)
-        if store.keeper.upkeep_due() and not self._stopping:
+        if store.checkpointer.upkeep_due() and not self._stopping:
             store.upkeep()
-            if store.keeper.is_long() and self._queue.empty():
+            if store.checkpointer.is_long() and self._queue.empty():
                 store.checkpoint(truncate=True)
-        if not jobs and store.keeper.idle_checkpoint_due():
+        if not jobs and store.checkpointer.idle_checkpoint_due():
             store.checkpoint(truncate=True)
         self._stalled = time.monotonic() - began > STALL * store.lease
 
@@ -184,7 +179,7 @@ class Writer:
         jobs: list[Job] = []
         weight = 0
         try:
-            job = self._queue.get(timeout=self.store.keeper.patience())
+            job = self._queue.get(timeout=self.store.checkpointer.patience())
             while job is not None:
                 jobs.append(job)
                 weight += job.weight
@@ -204,4 +199,28 @@ class Writer:
                 jobs.append(job)
         if self._failure is not None:
             refuse(jobs, self._failure)
-        answer(jobs)
+        _answer(jobs)
+
+
+def _answer(jobs: Iterable[Job]) -> None:
+    """Hand answers to their callers; from the writer's thread."""
+    loops: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+    for job in jobs:
+        if job.future is not None:
+            loops.setdefault(job.future.get_loop(), []).append(job)
+        elif job.error is not None:
+            log.warning("%s failed: %s", job.kind.name, job.error)
+    for loop, answered in loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+            loop.call_soon_threadsafe(_resolve, answered)
+
+
+def _resolve(jobs: Iterable[Job]) -> None:
+    for job in jobs:
+        assert job.future is not None
+        if job.future.done():
+            continue  # cancelled meanwhile
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(job.value)

@@ -17,7 +17,7 @@ from tranship.errors import (
     TranshipError,
 )
 
-__all__ = ["again", "concerns_storage", "explain", "is_busy", "too_large"]
+__all__ = ["again", "concerns_storage", "explain", "is_busy"]
 
 _BUSY: Final = frozenset({5, 6})
 """SQLITE_BUSY and SQLITE_LOCKED."""
@@ -55,17 +55,6 @@ def again(error: TranshipError) -> TranshipError:
     copy = type(error)(str(error))
     copy.__cause__ = error.__cause__
     return copy
-
-
-def too_large(task_id: str, size: int, limit: int) -> MessageTooLarge:
-    """Return the error for a message or a result document of ``size`` bytes."""
-    return MessageTooLarge(
-        f"{size:,} bytes are more than the {limit:,} that max_message_size allows; pass a reference (a path, a URL) "
-        "instead of the data, or raise max_message_size",
-        size=size,
-        limit=limit,
-        task_id=task_id,
-    )
 
 
 def concerns_storage(error: BaseException) -> bool:

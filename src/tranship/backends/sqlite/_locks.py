@@ -1,7 +1,8 @@
-"""One lock file beside the database serialises commits, checkpoints and closing between processes.
+"""Two locks: one file beside the database, between processes; and what a fork of this process waits for.
 
-It replaces SQLite's busy handler, which sleeps up to 100 ms while others take the lock again and again, and
-it keeps a checkpoint from running beside a commit that resets the log (a bug of SQLite up to 3.51.2).
+The lock file serialises commits, checkpoints and closing. It replaces SQLite's busy handler, which sleeps up to 100 ms
+while others take the lock again and again, and it keeps a checkpoint from running beside a commit that resets the log
+(a bug of SQLite up to 3.51.2).
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import os
 import random
 import stat
 import sys
+import threading
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tranship.errors import BrokerRefused, BrokerUnreachable
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["SideLock"]
+__all__ = ["ForkGate", "Gate", "SideLock"]
 
 _NO_FILE: Final = {
     errno.ELOOP: "is a symbolic link",
@@ -141,3 +145,56 @@ if sys.platform != "win32":
 
 def _refused(path: Path, what: str) -> BrokerRefused:
     return BrokerRefused(f"the lock file {path} {what}; expected a file of the database's owner: look at it, remove it")
+
+
+class Gate:
+    """Held around calls into SQLite by one user of it; a fork waits for all gates.
+
+    Args:
+        orphan: called in a forked child; closes inherited descriptors and returns what must never be
+            touched again (closing an inherited connection could merge and delete the log of the parent).
+    """
+
+    def __init__(self, orphan: Callable[[], Any]) -> None:
+        self.lock = threading.Lock()
+        self.orphan = orphan
+
+
+class ForkGate:
+    """All gates of the process, registered with the interpreter once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        """Held during a fork: of two threads that fork at once one waits, or neither would open the gates again."""
+        self._gates: weakref.WeakSet[Gate] = weakref.WeakSet()
+        self._closed: list[Gate] = []
+        self._kept: list[Any] = []
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._before, after_in_parent=self._parent, after_in_child=self._child)
+
+    def add(self, gate: Gate) -> None:
+        """Watch over ``gate`` until it is removed or forgotten."""
+        with self._lock:
+            self._gates.add(gate)
+
+    def remove(self, gate: Gate) -> None:
+        """``gate`` is not used any more."""
+        with self._lock:
+            self._gates.discard(gate)
+
+    def _before(self) -> None:
+        self._lock.acquire()
+        self._closed = list(self._gates)
+        for gate in self._closed:
+            gate.lock.acquire()
+
+    def _parent(self) -> None:
+        closed, self._closed = self._closed, []
+        for gate in closed:
+            gate.lock.release()
+        self._lock.release()
+
+    def _child(self) -> None:
+        for gate in self._closed:
+            self._kept.append(gate.orphan())
+        self._parent()

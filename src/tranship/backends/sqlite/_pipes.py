@@ -1,7 +1,7 @@
-"""Wake-ups across processes: every process listens on a named pipe, and rings others by writing a byte.
+"""Wake-ups across processes: every backend listens at a named pipe, and wakes others by writing a byte into theirs.
 
 The pipe also tells whether its process lives: opening the pipe of a dead one finds no reader, however the process
-died. A ring is only a hint after a commit; who misses it looks again soon all the same (``_watch``).
+died. A wake-up is only a hint after a commit; who misses it looks again soon all the same (``_connection``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 
 from tranship.backends.sqlite._location import Identity
 
-__all__ = ["Bell", "Heard", "connect", "dead_pipes", "directories", "probe", "sweep"]
+__all__ = ["Heard", "WakePipe", "connect", "dead_pipes", "directories", "probe", "sweep"]
 
 OLD: Final = 86400.0
 """Seconds after which a dead pipe of another database is no evidence any more: its leases are long over."""
@@ -30,7 +30,7 @@ _NOBODY: Final = errno.ENXIO
 
 
 class Heard(enum.Enum):
-    """What became of a ring, or of a probe."""
+    """What became of a wake-up, or of a probe."""
 
     ALIVE = "alive"
     DEAD = "dead"
@@ -61,7 +61,7 @@ def probe(address: str, places: list[Path]) -> Heard:
 
 
 def connect(address: str, places: list[Path]) -> int | Heard:
-    """Open the pipe of ``address`` for ringing."""
+    """Open the pipe of ``address`` for waking its process."""
     if "/" in address or "\0" in address or address.startswith("."):
         # It came from another process, and is only a name.
         return Heard.UNKNOWN
@@ -106,12 +106,12 @@ def _inside(directory: Path) -> list[Path]:
         return []
 
 
-class Bell:
-    """The pipe of one backend. :attr:`address` is its name, or None where pipes are missing (Windows)."""
+class WakePipe:
+    """The pipe of one backend. :attr:`address` is its name, also where there can be no pipe (Windows)."""
 
     def __init__(self, identity: Identity) -> None:
         self.places = directories(identity)
-        self.address: str | None = None
+        self.address = f"{os.getpid():x}-{secrets.token_hex(6)}"
         self._path: Path | None = None
         self._reader = -1
         self._writer = -1
@@ -128,14 +128,14 @@ class Bell:
                 self._make(place)
                 return
 
-    def listen(self, loop: asyncio.AbstractEventLoop, rung: Callable[[], None]) -> None:
-        """Have ``loop`` call ``rung`` when somebody rings."""
+    def listen(self, loop: asyncio.AbstractEventLoop, woken: Callable[[], None]) -> None:
+        """Have ``loop`` call ``woken`` when somebody writes into the pipe."""
         if self._reader >= 0:
             self._loop = loop
-            loop.add_reader(self._reader, rung)
+            loop.add_reader(self._reader, woken)
 
     def drain(self) -> bytes:
-        """What has been rung since the last time."""
+        """What has been written into it since the last time."""
         try:
             return os.read(self._reader, 65536)
         except (BlockingIOError, OSError):
@@ -174,15 +174,13 @@ class Bell:
 
     def _make(self, place: Path) -> None:
         _private(place)
-        address = self.address or f"{os.getpid():x}-{secrets.token_hex(6)}"
         # Renamed only when there is a reader, or a probe in between would take us for dead.
-        unborn = place / f".{address}"
+        unborn = place / f".{self.address}"
         os.mkfifo(unborn, 0o600)
         self._reader = os.open(unborn, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        # Our own write end keeps the loop from seeing the end of the stream whenever a ringer closes.
+        # Our own write end keeps the loop from seeing the end of the stream whenever somebody closes his.
         self._writer = os.open(unborn, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._path = unborn.rename(place / address)
-        self.address = address
+        self._path = unborn.rename(place / self.address)
 
 
 def _private(place: Path) -> None:
