@@ -187,7 +187,7 @@ class TestSecrets:
     def test_secret_names(self, name):
         assert is_secret(name)
 
-    @pytest.mark.parametrize("name", ["namespace", "lease", "key_prefix", "bypass", "queue"])
+    @pytest.mark.parametrize("name", ["namespace", "lease", "key_prefix", "bypass", "queue", "password_file"])
     def test_names_that_are_not_secret(self, name):
         assert not is_secret(name)
 

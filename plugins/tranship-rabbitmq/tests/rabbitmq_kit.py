@@ -21,7 +21,7 @@ from tranship.settings import BrokerURL
 from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.services import Service, rabbitmqctl
 from tranship_rabbitmq.amqp.channel import Channel
-from tranship_rabbitmq.amqp.dial import Place, dial
+from tranship_rabbitmq.amqp.connection import Place, dial
 
 __all__ = [
     "WITHIN",
@@ -89,11 +89,11 @@ async def opened(url: str) -> AsyncIterator[Backend]:
 async def raw(lab: CaseContext) -> AsyncIterator[Channel]:
     """A channel of our own, past the backend."""
     url = BrokerURL.parse(lab.url())
-    wire, _ = await dial(Place(url.host, url.port or 5672, url.database or "/", "guest", "guest", 10, "raw"))
+    connection = await dial(Place(url.host, url.port or 5672, url.database or "/", "guest", "guest", 10, "raw"))
     try:
-        yield await wire.channel()
+        yield await connection.wire.channel()
     finally:
-        await wire.aclose()
+        await connection.aclose()
 
 
 async def refusal(url: str) -> TranshipError:

@@ -19,7 +19,7 @@ from tranship.registry import Registry
 from tranship.settings import BrokerURL
 from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.services import Service
-from tranship_rabbitmq.amqp.dial import Place, dial
+from tranship_rabbitmq.amqp.connection import Place, dial
 from tranship_rabbitmq.amqp.ends import ChannelEnded
 
 pytestmark = pytest.mark.timeout(120)
@@ -221,16 +221,16 @@ spawn(fun() -> [begin Kill(), timer:sleep(1) end || _ <- lists:seq(1, 1000)] end
 
 async def _has(service: Service, kind: str, name: str) -> bool:
     place = BrokerURL.parse(service.url)
-    wire, _ = await dial(Place(place.host, place.port or 5672, "fresh", "guest", "guest", 10, "raw"))
+    connection = await dial(Place(place.host, place.port or 5672, "fresh", "guest", "guest", 10, "raw"))
     try:
-        channel = await wire.channel()
+        channel = await connection.wire.channel()
         # Passively; both have five flags.
         arguments = [name, "topic"] if kind == "exchange" else [name]
         await channel.call(f"{kind}.declare", 0, *arguments, True, True, False, False, False, {})
     except ChannelEnded:
         return False
     finally:
-        await wire.aclose()
+        await connection.aclose()
     return True
 
 

@@ -22,8 +22,8 @@ _OPTION = re.compile(r"([?&]([^=&\s]+)=)[^&\s]*")
 
 
 def is_secret(name: str) -> bool:
-    """Whether an option of that name holds a password, a secret, a token or a key."""
-    return _SECRET_NAME.search(name) is not None
+    """Whether an option of that name holds a password, a secret, a token or a key, and not where a file with one is."""
+    return _SECRET_NAME.search(name) is not None and not name.lower().endswith("_file")
 
 
 def redact(text: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tranship import codec
 from tranship.errors import BrokerRefused, ClosedError, UnsupportedError
@@ -29,6 +29,9 @@ from tranship_rabbitmq._submitter import RabbitSubmitter
 from tranship_rabbitmq._tables import Tables
 from tranship_rabbitmq._topology import Topology
 from tranship_rabbitmq._warnings import warnings_of
+
+if TYPE_CHECKING:
+    from tranship_rabbitmq.amqp.native import NativeConnection
 
 __all__ = ["RabbitBackend"]
 
@@ -81,9 +84,18 @@ class RabbitBackend:
         return warnings_of(self._options, self._out, odd)
 
     @property
-    def native(self) -> Link:
-        """The publishing connection: ``channel = await backend.native.channel()``."""
-        return self._out
+    def native(self) -> NativeConnection:
+        """The publishing connection as aio-pika has it: ``channel = await backend.native.channel()``.
+
+        For the loop that opened the backend. It does not survive a reconnect. What comes on its channels is read by the
+        client library: headers that it cannot read end the connection, which comes back.
+
+        Raises:
+            BrokerUnreachable: there is none at the moment.
+            ClosedError: there will be none any more, or the backend has not been opened.
+        """
+        self._opened()
+        return self._out.native
 
     async def open(self) -> None:
         """Connect, and look at the server.

@@ -15,6 +15,8 @@ __all__ = ["blocked", "error_of", "is_down", "is_missing", "largest", "mismatch"
 _RIGHTS: Final = "grant the user what it needs (rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*')"
 _CURES: Final = {
     "Login was refused": "user name or password is wrong; correct them in the URL",
+    "offers to log in by": "say in auth which of them, or have the server offer another (auth_mechanisms)",
+    "token has expired": "write a new one into the file that the option password_file names",
     "not found": "the virtual host does not exist; create it (rabbitmqctl add_vhost), or correct the URL's path",
     "access to vhost": f"the user may not use the virtual host; {_RIGHTS}",
     "is down": "the virtual host or the queue's node is down; it comes back with it, "

@@ -7,7 +7,8 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
 from tranship.ports import ConnectionEvent
@@ -15,10 +16,14 @@ from tranship.protocol import whole_of
 from tranship_rabbitmq._errors import blocked, error_of, retryable, trouble_at
 from tranship_rabbitmq._hooks import Hook, Hooks
 from tranship_rabbitmq._options import RabbitOptions
+from tranship_rabbitmq._password import LOOK, PasswordFile
 from tranship_rabbitmq.amqp.channel import Channel, Reply
-from tranship_rabbitmq.amqp.dial import Place, dial
+from tranship_rabbitmq.amqp.connection import Connection, Place, dial
 from tranship_rabbitmq.amqp.ends import Ended, WireEnded
 from tranship_rabbitmq.amqp.wire import Wire
+
+if TYPE_CHECKING:
+    from tranship_rabbitmq.amqp.native import NativeConnection
 
 __all__ = ["Link"]
 
@@ -51,12 +56,15 @@ class Link:
         self._purpose = purpose
         self.generation = 0
         self.server: Mapping[str, Any] = {}
-        self._wire: Wire | None = None
+        self._connection: Connection | None = None
+        path = options.password_file
+        self._password = None if path is None else PasswordFile(path)
         self._why: TranshipError = BrokerUnreachable("not connected yet")
         self._hooks = Hooks(lambda: self.up)
         self._when_up: list[Callable[[], object]] = []
         self._listeners: list[Callable[[ConnectionEvent, int], None]] = []
         self._supervisor: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._hurried = asyncio.Event()
         self._opening = asyncio.Lock()
         self.closed = False
@@ -73,13 +81,26 @@ class Link:
             BrokerUnreachable: there is none at the moment; it says why.
             ClosedError: there will be none any more.
         """
+        return self._live().wire
+
+    @property
+    def native(self) -> NativeConnection:
+        """The connection as aio-pika has it.
+
+        Raises:
+            BrokerUnreachable, ClosedError: as for :attr:`wire`.
+        """
+        return self._live().native
+
+    def _live(self) -> Connection:
         if self.closed:
             raise ClosedError("the connection has been closed")
-        wire = self._wire
-        if wire is None or wire.ended is not None:
-            why = self._why if wire is None or wire.ended is None else _lost(wire.ended)
+        connection = self._connection
+        ended = None if connection is None else connection.wire.ended
+        if connection is None or ended is not None:
+            why = self._why if ended is None else _lost(ended)
             raise type(why)(str(why)) from why.__cause__
-        return wire
+        return connection
 
     @property
     def version(self) -> tuple[int, ...]:
@@ -90,7 +111,7 @@ class Link:
     @property
     def up(self) -> bool:
         """Whether there is a connection at the moment."""
-        return self._wire is not None and self._wire.ended is None
+        return self._connection is not None and self._connection.wire.ended is None
 
     @property
     def lost(self) -> bool:
@@ -107,16 +128,20 @@ class Link:
             if self._supervisor is None and not self.closed:
                 await self._connect()
                 self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
+                if self._password is not None:
+                    self._renewing = asyncio.get_running_loop().create_task(self._renew(self._password))
 
     async def aclose(self) -> None:
         """Take leave of the server. Idempotent."""
         self.closed = True
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.wait({self._supervisor})
+        tasks = [task for task in (self._supervisor, self._renewing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         await self._hooks.aclose()
-        if self._wire is not None:
-            await self._wire.aclose()
+        if self._connection is not None:
+            await self._connection.aclose()
 
     def on_up(self, hook: Hook) -> Callable[[], None]:
         """Have ``hook`` awaited after each later connect, before anybody is told; return what removes it.
@@ -164,7 +189,8 @@ class Link:
             BrokerUnreachable, StorageFull.
             Ended: as ``work`` raises it, where it is about a channel.
         """
-        wire, seconds = self._wire, self.command_timeout
+        wire = None if self._connection is None else self._connection.wire
+        seconds = self.command_timeout
         try:
             async with asyncio.timeout(seconds):
                 return await work
@@ -183,19 +209,20 @@ class Link:
         pause = _FIRST_PAUSE
         try:
             while True:
-                assert self._wire is not None
-                await asyncio.wait({self._wire.done})
-                if self._wire.ended is not None:
-                    self._give_up(_lost(self._wire.ended))
+                assert self._connection is not None
+                wire = self._connection.wire
+                await asyncio.wait({wire.done})
+                if wire.ended is not None:
+                    self._give_up(_lost(wire.ended))
                     log.info("%s", self._why)
                 self._hooks.interrupt()
                 self._tell(ConnectionEvent.LOST)
                 pause = await self._until_back(pause)
                 self._tell(ConnectionEvent.RESTORED)
         finally:
-            if not self.closed and self._wire is not None:
+            if not self.closed and self._connection is not None:
                 # The loop ends without our having been closed; the socket must not outlive it.
-                self._wire.end(WireEnded("the event loop has ended"))
+                self._connection.wire.end(WireEnded("the event loop has ended"))
 
     async def _until_back(self, pause: float) -> float:
         while True:
@@ -214,7 +241,7 @@ class Link:
         """The connection has ended; from now on the latest reason is told."""
         self._why = why
         if not self.up:
-            self._wire = None
+            self._connection = None
 
     async def _pause(self, seconds: float) -> None:
         self._hurried.clear()
@@ -227,18 +254,21 @@ class Link:
 
         Raises:
             BrokerUnreachable, BrokerRefused: none would have us; the last one's words.
+            ConfigurationError: there is no password.
         """
+        password = None if self._password is None else self._password.read()
         error: TranshipError = BrokerUnreachable("the URL names no server")
         for place in list(self._places):
             try:
                 async with asyncio.timeout(self._options.connect_timeout):
-                    self._wire, self.server = await dial(place)
+                    self._connection = await dial(self._as(place, password))
             except TimeoutError:
                 silence = f"no answer for {self._options.connect_timeout:g} s"
                 error = trouble_at(_name(place), TimeoutError(silence))
             except (Ended, OSError) as why:
                 error = trouble_at(_name(place), why)
             else:
+                self.server = self._connection.server
                 self.generation += 1
                 waiting, self._when_up = self._when_up, []
                 for callback in waiting:
@@ -248,6 +278,22 @@ class Link:
             self._places.append(self._places.pop(0))
         self._why = error
         raise error
+
+    def _as(self, place: Place, password: str | None) -> Place:
+        """Return ``place`` with our name there, and with ``password`` if it is not the URL's."""
+        name = f"{place.name} ({self._purpose})"
+        return replace(place, name=name, password=place.password if password is None else password)
+
+    async def _renew(self, password: PasswordFile) -> None:
+        """Have the server know a new password before the old one expires."""
+
+        async def tell(found: str) -> None:
+            await self.bounded(self._live().update_secret(found), doing="telling the server the new password")
+
+        while True:
+            await asyncio.sleep(LOOK)
+            if self.up:
+                await password.renew(tell)
 
     def _tell(self, event: ConnectionEvent) -> None:
         for listener in list(self._listeners):

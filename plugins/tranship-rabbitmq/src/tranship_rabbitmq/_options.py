@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from tranship.checks import invalid, one_of, positive, whole
-from tranship.errors import ConfigurationError
+from tranship.errors import ConfigurationError, InvalidURLError
 from tranship.settings import BrokerURL, CommonOptions
-from tranship_rabbitmq.amqp.dial import Place
+from tranship_rabbitmq.amqp.connection import Place
 
 __all__ = ["RabbitOptions", "places"]
 
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
+_LONGEST_HEARTBEAT: Final = 65_534
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,8 @@ class RabbitOptions(CommonOptions):
     """Whether Celery's remote control (ping, revoke) is spoken."""
     client_name: str = ""
     """What the server's tools call our connections; empty: ``tranship@<host>``."""
+    password_file: str | None = None
+    """File with the password, or token, in place of the URL's; written anew, the server is told within seconds."""
     auth: Literal["plain", "external"] = "plain"
     """``external``: our certificate says who we are (``amqps``)."""
     ca_certs: str | None = None
@@ -67,7 +70,8 @@ class RabbitOptions(CommonOptions):
             positive(name, getattr(self, name))
         if self.consumer_timeout is not None:
             positive("consumer_timeout", self.consumer_timeout)
-        whole("heartbeat", self.heartbeat, minimum=0)
+        if whole("heartbeat", self.heartbeat, minimum=0) > _LONGEST_HEARTBEAT:
+            raise invalid("heartbeat", self.heartbeat, f"at most {_LONGEST_HEARTBEAT} seconds")
         whole("max_priority", self.max_priority, minimum=0)
         if self.max_priority > 255 or 0 < self.max_priority < 3:
             raise invalid("max_priority", self.max_priority, "0, or 3 to 255: there are four levels")
@@ -79,6 +83,8 @@ class RabbitOptions(CommonOptions):
         one_of("celery", self.celery, ("on", "off"))
         one_of("auth", self.auth, ("plain", "external"))
         one_of("cert_reqs", self.cert_reqs, ("required", "none"))
+        if self.password_file is not None and self.auth == "external":
+            raise invalid("password_file", self.password_file, "none where auth is external, which sends no password")
         if self.max_priority and self.queue_type == "quorum":
             raise invalid("max_priority", self.max_priority, "0 where queue_type is quorum, which has no priorities")
 
@@ -92,9 +98,10 @@ def places(url: BrokerURL, options: RabbitOptions) -> list[Place]:
     """Return the servers that ``url`` names, in order; of a cluster any one will do.
 
     Raises:
-        ConfigurationError: a certificate file that cannot be read.
+        ConfigurationError: a certificate file that cannot be read, or a password that cannot be one.
     """
     tls = _tls(options) if url.scheme == "amqps" else None
+    password = _password(url, options)
     return [
         Place(
             host=host or "localhost",
@@ -102,7 +109,7 @@ def places(url: BrokerURL, options: RabbitOptions) -> list[Place]:
             # As Celery reads URLs: no path is the virtual host "/", whose own name may be written out, too.
             vhost=url.database or "/",
             username=url.username or "guest",
-            password="guest" if url.password is None else url.password,
+            password=password,
             heartbeat=options.heartbeat,
             name=options.client_name or f"tranship@{socket.gethostname()}",
             tls=tls,
@@ -110,6 +117,18 @@ def places(url: BrokerURL, options: RabbitOptions) -> list[Place]:
         )
         for host, port in url.hosts
     ]
+
+
+def _password(url: BrokerURL, options: RabbitOptions) -> str:
+    if options.password_file is not None and url.password is not None:
+        raise InvalidURLError(f"{url} has a password, and the option password_file: give one of them")
+    if url.password == "" and options.auth != "external":
+        # The client library would log in as guest.
+        raise InvalidURLError(
+            f"{url} has an empty password, which no server takes: write it behind the colon, name a file in "
+            "password_file, or leave the colon out for the password 'guest'"
+        )
+    return "guest" if url.password is None else url.password
 
 
 def _tls(options: RabbitOptions) -> ssl.SSLContext:

@@ -1,5 +1,9 @@
-"""AMQP 0-9-1 as RabbitMQ speaks it: bytes, frames, one connection, its channels.
+"""AMQP 0-9-1 as RabbitMQ speaks it: aiormq's connection, and our own channels on it.
 
-Knows nothing of tasks. One connection is a :class:`~tranship_rabbitmq.amqp.wire.Wire`; it ends once and is never
-repaired: who supervises it is :mod:`tranship_rabbitmq._link`.
+Knows nothing of tasks. A :class:`~tranship_rabbitmq.amqp.connection.Connection` ends once and is never repaired: who
+supervises it is :mod:`tranship_rabbitmq._link`.
 """
+
+from tranship_rabbitmq.amqp import versions
+
+versions.check()

@@ -1,23 +1,24 @@
-"""One connection: frames in and out, heartbeats, and its end."""
+"""The frames of one connection: those of our channels, and what is overheard of the connection's own."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import struct
-from collections import deque
-from typing import Final, cast
+from collections.abc import Callable
+from typing import Final
 
 from tranship_rabbitmq.amqp.channel import Channel
 from tranship_rabbitmq.amqp.ends import WireEnded
-from tranship_rabbitmq.amqp.methods import Method, pack, unpack
+from tranship_rabbitmq.amqp.methods import pack, unpack
 from tranship_rabbitmq.amqp.table import TableError
 
-__all__ = ["FRAME_OVERHEAD", "Wire"]
+__all__ = ["FRAME_END", "FRAME_OVERHEAD", "GREETING", "Wire"]
 
 log = logging.getLogger("tranship.rabbitmq")
 
-PREAMBLE: Final = b"AMQP\0\0\x09\x01"
+GREETING: Final = b"AMQP\0\0\x09\x01"
+"""The first bytes that a client says."""
 FRAME_OVERHEAD: Final = 8
 """Bytes of a frame around its payload."""
 FRAME_END: Final = b"\xce"
@@ -27,55 +28,98 @@ _METHOD: Final = 1
 _HEADER: Final = 2
 _BODY: Final = 3
 _HEARTBEAT: Final = b"\x08\0\0\0\0\0\0\xce"
+_CONNECTION: Final = b"\0\x0a"
+"""The class of methods about the connection itself."""
+_OVERHEARD: Final = frozenset({30, 50, 51, 60, 61})
+"""Which of its methods are of interest here: tune, close, close-ok, blocked, unblocked."""
 _MISSED: Final = 1.5
 """Heartbeats without a word after which the server counts as gone."""
-_GOODBYE: Final = 2.0
-"""Seconds the server gets to take its leave."""
+_TOLD: Final = 1.0
+"""Seconds: how often the client library is told that the server lives."""
+_NATIVE_SHARE: Final = 8
+"""One channel in so many has a number that is left for the users of the client library."""
 
 
-class Wire(asyncio.Protocol):
+class Wire:
     """Frames over one connection. It ends once: :attr:`ended` then says how, and everybody who waits is told.
+
+    What the server says on the channels of :class:`Channel` is taken here, and believed as little as possible;
+    everything else is left for the client library, which makes the connection and keeps it alive
+    (:mod:`tranship_rabbitmq.amqp.connection`).
+
+    Args:
+        heartbeat: in how many seconds the server should say something, if it does not want it oftener; 0: never.
 
     Attributes:
         frame_max: the largest frame, in bytes.
+        native_max: the largest number of a channel that is the client library's own; ours are above.
         channel_max: the largest number of a channel.
+        heartbeat: in how many seconds the server says something at least, as both agreed; 0: never.
         heard_at: when the server last said anything, on the loop's clock.
+        greeted: whether it has said anything yet that is AMQP.
         blocked: why the server takes no messages at the moment; None: it does.
         done: a future that is done when the wire has ended.
+        gone: a future that is done when the socket has been closed.
+        on_tuned: called once, when the attributes above are known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, heartbeat: int) -> None:
         self._loop = asyncio.get_running_loop()
+        self.heartbeat = heartbeat
         self.frame_max = 4096
-        self.channel_max = 2047
-        self.heard_at = self._loop.time()
+        self.native_max = self.channel_max = 0
+        self.heard_at = self._told_at = self._looked_at = self._loop.time()
+        self.greeted = False
         self.blocked: str | None = None
         self.ended: WireEnded | None = None
         self.done: asyncio.Future[None] = self._loop.create_future()
+        self.gone: asyncio.Future[None] = self._loop.create_future()
+        self.on_tuned: Callable[[], object] = lambda: None
         self._transport: asyncio.Transport | None = None
-        self._gone: asyncio.Future[None] = self._loop.create_future()
         self._channels: dict[int, Channel] = {}
         self._rest = b""
         self._out: list[bytes] = []
-        self._said: deque[Method] = deque()
-        self._listener: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._beaten_at = 0.0
         self._pending = 0
         self._free: asyncio.Event = asyncio.Event()
         self._free.set()
 
     # The life of it.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the conversation."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(PREAMBLE)
+    def begin(self, transport: asyncio.Transport) -> None:
+        """Greet the server. Called when there is a socket."""
+        self._transport = transport
+        if self.ended is not None:
+            transport.abort()
+            return
+        # At once: a server that refuses our certificate resets the connection over what comes later, and the alert that
+        # says why is lost with it.
+        transport.write(GREETING)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
-        if not self._gone.done():
-            self._gone.set_result(None)
+    def watch(self) -> None:
+        """Give the connection up when the server is silent for too long, from now on."""
+        if self.heartbeat and self.ended is None:
+            self._looked_at = self._loop.time()
+            self._timer = self._loop.call_later(self.heartbeat / 2, self._look)
+
+    def _look(self) -> None:
+        now, seconds = self._loop.time(), self.heartbeat
+        # Where this very process was stopped, what the server said meanwhile has not been read yet.
+        punctual = now - self._looked_at < seconds
+        if punctual and now - self.heard_at > seconds * _MISSED:
+            self.end(WireEnded(f"the server has said nothing for {now - self.heard_at:.0f} s"))
+            return
+        self._looked_at = now
+        self._timer = self._loop.call_later(seconds / 2, self._look)
+
+    def leave(self) -> None:
+        """Ask the server to end the connection, when it has heard everything that was written before."""
+        if self.ended is None:
+            self.method(0, pack("connection.close", 200, "bye", 0, 0))
+            self.flush()
+
+    def left(self, exc: Exception | None = None) -> None:
+        """End it: the server says no more, or the socket is gone."""
         why = WireEnded(f"the connection was lost: {exc}" if exc else "the server ended the connection")
         why.__cause__ = exc
         self.end(why)
@@ -89,51 +133,18 @@ class Wire(asyncio.Protocol):
             self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
-        if self._listener is not None and not self._listener.done():
-            self._listener.set_result(None)
         self._free.set()
         channels, self._channels = list(self._channels.values()), {}
         for channel in channels:
             channel.end(why)
         self.done.set_result(None)
 
-    async def aclose(self) -> None:
-        """Take leave: everything that was written before is heard by the server first, if it still answers."""
-        if self.ended is None and self._transport is not None:
-            self.method(0, pack("connection.close", 200, "bye", 0, 0))
-            self._flush()
-            await asyncio.wait({self.done}, timeout=_GOODBYE)
-        self.end(WireEnded("the connection was closed"))
-        await self.gone()
-
-    async def gone(self) -> None:
-        """Return once the socket has been closed, of a connection that has ended."""
-        if self._transport is not None:
-            await asyncio.wait({self._gone}, timeout=_GOODBYE)
-
-    def beat(self, seconds: int) -> None:
-        """Send a heartbeat every half of ``seconds``, and give the connection up when the server sends none."""
-        if seconds:
-            self._beaten_at = self._loop.time()
-            self._timer = self._loop.call_later(seconds / 2, self._beat, seconds)
-
-    def _beat(self, seconds: int) -> None:
-        now = self._loop.time()
-        # Where this very process was stopped, what the server said meanwhile has not been read yet.
-        punctual = now - self._beaten_at < seconds
-        if punctual and now - self.heard_at > seconds * _MISSED:
-            self.end(WireEnded(f"the server has said nothing for {now - self.heard_at:.0f} s"))
-            return
-        self.write(_HEARTBEAT)
-        self._beaten_at = now
-        self._timer = self._loop.call_later(seconds / 2, self._beat, seconds)
-
     # Out.
 
     def write(self, data: bytes) -> None:
         """Write ``data`` with whatever else is written in this turn of the loop."""
         if not self._out:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._out.append(data)
         self._pending += len(data)
 
@@ -141,24 +152,25 @@ class Wire(asyncio.Protocol):
         """Write a method frame on the channel of that number."""
         self.write(_HEAD.pack(_METHOD, number, len(payload)) + payload + FRAME_END)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Hand over to the socket what has been written."""
         out, self._out = self._out, []
         self._pending = 0
         if out and self.ended is None and self._transport is not None:
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
-    def pause_writing(self) -> None:
+    def paused(self) -> None:
         """The network takes no more for now."""
         self._free.clear()
 
-    def resume_writing(self) -> None:
+    def resumed(self) -> None:
         """It does again."""
         self._free.set()
 
     async def drained(self, limit: int) -> None:
         """Return once not more than about ``limit`` bytes wait to be sent, or the connection has ended."""
         if self._pending > limit:
-            self._flush()
+            self.flush()
         await self._free.wait()
 
     async def channel(self) -> Channel:
@@ -169,9 +181,10 @@ class Wire(asyncio.Protocol):
         """
         if self.ended is not None:
             raise WireEnded(self.ended.text, self.ended.code)
-        number = next((free for free in range(1, self.channel_max + 1) if free not in self._channels), 0)
+        numbers = range(self.native_max + 1, self.channel_max + 1)
+        number = next((free for free in numbers if free not in self._channels), 0)
         if not number:
-            raise WireEnded(f"all {self.channel_max} channels of the connection are in use")
+            raise WireEnded(f"all {len(numbers)} channels of the connection are in use")
         channel = self._channels[number] = Channel(self, number)
         await channel.call("channel.open", "")
         return channel
@@ -181,41 +194,34 @@ class Wire(asyncio.Protocol):
         if self._channels.get(channel.number) is channel:
             del self._channels[channel.number]
 
-    async def said(self, *names: str) -> Method:
-        """Return the next method on channel 0, while connecting.
-
-        Raises:
-            WireEnded: there will be none, or it is none of ``names``.
-        """
-        while not self._said:
-            if self.ended is not None:
-                raise WireEnded(self.ended.text, self.ended.code) from self.ended.__cause__
-            self._listener = self._loop.create_future()
-            await self._listener
-        method = self._said.popleft()
-        if method.name not in names:
-            raise WireEnded(f"the server said {method.name}; expected {' or '.join(names)}")
-        return method
-
     # In.
 
-    def data_received(self, data: bytes) -> None:
-        """Take in what came, frame by frame."""
+    def received(self, data: bytes) -> bytes:
+        """Take in what came, frame by frame; return what is left for the client library, whole frames."""
         self.heard_at = self._loop.time()
         data = self._rest + data if self._rest else data
+        others: list[bytes] = []
         try:
-            at = self._frames(data)
+            at = self._frames(data, others)
         except (TableError, struct.error, IndexError) as error:
             self.end(WireEnded(f"what the server said cannot be read: {error}"))
+            return b""
         except Exception as error:
             # A bug in somebody's callback: without an end, those who wait would wait for ever.
             log.exception("reading from the server failed in an unexpected way")
             self.end(WireEnded(f"reading from the server failed: {error!r}"))
-        else:
-            self._rest = data[at:] if at else data
+            return b""
+        self._rest = data[at:] if at else data
+        if not others and self.heard_at - self._told_at > _TOLD:
+            # The client library ends a connection on which it reads nothing, whatever our channels hear.
+            others.append(_HEARTBEAT)
+        if not others:
+            return b""
+        self._told_at = self.heard_at
+        return b"".join(others)
 
-    def _frames(self, data: bytes) -> int:
-        """Take in all whole frames; return where the rest begins."""
+    def _frames(self, data: bytes, others: list[bytes]) -> int:
+        """Take in all whole frames, those of others to ``others``; return where the rest begins."""
         at = 0
         while len(data) - at > 7:
             kind, number, size = _HEAD.unpack_from(data, at)
@@ -226,7 +232,13 @@ class Wire(asyncio.Protocol):
                 break
             if data[end] != _END:
                 raise TableError("a frame has no end")
-            self._frame(kind, number, data[at + 7 : end])
+            if number > self.native_max:
+                self._frame(kind, number, data[at + 7 : end])
+            elif number or kind != _METHOD:
+                others.append(data[at : end + 1])
+            else:
+                self.greeted = True
+                others.append(self._overheard(data[at : end + 1]))
             at = end + 1
         return at
 
@@ -239,22 +251,32 @@ class Wire(asyncio.Protocol):
                 channel.heard_header(payload)
             elif kind == _BODY:
                 channel.heard_body(payload)
-        elif number == 0 and kind == _METHOD:
-            self._control(unpack(payload))
 
-    def _control(self, method: Method) -> None:
-        if method.name == "connection.blocked":
-            self.blocked = method.arguments[0] or "no reason given"
-        elif method.name == "connection.unblocked":
-            self.blocked = None
-        elif method.name == "connection.close":
+    def _overheard(self, frame: bytes) -> bytes:
+        """Note what concerns us of what is said to the client library; return what it is to hear."""
+        payload = frame[7:-1]
+        if payload[:2] != _CONNECTION or payload[3] not in _OVERHEARD:
+            return frame
+        method = unpack(payload)
+        if method.name == "connection.tune":
+            return self._tuned(*method.arguments)
+        if method.name == "connection.close":
             code, text, *_ = method.arguments
             self.method(0, pack("connection.close-ok"))
-            self._flush()
+            self.flush()
             self.end(WireEnded(text, code))
         elif method.name == "connection.close-ok":
             self.end(WireEnded("the connection was closed"))
         else:
-            self._said.append(method)
-            if self._listener is not None and not self._listener.done():
-                self._listener.set_result(None)
+            blocked = method.name == "connection.blocked"
+            self.blocked = (method.arguments[0] or "no reason given") if blocked else None
+        return frame
+
+    def _tuned(self, channel_max: int, frame_max: int, heartbeat: int) -> bytes:
+        # 0 means that the server sets no bound; the client library would take it at its word.
+        self.channel_max, self.frame_max = channel_max or 65535, frame_max or 131_072
+        self.native_max = self.channel_max // _NATIVE_SHARE
+        self.heartbeat = min(self.heartbeat, heartbeat or self.heartbeat)
+        self.on_tuned()
+        payload = pack("connection.tune", self.channel_max, self.frame_max, self.heartbeat)
+        return _HEAD.pack(_METHOD, 0, len(payload)) + payload + FRAME_END
