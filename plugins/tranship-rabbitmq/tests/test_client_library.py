@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import select
 import ssl
 import struct
 import sys
@@ -134,6 +135,27 @@ async def test_a_reason_that_is_cut_within_a_letter_costs_its_channel_only(rabbi
 
 
 _PASSIVE = (True, False, False, False, False, {})
+
+
+async def test_nothing_is_said_on_a_channel_that_is_being_closed(rabbitmq_service: Service) -> None:
+    """What is pushed meanwhile is acknowledged by who reads a stream; the server would end the connection over it."""
+    async with dialled(rabbitmq_service) as connection:
+        channel = await connection.wire.channel()
+        closing = asyncio.create_task(channel.close())
+        await asyncio.sleep(0)
+        connection.wire.flush()
+        # The server has closed it, and the loop has not heard of it yet.
+        assert select.select([connection.wire._transport.get_extra_info("socket")], [], [], WITHIN)[0]
+        channel.send("basic.ack", 1, False)
+        answer: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
+        frames = frames_of(channel.number, connection.wire.frame_max, Properties(), b"x", routing_key="nobody")
+        channel.publish(frames, "", answer.set_result)
+        assert isinstance(await answer, ChannelEnded)
+        with pytest.raises(ChannelEnded):
+            await channel.call("basic.get", 0, "nobody", True)
+        await closing
+        await connection.wire.channel()
+        assert connection.wire.ended is None
 
 
 # --- heartbeats ------------------------------------------------------------------------------------

@@ -70,6 +70,8 @@ class Channel:
         self.consumers: dict[str, Callable[[Arrived], None]] = {}
         self.on_cancelled: Callable[[str], None] = lambda _tag: None
         self.on_ended: Callable[[Ended], None] = lambda _why: None
+        self._closing: Ended | None = None
+        """Set when we have asked for its end: the server ends the connection over whatever is said on it later."""
         self._replies: deque[tuple[str, Then]] = deque()
         """Who waits for a reply to which method, in order."""
         self._published = 0
@@ -88,16 +90,18 @@ class Channel:
     # Saying.
 
     def send(self, name: str, *arguments: Any) -> None:
-        """Send a method that has no reply. A channel that has ended ignores it."""
-        if self.ended is None:
+        """Send a method that has no reply. A channel that has ended, or is being closed, ignores it."""
+        if self.ended is None and self._closing is None:
             self.wire.method(self.number, pack(name, *arguments))
 
     def post(self, then: Then, name: str, *arguments: Any) -> None:
         """Send a method; ``then`` gets its reply, or how the channel ended."""
         payload = pack(name, *arguments)
-        if self.ended is not None:
-            then(self.ended)
+        if (ended := self.ended or self._closing) is not None:
+            then(ended)
             return
+        if name == "channel.close":
+            self._closing = ChannelEnded("the channel was closed")
         self._replies.append((name, then))
         self.wire.method(self.number, payload)
 
@@ -128,8 +132,8 @@ class Channel:
             key: the message's correlation id, by which a returned one is known.
             then: called once, later.
         """
-        if self.ended is not None:
-            then(self.ended)
+        if (ended := self.ended or self._closing) is not None:
+            then(ended)
             return
         self._published += 1
         self._unconfirmed[self._published] = (key, then)
