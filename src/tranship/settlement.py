@@ -105,7 +105,7 @@ class Settling:
         until = loop.time() + self._patience
         pause = FIRST_PAUSE
         answers = list(await self._once(consumer, settlements))
-        while left := [at for at, answer in enumerate(answers) if _may_succeed(answer)]:
+        while left := [at for at, one in enumerate(answers) if isinstance(one, TranshipError) and one.retryable]:
             if loop.time() + pause > until:
                 break
             log.warning("settling %d deliveries failed, trying again: %s", len(left), answers[left[0]])
@@ -158,7 +158,3 @@ class Settling:
         for one in settlements:
             # Stored, or refused because another was first: either way not the consumer's business any more.
             one.result = None
-
-
-def _may_succeed(answer: Answer) -> bool:
-    return isinstance(answer, TranshipError) and answer.retryable

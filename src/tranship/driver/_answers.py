@@ -26,7 +26,6 @@ KINDS: Final[Mapping[str, tuple[type, ...]]] = {
 }
 """What each verb may say of one item."""
 LISTS: Final[Mapping[str, type]] = {
-    "take": Taken,
     "pick": Taken,
     "find": Stored,
     "scan": Stored,
@@ -53,13 +52,13 @@ def checked(driver: str, verb: str, answers: Sequence[T], count: int) -> Sequenc
     return answers
 
 
-def listed(driver: str, verb: str, found: T) -> T:
+def listed(driver: str, verb: str, found: T, kind: type | None = None) -> T:
     """Return what a verb brought, if it is a sequence of what it may bring; of other verbs, anything.
 
     Raises:
         PluginError: it is none.
     """
-    kind = LISTS.get(verb)
+    kind = kind or LISTS.get(verb)
     if kind is None:
         return found
     if not isinstance(found, Sequence):

@@ -135,25 +135,21 @@ class DriverConsumer:
         whole("limit", limit)
         self._check()
         with self._receiver:
-            self._keep_held()
+            if self._holding is not None:
+                self._keep_held()
             try:
                 return await self._receive(limit, asyncio.get_running_loop().time() + wait, skip)
             finally:
-                self._hold_for_a_while()
+                if self._buffer.taken or self._demanded:
+                    self._hold_for_a_while()
 
     async def _receive(self, limit: int, until: float, skip: Collection[str]) -> Received:
         loop = asyncio.get_running_loop()
         while True:
             if not self._supervisor.connected:
                 await self._until_connected(until)
-            self._news = False
-            self._check()
-            if self._buffer.taken and (stale := self._buffer.stale(loop.time())):
-                self._supervisor.spawn(self._give_back(stale))
-            batch = None
-            if not self._buffer.taken or not self._buffer.has(skip):
-                batch = await self._batch(limit, until, skip)
                 self._check()
+            batch = None if self._buffer.taken and self._has(skip) else await self._batch(limit, until, skip)
             if self._buffer.taken and (taken := self._buffer.serve(limit, skip)):
                 return Received(self._handed_out(taken))
             now = loop.time()
@@ -161,6 +157,13 @@ class DriverConsumer:
                 return Received((), confirmed=batch is not None and batch.confirmed)
             if (pause := self._pause(until - now, batch)) > 0:
                 await self._woken(now + pause)
+                self._check()
+
+    def _has(self, skip: Collection[str]) -> bool:
+        """Whether there is something to hand out; what has lain here for too long is given back."""
+        if stale := self._buffer.stale(asyncio.get_running_loop().time()):
+            self._supervisor.spawn(self._give_back(stale))
+        return self._buffer.has(skip)
 
     async def _until_connected(self, until: float) -> None:
         """Wait for the connection: who is told at once that there is none asks again much later than it is back."""
@@ -179,6 +182,7 @@ class DriverConsumer:
 
     async def _batch(self, limit: int, until: float, skip: Collection[str]) -> TakenBatch | None:
         """Take, or let the take that is under way finish; None: nothing was heard in time."""
+        self._news = False
         slots, left = self._slots(skip), max(until - asyncio.get_running_loop().time(), 0.0)
         if not slots:
             await self._woken(until)
@@ -199,6 +203,7 @@ class DriverConsumer:
         # It ends, too, when this consumer is closed.
         taking.add_done_callback(self._sleeper.wake)
         await self._sleeper.sleep(patience)
+        self._check()
         return self._taken(taking) if taking.done() else None
 
     def _taken(self, taking: asyncio.Task[TakenBatch]) -> TakenBatch:
@@ -212,8 +217,11 @@ class DriverConsumer:
     async def _take(self, slots: Sequence[Slot], limit: int, wait: float) -> TakenBatch:
         """Take into the buffer: what may travel together."""
         generation = self._supervisor.generation
-        waits = wait if self._traits.waits else 0.0
-        batch = await self._supervisor.run("take", lambda c: c.queue.take(slots, limit, wait), wait=waits)
+        supervisor, waits = self._supervisor, wait if self._traits.waits else 0.0
+        if supervisor.immediate:
+            batch = supervisor.now("take", lambda c: c.queue.take(slots, limit, wait))
+        else:
+            batch = await supervisor.run("take", lambda c: c.queue.take(slots, limit, wait), wait=waits)
         self._check_batch(batch)
         if not batch.items:
             return batch
@@ -231,7 +239,7 @@ class DriverConsumer:
         if rest:
             # Not kept: killed by the suspect, we would raise their counts.
             await self._give_back(rest)
-        if not self._receiver.busy:
+        if not self._receiver.busy and (self._buffer.taken or self._demanded):
             self._hold_for_a_while()
         return batch
 
@@ -240,7 +248,7 @@ class DriverConsumer:
         name = self._supervisor.name
         if not isinstance(batch, TakenBatch):
             raise PluginError(f"{name}: take() gave {batch!r:.100}; expected a TakenBatch")
-        listed(name, "take", batch.items)
+        listed(name, "take", batch.items, Taken)
         if batch.next_due is not None and not isinstance(batch.next_due, float | int):
             raise PluginError(f"{name}: take() gave next_due={batch.next_due!r:.100}; expected seconds, or None")
 
@@ -298,7 +306,7 @@ class DriverConsumer:
 
     def _hold_for_a_while(self) -> None:
         """Give back what is held unless somebody asks for it soon."""
-        if (self._buffer.taken or self._demanded) and self._holding is None and not self._closing.done():
+        if self._holding is None and not self._closing.done():
             self._holding = asyncio.get_running_loop().call_later(HELD, self._hold_no_longer)
 
     def _hold_no_longer(self) -> None:
@@ -365,7 +373,8 @@ class DriverConsumer:
     # The end.
 
     def _check(self) -> None:
-        self._supervisor.gate.check()
+        if self._supervisor.gate.closed:
+            self._supervisor.gate.check()
         if self._closing.done():
             raise ClosedError("this consumer has been closed; make a new one")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tranship.driver._nouns import Taken
 from tranship.ports import Delivery
@@ -20,9 +20,9 @@ class InFlightTable:
         """Return what was taken, if the delivery is one of ours that has not ended."""
         return self._taken.get(delivery)
 
-    def add(self, taken: Iterable[Taken]) -> None:
+    def add(self, taken: Sequence[Taken]) -> None:
         """They are handed out."""
-        self._taken.update((one, one) for one in taken)
+        self._taken.update(zip(taken, taken, strict=True))
 
     def drop(self, taken: Iterable[Taken]) -> None:
         """They are settled, released or lost."""

@@ -18,25 +18,22 @@ class Outcomes:
     Args:
         results: the kit's.
         rows: the table.
+
+    Attributes:
+        are_rows: whether results are the kit's rows, which can be written with an end.
+        row: returns the row of a result.
     """
 
     def __init__(self, results: DriverResults, rows: Rows) -> None:
         self._results, self._rows = results, rows
         self._own: ResultStore | None = None
-
-    @property
-    def are_rows(self) -> bool:
-        """Whether results are the kit's rows, which can be written with an end."""
-        return self._own is None
+        self.are_rows = True
+        self.row = results.row
 
     def take_over(self, store: ResultStore) -> None:
         """Keep results in the driver's store, if it is the driver's that ``put`` reaches."""
         if store.put != self._results.put:
-            self._own = store
-
-    def row(self, result: StoredResult) -> Row:
-        """Return the row of a result; only where they are rows."""
-        return self._results.row(result)
+            self._own, self.are_rows = store, False
 
     def announce(self, rows: Sequence[Row]) -> None:
         """Tell of rows that were written with an end."""

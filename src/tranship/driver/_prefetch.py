@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 from typing import Final
 
 from tranship.driver._nouns import Taken
 
 __all__ = ["PrefetchBuffer", "apart_from_suspects"]
 
+LEVEL: Final = attrgetter("priority")
 SUSPECT: Final = 3
 """A message that is taken for the third time may be what killed those who had it."""
 
@@ -31,7 +33,7 @@ class PrefetchBuffer:
         """Keep what was taken, behind what is here on the same level."""
         self.taken += taken
         if len(self.taken) > 1:
-            self.taken.sort(key=_level)
+            self.taken.sort(key=LEVEL)
 
     def has(self, skip: Collection[str]) -> bool:
         """Whether there is anything to hand out beside the queues in ``skip``."""
@@ -40,7 +42,7 @@ class PrefetchBuffer:
     def serve(self, limit: int, skip: Collection[str]) -> Sequence[Taken]:
         """Hand out up to ``limit``; a suspect only alone."""
         wanted = [one for one in self.taken if not skip or one.queue not in skip][:limit]
-        together, _ = apart_from_suspects(wanted)
+        together = wanted if len(wanted) < 2 else apart_from_suspects(wanted)[0]
         if len(together) == len(self.taken):
             self.taken = []
         else:
@@ -62,10 +64,6 @@ class PrefetchBuffer:
         """Take everything out."""
         taken, self.taken = self.taken, []
         return taken
-
-
-def _level(taken: Taken) -> int:
-    return taken.priority
 
 
 def apart_from_suspects(taken: Sequence[Taken]) -> tuple[Sequence[Taken], Sequence[Taken]]:

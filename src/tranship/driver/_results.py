@@ -149,7 +149,7 @@ class DriverResults:
         """Return the row that keeps a result."""
         value = NAMES[result.state] + b"\n" + result.document
         ttl = self._ttl if result.ttl is None else result.ttl
-        return Row(result_key(result.id), value, ttl, tell=_told(value))
+        return Row(f"r/{result.id}", value, ttl, tell=_told(value))
 
     def announce(self, rows: Sequence[Row], there: Sequence[bytes | None] | None = None) -> None:
         """Tell whoever expects them that these results are there; nobody waits for that.

@@ -42,8 +42,8 @@ class Settling:
             taken = in_flight.find(one.delivery)
             if taken is None or taken in open_:
                 said.append(Settled.LOST)
-            elif (problem := one.problem) is not None:
-                said.append(problem)
+            elif (one.verdict is Verdict.REPLACE or one.replacement is not None) and one.problem is not None:
+                said.append(one.problem)
             else:
                 open_[taken] = one
                 said.append(taken)

@@ -99,9 +99,10 @@ class DriverSubmitter:
     def _ready_to_go(self, messages: Sequence[Message]) -> list[Outgoing] | None:
         """Return what can be posted: all of it in one batch, with nothing to do before it or after it."""
         supervisor, now = self._supervisor, self._supervisor.clock.now()
-        traits, keeps_rows = supervisor.traits, supervisor.current.table is not None
+        traits, keeps_rows, octets = supervisor.traits, supervisor.current.table is not None, 0
         for one in messages:
             envelope = one.envelope
+            octets += one.size
             if self._refusal(one, keeps_rows=keeps_rows) is not None:
                 return None
             if not traits.fuses and (one.check_id or envelope.dedup_key is not None):
@@ -110,7 +111,7 @@ class DriverSubmitter:
                 return None
             if not traits.delays and (envelope.not_before or 0.0) > now:
                 return None
-        if not traits.limits.hold(len(messages), sum(one.size for one in messages)):
+        if not traits.limits.hold(len(messages), octets):
             return None
         return [self._outgoing(one, fused=traits.fuses) for one in messages]
 

@@ -116,6 +116,7 @@ class Supervisor:
         immediate: whether its verbs never wait.
         prompt: whether they often do not.
         clock: of the broker, where a connection tells it.
+        connected: whether there is a connection now.
         listeners: called when the connection is lost or restored.
         on_restored: run one after the other after each restoration, before anybody else is told.
         on_gone: called when a connection is lost or closed.
@@ -133,6 +134,7 @@ class Supervisor:
         self.traits = QueueTraits()
         self.immediate = self.prompt = False
         self.clock = Clock()
+        self.connected = False
         self.listeners: list[Callable[[ConnectionEvent, int], None]] = []
         self.on_restored: list[Callable[[], Awaitable[None]]] = []
         self.on_gone: list[Callable[[], None]] = []
@@ -162,14 +164,9 @@ class Supervisor:
     @property
     def topic(self) -> Topic:
         """The driver's topic, or the one that is made of its table."""
-        found = self.current.topic or self.table_topic
+        found = (self._connection or self.current).topic or self.table_topic
         assert found is not None
         return found
-
-    @property
-    def connected(self) -> bool:
-        """Whether there is one now."""
-        return self._connection is not None
 
     # Running verbs.
 
@@ -208,11 +205,10 @@ class Supervisor:
             PluginError: the driver raised what its ``classify`` does not know.
         """
         if self.immediate:
-            return self.now(verb, run)
+            return listed(self.name, verb, self.now(verb, run))
         connection, mark = self.current, self.begin(wait)
         try:
-            found = await Timed(run(connection), lambda seconds: self.blocked(verb, seconds))
-            return found if verb == "take" else listed(self.name, verb, found)
+            return listed(self.name, verb, await Timed(run(connection), lambda seconds: self.blocked(verb, seconds)))
         except BrokerGone as gone:
             self._give_up(gone)
             raise
@@ -227,8 +223,7 @@ class Supervisor:
         """Do the same over a connection that is immediate, and return when it is done."""
         connection, began = self.current, time.monotonic()
         try:
-            found = at_once(run(connection))
-            return found if verb == "take" else listed(self.name, verb, found)
+            return at_once(run(connection))
         except BrokerGone as gone:
             self._give_up(gone)
             raise
@@ -329,7 +324,7 @@ class Supervisor:
             self.spawn(self._supervise(connection))
 
     def _use(self, connection: Connection) -> None:
-        self._connection = connection
+        self._connection, self.connected = connection, True
         self.generation += 1
         self.traits = traits_of(connection.queue)
         self.immediate = getattr(connection, "immediate", False)
@@ -338,6 +333,7 @@ class Supervisor:
 
     def _gone(self) -> Connection | None:
         connection, self._connection = self._connection, None
+        self.connected = False
         if self._deadlines is not None:
             self._deadlines.close()
         for hook in self.on_gone:

@@ -56,12 +56,17 @@ class Agenda(Generic[T]):
         """Return every item, smallest key first."""
         return sorted(self._keys, key=self._keys.__getitem__)
 
-    def due(self, now: float) -> Iterator[T]:
-        """Remove and yield, in order, every item whose key is ``now`` or smaller."""
-        while (head := self.first()) is not None and head[0] <= now:
-            heapq.heappop(self._heap)
-            del self._keys[head[1]]
-            yield head[1]
+    def key(self, item: T) -> float | None:
+        """Return the key of ``item``; None: it is not here."""
+        return self._keys.get(item)
+
+    def pop_due(self, now: float) -> T | None:
+        """Remove and return the first item, if its key is ``now`` or smaller."""
+        if not self._keys or (head := self.first()) is None or head[0] > now:
+            return None
+        heapq.heappop(self._heap)
+        del self._keys[head[1]]
+        return head[1]
 
 
 class Expiring(Generic[K, V]):
@@ -92,5 +97,5 @@ class Expiring(Generic[K, V]):
         return list(self._values.values())
 
     def _forget(self, now: float) -> None:
-        for key in self._ends.due(now):
+        while (key := self._ends.pop_due(now)) is not None:
             del self._values[key]

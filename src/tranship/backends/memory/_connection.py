@@ -104,7 +104,7 @@ class MemoryQueue:
         """Claim what is ready; say when something will be."""
         queues = list(dict.fromkeys([queue for queue, _ in slots]))
         with self._space.guard:
-            entries = self._space.stock.take(list(queues), limit, lease=self._lease, aging=self._aging)
+            entries = self._space.stock.take(queues, limit, lease=self._lease, aging=self._aging)
             due = None if entries else self._space.stock.next_due(queues)
             return TakenBatch([_taken(entry) for entry in entries], next_due=due)
 

@@ -39,7 +39,8 @@ class Guard:
             )
 
     def __enter__(self) -> None:
-        self.check()
+        if self.foreign:
+            self.check()
         self._lock.acquire()
 
     def __exit__(

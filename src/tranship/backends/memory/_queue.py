@@ -74,11 +74,18 @@ class Queue:
 
     def refresh(self) -> None:
         """Make ready what has come due and what was held by somebody whose lease ended."""
-        for entry in self._delayed.due(self._clock.wall()):
+        now = self._clock.wall()
+        while (entry := self._delayed.pop_due(now)) is not None:
             entry.place = self._places()
             self.restore(entry)
-        for entry in self._held.due(self._clock.steady()):
+        now = self._clock.steady()
+        while (entry := self._held.pop_due(now)) is not None:
             self.restore(entry)
+
+    def holds(self, entry: Entry, token: int) -> bool:
+        """Whether the claim ``token`` holds ``entry``, and its lease is not over."""
+        until = self._held.key(entry) if entry.token == token else None
+        return until is not None and until > self._clock.steady()
 
     def head(self, aging: float) -> tuple[Rank, Entry] | None:
         """Return the message to deliver next with its rank."""

@@ -37,16 +37,17 @@ class Stock:
         entry.queue.add(entry)
         self.ring(facts.queue)
 
-    def take(self, rotation: list[str], limit: int, *, lease: float, aging: float) -> list[Entry]:
-        """Claim up to ``limit`` messages; ``rotation`` is turned so that queues take turns inside a level."""
-        for name in rotation:
-            self._queue(name).refresh()
+    def take(self, names: Iterable[str], limit: int, *, lease: float, aging: float) -> list[Entry]:
+        """Claim up to ``limit`` messages; the queues take turns inside a level, in this order."""
+        queues = [self._queue(name) for name in names]
+        for queue in queues:
+            queue.refresh()
         taken: list[Entry] = []
-        while len(taken) < limit and (head := self._head(rotation, aging)) is not None:
+        while len(taken) < limit and (head := _head(queues, aging)) is not None:
             self._hold(head, lease)
-            if len(rotation) > 1:
-                rotation.remove(head.queue.name)
-                rotation.append(head.queue.name)
+            if len(queues) > 1:
+                queues.remove(head.queue)
+                queues.append(head.queue)
             taken.append(head)
         return taken
 
@@ -60,8 +61,7 @@ class Stock:
 
     def holds(self, entry: Entry, claim: int) -> bool:
         """Whether ``claim`` still holds ``entry``."""
-        entry.queue.refresh()
-        return entry.token == claim
+        return entry.queue.holds(entry, claim)
 
     def renew(self, entry: Entry, lease: float) -> None:
         """Let the claim that holds ``entry`` hold it for ``lease`` seconds from now."""
@@ -133,11 +133,14 @@ class Stock:
         for queue in self._queues.values():
             queue.refresh()
 
-    def _head(self, rotation: Sequence[str], aging: float) -> Entry | None:
-        heads = [head for name in rotation if (head := self._queue(name).head(aging)) is not None]
-        # min() keeps the first among equals: the queue whose turn it is.
-        return min(heads, key=lambda head: head[0])[1] if heads else None
-
     def _hold(self, entry: Entry, lease: float) -> None:
         entry.count += 1
         entry.queue.hold(entry, next(self._numbers), lease)
+
+
+def _head(queues: Sequence[Queue], aging: float) -> Entry | None:
+    heads = [head for queue in queues if (head := queue.head(aging)) is not None]
+    if len(heads) < 2:
+        return heads[0][1] if heads else None
+    # min() keeps the first among equals: the queue whose turn it is.
+    return min(heads, key=lambda head: head[0])[1]
