@@ -14,7 +14,7 @@ from typing import Final
 
 from tranship.driver._nouns import Outgoing, Row, Taken, stamp
 from tranship.driver._packing import Facts, unpack
-from tranship.driver._rows import Rows
+from tranship.driver._rows import Rows, time_in, timed_key
 from tranship.driver._supervisor import Supervisor
 from tranship.errors import TranshipError
 
@@ -37,7 +37,7 @@ class DelayedRow:
     @property
     def due(self) -> float:
         """When it is due, in epoch seconds."""
-        return float(self.row.key.split("/")[1])
+        return time_in(self.row.key)
 
     @property
     def claimed_until(self) -> float:
@@ -80,18 +80,19 @@ class Delays:
     @staticmethod
     def row(message: Outgoing, mark: str | None = None) -> Row:
         """Return the row that keeps ``message`` until it is due; the same ``mark`` makes the same key again."""
-        return Row(f"w/{message.ready:017.6f}/{mark or stamp()}", b"0\n" + message.data)
+        return Row(timed_key("w", message.ready, mark or stamp()), b"0\n" + message.data)
 
     def start(self) -> None:
         """Forward what is due from now on, until the backend is closed."""
         if self._forwarder is None:
             self._forwarder = self._supervisor.spawn(self._forward_all())
 
-    async def waiting(self, after: str = "") -> AsyncIterator[DelayedRow]:
+    async def waiting(self) -> AsyncIterator[DelayedRow]:
         """Yield everything that waits, the earliest first."""
-        async for row in self._rows.each("w/", after):
-            if (found := _read(row)) is not None:
-                yield found
+        async for rows in self._rows.since("w"):
+            for found in map(_read, rows):
+                if found is not None:
+                    yield found
 
     async def find(self, ids: Collection[str], cancel_keys: Collection[str] = ()) -> list[DelayedRow]:
         """Return what has one of the ids or keys."""
@@ -141,14 +142,12 @@ class Delays:
             await asyncio.sleep(RESOLUTION)
 
     async def _forward_due(self) -> None:
-        after = ""
-        while rows := await self._rows.page("w/", after):
+        async for rows in self._rows.since("w"):
             waiting = [one for row in rows if (one := _read(row)) is not None]
             due = [one for one in waiting if one.due <= self._supervisor.clock.now()]
             await self.forward(await self.claim(due))
             if len(due) < len(waiting):
                 return
-            after = rows[-1].key
 
 
 def _read(row: Row) -> DelayedRow | None:

@@ -10,9 +10,24 @@ from tranship.driver._protocols import Connection, Table
 from tranship.driver._supervisor import Supervisor
 from tranship.errors import UnsupportedError
 
-__all__ = ["PAGE", "Rows"]
+__all__ = ["PAGE", "Rows", "time_in", "timed_key"]
 
 PAGE: Final = 500
+
+
+def timed_key(kind: str, at: float, mark: str) -> str:
+    """Return a key that sorts among its kind by a moment; ``mark`` tells it from others of the same moment."""
+    return f"{kind}/{at:017.6f}/{mark}"
+
+
+def time_in(key: str) -> float:
+    """Return the moment that :func:`timed_key` was given.
+
+    Raises:
+        ValueError: the key was not made by it.
+    """
+    _, _, rest = key.partition("/")
+    return float(rest.partition("/")[0])
 
 
 class Rows:
@@ -63,6 +78,13 @@ class Rows:
         while rows := await self.page(prefix, after):
             for row in rows:
                 yield row
+            after = rows[-1].key
+
+    async def since(self, kind: str, at: float = 0.0) -> AsyncIterator[Sequence[Row]]:
+        """Yield, page by page, the rows with a :func:`timed_key` from ``at`` on, the earliest first."""
+        after = timed_key(kind, at, "")
+        while rows := await self.page(f"{kind}/", after):
+            yield rows
             after = rows[-1].key
 
     def _table(self, connection: Connection) -> Table:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tranship.driver._nouns import Heard, Row, stamp
-from tranship.driver._rows import PAGE, Rows
+from tranship.driver._rows import PAGE, Rows, timed_key
 from tranship.driver._supervisor import Supervisor
 from tranship.errors import TranshipError
 
@@ -74,18 +74,20 @@ class TableTopic:
         self._rows = rows
         self._subscriptions = Subscriptions()
         self._reader: asyncio.Task[None] | None = None
-        self._since = 0
+        self._since = 0.0
         self._told: dict[str, None] = {}
 
     async def publish(self, items: Sequence[tuple[str, bytes]]) -> None:
         """Write a row for each."""
-        await self._rows.create([Row(f"t/{stamp()}", name.encode() + b"\n" + value, KEPT) for name, value in items])
+        now = time.time()
+        values = [name.encode() + b"\n" + value for name, value in items]
+        await self._rows.create([Row(timed_key("t", now, stamp()), value, KEPT) for value in values])
 
     def subscribe(self, names: Sequence[str], heard: Heard) -> None:
         """Look for rows with these names from now on."""
         if not self._subscriptions:
             # Not from before: a command that was sent to nobody is for nobody.
-            self._since = time.time_ns()
+            self._since = time.time()
         self._subscriptions.add(names, heard)
         if self._reader is None:
             self._reader = self._supervisor.spawn(self._read())
@@ -110,15 +112,13 @@ class TableTopic:
 
     async def _look(self) -> None:
         # From the last look, not from now: while this loop was held up, others went on writing.
-        began = time.time_ns()
-        after = f"t/{self._since:020d}"
-        while rows := await self._rows.page("t/", after):
+        began = time.time()
+        async for rows in self._rows.since("t", self._since):
             for row in rows:
                 if row.key not in self._told:
                     self._told[row.key] = None
                     name, _, value = row.value.partition(b"\n")
                     self._subscriptions.tell(name.decode(), value)
-            after = rows[-1].key
-        self._since = max(self._since, began - int(LATE * 1e9))
+        self._since = max(self._since, began - LATE)
         while len(self._told) > 20 * PAGE:
             del self._told[next(iter(self._told))]
