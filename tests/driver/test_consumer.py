@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from driver.rows_driver import Broker, Queue
 from driver.virtual_time import on_virtual_time
 from tranship.driver import TakenBatch, _consumer
 from tranship.envelope import Priority
-from tranship.ports import Settlement, Verdict
+from tranship.ports import CountKind, Settlement, Verdict
 
 
 class PushedQueue(Queue):
@@ -97,6 +98,33 @@ async def test_what_is_more_than_asked_for_is_served_by_level() -> None:
         served.append(one.priority)
         await consumer.settle([Settlement(one, Verdict.ACK)])
     assert served == sorted(levels)
+    await backend.aclose()
+
+
+class CountingQueue(Queue):
+    """The broker counts whatever it hands out, also what is given back untouched."""
+
+    def __init__(self, broker: Broker, lease: float | None) -> None:
+        super().__init__(broker, lease)
+        self.traits = replace(self.traits, counts=CountKind.AT_LEAST)
+        self.limits: list[int] = []
+
+    async def take(self, slots, limit, wait):
+        self.limits.append(limit)
+        return await super().take(slots, limit, wait)
+
+
+async def test_beside_a_suspect_nothing_more_is_taken_than_it() -> None:
+    broker = Broker(queues=CountingQueue)
+    backend = await opened(broker)
+    await backend.submitter().submit([message() for _ in range(4)])
+    for entry in broker.entries:
+        entry.count = 2
+    consumer = backend.consumer(["q"])
+    for _ in range(4):
+        (suspect,) = (await consumer.receive(10, 5.0)).deliveries
+        await consumer.settle([Settlement(suspect, Verdict.ACK)])
+    assert backend._supervisor.current.queue.limits == [10, 1, 1, 1]
     await backend.aclose()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -53,6 +54,45 @@ async def test_while_it_is_lost_a_submit_is_definitely_not_submitted(wire: Wire)
     assert isinstance(answer, BrokerUnreachable)
     assert not wire.broker.entries
     await backend.aclose()
+
+
+async def test_why_there_is_no_connection_is_told(wire: Wire) -> None:
+    backend = wire.backend()
+    await backend.open()
+    wire.refused = True
+    wire.cut()
+
+    async def told() -> str:
+        (answer,) = await backend.submitter().submit([message()])
+        return str(answer)
+
+    end = time.monotonic() + 5
+    while "nobody listens" not in await told():
+        assert time.monotonic() < end, "it does not say why"
+    await backend.aclose()
+
+
+async def test_what_cannot_be_replayed_yet_is_replayed_soon(wire: Wire) -> None:
+    """A cluster may have no leader yet when the connection is back: the worker must not stay deaf until the next loss."""
+    backend, other = wire.backend(), wire.backend()
+    for one in (backend, other):
+        await one.open()
+    signals: list[Tombstone] = []
+    await backend.control().listen(signals.extend, worker="w")
+    events = Events(backend)
+    wire.unavailable.add("page")
+    # What the connection had subscribed goes with it.
+    wire.broker.heard._heard.clear()
+    wire.connections[0].abort()
+    with contextlib.suppress(BrokerUnreachable):
+        # It is stored before anything else is looked for.
+        await other.control().cancel([Tombstone(kind="key", value="meanwhile", expires=time.time() + 60)])
+    await events.restored()
+    assert not signals
+    wire.unavailable.clear()
+    await until(lambda: [one.value for one in signals] == ["meanwhile"], "the cancel is heard")
+    for one in (backend, other):
+        await one.aclose()
 
 
 async def test_silence_is_a_lost_connection_and_an_unknown_outcome(wire: Wire) -> None:

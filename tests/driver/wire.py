@@ -10,6 +10,7 @@ from typing import Any
 
 from driver.rows_driver import Broker, Queue, Table, Topic
 from tranship.driver import DriverBackend, Timing
+from tranship.errors import BrokerUnreachable
 from tranship.settings import BackendConfig, BrokerURL, CommonOptions
 
 
@@ -22,6 +23,7 @@ class Wire:
         silent: whether nothing is answered.
         raises: what every verb raises.
         closing: what a connection that closes waits for.
+        unavailable: verbs that the broker cannot do at the moment, over a connection that lives.
     """
 
     def __init__(self, broker: Broker, *, tokens_survive: bool = True) -> None:
@@ -32,6 +34,7 @@ class Wire:
         self.raises: Exception | None = None
         self.closing = asyncio.Event()
         self.closing.set()
+        self.unavailable: set[str] = set()
 
     def backend(self, **timing: float | None) -> DriverBackend:
         async def connect() -> WireConnection:
@@ -83,6 +86,8 @@ class WireConnection:
                 return value
 
             async def run(*arguments: Any) -> Any:
+                if name in self._wire.unavailable:
+                    raise BrokerUnreachable(f"no leader for {name}")
                 return await self._answered(lambda: value(*arguments))
 
             return run

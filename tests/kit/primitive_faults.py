@@ -132,6 +132,11 @@ class FindsById(Queue):
         return await super().find(ids, ())
 
 
+class FindsWhatIsDue(Queue):
+    async def find(self, ids, cancel_keys):
+        return [one for one in await super().find(ids, cancel_keys) if one.state != "delayed"]
+
+
 class PicksHeld(Queue):
     async def pick(self, refs):
         return [self._claim(one) for one in refs if one in self._broker.entries]
@@ -253,6 +258,7 @@ FAULTS = (
     _queue("wakes for sends only", "queue_watch_wakes", WatchesSends),
     _queue("returns at once", "queue_take_waits", ReturnsAtOnce),
     _queue("finds by id only", "queue_find_tells_state", FindsById),
+    _queue("finds only what is due", "queue_find_delayed", FindsWhatIsDue),
     _queue("picks what is held", "queue_pick_takes_exactly", PicksHeld),
     _queue("scans without a limit", "queue_scan_in_order", ScansAll),
     _queue("writes for a lost one", "queue_fused_end", WritesForLost),

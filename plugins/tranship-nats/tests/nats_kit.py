@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tranship.driver import DriverBackend
 from tranship.envelope import Envelope, new_id
 from tranship.protocol import Encoder, Message
 from tranship.registry import Registry
@@ -15,9 +16,9 @@ from tranship.settings import BrokerURL
 from tranship.testing.context import CaseContext
 from tranship.testing.service_harness import ServiceHarness
 from tranship.testing.services import Service
-from tranship_nats._backend import NatsBackend
+from tranship_nats._backend import Connected
 
-__all__ = ["Authority", "make", "message", "opened", "url_of", "variant_lab"]
+__all__ = ["Authority", "connected", "make", "message", "opened", "url_of", "variant_lab"]
 
 
 def url_of(service: Service, user: str = "", *, scheme: str = "nats", **options: Any) -> str:
@@ -27,15 +28,15 @@ def url_of(service: Service, user: str = "", *, scheme: str = "nats", **options:
     return BrokerURL.parse(f"{scheme}://{login}{place.host}:{place.port}").with_options(**options).reveal()
 
 
-def make(url: str) -> NatsBackend:
+def make(url: str) -> DriverBackend:
     """Return a backend that is not opened."""
     backend = Registry().create(url, shared=lambda _key, make: make())
-    assert isinstance(backend, NatsBackend)
+    assert isinstance(backend, DriverBackend)
     return backend
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[NatsBackend]:
+async def opened(url: str) -> AsyncIterator[DriverBackend]:
     """Open a backend, and close it."""
     backend = make(url)
     try:
@@ -43,6 +44,14 @@ async def opened(url: str) -> AsyncIterator[NatsBackend]:
         yield backend
     finally:
         await backend.aclose()
+
+
+def connected(backend: object) -> Connected:
+    """Return what a backend that is open works over now."""
+    assert isinstance(backend, DriverBackend)
+    found = backend._supervisor.current
+    assert isinstance(found, Connected)
+    return found
 
 
 def message(queue: str, **envelope: Any) -> Message:

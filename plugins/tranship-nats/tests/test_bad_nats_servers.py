@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from nats_kit import make, message, opened, url_of, variant_lab
+from nats_kit import connected, make, message, opened, url_of, variant_lab
 
 from tranship import AsyncClient, Worker, task
 from tranship.envelope import Receipt, TaskState
@@ -166,13 +166,13 @@ async def test_the_servers_maximum_is_known_and_kept(nats_variant: Variant) -> N
         refused, receipt = await backend.submitter().submit([big, small])
         assert isinstance(refused, MessageTooLarge)
         assert (refused.limit, receipt) == (limit, Receipt(small.envelope.id))
-        with pytest.raises(MessageTooLarge, match="the result of task a"):
+        with pytest.raises(MessageTooLarge, match="a result of"):
             await backend.results().put([lab.result("a", "x" * 64 * 1024)])
         # What slips through all the same must not cost the connection.
-        link = backend._ports.context.link  # type: ignore[attr-defined]
-        (answer,) = await link.ask_all([(b"tranship.t.q.1", b"", b"x" * 65 * 1024)])
+        connection = connected(backend)
+        (answer,) = await connection.ask_all([(b"tranship.t.q.1", b"", b"x" * 65 * 1024)])
         assert isinstance(answer, MessageTooLarge)
-        assert link.generation == 1
+        await connection.settled()
 
 
 async def test_a_full_stream_says_so_and_goes_on(nats_variant: Variant) -> None:
@@ -222,7 +222,7 @@ async def test_warnings_of_what_is_different(lab: CaseContext) -> None:
     backend = await lab.open(result_ttl=60)
     await backend.results().put([lab.result("a", 1)])
     await lab.submit(backend, lab.message())
-    other = await lab.open(result_ttl=120, dedup_window=30)
+    other = await lab.open(result_ttl=120, duplicate_window=30)
     await other.results().put([lab.result("b", 1)])
     text = "\n".join(other.warnings)
     assert re.search(r"KV_\S+-results has max_age 60 s, the URL says 120 s", text)
@@ -252,7 +252,7 @@ async def test_consumers_that_are_deleted_are_made_again(lab: CaseContext) -> No
     backend = await lab.open()
     consumer = backend.consumer(["q"])
     await lab.quiet(consumer, 0.1)
-    jetstream, names = backend.native.jetstream(), backend._names  # type: ignore[attr-defined]
+    jetstream, names = backend.native.jetstream(), connected(backend).broker.names
     for level in range(4):
         await jetstream.delete_consumer(names.work, f"q-{level}")
     await jetstream.delete_consumer(names.delay, "forward")
@@ -306,8 +306,7 @@ async def _use(lab: CaseContext, backend: Backend, kind: str) -> None:
 
 
 async def _delete(backend: Backend, kind: str) -> None:
-    streams = backend._ports.context.streams  # type: ignore[attr-defined]
-    await backend.native.jetstream().delete_stream(streams.name(kind))
+    await backend.native.jetstream().delete_stream(connected(backend).streams.name(kind))
 
 
 async def _until_accepted(lab: CaseContext, backend: Backend) -> list[str]:

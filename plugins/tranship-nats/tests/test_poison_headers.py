@@ -9,18 +9,16 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats_kit import connected
 
 from tranship import AsyncClient, Worker, task
 from tranship.errors import TaskDeadLettered
 from tranship.ports import Backend, Capability
 from tranship.testing.context import CaseContext
-from tranship_nats._context import Context
+from tranship_nats._delivery import told_by
 from tranship_nats._errors import error_in
-from tranship_nats._frames import frame, headers_of, status_of
-from tranship_nats._held import acknowledgement
-from tranship_nats._message import raw_of, tried
-from tranship_nats._names import Names
-from tranship_nats._signals import beat_of, command_of, tombstone_of
+from tranship_nats._message import frame, headers_of, raw_of, status_of, tried
+from tranship_nats._naming import Names
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -33,10 +31,6 @@ def echo(value: object = None) -> object:
     return value
 
 
-def context(backend: Backend) -> Context:
-    return backend._ports.context  # type: ignore[attr-defined]
-
-
 def written(*lines: tuple[bytes, bytes], task_id: str = "") -> bytes:
     """A block of headers; with an id it has a header map of a task, too."""
     given = orjson.dumps({"task": "kit.echo", "id": task_id})
@@ -46,9 +40,9 @@ def written(*lines: tuple[bytes, bytes], task_id: str = "") -> bytes:
 
 async def put(backend: Backend, subject: str, block: bytes, body: bytes = b'["bad"]') -> None:
     """Publish as a stranger, and insist that a stream has it."""
-    await context(backend).streams.need("work")
-    await context(backend).streams.need("delay")
-    ((_, answer),) = await context(backend).link.ask_all([(subject.encode(), block, body)])  # type: ignore[misc]
+    await connected(backend).streams.need("work")
+    await connected(backend).streams.need("delay")
+    ((_, answer),) = await connected(backend).ask_all([(subject.encode(), block, body)])  # type: ignore[misc]
     assert error_in(answer) is None
 
 
@@ -56,7 +50,7 @@ async def put(backend: Backend, subject: str, block: bytes, body: bytes = b'["ba
 async def test_a_number_that_is_none_becomes_a_dead_letter(lab: CaseContext, name: str) -> None:
     """Every one of them, with a good task behind each; who waits for the id is told."""
     url, backend = lab.url(lease=30), await lab.open()
-    subject = context(backend).names.task("q", echo.options_set.priority)
+    subject = connected(backend).broker.names.task("q", echo.options_set.priority)
     async with AsyncClient(url) as client:
         handles = []
         for number, value in enumerate(WRONG):
@@ -84,7 +78,7 @@ async def test_a_number_that_is_none_becomes_a_dead_letter(lab: CaseContext, nam
 async def test_a_time_that_is_none_is_now(lab: CaseContext, value: bytes) -> None:
     """On the schedule; it used to stay there for ever."""
     url, backend = lab.url(), await lab.open()
-    subject = context(backend).names.delayed("q", echo.options_set.priority, "odd", time.time())
+    subject = connected(backend).broker.names.delayed("q", echo.options_set.priority, "odd", time.time())
     block = written((b"Not-Before", value), (b"Content-Type", b"application/json"), task_id="odd")
     await put(backend, subject, block, b'[["late"], {}, null]')
     async with AsyncClient(url) as client:
@@ -97,13 +91,9 @@ async def test_a_time_that_is_none_is_now(lab: CaseContext, value: bytes) -> Non
 
 @pytest.mark.parametrize("rest", ["q", "q.9", "q.x.y", "q.1", f"q.{'9' * 500}.x.y"])
 async def test_subjects_of_strangers_are_read(lab: CaseContext, rest: str) -> None:
-    """On the schedule and among the dead letters: such a task runs at the normal level, such a letter is shown."""
+    """On the schedule: such a task runs at the normal level."""
     backend = await lab.open()
-    root = context(backend).names.root
-    await context(backend).streams.need("dead")
-    await put(backend, f"{root}.x.{rest}", written(task_id="letter"))
-    (letter,) = await backend.inspector().dead()
-    assert (letter.queue, letter.task_id) == ("q", "letter")
+    root = connected(backend).broker.names.root
     await put(backend, f"{root}.d.{rest}", written(task_id="late"))
     (delivery,) = await lab.receive(backend.consumer(["q"]))
     assert orjson.loads(delivery.message.headers)["id"] == "late"
@@ -113,12 +103,12 @@ async def test_a_signal_with_odd_numbers_stops_nobody(lab: CaseContext) -> None:
     """A worker starts beside tombstones of strangers, and hears the next cancel."""
     backend = await lab.open()
     await lab.need([Capability.CONTROL])
-    names = context(backend).names
-    await context(backend).streams.need("cancels")
+    names = connected(backend).broker.names
+    await connected(backend).streams.need("cancels")
     for number, expires in enumerate((b"9" * 400, b"9" * 5000, b"NaN", b"1e999", b'"soon"')):
         body = b'{"kind":"id","value":"x","expires":%b,"running":true}' % expires
         subject = names.key("cancels", f"id.all.x{number}")
-        await context(backend).link.ask_all([(subject.encode(), b"", body)])
+        await connected(backend).ask_all([(subject.encode(), b"", body)])
     heard: list[Any] = []
     control = (await lab.open()).control()
     await control.listen(heard.extend, worker="w")
@@ -151,17 +141,14 @@ SUBJECTS = st.text("$JSACK.0123456789x", max_size=60) | st.lists(st.sampled_from
 
 @given(SUBJECTS)
 def test_no_subject_raises(subject: str) -> None:
-    told = acknowledgement(subject.encode())
-    assert told is None or min(told) >= 0
+    told = told_by(subject.encode())
+    assert told is None or min(told.delivered, told.seq, told.stored_at) >= 0
     Names("", None).place_of(f"tranship.d.{subject}")
 
 
 @given(st.binary(max_size=100) | st.sampled_from([b'{"error":%b}' % part for part in (b"[]", b"7", b'{"code":"x"}')]))
-def test_no_answer_and_no_signal_raises(data: bytes) -> None:
+def test_no_answer_raises(data: bytes) -> None:
     error_in(data)
-    tombstone_of(data)
-    command_of(data, "w")
-    beat_of(data)
 
 
 def test_frames_are_what_the_server_reads() -> None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 import orjson
 import pytest
+from nats_kit import connected
 
 from tranship import AsyncClient, Worker, task
 from tranship.envelope import Receipt
@@ -100,8 +101,8 @@ async def submit_for(clients: list[AsyncClient], seconds: float) -> list[str]:
 
 async def delete(lab: CaseContext) -> None:
     """Delete the stream as an operator does."""
-    context = (await lab.open())._ports.context  # type: ignore[attr-defined]
-    answer = await context.api.call(f"STREAM.DELETE.{context.names.work}")
+    connection = connected(await lab.open())
+    answer = await connection.js.call(f"STREAM.DELETE.{connection.broker.names.work}")
     assert answer["success"]
 
 

@@ -59,12 +59,13 @@ class DriverBackend:
         options: its URL options, read by the factory.
         connect: opens one :class:`Connection`. Called again after each loss.
         classify: makes one of our errors of a native one; see :data:`Classify`.
-        declared: capabilities that no primitive shows, DURABLE and CROSS_PROCESS above all.
+        declared: capabilities that no primitive shows, DURABLE and CROSS_PROCESS above all; a function, where they
+            depend on what is found at the broker.
         outline: makes a connection that is never opened, whose verbs show what the driver can do: for who asks before
             it is open, as a router does of a broker that is away. None: he is told only what is declared.
         own: the ports that the driver serves itself.
         timing: how long to wait for a broker with a connection.
-        warnings: what ``tranship doctor`` should show.
+        warnings: returns what ``tranship doctor`` should show.
     """
 
     def __init__(
@@ -75,14 +76,17 @@ class DriverBackend:
         options: CommonOptions,
         connect: Callable[[], Awaitable[Connection]],
         classify: Classify = unreachable,
-        declared: Mapping[Capability, Support | Level] | None = None,
+        declared: Mapping[Capability, Support | Level]
+        | Callable[[], Mapping[Capability, Support | Level]]
+        | None = None,
         outline: Callable[[], Connection] | None = None,
         own: OwnPorts = OwnPorts(),  # noqa: B008 - it is frozen
         timing: Timing | None = None,
-        warnings: Sequence[str] = (),
+        warnings: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        self.name, self.url, self.warnings = name, str(config.url), warnings
-        self._connect, self._outline, self._declared = connect, outline, declared or {}
+        self.name, self.url = name, str(config.url)
+        self._connect, self._outline, self._warnings = connect, outline, warnings
+        self._declared = declared if callable(declared) else lambda: declared or {}
         self._capabilities: Capabilities | None = None
         self._own = own
         supervisor = self._supervisor = Supervisor(name, self.url, connect, classify, timing or Timing())
@@ -92,7 +96,7 @@ class DriverBackend:
         limit = options.max_message_size
         results = DriverResults(supervisor, rows, self._delays, ttl=options.result_ttl, limit=limit)
         outcomes = Outcomes(results, rows)
-        dedup = Dedup(rows, outcomes, options.dedup_window)
+        dedup = Dedup(rows, outcomes, options.dedup_window, lambda: supervisor.traits.unique)
         self._settling = Settling(supervisor, rows, outcomes, self._delays)
         self._replies, self._replying = TopicReplies(supervisor, limit), False
         self._consumers: list[DriverConsumer] = []
@@ -119,7 +123,12 @@ class DriverBackend:
         """What the driver can do; before it is open, what its outline shows."""
         if self._capabilities is not None:
             return self._capabilities
-        return Capabilities(self._declared) if self._outline is None else self._derived(self._outline())
+        return Capabilities(self._declared()) if self._outline is None else self._derived(self._outline())
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What is set at the broker in a way that loses or delays work."""
+        return self._warnings()
 
     @property
     def address(self) -> str | None:
@@ -224,7 +233,7 @@ class DriverBackend:
         return self._inspector
 
     def _derived(self, connection: Connection) -> Capabilities:
-        return derived(self.name, connection, self._declared, self._own)
+        return derived(self.name, connection, self._declared(), self._own)
 
     def _need(self, capability: Capability) -> None:
         self._supervisor.gate.check()

@@ -94,7 +94,8 @@ def _of_the_queue(connection: Connection) -> Iterator[Found]:
     if isinstance(queue, Counting):
         for capability in (Capability.INSPECT_DEPTH, Capability.INSPECT_IN_FLIGHT, Capability.INSPECT_OLDEST):
             yield _native(capability)
-    if isinstance(queue, Scanning) and isinstance(queue, Finding) and isinstance(queue, Picking):
+    parts = isinstance(queue, Scanning) and isinstance(queue, Finding) and isinstance(queue, Picking)
+    if parts and traits.finds == "all":
         yield _native(Capability.BROWSE)
 
 
@@ -127,7 +128,7 @@ def _of_the_table(connection: Connection) -> Iterator[Found]:
     yield push(Capability.RESULT_PUSH, with_submit=True)
     yield push(Capability.CONTROL)
     yield _emulated(Capability.DEAD_LETTERS)
-    if isinstance(queue, Finding):
+    if isinstance(queue, Finding) and traits.finds == "all":
         yield _native(Capability.KNOWS_IDS)
 
 

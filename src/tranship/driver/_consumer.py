@@ -14,14 +14,14 @@ from tranship.driver._answers import listed
 from tranship.driver._delay import DelayedRow, Delays
 from tranship.driver._inflight import InFlightTable
 from tranship.driver._nouns import Slot, Stored, Taken, TakenBatch, Undo
-from tranship.driver._prefetch import PrefetchBuffer, apart_from_suspects
-from tranship.driver._protocols import Connection, Picking, Pushing, Queue, Renewing, Scanning, Watching
+from tranship.driver._prefetch import SUSPECT, PrefetchBuffer, apart_from_suspects
+from tranship.driver._protocols import Connection, Picking, Pushing, Queue, Renewing, Scanning, Watching, traits_of
 from tranship.driver._settling import Settling
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import Priority
 from tranship.errors import ClosedError, PluginError, TranshipError, UnsupportedError
 from tranship.guards import OneReceiver
-from tranship.ports import ConnectionEvent, Delivery, Received, Settled, Settlement
+from tranship.ports import ConnectionEvent, CountKind, Delivery, Received, Settled, Settlement
 from tranship.timers import Sleeper
 
 __all__ = ["DriverConsumer"]
@@ -76,6 +76,8 @@ class DriverConsumer:
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._holding: asyncio.TimerHandle | None = None
         self._demanded = False
+        self._careful = False
+        """The last that was taken was a suspect: there may be more, and whatever is taken with them is counted."""
         self._unwatch: Undo | None = None
         self._pushing: Pushing | None = None
         self._meet(supervisor.current.queue)
@@ -84,7 +86,10 @@ class DriverConsumer:
     @property
     def lease(self) -> float | None:
         """How long a delivery is ours without :meth:`extend`."""
-        return self._traits.lease
+        if not self._supervisor.connected:
+            return self._traits.lease
+        # A broker may tell only when a queue is used what its leases really are.
+        return traits_of(self._supervisor.current.queue).lease
 
     @property
     def hard_limit(self) -> float | None:
@@ -218,6 +223,7 @@ class DriverConsumer:
         """Take into the buffer: what may travel together."""
         generation = self._supervisor.generation
         supervisor, waits = self._supervisor, wait if self._traits.waits else 0.0
+        limit = 1 if self._careful else limit
         if supervisor.immediate:
             batch = supervisor.now("take", lambda c: c.queue.take(slots, limit, wait))
         else:
@@ -231,6 +237,7 @@ class DriverConsumer:
             return batch
         self._stamp(batch.items, generation)
         together, rest = apart_from_suspects(batch.items)
+        self._careful = self._traits.counts is not CountKind.EXACT and together[-1].delivery_count >= SUSPECT
         self._buffer.put(together)
         if len(self._queues) > 1:
             served = {one.queue for one in together}

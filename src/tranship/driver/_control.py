@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -17,10 +20,13 @@ from tranship.driver._signals import (
     tombstone_of,
 )
 from tranship.driver._supervisor import Supervisor
+from tranship.errors import TranshipError
 from tranship.guards import one_listener
 from tranship.ports import CancelReport, Command, Heartbeat, Signal, SignalSink, Tombstone
 
 __all__ = ["HEARTBEATS", "DriverControl"]
+
+log = logging.getLogger("tranship.driver")
 
 HEARTBEATS: Final = "b/"
 TOMBSTONES: Final = "z/"
@@ -29,6 +35,8 @@ COMMANDS: Final = "c"
 BEAT_KEPT: Final = 60.0
 OBEYED: Final = 1_000
 """Commands that are known when they come again."""
+AGAIN: Final = 0.5
+"""Seconds between two attempts to read what is cancelled."""
 
 
 class DriverControl:
@@ -58,7 +66,7 @@ class DriverControl:
         except BaseException:
             self._sink = None
             raise
-        self._supervisor.on_restored.append(self._replay)
+        self._supervisor.on_restored.append(self._replay_again)
 
     async def _replay(self) -> None:
         """Hear first, then read what is there: a tombstone may come twice, never not at all."""
@@ -70,6 +78,21 @@ class DriverControl:
         except BaseException:
             topic.unsubscribe([CANCELS, COMMANDS], self._heard)
             raise
+
+    async def _replay_again(self) -> None:
+        """Replay over a new connection. What the broker cannot tell yet is asked for again, beside whatever is done."""
+        try:
+            await self._replay()
+        except TranshipError as error:
+            log.warning("%s: cancels and commands are not heard, trying again: %s", self._supervisor.url, error)
+            self._supervisor.spawn(self._replay_at_last(self._supervisor.generation))
+
+    async def _replay_at_last(self, generation: int) -> None:
+        while self._supervisor.generation == generation:
+            await asyncio.sleep(AGAIN)
+            with contextlib.suppress(TranshipError):
+                await self._replay()
+                return
 
     def _heard(self, name: str, value: bytes) -> None:
         signal = tombstone_of(value) if name == CANCELS else self._command(value)

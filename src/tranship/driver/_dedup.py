@@ -7,7 +7,7 @@ send his predecessor, himself, may have died. An id's row says *sent* only after
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tranship.driver._nouns import Answer, Row
@@ -29,11 +29,12 @@ class Dedup:
         rows: the table.
         outcomes: where results are.
         window: seconds for which a key is taken, where the message does not say.
+        unique: whether the queue recognises ids by itself: then only results tell of those that have ended.
     """
 
-    def __init__(self, rows: Rows, outcomes: Outcomes, window: float) -> None:
+    def __init__(self, rows: Rows, outcomes: Outcomes, window: float, unique: Callable[[], bool]) -> None:
         self._rows, self._outcomes = rows, outcomes
-        self._window = window
+        self._window, self._unique = window, unique
 
     def first(self, message: Message) -> Row | None:
         """Return the row that takes the message's key; None: it has no key."""
@@ -77,16 +78,16 @@ class Dedup:
             TranshipError: not noted; a retry then sends a second time, or finds its own key.
         """
         pairs = list(zip(messages, answers, strict=True))
-        sent = [
-            Row(f"i/{one.envelope.id}", SENT, self._window) for one, answer in pairs if one.check_id and answer is None
-        ]
-        await self._rows.put(sent)
+        if not self._unique():
+            ids = [one.envelope.id for one, answer in pairs if one.check_id and answer is None]
+            await self._rows.put([Row(f"i/{one}", SENT, self._window) for one in ids])
         refused = [one for one, answer in pairs if _is_refused(answer)]
         await self._rows.delete([row.key for one in refused if (row := self.first(one))])
 
     async def forget(self, task_id: str) -> None:
         """Let the id be submitted as if it were new."""
-        await self._rows.delete([f"i/{task_id}"])
+        if not self._unique():
+            await self._rows.delete([f"i/{task_id}"])
 
     def _twins(self, messages: Mapping[int, Message]) -> dict[int, Answer]:
         """Find those whose key another message of the same batch has."""
@@ -99,8 +100,10 @@ class Dedup:
         return found
 
     async def _sent_before(self, messages: Mapping[int, Message]) -> dict[int, Answer]:
-        asked = {at: one.envelope.id for at, one in messages.items() if one.check_id}
-        rows = await self._rows.get(f"i/{one}" for one in asked.values())
+        unique = self._unique()
+        # What is sent for the first time is not asked about where the queue answers for that, in one step.
+        asked = {at: one.envelope.id for at, one in messages.items() if one.check_id and (one.tries or not unique)}
+        rows = {} if unique else await self._rows.get(f"i/{one}" for one in asked.values())
         ended = await self._outcomes.ended([one for one in asked.values() if f"i/{one}" not in rows])
         return {at: one for at, one in asked.items() if f"i/{one}" in rows or one in ended}
 

@@ -124,16 +124,16 @@ class DriverInspector:
         for letter in await self._letters.named(ids):
             message = await self._letters.message(letter)
             if message is not None:
-                await self._send_again(message)
+                await self._send_again(message, letter)
                 # The letter goes last: broken off before that, it is still there.
                 await self._letters.remove([letter.id])
                 found |= {letter.id, letter.task_id}
         return [one for one in ids if one in found]
 
-    async def _send_again(self, message: Outgoing) -> None:
+    async def _send_again(self, message: Outgoing, letter: DeadLetter) -> None:
         """Send a message as if it were new: with neither result nor attempts nor a known id."""
         raw = replace(message.message, headers=restarted(headers_bytes(message.message)))
-        fresh = Outgoing(message.facts._replace(attempt=0), raw)
+        fresh = Outgoing(message.facts._replace(attempt=0), raw, mark=letter.id)
         await self._outcomes.forget([fresh.id])
         await self._dedup.forget(fresh.id)
         (answer,) = await self._supervisor.answers("send", lambda c: c.queue.send([fresh]), 1)

@@ -53,6 +53,8 @@ class SendLimits:
     """Bytes of headers and bodies in one batch; a single message may be larger."""
     under_way: int = 1
     """Batches of one submit that are under way at once. Above 1 the order between batches is the broker's."""
+    message: int | None = None
+    """Bytes of headers and body of a single message; None: as many as the option ``max_message_size`` allows."""
 
     def hold(self, messages: int, octets: int) -> bool:
         """Whether so much may travel in one batch."""
@@ -78,8 +80,11 @@ class QueueTraits:
     delays: bool = False
     """:attr:`Outgoing.ready` is honoured; otherwise the kit keeps what is not due in the table."""
     unique: bool = False
-    """``send`` recognises an id that is queued or held already, and answers with it: of any message, or at least of one
-    with an :attr:`Outgoing.unless`."""
+    """``send`` recognises an id, with its :attr:`Outgoing.mark`, that is queued or held already, and answers with the
+    id: of any message, or at least of one with an :attr:`Outgoing.unless`."""
+    finds: Literal["all", "delayed"] = "all"
+    """What ``find``, where there is one, has an index of. With ``delayed`` nobody can tell an unknown id from a pending
+    one."""
     fuses: bool = False
     """``Ending.rows`` and ``Ending.then``, ``Outgoing.first`` and ``Outgoing.unless`` are one step with their verb."""
     tells: bool = False
@@ -119,6 +124,9 @@ class Outgoing:
     answer is that id; its own id there is no obstacle."""
     unless: str | None = None
     """Only with ``fuses``: the message is not stored where this row exists; the answer is then its own id."""
+    mark: str | None = None
+    """Tells it from what was sent under the same id before: it is a retry, or was replayed. The same mark again is the
+    same message again. None: it is a task that is submitted."""
 
     @classmethod
     def of(cls, message: Message) -> Outgoing:
@@ -178,14 +186,24 @@ class Taken(Delivery):
         data: the message.
         count: how many times it has been taken, this one included.
         task_id: its id, where the driver keeps that beside a message; otherwise it is what the message says.
+        origin: the same for each time that this message is taken, and different from every other's; empty: the broker
+            tells nothing of that kind.
     """
 
-    __slots__ = ("_facts", "_mark", "data", "taken_at", "task_id", "unsure")
+    __slots__ = ("_facts", "_mark", "data", "origin", "taken_at", "task_id", "unsure")
 
     def __init__(
-        self, token: Any, queue: str, level: Priority, data: TakenData, count: int = 1, *, task_id: str | None = None
+        self,
+        token: Any,
+        queue: str,
+        level: Priority,
+        data: TakenData,
+        count: int = 1,
+        *,
+        task_id: str | None = None,
+        origin: str = "",
     ) -> None:
-        self.task_id = task_id
+        self.task_id, self.origin = task_id, origin
         self.token, self.queue, self.priority, self.data, self.delivery_count = token, queue, level, data, count
         self.count_kind, self.generation, self.scheduled = CountKind.UNKNOWN, 0, False
         # The rest is the kit's own.

@@ -338,10 +338,10 @@ class Connection(Protocol):
 class TellingTime(Protocol):
     """A connection to a broker that has a clock, and says what time it is. Deadlines and delays go by it."""
 
-    async def now(self) -> float:
-        """Return what time it is at the broker, in seconds since 1970.
+    async def now(self) -> float | None:
+        """Return what time it is at the broker, in seconds since 1970; None: it does not say.
 
-        Concurrency: yes. Bound: one round trip. Cancelled: nothing happened. Retry: never. Errors: raised. Closed:
+        Concurrency: yes. Bound: two round trips. Cancelled: nothing happened. Retry: never. Errors: raised. Closed:
         whatever is native.
         """
 

@@ -186,7 +186,7 @@ class DriverResults:
     async def put(self, results: Sequence[StoredResult]) -> Sequence[bool]:
         """Store results; the first terminal one of each id wins."""
         self._supervisor.gate.check()
-        checked_size(results, self._limit)
+        checked_size(results, min(self._limit, self._supervisor.traits.limits.message or self._limit))
         return await self._supervisor.together(self._put(results))
 
     async def _put(self, results: Sequence[StoredResult]) -> list[bool]:
@@ -234,7 +234,7 @@ class DriverResults:
 
     async def _states(self, ids: Sequence[str]) -> dict[str, TaskState]:
         queue = self._supervisor.current.queue
-        if not isinstance(queue, Finding):
+        if not isinstance(queue, Finding) or self._supervisor.traits.finds != "all":
             return dict.fromkeys(ids, TaskState.PENDING)
         states = dict.fromkeys(ids, TaskState.UNKNOWN)
         # A message moves from the table to the queue and is there before it is gone here; a retry moves back.

@@ -12,7 +12,7 @@ from tranship.driver._outcomes import Outcomes
 from tranship.driver._protocols import Renewing
 from tranship.driver._rows import Rows
 from tranship.driver._supervisor import OF_ALL, Supervisor
-from tranship.errors import ClosedError, TranshipError
+from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
 from tranship.ports import Settled, Settlement, Verdict
 
 __all__ = ["Settling"]
@@ -89,6 +89,7 @@ class Settling:
             ending.then = (dead_message(taken),)
         elif settlement.replacement is not None:
             outgoing = Outgoing.of(settlement.replacement)
+            outgoing.mark = taken.origin or taken.mark
             if outgoing.ready > self._supervisor.clock.now() and not self._supervisor.traits.delays:
                 ending.rows = (*ending.rows, self._delays.row(outgoing, taken.mark))
             else:
@@ -101,8 +102,8 @@ class Settling:
         given = list(endings.values())
         found = await self._supervisor.answers("end", lambda c: c.queue.end(given), len(given))
         answers = dict(zip(endings, found, strict=True))
-        for taken in answers:
-            taken.unsure = False
+        for taken, answer in answers.items():
+            taken.unsure = isinstance(answer, BrokerUnreachable)
         return answers
 
     async def _end_apart(self, endings: Mapping[Taken, Ending]) -> dict[Taken, Said]:

@@ -53,8 +53,8 @@ class DriverSubmitter:
 
     @property
     def max_message_size(self) -> int:
-        """The option of that name."""
-        return self._limit
+        """The option of that name, or less where the broker takes less."""
+        return min(self._limit, self._supervisor.traits.limits.message or self._limit)
 
     async def submit(self, messages: Sequence[Message]) -> Sequence[Said]:
         """Store messages and say of each what became of it."""
@@ -142,9 +142,10 @@ class DriverSubmitter:
 
     def _refusal(self, message: Message, *, keeps_rows: bool) -> TranshipError | None:
         envelope, size, name, traits = message.envelope, message.size, self._supervisor.name, self._supervisor.traits
-        if size > self._limit:
-            text = f"{size} bytes are more than the {self._limit} of max_message_size; pass a reference to the data"
-            return MessageTooLarge(text, size=size, limit=self._limit, task_id=envelope.id)
+        limit = self.max_message_size
+        if size > limit:
+            text = f"{size} bytes are more than the {limit} of max_message_size; pass a reference to the data"
+            return MessageTooLarge(text, size=size, limit=limit, task_id=envelope.id)
         if envelope.priority is not Priority.NORMAL and not traits.levels:
             lacks = f"has no priorities, and the task's is {envelope.priority.label!r}"
         elif envelope.not_before is not None and not (traits.delays or keeps_rows):

@@ -138,6 +138,8 @@ class Supervisor:
         self.listeners: list[Callable[[ConnectionEvent, int], None]] = []
         self.on_restored: list[Callable[[], Awaitable[None]]] = []
         self.on_gone: list[Callable[[], None]] = []
+        self._reason: BaseException | None = None
+        """Why there is no connection, where there was one."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closes: set[asyncio.Task[None]] = set()
 
@@ -155,7 +157,7 @@ class Supervisor:
             self.gate.check()
             if self.generation == 0:
                 raise ClosedError(f"{self.url} is not open; await open() first")
-            raise BrokerUnreachable(f"{self.url}: not connected; trying again")
+            raise BrokerUnreachable(f"{self.url}: not connected, trying again: {self._reason}") from self._reason
         if (reason := _permanent(connection)) is not None:
             self.gate.failure = reason
             self.gate.check()
@@ -356,10 +358,16 @@ class Supervisor:
             raise made from native
 
     async def _supervise(self, connection: Connection) -> None:
-        """Watch over the connection, and replace it when it is lost, until the backend is closed.
+        """Watch over the connection, and replace it when it is lost, until the backend is closed."""
+        try:
+            await self._follow(connection)
+        finally:
+            if not self.gate.closed and self._connection is not None:
+                # Cancelled with a loop that ends, without a goodbye: no socket may outlive it.
+                self._connection.abort()
 
-        What is lost for a reason that is permanent stays lost: that is what every call says from then on.
-        """
+    async def _follow(self, connection: Connection) -> None:
+        """Replace what is lost; for a reason that is permanent it stays lost, and every call says that from then on."""
         while True:
             assert connection.lost is not None
             while not connection.lost.done():
@@ -367,7 +375,8 @@ class Supervisor:
                 if not connection.lost.done():
                     with contextlib.suppress(TranshipError):
                         await self.run("ping", lambda current: current.ping())
-            log.warning("%s: the connection is lost: %r", self.url, connection.lost.result())
+            self._reason = connection.lost.result()
+            log.warning("%s: the connection is lost: %r", self.url, self._reason)
             if (reason := _permanent(connection)) is not None:
                 self._give_up(reason)
                 return
@@ -391,6 +400,7 @@ class Supervisor:
             try:
                 found = await self._connected()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt may succeed
+                self._reason = error
                 log.info("%s: %s; trying again", self.url, error)
                 # Jitter: a thousand clients of one server do not come back in the same moment.
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -409,9 +419,10 @@ class Supervisor:
         if isinstance(self.current, TellingTime):
             asked = time.time()
             there = await self.run("now", lambda c: cast("TellingTime", c).now())
-            if not isinstance(there, float | int):
-                raise PluginError(f"{self.name}: now() gave {there!r:.100}; expected seconds since 1970")
-            self.clock.read(asked, there)
+            if not isinstance(there, float | int | None):
+                raise PluginError(f"{self.name}: now() gave {there!r:.100}; expected seconds since 1970, or None")
+            if there is not None:
+                self.clock.read(asked, there)
 
     async def _restore(self) -> None:
         for hook in [self.read_clock, *self.on_restored]:

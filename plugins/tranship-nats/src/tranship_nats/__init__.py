@@ -17,7 +17,7 @@ def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
         BackendSpec(
             name="nats",
             schemes=("nats", "tls"),
-            factory="tranship_nats._backend:NatsBackend",
+            factory="tranship_nats._backend:make_backend",
             summary="NATS JetStream, one server or a cluster",
             requirement="nats-py[nkeys]>=2.10,<3",
             api_version=(2, 0),

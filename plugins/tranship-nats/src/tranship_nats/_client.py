@@ -17,7 +17,7 @@ from typing import Any, Final
 import nats.aio.client
 import nats.errors
 
-__all__ = ["Connection", "DialFailed", "Plain"]
+__all__ = ["Client", "DialFailed", "Plain"]
 
 log = logging.getLogger("tranship.nats")
 
@@ -35,7 +35,7 @@ class Plain(Exception):
     """The server wants to speak without TLS."""
 
 
-class Connection(nats.aio.client.Client):
+class Client(nats.aio.client.Client):
     """A connection that calls back.
 
     Args:
@@ -67,18 +67,11 @@ class Connection(nats.aio.client.Client):
             raise DialFailed from nats.errors.UnexpectedEOF()
         self._up = True
 
-    def listen(self, subject: bytes, handler: Handler) -> int:
-        """Subscribe; ``handler`` is called on the loop for each message. Return the subscription's number."""
+    def handled(self, handler: Handler) -> int:
+        """Return the number of a subscription for whose messages ``handler`` is called, on the loop."""
         self._sid += 1
         self._handlers[self._sid] = handler
-        self.write(b"SUB %b  %d\r\n" % (subject, self._sid))
         return self._sid
-
-    def unlisten(self, sid: int, *, later: bool = False) -> None:
-        """Unsubscribe; ``later``: the handler still gets what is under way, until :meth:`forget`."""
-        self.write(b"UNSUB %d\r\n" % sid)
-        if not later:
-            self.forget(sid)
 
     def forget(self, sid: int) -> None:
         """Call the handler of ``sid`` no more."""
@@ -138,10 +131,10 @@ class Connection(nats.aio.client.Client):
         if _PERMISSIONS in err_msg:
             self._on_denied(err_msg.strip("'"))
         else:
-            self._lose(nats.errors.Error(f"the server said {err_msg}"))
+            self.lose(nats.errors.Error(f"the server said {err_msg}"))
 
     async def _process_op_err(self, e: Exception) -> None:
-        self._lose(e)
+        self.lose(e)
 
     async def _process_pong(self) -> None:
         if self._pongs:
@@ -160,7 +153,8 @@ class Connection(nats.aio.client.Client):
             raise DialFailed from error
         log.debug("nats-py reports: %r", error)
 
-    def _lose(self, error: Exception) -> None:
+    def lose(self, error: Exception) -> None:
+        """Give the connection up, and say so."""
         if self._up and not self._ended:
             self._ended = True
             self._abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from tranship.errors import (
     UnsupportedError,
 )
 from tranship.protocol import whole_of
-from tranship_nats._frames import status_of
+from tranship_nats._message import status_of
 
 __all__ = ["ApiError", "Lost", "NoAnswer", "again", "api_error", "error_in", "gone", "no_responders", "passing"]
 
@@ -178,6 +179,6 @@ def no_responders(headers: bytes | None) -> bool:
 
 def again(error: TranshipError) -> TranshipError:
     """Return a fresh exception like ``error``, for the next of several callers."""
-    copy = type(error)(str(error))
-    copy.__cause__ = error.__cause__
-    return copy
+    made = copy.copy(error)
+    made.__cause__ = error.__cause__
+    return made

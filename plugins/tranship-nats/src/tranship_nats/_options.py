@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from tranship.checks import invalid, not_negative, one_of, positive, whole
-from tranship.settings import CommonOptions
+from tranship.driver import ConnectionOptions
 
 __all__ = ["NatsOptions"]
 
@@ -16,19 +16,13 @@ _WORD: Final = re.compile(r"[^\s.*>/\\]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NatsOptions(CommonOptions):
+class NatsOptions(ConnectionOptions):
     """Options after the ``?`` of a ``nats://`` URL; times are seconds.
 
     Raises:
         InvalidOptionError: a value outside what is allowed.
     """
 
-    connect_timeout: float = 5.0
-    """How long connecting to one server may take."""
-    command_timeout: float = 10.0
-    """How long an answer may take; a stream without a quorum gives none."""
-    keepalive: float = 5.0
-    """The server is asked so often whether it is still there; it is given up when two answers are missing."""
     storage: Literal["file", "memory"] = "file"
     """Where new streams are kept; in memory they are lost with the server."""
     replicas: int = 1
@@ -36,8 +30,7 @@ class NatsOptions(CommonOptions):
     max_bytes: int = 0
     """The most that each new stream may hold; 0: no limit. Accounts with limits may insist on one."""
     duplicate_window: float = 120.0
-    """How long a message that is submitted again is recognised; at most ``dedup_window``. The server remembers
-    each id for so long, in memory."""
+    """How long a message that is submitted again is recognised. The server remembers each id for so long, in memory."""
     max_ack_pending: int = 20_000
     """The most that all workers together hold of one level of a queue."""
     token: str | None = None
@@ -67,8 +60,7 @@ class NatsOptions(CommonOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("connect_timeout", "command_timeout", "keepalive", "duplicate_window"):
-            positive(name, getattr(self, name))
+        positive("duplicate_window", self.duplicate_window)
         one_of("storage", self.storage, ("file", "memory"))
         if whole("replicas", self.replicas) > 5:
             raise invalid("replicas", self.replicas, "1 to 5")
@@ -83,8 +75,3 @@ class NatsOptions(CommonOptions):
             raise invalid("inbox_prefix", self.inbox_prefix, "a subject without wildcards, such as '_INBOX_alice'")
         if self.domain is not None and not _WORD.fullmatch(self.domain):
             raise invalid("domain", self.domain, "a name without dots and spaces")
-
-    @property
-    def recognised(self) -> float:
-        """How long the server recognises a message that it has had before."""
-        return min(self.duplicate_window, self.dedup_window)

@@ -6,20 +6,30 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
 
+import orjson
+
 from tranship.errors import BrokerRefused, TranshipError
-from tranship_nats._api import Api, nanos
-from tranship_nats._errors import STREAM_EXISTS, STREAM_MISSING, SUBJECTS_OVERLAP, ApiError, api_error, passing
-from tranship_nats._names import Names
+from tranship_nats._connection import Answer
+from tranship_nats._errors import (
+    STREAM_EXISTS,
+    STREAM_MISSING,
+    SUBJECTS_OVERLAP,
+    ApiError,
+    api_error,
+    gone,
+    no_responders,
+    passing,
+)
+from tranship_nats._jetstream import JetStream, checked, moment, nanos
+from tranship_nats._naming import Names
 from tranship_nats._options import NatsOptions
 
-__all__ = ["BUCKETS", "Streams"]
+__all__ = ["Streams"]
 
 log = logging.getLogger("tranship.nats")
 
-BUCKETS: Final = ("results", "cancels", "workers", "keys")
 BEAT_MEMORY: Final = 60.0
 """Seconds after which a worker without a heartbeat is forgotten."""
 RESTING: Final = 1.0
@@ -44,42 +54,43 @@ class _Definition:
 class Streams:
     """Makes the streams of a namespace when they are needed first, and again when they have been deleted.
 
+    Args:
+        js: over the connection that they are used on.
+        names: of the namespace.
+        options: of the URL.
+        known: streams that have been there, over any connection.
+
     Attributes:
         found: what each stream really is, by kind.
     """
 
-    def __init__(self, api: Api, names: Names, options: NatsOptions) -> None:
+    def __init__(self, js: JetStream, names: Names, options: NatsOptions, known: set[str]) -> None:
         self.found: dict[str, dict[str, Any]] = {}
-        self._api = api
-        self._options = options
+        self._js, self._options, self._known = js, options, known
         self._definitions = _definitions(names, options)
         self._making: dict[str, asyncio.Task[None]] = {}
-        self._seen: dict[str, int] = {}
-        """Streams that were there, with the connection over which they were seen last."""
+        self._seen: set[str] = set()
         self._born: dict[str, float] = {}
         """When each was made, by the server's clock."""
         self._glanced: dict[str, float] = {}
+        js.connection.on_close.append(self._close)
 
     def name(self, kind: str) -> str:
         """The stream's name."""
         return self._definitions[kind].name
 
     async def need(self, kind: str) -> str:
-        """Return the name of a stream that is there: ``work``, ``delay``, ``dead``, or a bucket.
+        """Return the name of a stream that is there: ``work``, ``delay``, or a bucket.
 
         Raises:
             BrokerUnreachable, StorageFull, UnsupportedError.
             BrokerRefused: something else has its name, or we may not make it.
         """
         if kind not in self.found:
-            task = self._making.get(kind)
-            if task is None:
-                task = self._making[kind] = asyncio.get_running_loop().create_task(self._make(kind))
-                task.add_done_callback(lambda done: self._made(kind, done))
             try:
-                await asyncio.shield(task)
+                await asyncio.shield(self._begin(kind))
             except TranshipError as error:
-                raise (passing(error) if kind in self._seen else error) from error
+                raise (passing(error) if kind in self._known else error) from error
         return self._definitions[kind].name
 
     async def look(self, kind: str) -> bool:
@@ -89,8 +100,7 @@ class Streams:
             BrokerUnreachable, UnsupportedError.
             BrokerRefused: something else has its name, or we may not look.
         """
-        definition = self._definitions[kind]
-        info = await self._api.find(f"STREAM.INFO.{definition.name}", STREAM_MISSING)
+        info = await self._js.find(f"STREAM.INFO.{self.name(kind)}", STREAM_MISSING)
         if info is not None:
             self._keep(kind, info)
         return info is not None
@@ -113,18 +123,19 @@ class Streams:
     def doubt(self, kind: str) -> None:
         """Nobody answers for a stream: look whether it is still there, now and before it is used next."""
         self.found.pop(kind, None)
-        if kind not in self._making:
-            task = self._making[kind] = asyncio.get_running_loop().create_task(self._make(kind))
-            task.add_done_callback(lambda done: self._made(kind, done))
+        self._begin(kind)
 
-    def doubt_all(self) -> None:
-        """The server was away: what it kept in memory is gone."""
-        self.found.clear()
+    def stored(self, kind: str, answer: Answer, refusal: int = 0) -> int | None:
+        """Return the sequence of what was published; None: it was refused with the number ``refusal``.
 
-    async def aclose(self) -> None:
-        """Wait for what is under way; the link has been closed, and has answered it."""
-        if self._making:
-            await asyncio.wait(set(self._making.values()))
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageFull.
+        """
+        if not isinstance(answer, TranshipError) and no_responders(answer[0]):
+            self.doubt(kind)
+            raise gone(self._js.connection.place, self.name(kind))
+        data = checked(answer, f"{self._js.connection.place}: publishing to {self.name(kind)}", (refusal,))
+        return int(orjson.loads(data)["seq"]) if data else None
 
     @property
     def warnings(self) -> list[str]:
@@ -135,35 +146,47 @@ class Streams:
             for warning in _differences(self._definitions[kind], config, self._options)
         ]
 
+    def _begin(self, kind: str) -> asyncio.Task[None]:
+        task = self._making.get(kind)
+        if task is None:
+            task = self._making[kind] = asyncio.get_running_loop().create_task(self._make(kind))
+            task.add_done_callback(lambda done: self._made(kind, done))
+        return task
+
     def _made(self, kind: str, task: asyncio.Task[None]) -> None:
         self._making.pop(kind, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.debug("stream %s: %s", self.name(kind), error)
 
+    def _close(self) -> None:
+        for task in self._making.values():
+            task.cancel()
+
     async def _make(self, kind: str) -> None:
         if await self.look(kind):
             return
         definition = self._definitions[kind]
-        if kind in self._seen and kind != "workers":
+        if kind in self._known and kind != "workers":
             log.warning("stream %s was deleted with everything in it; it is made again", definition.name)
-        if self._seen.get(kind) == self._api.generation:
+        if kind in self._seen:
             await asyncio.sleep(RESTING)
         self._keep(kind, await self._create(definition))
 
     def _keep(self, kind: str, info: Mapping[str, Any]) -> None:
         self._check(self._definitions[kind], info["config"])
-        self._seen[kind] = self._api.generation
-        self._born[kind] = _moment(info.get("created"))
+        self._seen.add(kind)
+        self._known.add(kind)
+        self._born[kind] = moment(info.get("created")) or 0.0
         self.found[kind] = info["config"]
 
     async def _create(self, definition: _Definition) -> dict[str, Any]:
         try:
-            return await self._api.create(f"STREAM.CREATE.{definition.name}", _config(definition, self._options))
+            return await self._js.create(f"STREAM.CREATE.{definition.name}", _config(definition, self._options))
         except ApiError as error:
             # Somebody else may have been faster. That the subjects overlap is said by nats-server 2.9 of the very
             # stream, too, where it is asked for twice at one moment.
             if error.number in (STREAM_EXISTS, SUBJECTS_OVERLAP):
-                info = await self._api.find(f"STREAM.INFO.{definition.name}", STREAM_MISSING)
+                info = await self._js.find(f"STREAM.INFO.{definition.name}", STREAM_MISSING)
                 if info is not None:
                     return info
             raise api_error(error, f"making stream {definition.name}") from error
@@ -177,21 +200,20 @@ class Streams:
                 )
 
 
-def _moment(found: Any) -> float:
-    try:
-        return datetime.fromisoformat(found).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
-
-
 def _definitions(names: Names, options: NatsOptions) -> dict[str, _Definition]:
-    window = options.recognised
+    window = options.duplicate_window
     found = {
         "work": _Definition(names.work, [f"{names.root}.t.>"], "workqueue", window=window),
         "delay": _Definition(names.delay, [f"{names.root}.d.>"], "workqueue", window=window),
-        "dead": _Definition(names.dead, [f"{names.root}.x.>"], "limits", window=window),
     }
-    ages = {"results": options.result_ttl, "keys": options.dedup_window, "workers": BEAT_MEMORY, "cancels": 0.0}
+    ages = {
+        "results": options.result_ttl,
+        "keys": options.dedup_window,
+        "workers": BEAT_MEMORY,
+        "cancels": 0.0,
+        "dead": 0.0,
+        "rows": 0.0,
+    }
     bucket = {
         "max_msgs_per_subject": 1,
         "allow_rollup_hdrs": True,
@@ -199,10 +221,10 @@ def _definitions(names: Names, options: NatsOptions) -> dict[str, _Definition]:
         "discard": "new",
         "allow_direct": True,
     }
-    for kind in BUCKETS:
+    for kind, age in ages.items():
         rest = {**bucket, "storage": "memory"} if kind == "workers" else bucket
         subjects = [names.key(kind, ">")]
-        found[kind] = _Definition(names.bucket(kind), subjects, "limits", ages[kind], min(120.0, ages[kind]), rest)
+        found[kind] = _Definition(names.bucket(kind), subjects, "limits", age, min(120.0, age), rest)
     return found
 
 

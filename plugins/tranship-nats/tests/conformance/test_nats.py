@@ -15,11 +15,20 @@ from tranship.testing.suites import (
     ControlSuite,
     InspectorSuite,
     LifecycleSuite,
+    QueueSuite,
     ResultStoreSuite,
     SubmitterSuite,
+    TableSuite,
+    TopicSuite,
 )
 
 pytestmark = pytest.mark.timeout(180)
+
+
+class TestNatsDriver(QueueSuite, TableSuite, TopicSuite):
+    @pytest.fixture
+    def harness(self, nats_harness) -> Harness:
+        return nats_harness()
 
 
 class TestNats(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite, InspectorSuite, LifecycleSuite):

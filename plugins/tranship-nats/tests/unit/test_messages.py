@@ -8,9 +8,20 @@ from hypothesis import strategies as st
 
 from tranship.envelope import Envelope
 from tranship.protocol import Encoder, Message
-from tranship_nats._frames import block, escaped, frame, headers_of, status_of, unescaped
-from tranship_nats._held import acknowledgement
-from tranship_nats._message import block_again, block_of, copied, id_in, raw_of, said
+from tranship_nats._delivery import told_by
+from tranship_nats._message import (
+    TRIED,
+    block,
+    block_of,
+    copied,
+    escaped,
+    frame,
+    headers_of,
+    raw_of,
+    status_of,
+    tried,
+    unescaped,
+)
 
 
 @given(st.text(max_size=60))
@@ -38,7 +49,7 @@ def _message(**fields: object) -> Message:
 @pytest.mark.parametrize("size", [10, 31_000, 200_000])
 def test_a_message_comes_back(size: int) -> None:
     message = _message(headers={"x-long": "é" * (size // 2)}, reply_to="_INBOX.a b", args=(1,))
-    found, data = block_of(message, b"id-1")
+    found, data = block_of(message.raw(), b"id-1")
     raw = raw_of(found, data)
     assert (raw.headers, raw.body) == (message.headers, message.body)
     assert (raw.content_type, raw.content_encoding) == ("application/json", "utf-8")
@@ -51,24 +62,21 @@ def test_a_message_comes_back(size: int) -> None:
 def test_a_header_map_that_nats_would_change_goes_into_the_payload(headers: bytes) -> None:
     message = _message()
     message.headers = headers
-    raw = raw_of(*block_of(message, b"id-1"))
+    raw = raw_of(*block_of(message.raw(), b"id-1"))
     assert (raw.headers, raw.body) == (message.headers, message.body)
 
 
 def test_copies_keep_everything_but_what_was_said_on_the_way() -> None:
     message = _message(headers={"x": "y"})
-    found, data = block_of(message, b"id-1", not_before=12.5)
+    found, data = block_of(message.raw(), b"id-1", not_before=12.5)
     again = copied(found, msg_id=b"%:due:7")
     headers = headers_of(again)
     assert headers[b"Nats-Msg-Id"] == b"%:due:7"
     assert b"Not-Before" not in headers
     assert raw_of(again, data).headers == message.headers
-    buried = copied(again, msg_id=b"%:dead:7", more=said("r" * 600, "\u6f22\r\n", 3))
-    headers = headers_of(buried)
-    assert len(headers[b"Dead-Reason"]) == 500
-    assert unescaped(headers[b"Dead-Detail"]) == "\u6f22\r\n"
-    replayed = headers_of(block_again(raw_of(buried, data), b"{}", b"%:again:1")[0])
-    assert not [name for name in replayed if name.startswith(b"Dead-")]
+    assert TRIED not in headers
+    spared = copied(again, msg_id=b"%:spared:7", tried=2)
+    assert (tried(spared), tried(copied(spared, msg_id=b"%:spared:8"))) == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -78,12 +86,6 @@ def test_copies_keep_everything_but_what_was_said_on_the_way() -> None:
 def test_a_message_of_somebody_else_is_read_as_far_as_it_goes(found: bytes | None) -> None:
     raw = raw_of(found, b"body")
     assert (raw.headers, raw.body, raw.content_type, dict(raw.properties)) == (b"{}", b"body", None, {})
-
-
-def test_ids_are_read_from_whatever_there_is() -> None:
-    assert [id_in(one) for one in (b'{"id":"a"}', b"{}", b"[1]", b"\xff", {"id": "b"}, {"id": 3})] == [
-        "a", "", "", "", "b", "",
-    ]  # fmt: skip
 
 
 def test_statuses_are_told_from_headers() -> None:
@@ -97,5 +99,10 @@ def test_frames_count_bytes() -> None:
 
 
 def test_both_forms_of_acknowledgements_are_read() -> None:
-    assert acknowledgement(b"$JS.ACK.work.q-1.3.17.20.1700000000.5") == (3, 17)
-    assert acknowledgement(b"$JS.ACK._.hash.work.q-1.3.17.20.1700000000.5.random") == (3, 17)
+    for subject in (
+        b"$JS.ACK.work.q-1.3.17.20.1700000000000000000.5",
+        b"$JS.ACK._.hash.work.q-1.3.17.20.1700000000000000000.5.random",
+    ):
+        told = told_by(subject)
+        assert told is not None
+        assert (told.delivered, told.seq, told.stored_at) == (3, 17, 1_700_000_000.0)

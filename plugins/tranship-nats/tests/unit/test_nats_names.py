@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tranship.envelope import Priority
 from tranship.errors import InvalidOptionError
-from tranship_nats._names import Names, id_token, token, untoken
+from tranship_nats._naming import Names, key_token, token, untoken
 
 LEGAL = re.compile(r"[a-z0-9_=-]+")
 
@@ -31,7 +31,7 @@ def test_every_name_is_legal_and_comes_back(name: str) -> None:
 @given(st.lists(st.text(alphabet="aA.= -é*", max_size=6), min_size=2, max_size=2, unique=True))
 def test_different_names_stay_different(names: list[str]) -> None:
     assert len({token(name) for name in names}) == 2
-    assert len({id_token(name) for name in names}) == 2
+    assert len({key_token(name) for name in names}) == 2
 
 
 def test_plain_names_are_left_alone() -> None:
@@ -50,7 +50,6 @@ def test_subjects_tell_queue_and_level(queue: str) -> None:
         for subject in (
             names.task(queue, level),
             names.delayed(queue, level, "id-1", 17.5),
-            names.buried(queue, level, "id-1"),
         ):
             assert names.place_of(subject) == (queue, level)
         assert len(names.consumer(queue, level)) <= 255
@@ -58,12 +57,14 @@ def test_subjects_tell_queue_and_level(queue: str) -> None:
 
 def test_ids_that_are_none_have_a_token_all_the_same() -> None:
     for task_id in ("", "\ud800", "x" * 5000, "a b", "\0"):
-        assert LEGAL.fullmatch(id_token(task_id))
+        assert LEGAL.fullmatch(key_token(task_id))
 
 
 def test_namespaces_never_share_a_name() -> None:
     namespaces = ["", "t", "work", "a-work", "A", "a.b", "tranship"]
-    streams = [name for one in (Names(ns, None) for ns in namespaces) for name in (one.work, one.delay, one.dead)]
+    streams = [
+        name for one in (Names(ns, None) for ns in namespaces) for name in (one.work, one.delay, one.bucket("dead"))
+    ]
     assert len(set(streams)) == len(streams)
     roots = [Names(one, None).root for one in namespaces]
     assert not any(other.startswith(root + ".") for root in roots for other in roots)

@@ -8,6 +8,9 @@ import pytest
 
 from tranship.errors import ConfigurationError, InvalidOptionError, InvalidURLError
 from tranship.registry import Registry
+from tranship.settings import BrokerURL
+from tranship_nats._dialling import Dialler
+from tranship_nats._options import NatsOptions
 
 
 def _shared(_key: object, make: object) -> object:
@@ -70,4 +73,4 @@ def test_no_secret_is_shown(url: str) -> None:
 
 
 def test_several_hosts_are_several_servers() -> None:
-    assert _make("nats://a:1,b,[::1]:3")._dialler.place == "a:1,b:4222,[::1]:3"
+    assert Dialler(BrokerURL.parse("nats://a:1,b,[::1]:3"), NatsOptions()).place == "a:1,b:4222,[::1]:3"

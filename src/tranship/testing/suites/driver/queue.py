@@ -125,7 +125,9 @@ class _Sending:
         "queue_take_waits", level="capability", rationale="a take that returns at once, again and again, is a busy loop"
     )
     async def test_queue_take_waits(self, context: CaseContext) -> None:
-        """With the trait: about as long as it was told, and not longer than until something is there."""
+        """With the trait: about as long as it was told, and not longer than until something is there, be it sent
+        elsewhere or given back here.
+        """
         connection, other = await context.connect(), await context.connect()
         _need(context, traits(connection).waits, "waits")
         taking = context.start(connection.queue.take(_slots(), 1, context.patience))
@@ -134,10 +136,19 @@ class _Sending:
         await other.queue.send(_messages(context, 1))
         await context.wait_for(taking, context.patience / 2)
         assert taking.done(), "it slept through what was sent"
+        (held,) = taking.result().items
+        again = context.start(connection.queue.take(_slots(), 1, context.patience))
+        await context.wait_for(again, 0.2)
+        await _end(connection, End.REQUEUE, held)
+        await context.wait_for(again, context.patience / 2)
+        assert again.done(), "it slept through what was given back on its own connection"
+        assert [_id(one) for one in again.result().items] == [_id(held)]
 
     @case("queue_unique", level="capability", rationale="a submit that is repeated after a lost answer runs twice")
     async def test_queue_unique(self, context: CaseContext) -> None:
-        """With the trait: an id that is queued or held is answered with itself, and is there once."""
+        """With the trait: an id that is queued or held is answered with itself, and is there once; a retry of it, and
+        what is replayed, has a mark and is another message.
+        """
         connection = await context.connect()
         _need(context, traits(connection).unique, "unique")
         (one,) = await _sent(connection, _messages(context, 1))
@@ -147,6 +158,10 @@ class _Sending:
         assert list(await connection.queue.send([one])) == [one.id]
         await _end(connection, End.REMOVE, held)
         assert not await _take(connection, 5)
+        retry = Outgoing(one.facts, one.message, mark="retry-1")
+        assert list(await connection.queue.send([retry])) == [None], "a retry was taken for the task before it"
+        (held,) = await _take(connection, 5)
+        await _end(connection, End.REMOVE, held)
 
 
 class _Holding:
@@ -270,8 +285,8 @@ class _Looking:
         """By id or by key, ready or held, each once; nothing else."""
         connection = await context.connect()
         queue = connection.queue
-        if not isinstance(queue, Finding):
-            context.skip("the queue has no index")
+        if not isinstance(queue, Finding) or traits(connection).finds != "all":
+            context.skip("the queue has no index of everything")
         one, two, other = [*_messages(context, 2, cancel_key="k"), *_messages(context, 1)]
         await queue.send([one])
         (held,) = await _take(connection, 1)
@@ -306,7 +321,7 @@ class _Looking:
         """Those that nobody holds, each once; the others stay where they are."""
         connection, other = await context.connect(), await context.connect()
         queue = connection.queue
-        if not isinstance(queue, Finding) or not isinstance(queue, Picking):
+        if not isinstance(queue, Finding) or not isinstance(queue, Picking) or traits(connection).finds != "all":
             context.skip("single messages cannot be taken")
         held, wanted, left = await _sent(connection, _messages(context, 3))
         refs = {found.facts.id: found.ref for found in await queue.find([held.id, wanted.id, left.id], [])}
@@ -317,6 +332,25 @@ class _Looking:
         assert [_id(one) for one in picked] == [name], "what another one holds was taken, or too much"
         await _end(connection, End.REMOVE, *picked)
         assert {_id(one) for one in await _take(connection, 5)} == again - {name}
+
+    @case("queue_find_delayed", level="capability", rationale="a task that is cancelled a day ahead runs all the same")
+    async def test_queue_find_delayed(self, context: CaseContext) -> None:
+        """What is not due is found by its id, can be taken and removed, and is then found no more."""
+        connection = await context.connect()
+        queue = connection.queue
+        _need(context, traits(connection).delays, "delays")
+        if not isinstance(queue, Finding) or not isinstance(queue, Picking):
+            context.skip("single messages cannot be taken")
+        late, other = await _sent(connection, _messages(context, 2, not_before=time.time() + 500))
+        seen = await queue.find([late.id], [])
+        assert [(one.facts.id, one.facts.queue, one.state) for one in seen] == [(late.id, "q", "delayed")]
+        (found, *_) = seen
+        (taken,) = await queue.pick([found.ref])
+        assert _id(taken) == late.id
+        await _end(connection, End.REMOVE, taken)
+        assert not list(await queue.find([late.id], []))
+        assert not list(await queue.pick([found.ref])), "it was taken a second time"
+        assert [one.facts.id for one in await queue.find([other.id], [])] == [other.id]
 
     @case("queue_counts", level="capability", rationale="alarms and autoscaling act on these numbers")
     async def test_queue_counts(self, context: CaseContext) -> None:

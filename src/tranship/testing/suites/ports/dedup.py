@@ -59,9 +59,12 @@ class DedupCases:
         rationale="a double click must not run the job twice",
     )
     async def test_submit_dedup_window(self, context: CaseContext) -> None:
-        """The same key inside the window, in the same batch, from elsewhere, after it ran: one delivery."""
+        """The same key inside the window, in the same batch, from elsewhere, after it ran, for another queue: one
+        delivery.
+        """
         backend, other = await context.open(), await context.open()
         first, twin, late = (context.message(dedup_key="order-1", dedup_window=60.0) for _ in range(3))
+        elsewhere = context.message(queue="p", dedup_key="order-1", dedup_window=60.0)
         duplicate_of = first.envelope.id
         assert await backend.submitter().submit([first, twin]) == [
             Receipt(duplicate_of),
@@ -70,7 +73,9 @@ class DedupCases:
         (other_key,) = await context.submit(other, context.message(dedup_key="order-2", dedup_window=60.0))
         consumer = backend.consumer(["q"])
         assert sorted(await context.drain(consumer, 2)) == sorted([duplicate_of, other_key])
-        assert await other.submitter().submit([late]) == [Receipt(late.envelope.id, duplicate_of=duplicate_of)]
+        for again in (late, elsewhere):
+            answers = await other.submitter().submit([again])
+            assert answers == [Receipt(again.envelope.id, duplicate_of=duplicate_of)]
         await context.quiet(consumer, 0.2)
 
     @case(

@@ -11,7 +11,7 @@ from typing import Final
 from tranship.checks import invalid
 from tranship.envelope import Priority
 
-__all__ = ["Names", "token", "untoken"]
+__all__ = ["Names", "key_token", "token", "untoken"]
 
 _PLAIN: Final = re.compile(r"[a-z0-9_-]{1,120}")
 """Lower case only: consumers are directories on the server, and some file systems do not tell case apart."""
@@ -67,14 +67,13 @@ class Names:
             raise invalid("namespace", namespace, "a shorter name")
         self.root = root
         self.api = f"$JS.{domain}.API" if domain else "$JS.API"
-        self.work, self.delay, self.dead = f"{root}-work", f"{root}-delay", f"{root}-dead"
-        self.signals = f"{root}.signals"
-        self._buckets = {name: f"{root}-{name}" for name in ("results", "cancels", "workers", "keys")}
+        self.work, self.delay = f"{root}-work", f"{root}-delay"
+        self._buckets = {name: f"{root}-{name}" for name in ("results", "cancels", "workers", "keys", "dead", "rows")}
 
     # Streams.
 
     def bucket(self, name: str) -> str:
-        """The stream of a key-value bucket: ``results``, ``cancels``, ``workers`` or ``keys``."""
+        """The stream of a key-value bucket, such as ``results``."""
         return f"KV_{self._buckets[name]}"
 
     def key(self, bucket: str, key: str) -> str:
@@ -90,17 +89,18 @@ class Names:
     def delayed(self, queue: str, priority: Priority, task_id: str, due: float) -> str:
         """Where a task goes that is not due yet; the subject says when it is, in milliseconds."""
         millis = max(0, round(due * 1000))
-        return f"{self.root}.d.{token(queue, 'queue')}.{priority.value}.{id_token(task_id)}.{millis}"
+        return f"{self.root}.d.{token(queue, 'queue')}.{priority.value}.{key_token(task_id)}.{millis}"
 
     def delayed_of(self, *, queue: str = "", task_id: str = "") -> str:
         """The pattern of what is not due yet: of a queue, or of one task."""
         if task_id:
-            return f"{self.root}.d.*.*.{id_token(task_id)}.*"
+            return f"{self.root}.d.*.*.{key_token(task_id)}.*"
         return f"{self.root}.d.{token(queue, 'queue')}.>" if queue else f"{self.root}.d.>"
 
-    def buried(self, queue: str, priority: Priority, task_id: str) -> str:
-        """Where a dead letter goes."""
-        return f"{self.root}.x.{token(queue, 'queue')}.{priority.value}.{id_token(task_id)}"
+    def signal(self, name: str) -> str:
+        """Where is told what is told live, by its name."""
+        kind, _, rest = name.partition("/")
+        return f"{self.root}.s.{key_token(kind)}.{key_token(rest)}" if rest else f"{self.root}.s.{key_token(kind)}"
 
     def consumer(self, queue: str, priority: Priority) -> str:
         """The durable consumer of one level of a queue."""
@@ -115,11 +115,11 @@ class Names:
         return untoken(queue), _LEVELS.get(rest.partition(".")[0], Priority.NORMAL)
 
 
-def id_token(task_id: str) -> str:
-    """Return a task id as one token; of one that is no sensible id, a hash of it."""
+def key_token(task_id: str) -> str:
+    """Return a task's id, or another key, as one token; of one that is no sensible id, a hash of it."""
     if _PLAIN.fullmatch(task_id):
         return task_id
     data = task_id.encode(errors="surrogatepass")
     if len(data) <= _CONSUMER // 2:
         return "=" + base64.b32encode(data).decode().rstrip("=").lower()
-    return "=h" + hashlib.sha256(data).hexdigest()
+    return "==" + hashlib.sha256(data).hexdigest()

@@ -16,7 +16,7 @@ import nats.errors
 from tranship.checks import invalid
 from tranship.errors import BrokerRefused, BrokerUnreachable, InvalidURLError, TranshipError
 from tranship.settings import BrokerURL
-from tranship_nats._client import Connection, DialFailed, Plain
+from tranship_nats._client import Client, DialFailed, Plain
 from tranship_nats._options import NatsOptions
 
 __all__ = ["Dialler"]
@@ -54,7 +54,7 @@ class Dialler:
         self._credentials = _credentials(url, options)
         self._context = _tls(options) if self._encrypted or options.ca_certs or options.certfile else None
 
-    async def dial(self, on_lost: Callable[[Exception], None], on_denied: Callable[[str], None]) -> Connection:
+    async def dial(self, on_lost: Callable[[Exception], None], on_denied: Callable[[str], None]) -> Client:
         """Return a connection to the first server that takes us, the listed ones tried first, in a random order.
 
         Raises:
@@ -64,7 +64,7 @@ class Dialler:
         errors: list[TranshipError] = []
         found = [server for server in self._found if server not in self._listed]
         for server in [*random.sample(self._listed, len(self._listed)), *random.sample(found, len(found))]:
-            connection = Connection(encrypted=self._encrypted, on_lost=on_lost, on_denied=on_denied)
+            connection = Client(encrypted=self._encrypted, on_lost=on_lost, on_denied=on_denied)
             try:
                 await self._try(connection, server)
             except TranshipError as error:
@@ -74,7 +74,7 @@ class Dialler:
             return connection
         raise min(errors, key=lambda error: error.retryable)
 
-    async def _try(self, connection: Connection, server: str) -> None:
+    async def _try(self, connection: Client, server: str) -> None:
         options = self._options
         how = {**self._credentials, "tls_handshake_first": options.tls_first}
         if self._context is not None:
@@ -95,7 +95,7 @@ class Dialler:
                 raise self._explain(error, server) from None
             raise
 
-    def _remember(self, connection: Connection) -> None:
+    def _remember(self, connection: Client) -> None:
         if self._options.discover:
             self._found = [_place(uri.hostname or "", uri.port) for uri in connection.discovered_servers]
 

@@ -12,20 +12,20 @@ from typing import Any, Final
 import orjson
 
 from tranship.errors import BrokerRefused, TranshipError, UnsupportedError
-from tranship_nats._asks import Answer, Ask
+from tranship_nats._connection import Answer, Ask, NatsConnection
 from tranship_nats._errors import (
     MESSAGE_MISSING,
     SEQUENCE_MISSING,
     ApiError,
     NoAnswer,
+    again,
     api_error,
     error_in,
     no_responders,
 )
-from tranship_nats._frames import headers_of
-from tranship_nats._link import Link
+from tranship_nats._message import headers_of
 
-__all__ = ["Api", "Stored", "nanos"]
+__all__ = ["JetStream", "Seen", "checked", "moment", "nanos"]
 
 _WINDOW: Final = 256
 """Requests under way at once."""
@@ -40,38 +40,44 @@ def nanos(seconds: float) -> int:
     return max(0, round(seconds * 1e9))
 
 
+def moment(found: Any) -> float | None:
+    """Return a time of the server's in epoch seconds; None: it is none."""
+    try:
+        return datetime.fromisoformat(found).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """One message of a stream."""
+class Seen:
+    """One message of a stream, looked at."""
 
     subject: str
     seq: int
     time: float
     """Epoch seconds by the server's clock."""
-    headers: Mapping[bytes, bytes]
     block: bytes
-    """The headers as they are stored."""
+    """Its headers as they are stored."""
     data: bytes
 
+    @property
+    def headers(self) -> Mapping[bytes, bytes]:
+        """Its headers."""
+        return headers_of(self.block)
 
-class Api:
-    """Requests to JetStream over a link. All methods raise BrokerUnreachable, BrokerRefused and StorageFull.
+
+class JetStream:
+    """Requests to JetStream over one connection. All methods raise BrokerUnreachable, BrokerRefused and StorageFull.
 
     Args:
-        link: the backend's.
+        connection: the connection.
         prefix: ``$JS.API``, or with a domain.
     """
 
-    def __init__(self, link: Link, prefix: str) -> None:
-        self.prefix = prefix
-        self._link = link
+    def __init__(self, connection: NatsConnection, prefix: str) -> None:
+        self.connection, self.prefix = connection, prefix
         self._answered = False
         """Whether JetStream was there: a server that leaves, or comes, has it later than the connection."""
-
-    @property
-    def generation(self) -> int:
-        """How many connections there have been."""
-        return self._link.generation
 
     async def call(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Make one request and return its answer.
@@ -80,13 +86,16 @@ class Api:
             ApiError: JetStream said no.
             UnsupportedError: there is no JetStream.
         """
-        payload = b"" if body is None else orjson.dumps(body)
-        headers, data = await self._link.request(f"{self.prefix}.{verb}", payload)
+        place, ask = self.connection.place, self._asking(verb, body)
+        (answer,) = await self.connection.ask_all([ask])
+        if isinstance(answer, TranshipError):
+            raise answer
+        headers, data = answer
         if no_responders(headers):
             if self._answered:
-                raise api_error(ApiError(503, 10008, "nobody answers"), f"{self._link.place}: {verb}")
+                raise api_error(ApiError(503, 10008, "nobody answers"), f"{place}: {verb}")
             raise UnsupportedError(
-                f"{self._link.place} has no JetStream (nobody answers on {self.prefix}.{verb.partition('.')[0]}): "
+                f"{place} has no JetStream (nobody answers on {self.prefix}.{verb.partition('.')[0]}): "
                 "start the server with -js, or with `jetstream` in its configuration"
             )
         self._answered = True
@@ -96,25 +105,20 @@ class Api:
         return found
 
     async def find(self, verb: str, *missing: int) -> dict[str, Any] | None:
-        """Ask for something; None: it is not there.
-
-        Args:
-            verb: the request, such as ``STREAM.INFO.work``.
-            missing: the error numbers that mean so.
-        """
+        """Ask for something; None: it is not there, as one of the error numbers ``missing`` says."""
         try:
             return await self.call(verb)
         except ApiError as error:
             if error.number in missing:
                 return None
-            raise api_error(error, f"{self._link.place}: {verb}") from error
+            raise api_error(error, f"{self.connection.place}: {verb}") from error
 
     async def make(self, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Do something that has to succeed."""
         try:
             return await self.call(verb, body)
         except ApiError as error:
-            raise api_error(error, f"{self._link.place}: {verb}") from error
+            raise api_error(error, f"{self.connection.place}: {verb}") from error
 
     async def create(self, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create a stream or a consumer; of one that is there already with the same definition, nothing changes.
@@ -138,8 +142,11 @@ class Api:
         """Send many requests, some hundred at a time; return their answers in order."""
         answers: list[Answer] = []
         for start in range(0, len(asks), _WINDOW):
-            answers += await self._link.ask_all(asks[start : start + _WINDOW])
+            answers += await self.connection.ask_all(asks[start : start + _WINDOW])
         return answers
+
+    def _asking(self, verb: str, body: Mapping[str, Any] | None) -> Ask:
+        return f"{self.prefix}.{verb}".encode(), b"", b"" if body is None else orjson.dumps(body)
 
     # Streams.
 
@@ -154,84 +161,72 @@ class Api:
             if len(page) < _PAGE:
                 return found
 
-    async def purge(self, stream: str, pattern: str | None = None) -> int:
-        """Delete every message of a subject, or all; return how many."""
-        answer = await self.make(f"STREAM.PURGE.{stream}", {} if pattern is None else {"filter": pattern})
-        return int(answer.get("purged", 0))
-
-    def purging(self, stream: str, pattern: str) -> Ask:
-        """The request that deletes every message of a subject."""
-        return f"{self.prefix}.STREAM.PURGE.{stream}".encode(), b"", orjson.dumps({"filter": pattern})
+    async def purge(self, wanted: Sequence[tuple[str, str, int]]) -> list[bool]:
+        """Of each stream and subject delete the messages up to a sequence; say of each whether there was any."""
+        asks = [
+            self._asking(f"STREAM.PURGE.{one}", {"filter": subject, "seq": seq + 1}) for one, subject, seq in wanted
+        ]
+        doing = f"{self.connection.place}: purging"
+        return [orjson.loads(checked(one, doing)).get("purged", 0) > 0 for one in await self.make_all(asks)]
 
     def deleting(self, stream: str, seq: int) -> Ask:
         """The request that deletes one message."""
-        return f"{self.prefix}.STREAM.MSG.DELETE.{stream}".encode(), b"", orjson.dumps({"seq": seq, "no_erase": True})
-
-    async def delete(self, stream: str, seq: int) -> bool:
-        """Delete one message; False: it was gone."""
-        body = {"seq": seq, "no_erase": True}
-        try:
-            await self.call(f"STREAM.MSG.DELETE.{stream}", body)
-        except ApiError as error:
-            if error.number in (SEQUENCE_MISSING, MESSAGE_MISSING):
-                return False
-            raise api_error(error, f"{self._link.place}: deleting from {stream}") from error
-        return True
+        return self._asking(f"STREAM.MSG.DELETE.{stream}", {"seq": seq, "no_erase": True})
 
     # Messages.
 
-    def getting(self, stream: str, body: Mapping[str, Any]) -> Ask:
-        """The request for one message, answered by the stream's leader: others may not have it yet."""
-        return f"{self.prefix}.STREAM.MSG.GET.{stream}".encode(), b"", orjson.dumps(body)
-
-    def read(self, answer: Answer, stream: str) -> Stored | None:
-        """Return the message that an answer to :meth:`getting` holds; None: there is none.
-
-        Raises:
-            BrokerUnreachable, BrokerRefused.
-        """
-        if isinstance(answer, TranshipError):
-            raise answer
-        headers, data = answer
-        doing = f"{self._link.place}: reading from {stream}"
-        if no_responders(headers):
-            raise api_error(ApiError(503, 10008, "nobody answers"), doing)
-        if (error := error_in(data)) is not None:
-            if error.number in (MESSAGE_MISSING, SEQUENCE_MISSING):
-                return None
-            raise api_error(error, doing)
-        return stored_of(data, doing)
-
-    async def get(self, stream: str, **body: Any) -> Stored | None:
+    async def get(self, stream: str, **body: Any) -> Seen | None:
         """Return one message: by ``seq``, ``last_by_subj``, or ``next_by_subj`` from ``seq`` on."""
-        (answer,) = await self._link.ask_all([self.getting(stream, body)])
-        return self.read(answer, stream)
+        (found,) = await self.get_all([(stream, body)])
+        return found
 
-    async def walk(self, stream: str, pattern: str, after: int = 0) -> AsyncIterator[Stored]:
+    async def get_all(self, wanted: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Seen | None]:
+        """Return messages of streams; each stream's leader is asked: others may not have them yet."""
+        answers = await self.make_all([self._asking(f"STREAM.MSG.GET.{stream}", body) for stream, body in wanted])
+        doing = f"{self.connection.place}: reading from"
+        return [_seen(answer, f"{doing} {stream}") for answer, (stream, _) in zip(answers, wanted, strict=True)]
+
+    async def walk(self, stream: str, pattern: str, after: int = 0) -> AsyncIterator[Seen]:
         """Yield the messages whose subject matches, in order, from behind sequence ``after``."""
         while (found := await self.get(stream, seq=after + 1, next_by_subj=pattern)) is not None:
             yield found
             after = found.seq
 
-    async def latest(self, stream: str, pattern: str) -> list[Stored]:
-        """Return the latest message of each subject that matches."""
-        subjects = await self.subjects(stream, pattern)
-        asks = [self.getting(stream, {"last_by_subj": subject}) for subject in subjects]
-        found = [self.read(answer, stream) for answer in await self.make_all(asks)]
-        return [one for one in found if one is not None]
+
+def checked(answer: Answer, doing: str, missing: Sequence[int] = ()) -> bytes:
+    """Return what was answered.
+
+    Args:
+        answer: of a request.
+        doing: what was being done, for errors.
+        missing: error numbers that mean that there is nothing; the answer is then empty.
+
+    Raises:
+        BrokerUnreachable, BrokerRefused, StorageFull.
+    """
+    if isinstance(answer, TranshipError):
+        raise again(answer)
+    headers, data = answer
+    if no_responders(headers):
+        raise api_error(ApiError(503, 10008, "nobody answers"), doing)
+    if (error := error_in(data)) is None:
+        return data
+    if error.number in missing:
+        return b""
+    raise api_error(error, doing)
 
 
-def stored_of(data: bytes, doing: str) -> Stored:
-    """Return the message in an answer of STREAM.MSG.GET."""
+def _seen(answer: Answer, doing: str) -> Seen | None:
+    data = checked(answer, doing, (MESSAGE_MISSING, SEQUENCE_MISSING))
+    if not data:
+        return None
     try:
         message = orjson.loads(data)["message"]
-        block = base64.b64decode(message.get("hdrs", ""))
-        return Stored(
+        return Seen(
             subject=message["subject"],
             seq=message["seq"],
             time=datetime.fromisoformat(message["time"]).timestamp(),
-            headers=headers_of(block),
-            block=block,
+            block=base64.b64decode(message.get("hdrs", "")),
             data=base64.b64decode(message.get("data", "")),
         )
     except (KeyError, ValueError, TypeError) as error:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from nats_kit import connected
 
 from tranship.ports import Backend, QueueInfo, Verdict
 from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.facades import in_thread
 from tranship.testing.services import Service, ask_nats
-from tranship_nats._backend import NatsBackend
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -50,8 +50,7 @@ def ask(lab: CaseContext) -> Ask:
     """Ask JetStream something over a backend's connection."""
 
     async def ask(backend: Backend, verb: str, body: dict[str, Any]) -> dict[str, Any]:
-        assert isinstance(backend, NatsBackend)
-        answer: dict[str, Any] = await backend._opened().context.api.call(verb, body)
+        answer: dict[str, Any] = await connected(backend).js.call(verb, body)
         return answer
 
     return ask
@@ -62,7 +61,7 @@ async def counted(backend: Backend) -> QueueInfo:
     return info
 
 
-async def make_ghost(lab: CaseContext, ask: Ask, backend: Backend, *, limit_stays: bool = False) -> None:
+async def leave_behind(lab: CaseContext, ask: Ask, backend: Backend, *, limit_stays: bool = False) -> None:
     """Leave a message behind that is stored and will never be delivered: its consumer had a limit for a while."""
     stream = f"tranship-{lab.namespace}-work"
     await lab.submit(backend, lab.message())
@@ -82,8 +81,8 @@ async def make_ghost(lab: CaseContext, ask: Ask, backend: Backend, *, limit_stay
         await limit(-1)
 
 
-async def test_a_ghost_is_deleted_by_whoever_comes_next(lab: CaseContext, ask: Ask) -> None:
-    await make_ghost(lab, ask, await lab.open())
+async def test_a_leftover_is_deleted_by_whoever_comes_next(lab: CaseContext, ask: Ask) -> None:
+    await leave_behind(lab, ask, await lab.open())
     later = await lab.open()
     await lab.submit(later, lab.message())
     assert sum((await counted(later)).ready.values()) == 1
@@ -91,8 +90,8 @@ async def test_a_ghost_is_deleted_by_whoever_comes_next(lab: CaseContext, ask: A
     await lab.drain(consumer, 1)
 
 
-async def test_a_worker_deletes_ghosts_by_itself(lab: CaseContext, ask: Ask) -> None:
-    await make_ghost(lab, ask, await lab.open())
+async def test_a_worker_deletes_leftovers_by_itself(lab: CaseContext, ask: Ask) -> None:
+    await leave_behind(lab, ask, await lab.open())
     worker = await lab.open()
     consumer = worker.consumer(["q"])
     await lab.quiet(consumer, 0.1)
@@ -101,33 +100,33 @@ async def test_a_worker_deletes_ghosts_by_itself(lab: CaseContext, ask: Ask) -> 
     async def gone() -> bool:
         return bool((await ask(worker, f"STREAM.INFO.{stream}", {}))["state"]["messages"] == 0)
 
-    await lab.eventually(gone, "the ghost is deleted")
+    await lab.eventually(gone, "the leftover is deleted")
 
 
-async def test_what_came_after_we_connected_is_no_ghost(
+async def test_what_came_after_we_connected_is_no_leftover(
     lab: CaseContext, ask: Ask, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A power cut may leave a consumer ahead of its stream: nothing that was submitted since is deleted."""
     backend = await lab.open()
-    await make_ghost(lab, ask, backend)
+    await leave_behind(lab, ask, backend)
     assert sum((await counted(backend)).ready.values()) == 1
     assert "has lost the end of the stream" in caplog.text
 
 
 async def test_what_a_limit_of_somebodys_own_left_behind_stays(lab: CaseContext, ask: Ask) -> None:
-    await make_ghost(lab, ask, await lab.open(), limit_stays=True)
+    await leave_behind(lab, ask, await lab.open(), limit_stays=True)
     later = await lab.open()
     assert sum((await counted(later)).ready.values()) == 1
 
 
 async def test_what_is_gone_is_in_nobodys_hands(lab: CaseContext, ask: Ask) -> None:
-    """A phantom ends, and what is really in somebody's hands beside it does not."""
+    """A debt ends, and what is really in somebody's hands beside it does not."""
     backend = await lab.open()
     consumer = backend.consumer(["q"])
     await lab.submit(backend, *lab.messages(5))
-    phantom, ours, _ = await lab.receive(consumer, 3)
+    gone, ours, _ = await lab.receive(consumer, 3)
     stream = f"tranship-{lab.namespace}-work"
-    await ask(backend, f"STREAM.MSG.DELETE.{stream}", {"seq": phantom.token.seq, "no_erase": True})
+    await ask(backend, f"STREAM.MSG.DELETE.{stream}", {"seq": gone.token.told.seq, "no_erase": True})
     later = await lab.open()
     info = await counted(later)
     assert (sum(info.ready.values()), info.in_flight) == (2, 2)
