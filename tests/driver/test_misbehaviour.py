@@ -5,6 +5,7 @@ named, with driver and rule; nobody hangs, and nothing is lost.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from typing import Any
@@ -268,7 +269,7 @@ async def test_a_verb_that_blocks_the_loop_is_named(caplog, monkeypatch, immedia
     backend = Broker(queues=Blocking, immediate=immediate).backend()
     await backend.open()
     assert await backend.submitter().submit([message()])
-    assert "rows: send() has blocked the event loop for 0.1 s" in caplog.text.replace("0.0 s", "0.1 s")
+    assert re.search(r"rows: send\(\) has blocked the event loop for \d\.\d s", caplog.text)
     await backend.aclose()
 
 

@@ -240,7 +240,8 @@ class Supervisor:
     def blocked(self, verb: str, seconds: float) -> None:
         """Say that a verb has held up everything else on the loop: leases, heartbeats, other tasks."""
         text = "%s: %s() has blocked the event loop for %.1f s; a verb awaits what takes time, or has a thread do it"
-        log.error(text, self.name, verb, seconds)
+        # A busy machine may be to blame, too.
+        log.warning(text, self.name, verb, seconds)
 
     async def answers(self, verb: str, run: Callable[[Connection], Awaitable[Sequence[T]]], count: int) -> Sequence[T]:
         """Run a verb that answers each of ``count`` items; otherwise as :meth:`run`.
