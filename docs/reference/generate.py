@@ -305,6 +305,7 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.client import Probe
     from tranship.compat.sandai import Operator, OperatorCall, OperatorClient
     from tranship.envelope import DeadLetter, Envelope, TaskResult
+    from tranship.hookspecs import ClassifierSpec, CodecSpec, CommandSpec, MiddlewareSpec, ResultStoreSpec
     from tranship.operations import (
         AsyncOperator,
         MovedQueue,
@@ -366,9 +367,21 @@ def parts() -> dict[str, Callable[[], str]]:
         },
         **{f"methods:{cls.__name__}": lambda cls=cls: methods(cls) for cls in (OperatorClient, Operator)},
         **{f"record:{cls.__name__}": lambda cls=cls: record(cls) for cls in (Message, RawMessage, Envelope)},
+        **{
+            f"part:{cls.__name__}": lambda cls=cls: described(cls)
+            for cls in (ResultStoreSpec, MiddlewareSpec, ClassifierSpec, CodecSpec, CommandSpec)
+        },
         **{f"record:{cls.__name__}": lambda cls=cls: record(cls) for cls in (BackendConfig, DeadLetter)},
         "fields:OperatorCall": lambda: data(OperatorCall),
     }
+
+
+def described(cls: type) -> str:
+    """What a plugin says of one thing that it brings."""
+    docs = field_docs(cls)
+    docs.setdefault("name", "what errors and `tranship plugins` call it")
+    rows = [[f"`{one.name}`", docs[one.name]] for one in fields(cls)]
+    return table(["field", ""], iter(rows))
 
 
 def data(cls: type) -> str:

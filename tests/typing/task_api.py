@@ -58,7 +58,7 @@ other: Task[[str], int] = add  # error
 add.options(priority="urgent")  # error
 add.options(priorty="high")  # error
 add.options(retry=3)  # error
-add.options(serializer="pickle")  # error
+add.options(serializer=3)  # error
 task(queue=3)  # error
 named("x", delay="soon")  # error
 

@@ -239,7 +239,7 @@ class TestOptions:
             ({"headers": {1: 2}}, r"headers is \{1: 2\}; expected a mapping with text keys"),
             ({"headers": None}, "headers is None"),
             ({"task_id": 7}, "task_id is 7"),
-            ({"serializer": "pickle"}, "serializer is 'pickle'; expected one of 'json', 'msgpack'"),
+            ({"serializer": "pickle"}, "serializer is 'pickle'; expected json, msgpack, or the content type"),
             ({"deadline": NOW, "deadline_in": 3}, "deadline and deadline_in say the same thing"),
             ({"run_timeout": timedelta(0)}, r"run_timeout is .*; expected seconds, or a timedelta, above 0"),
             ({"delay": timedelta(-1)}, "delay is"),

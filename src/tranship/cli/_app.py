@@ -29,8 +29,8 @@ from tranship.cli import (
     workers,
 )
 from tranship.cli._bare import bare_number
-from tranship.cli._group import Group
 from tranship.cli._invocation import Invocation, Json, Namespace, Quiet, Url, Verbose
+from tranship.cli._plugged import Program
 from tranship.cli._watch import EVERY
 
 __all__ = ["app"]
@@ -39,11 +39,12 @@ WatchingCommand = bare_number("--watch", "-w", means=EVERY)
 
 app = typer.Typer(
     name="tranship",
-    cls=Group,
+    cls=Program,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with `tranship demo`. Exit codes: 1 failure, 2 usage, 3 broker unreachable, 4 the task failed.",
+    epilog="Start with `tranship demo`; plugins may have commands, too: `tranship plugins`. Exit codes: 1 failure, "
+    "2 usage, 3 broker unreachable, 4 the task failed.",
 )
 
 

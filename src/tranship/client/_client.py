@@ -95,7 +95,7 @@ class AsyncClient:
             broker_url=url, result_url=result_url, namespace=namespace, submit_timeout=submit_timeout
         )
         self._connector = Connector(self.settings, registry)
-        self._submits, self._results = chains_of(middleware)
+        self._submits, self._results = chains_of(middleware, registry)
 
     async def open(self) -> Self:
         """Connect now rather than on first use.

@@ -96,7 +96,7 @@ class ClientLink:
             BrokerUnreachable, BrokerRefused, StorageCorrupt, UnsupportedError, PluginError, UnknownSchemeError.
         """
         backend = registry.create(key.broker_url, shared=table.shared)
-        result_backend = registry.create(key.result_url, shared=table.shared) if key.result_url else None
+        result_backend = registry.create(key.result_url, shared=table.shared, results=True) if key.result_url else None
         try:
             await backend.open()
             if result_backend is not None:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from tranship._defaults import default_registry
+from tranship.connections import process_table
 from tranship.envelope import Envelope, Receipt, TaskResult, new_ids
 from tranship.errors import ClosedError, ConfigurationError, SubmitError, TranshipError
 from tranship.task import TaskCall, current_or_none
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from tranship.client._link import ClientLink
     from tranship.middleware import Chain, Middleware
     from tranship.protocol import Message
+    from tranship.registry import Registry
     from tranship.submission import Answer
     from tranship.waiting import Found
 
@@ -37,18 +40,24 @@ AT_ONCE: Final = 64
 
 
 def chains_of(
-    middleware: Iterable[Middleware],
+    middleware: Iterable[Middleware], registry: Registry | None
 ) -> tuple[Chain[Envelope, Receipt] | None, Chain[TaskResult, TaskResult] | None]:
     """Return what submits and what results pass through; None: nothing is around them.
 
+    Args:
+        middleware: the client's own; that of plugins is around it.
+        registry: the plugins; None: those installed.
+
     Raises:
         InvalidOptionError: something else than objects of subclasses of Middleware.
+        PluginError: that of a plugin cannot be made.
     """
-    if middleware == ():
+    plugged = (registry or default_registry(process_table())).middleware()
+    if not plugged and middleware == ():
         return None, None
     from tranship.middleware import chain_of, checked
 
-    several = checked(middleware)
+    several = (*plugged, *checked(middleware))
     return chain_of(several, "submit"), chain_of(several, "result")
 
 

@@ -19,12 +19,13 @@ Nothing is ever unpickled or imported on reading.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from tranship._lazy import lazy_names
 from tranship.codec import _json
 from tranship.codec._bounds import DEFAULT_LIMIT
+from tranship.codec._plugged import Codec, CodecTable
 from tranship.codec._text import text_of
 from tranship.errors import InvalidOptionError, MalformedMessage
 
@@ -47,6 +48,7 @@ __all__ = [
     "fast_call",
     "fast_json",
     "loads",
+    "plug",
 ]
 
 __getattr__ = lazy_names(
@@ -55,6 +57,8 @@ __getattr__ = lazy_names(
 
 JSON = "application/json"
 MSGPACK = "application/x-msgpack"
+
+_PLUGGED: Final = CodecTable()
 
 PROMPT = _json.FAST
 """Bytes that are read in a millisecond or two: more of them are no work for an event loop."""
@@ -78,7 +82,9 @@ def dumps(value: Any, content_type: str = JSON, *, name: str = "value") -> bytes
         from tranship.codec import _msgpack
 
         return _msgpack.dumps(value, name)
-    raise InvalidOptionError(f"content type {content_type!r} cannot be written; use {JSON!r} or {MSGPACK!r}")
+    if content_type in _PLUGGED:
+        return _PLUGGED.dumps(content_type, value, name)
+    raise InvalidOptionError(f"content type {content_type!r} cannot be written; use {_known()}, or install its plugin")
 
 
 def loads(data: bytes | str, content_type: str | None, content_encoding: str | None = None) -> Any:
@@ -93,8 +99,11 @@ def loads(data: bytes | str, content_type: str | None, content_encoding: str | N
         MalformedMessage: a content type that is not read, a charset that is unknown, or data that cannot
             be decoded. Nothing else, whatever the data.
     """
-    if content_type_of(content_type) == JSON:
+    bare = content_type_of(content_type)
+    if bare == JSON:
         return _json.loads(text_of(data, content_encoding))
+    if bare in _PLUGGED:
+        return _PLUGGED.loads(bare, data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
     from tranship.codec import _msgpack
 
     return _msgpack.loads(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
@@ -119,14 +128,23 @@ def content_type_of(content_type: str | None) -> str:
     if content_type in (JSON, MSGPACK):
         return content_type
     bare = JSON if content_type is None else str(content_type).partition(";")[0].strip().lower()
-    if bare not in (JSON, MSGPACK):
-        raise MalformedMessage(f"content type {_short(content_type)} is not trusted; expected {JSON!r} or {MSGPACK!r}")
+    if bare not in (JSON, MSGPACK) and bare not in _PLUGGED:
+        raise MalformedMessage(f"content type {_short(content_type)} is not trusted; expected {_known()}")
     return bare
 
 
 def content_encoding_of(content_type: str) -> str:
     """Return the content encoding that goes with ``content_type``: ``"utf-8"`` or ``"binary"``."""
-    return "binary" if content_type == MSGPACK else "utf-8"
+    return "utf-8" if content_type == JSON else "binary"
+
+
+def plug(content_type: str, load: Callable[[], Codec]) -> None:
+    """Have ``load`` give the codec of a content type when it is first met, unless it has one."""
+    _PLUGGED.plug(content_type, load)
+
+
+def _known() -> str:
+    return " or ".join(map(repr, (JSON, MSGPACK, *_PLUGGED)))
 
 
 def _short(value: Any) -> str:

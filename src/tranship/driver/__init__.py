@@ -66,6 +66,7 @@ from tranship.driver._protocols import (
     Topic,
     Watching,
 )
+from tranship.driver._result_store import NoQueue, result_store
 from tranship.driver._supervisor import Classify, unreachable
 from tranship.driver._timing import ConnectionOptions, Timing
 from tranship.driver._topic import Subscriptions
@@ -85,6 +86,7 @@ __all__ = [
     "Heard",
     "Kit",
     "LocalConnection",
+    "NoQueue",
     "Outgoing",
     "OwnPorts",
     "Picking",
@@ -112,6 +114,7 @@ __all__ = [
     "headers_bytes",
     "instead",
     "pack",
+    "result_store",
     "unpack",
     "unreachable",
 ]

@@ -79,7 +79,7 @@ def _members(url: BrokerURL) -> Sequence[BrokerURL]:
 async def _examine(role: str, url: BrokerURL, registry: Registry, timeout: float) -> tuple[Reach, Seen]:
     reach, seen = Reach(role=role, url=str(url)), Seen()
     try:
-        backend = registry.create(url, shared=process_table().shared)
+        backend = registry.create(url, shared=process_table().shared, results=role == "results")
     except TranshipError as error:
         return replace(reach, error=error), seen
     reach = replace(reach, backend=backend.name)

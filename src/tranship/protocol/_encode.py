@@ -156,7 +156,7 @@ def _body(envelope: Envelope) -> bytes:
     embed = canvas(envelope) if envelope.headers else None
     try:
         if embed or envelope.content_type != codec.JSON:
-            return codec.dumps([args, kwargs, {**_EMBED, **(embed or {})}], envelope.content_type)
+            return codec.dumps([list(args), dict(kwargs), {**_EMBED, **(embed or {})}], envelope.content_type)
         return codec.dumps((args, kwargs))[:-1] + _EMBED_TAIL
     except EncodeError as error:
         raise _blame(envelope, error) from error

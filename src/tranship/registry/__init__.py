@@ -1,6 +1,7 @@
 """Which backends exist: built-ins and installed plugins, by URL scheme. An object, not a global."""
 
-from tranship.registry._registry import Registry
+from tranship.registry._registry import Classifier, Registry
 from tranship.registry._status import PluginState, PluginStatus
+from tranship.registry._version import kind_of
 
-__all__ = ["PluginState", "PluginStatus", "Registry"]
+__all__ = ["Classifier", "PluginState", "PluginStatus", "Registry", "kind_of"]

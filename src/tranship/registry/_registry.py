@@ -7,22 +7,40 @@ import os
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from tranship import codec
 from tranship.display import guard_loggers
-from tranship.errors import PluginError
-from tranship.hookspecs import API_VERSION, PROJECT, BackendSpec
+from tranship.errors import PluginError, UnsupportedError
+from tranship.hookspecs import (
+    API_VERSION,
+    PROJECT,
+    ClassifierSpec,
+    CodecSpec,
+    CommandSpec,
+    MiddlewareSpec,
+    PluginPart,
+    ResultStoreSpec,
+)
 from tranship.ports import Backend
 from tranship.registry._schemes import Claim, SchemeTable
 from tranship.registry._selection import Selection
 from tranship.registry._status import PluginState, PluginStatus
-from tranship.registry._version import api_problem
+from tranship.registry._version import api_problem, kind_of
 from tranship.settings import BackendConfig, BrokerURL, SharedState
 
-__all__ = ["Registry"]
+if TYPE_CHECKING:
+    from tranship.middleware import Middleware
+
+__all__ = ["Classifier", "Registry"]
+
+Classifier = Callable[[BaseException], BaseException | None]
+"""Gives what is to be raised in place of an exception, or None: not one of its own."""
 
 T = TypeVar("T")
+P = TypeVar("P", bound=PluginPart)
 log = logging.getLogger("tranship.registry")
 
 
@@ -47,6 +65,9 @@ class Registry:
         self._table = SchemeTable(self._selection.prefer)
         self._plugins: list[PluginStatus] = []
         self._shared = _Shared()
+        self._loading = threading.Lock()
+        self._middleware: tuple[Middleware, ...] | None = None
+        self._classifiers: tuple[Classifier, ...] | None = None
         self._add(PluginStatus(name="builtin", distribution="tranship"), lambda: backends)
         for plugin, load in _installed() if entry_points else ():
             self._consider(plugin, load)
@@ -57,15 +78,15 @@ class Registry:
             self._plugins.append(PluginStatus(name=name, state=PluginState.MISSING, error=reason))
 
     def register(self, plugin: object, *, name: str | None = None) -> None:
-        """Add a plugin (anything with hook implementations) or a bare :class:`BackendSpec` at run time.
+        """Add a plugin (anything with hook implementations) or one bare description of a part at run time.
 
         Raises:
             PluginError: it is broken, made for another API, or claims a scheme that is taken.
         """
-        spec = plugin if isinstance(plugin, BackendSpec) else None
+        spec = plugin if isinstance(plugin, PluginPart) else None
         label = name or (spec.name if spec else str(getattr(plugin, "__name__", type(plugin).__name__)))
         specs = self._host.described(spec) if spec else self._host.add(plugin, label)
-        status = PluginStatus(name=label, backends=specs)
+        status = PluginStatus(name=label, parts=specs)
         for problem in self._problems(status):
             if not spec:
                 self._host.remove(plugin)
@@ -80,20 +101,68 @@ class Registry:
         """Return every URL scheme that a loaded plugin claims, sorted."""
         return self._table.schemes()
 
-    def create(self, url: str | BrokerURL, *, shared: SharedState | None = None) -> Backend:
+    def middleware(self) -> Sequence[Middleware]:
+        """Return the middleware of all plugins, made when it is first asked for; the first is the outermost.
+
+        Raises:
+            PluginError: one of them cannot be imported or made.
+        """
+        with self._loading:
+            if self._middleware is None:
+                self._middleware = tuple(_made(*one) for one in self._parts(MiddlewareSpec))
+            return self._middleware
+
+    def classifiers(self) -> Sequence[Classifier]:
+        """Return the exception classifiers of all plugins, imported when they are first asked for.
+
+        Raises:
+            PluginError: one of them cannot be imported.
+        """
+        with self._loading:
+            if self._classifiers is None:
+                found = ((plugin, spec, spec.function) for plugin, spec in self._parts(ClassifierSpec))
+                self._classifiers = tuple(_imported(*one) for one in found)
+            return self._classifiers
+
+    def commands(self) -> Mapping[str, CommandSpec]:
+        """Return the commands of all plugins by name; of two with one name the first."""
+        return {spec.name: spec for _, spec in reversed(list(self._parts(CommandSpec)))}
+
+    def command(self, name: str) -> Any:
+        """Return what a command's ``target`` names.
+
+        Raises:
+            PluginError: it cannot be imported.
+        """
+        plugin, spec = next(one for one in self._parts(CommandSpec) if one[1].name == name)
+        return _imported(plugin, spec, spec.target)
+
+    def _parts(self, kind: type[P]) -> Iterator[tuple[PluginStatus, P]]:
+        for plugin in self._plugins:
+            if plugin.state is PluginState.LOADED:
+                yield from ((plugin, part) for part in plugin.parts if isinstance(part, kind))
+
+    def create(self, url: str | BrokerURL, *, shared: SharedState | None = None, results: bool = False) -> Backend:
         """Return a backend for ``url``, not opened.
 
         Args:
             url: whose scheme chooses the plugin.
             shared: get-or-create of state that embedded backends share; None: what this registry keeps.
+            results: it is to keep results, and nobody will give it tasks.
 
         Raises:
             InvalidURLError, InvalidOptionError: the URL or one of its options.
             UnknownSchemeError: nobody serves the scheme; the message says what to install.
             PluginError: two plugins claim the scheme, or the one that does is broken or too old.
+            UnsupportedError: it keeps results and takes no tasks, and is to be a broker.
         """
         parsed = url if isinstance(url, BrokerURL) else BrokerURL.parse(url)
-        factory = _load(self._table.resolve(parsed.scheme, self._plugins))
+        claim = self._table.resolve(parsed.scheme, self._plugins)
+        if isinstance(claim.spec, ResultStoreSpec) and not results:
+            raise UnsupportedError(
+                f"{parsed} keeps results and takes no tasks; give it as result_url, TRANSHIP_RESULT_URL, with a broker"
+            )
+        factory = _load(claim)
         guard_loggers()
         state = shared or self._shared
         return factory(BackendConfig(parsed, state, lambda member: self.create(member, shared=state)))
@@ -112,20 +181,25 @@ class Registry:
             log.warning("plugin %s was not loaded: %s", plugin.label, error)
             self._plugins.append(replace(plugin, state=PluginState.FAILED, error=error))
         else:
-            self._enter(replace(plugin, backends=specs))
+            self._enter(replace(plugin, parts=specs))
 
     def _enter(self, plugin: PluginStatus) -> None:
+        self._middleware = self._classifiers = None
+        if plugin.state is PluginState.LOADED and not any(map(api_problem, plugin.parts)):
+            for part in plugin.parts:
+                if isinstance(part, CodecSpec):
+                    codec.plug(part.content_type, partial(_imported, plugin, part, part.codec))
         self._table.add(plugin)
-        problem = next(filter(None, map(api_problem, plugin.backends)), None)
+        problem = next(filter(None, map(api_problem, plugin.parts)), None)
         if problem:
             log.warning("plugin %s cannot be used: %s", plugin.label, problem)
             plugin = replace(plugin, state=PluginState.FAILED, error=PluginError(problem))
-        elif any(spec.api_version > API_VERSION for spec in plugin.backends):
+        elif any(spec.api_version > API_VERSION for spec in plugin.parts):
             log.warning("plugin %s was made for a newer tranship; some of it may not work", plugin.label)
         self._plugins.append(plugin)
 
     def _problems(self, plugin: PluginStatus) -> Iterator[PluginError]:
-        for problem in filter(None, map(api_problem, plugin.backends)):
+        for problem in filter(None, map(api_problem, plugin.parts)):
             yield PluginError(f"plugin {plugin.label} cannot be used: {problem}")
         yield from self._table.rivals(plugin)
 
@@ -168,15 +242,39 @@ def _loaded(plugin: PluginStatus, load: Callable[[], object]) -> object:
 
 
 def _load(claim: Claim) -> Callable[[BackendConfig], Backend]:
-    module, _, path = claim.spec.factory.partition(":")
+    factory: Callable[[BackendConfig], Backend] = _imported(
+        claim.plugin, claim.spec, claim.spec.factory, requirement=claim.spec.requirement
+    )
+    return factory
+
+
+def _imported(plugin: PluginStatus, spec: PluginPart, target: str, *, requirement: str = "") -> Any:
+    module, _, path = target.partition(":")
     try:
         found: Any = import_module(module)
-        for name in path.split("."):
+        for name in filter(None, path.split(".")):
             found = getattr(found, name)
     except (ImportError, AttributeError) as error:
-        cure = f"; pip install '{claim.spec.requirement}'" if claim.spec.requirement else ""
+        cure = f"; pip install '{requirement}'" if requirement else ""
         raise PluginError(
-            f"backend {claim.spec.name} of plugin {claim.plugin.label} cannot be imported: {error}{cure}"
+            f"{kind_of(spec)} {spec.name} of plugin {plugin.label} cannot be imported: {error}{cure}"
         ) from error
-    factory: Callable[[BackendConfig], Backend] = found
-    return factory
+    return found
+
+
+def _made(plugin: PluginStatus, spec: MiddlewareSpec) -> Middleware:
+    from tranship.middleware import Middleware
+
+    make = _imported(plugin, spec, spec.factory)
+    try:
+        made: Any = make()
+    except Exception as error:
+        raise PluginError(
+            f"middleware {spec.name} of plugin {plugin.label} cannot be made: {type(error).__name__}: {error}; "
+            f"TRANSHIP_BLOCK_PLUGINS={plugin.name} leaves it out"
+        ) from error
+    if not isinstance(made, Middleware):
+        raise PluginError(
+            f"{spec.factory} of plugin {plugin.label} gives {made!r}; expected an object of a subclass of Middleware"
+        )
+    return made

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from tranship.errors import PluginError
-from tranship.hookspecs import BackendSpec
+from tranship.hookspecs import BackendSpec, PluginPart
 
 __all__ = ["PluginState", "PluginStatus", "canonical"]
 
@@ -34,9 +34,15 @@ class PluginStatus:
     """What pip calls it; empty when it was registered at run time."""
     version: str = ""
     state: PluginState = PluginState.LOADED
-    backends: tuple[BackendSpec, ...] = ()
+    parts: tuple[PluginPart, ...] = ()
+    """Everything that it describes."""
     error: PluginError | None = None
     """Why it is not loaded; the native error is its ``__cause__``."""
+
+    @property
+    def backends(self) -> tuple[BackendSpec, ...]:
+        """Its brokers and result stores: what serves URLs."""
+        return tuple(one for one in self.parts if isinstance(one, BackendSpec))
 
     @property
     def label(self) -> str:

@@ -55,7 +55,7 @@ class OptionArguments(TypedDict, total=False):
     result_ttl: Duration | None
     headers: Mapping[str, Any]
     task_id: str | None
-    serializer: Literal["json", "msgpack"]
+    serializer: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,8 @@ class TaskOptions:
     """The caller's own, handed to the handler's context."""
     task_id: str | None = None
     """The id to submit under; None: a fresh one."""
-    serializer: Literal["json", "msgpack"] = "json"
+    serializer: str = "json"
+    """How the arguments are written: ``json``, ``msgpack``, or the content type of a plugin's codec."""
 
     def __post_init__(self) -> None:
         self.__dict__.update(_checked({name: getattr(self, name) for name in _CHECKS}))
@@ -117,7 +118,7 @@ class TaskOptions:
     @property
     def content_type(self) -> str:
         """What the serializer writes."""
-        return _CONTENT_TYPES[self.serializer]
+        return _CONTENT_TYPES.get(self.serializer, self.serializer)
 
     def merged(self, **changes: Unpack[OptionArguments]) -> TaskOptions:
         """Return these options with ``changes`` over them; headers are replaced, not merged.
@@ -181,6 +182,12 @@ def _policy(option: str, value: Any) -> RetryPolicy:
 _CONTENT_TYPES: Final = {"json": "application/json", "msgpack": "application/x-msgpack"}
 
 
+def _serializer(option: str, value: Any) -> str:
+    if value in _CONTENT_TYPES or (isinstance(value, str) and "/" in value):
+        return str(value)
+    raise invalid(option, value, "json, msgpack, or the content type of a plugin's codec, such as application/cbor")
+
+
 def _task_id(option: str, value: Any) -> str:
     return key_text(option, value, LONGEST_NAME)
 
@@ -202,7 +209,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "result_ttl": positive_duration,
     "headers": header_names,
     "task_id": _task_id,
-    "serializer": lambda option, value: one_of(option, value, tuple(_CONTENT_TYPES)),
+    "serializer": _serializer,
 }
 
 _OPTIONAL: Final = frozenset(part.name for part in fields(TaskOptions) if part.default is None)

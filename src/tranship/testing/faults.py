@@ -258,7 +258,7 @@ class FaultyRegistry(Registry):
         self._make = make
         self._faults = faults
 
-    def create(self, url: str | BrokerURL, *, shared: SharedState | None = None) -> Backend:  # noqa: ARG002 - as its base
+    def create(self, url: str | BrokerURL, *, shared: SharedState | None = None, results: bool = False) -> Backend:  # noqa: ARG002 - as its base
         """Return a backend for ``url``, not opened."""
         text = url.reveal() if isinstance(url, BrokerURL) else url
         backend: Any = self._faults.wrap(self._make(text))

@@ -32,6 +32,9 @@ class Harness:
     native_errors: bool = True
     """Whether a refusal comes as an exception of the broker's library; False: the driver speaks its protocol itself."""
 
+    takes_tasks: bool = True
+    """False: it keeps results and nothing else, as what a ``ResultStoreSpec`` describes."""
+
     stress: bool = False
     """Whether pytest runs the cases of level ``stress``, too; they take a minute or more."""
     patience: float = 16.0
@@ -58,7 +61,7 @@ class Harness:
         """Return a backend for ``url`` that is not opened yet."""
         from tranship.registry import Registry
 
-        return Registry().create(url, shared=self.shared)
+        return Registry().create(url, shared=self.shared, results=True)
 
     def shared(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return the state of an embedded backend, made by whoever comes first; one per harness."""

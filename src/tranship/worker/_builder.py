@@ -80,7 +80,7 @@ async def _open(
     await backend.open()
     result_backend = None
     if results is not None and results != broker:
-        result_backend = registry.create(results, shared=table.shared)
+        result_backend = registry.create(results, shared=table.shared, results=True)
         stack.push_async_callback(result_backend.aclose)
         await result_backend.open()
         result_backend.capabilities.check_keeps_results(result_backend.name)

@@ -28,6 +28,7 @@ from tranship.worker._checkup import PORT, WorkerStatus
 from tranship.worker._dependencies import Dependencies, checked_overrides
 from tranship.worker._lifecycle import Hook, Lifecycle, Lifespan
 from tranship.worker._one import place, run_one
+from tranship.worker._plugged import with_plugins
 from tranship.worker._profile import Profile
 from tranship.worker._record import Run
 from tranship.worker._session import Session
@@ -344,7 +345,7 @@ class Worker:
             queues_in_order=self.queues_in_order,
             type_limits=self.task_type_limits,
             profile=self._profile,
-            middleware=self._middleware,
+            middleware=with_plugins(self._middleware, self._registry),
             dependencies=self._dependencies,
         )
 
