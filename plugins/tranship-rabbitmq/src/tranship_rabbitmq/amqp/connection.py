@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import ipaddress
 import logging
 import platform
 import ssl
@@ -91,12 +92,22 @@ async def dial(place: Place) -> Connection:
 async def _streams(place: Place, wire: Wire) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(loop=loop)
-    # Loops that are not asyncio's own, such as uvloop's, do not have it.
-    more: dict[str, Any] = {"happy_eyeballs_delay": _NEXT_ADDRESS} if isinstance(loop, asyncio.BaseEventLoop) else {}
+    # Loops that are not asyncio's own, such as uvloop's, do not have it. And where there is nothing to choose from, it
+    # would only leave the socket to the garbage collector when it is cancelled at the wrong moment.
+    race = isinstance(loop, asyncio.BaseEventLoop) and not _is_address(place.host)
+    more: dict[str, Any] = {"happy_eyeballs_delay": _NEXT_ADDRESS} if race else {}
     transport, protocol = await loop.create_connection(
         lambda: _Protocol(reader, wire), place.host, place.port, ssl=place.tls, **more
     )
     return reader, _Writer(transport, protocol, reader, loop)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def _log_in(client: _Client, place: Place, wire: Wire) -> None:
