@@ -86,14 +86,14 @@ def test_a_tombstone_with_an_odd_end_is_none(expires: Any) -> None:
 async def test_what_the_server_ends_its_connections_over_is_refused_here(lab: CaseContext, number: float) -> None:
     """An infinity in a header, sent as it is, takes the connection of everybody with it."""
     backend = await lab.open()
-    generation = backend._ports.context.publisher._link.generation  # type: ignore[attr-defined]
+    generation = backend._ports.context.publisher._supervisor.generation  # type: ignore[attr-defined]
     message = lab.message()
     message.headers = message.headers[:-1] + b',"x":%b}' % str(number).replace("inf", "Infinity").encode()
     message.headers = message.headers.replace(b"nan", b"NaN")
     (answer,) = await backend.submitter().submit([message])
     assert isinstance(answer, EncodeError | MalformedMessage), answer
     await lab.submit(backend, lab.message())
-    assert backend._ports.context.publisher._link.generation == generation  # type: ignore[attr-defined]
+    assert backend._ports.context.publisher._supervisor.generation == generation  # type: ignore[attr-defined]
 
 
 @given(

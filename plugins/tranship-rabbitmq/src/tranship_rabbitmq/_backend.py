@@ -13,19 +13,19 @@ from tranship.errors import BrokerRefused, ClosedError, UnsupportedError
 from tranship.guards import Gate
 from tranship.ports import Capabilities, Capability, ConnectionEvent, CountKind, Level, Support
 from tranship.settings import BackendConfig
-from tranship_rabbitmq._beats import Beats
 from tranship_rabbitmq._consumer import RabbitConsumer
 from tranship_rabbitmq._context import Context
 from tranship_rabbitmq._control import RabbitControl
+from tranship_rabbitmq._delays import TICK
+from tranship_rabbitmq._heartbeats import Heartbeats
 from tranship_rabbitmq._inspector import RabbitInspector
 from tranship_rabbitmq._journal import Journal
-from tranship_rabbitmq._ladder import TICK
-from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._names import Names
 from tranship_rabbitmq._options import RabbitOptions, places
 from tranship_rabbitmq._publisher import Publisher
 from tranship_rabbitmq._replies import Replies
 from tranship_rabbitmq._submitter import RabbitSubmitter
+from tranship_rabbitmq._supervisor import Supervisor
 from tranship_rabbitmq._tables import Tables
 from tranship_rabbitmq._topology import Topology
 from tranship_rabbitmq._warnings import warnings_of
@@ -55,12 +55,13 @@ class RabbitBackend:
         self._gate = Gate(self.url)
         self._address = str(uuid.uuid4())
         found = places(config.url, self._options)
-        self._out, self._back = Link(found, self._options, "publish"), Link(found, self._options, "consume")
+        self._publishing = Supervisor(found, self._options, "publish")
+        self._consuming = Supervisor(found, self._options, "consume")
         self._ports: _Ports | None = None
         self._begun = False
         self._consumers: list[RabbitConsumer] = []
-        self._out.on_event(self._hurry(self._back))
-        self._back.on_event(self._hurry(self._out))
+        self._publishing.on_event(self._hurry(self._consuming))
+        self._consuming.on_event(self._hurry(self._publishing))
 
     @property
     def url(self) -> str:
@@ -81,7 +82,7 @@ class RabbitBackend:
     def warnings(self) -> Sequence[str]:
         """What is set at the server in a way that loses or delays work."""
         odd = {} if self._ports is None else self._ports.context.topology.odd
-        return warnings_of(self._options, self._out, odd)
+        return warnings_of(self._options, self._publishing, odd)
 
     @property
     def native(self) -> NativeConnection:
@@ -95,7 +96,7 @@ class RabbitBackend:
             ClosedError: there will be none any more, or the backend has not been opened.
         """
         self._opened()
-        return self._out.native
+        return self._publishing.native
 
     async def open(self) -> None:
         """Connect, and look at the server.
@@ -111,15 +112,15 @@ class RabbitBackend:
             raise ClosedError(f"the backend of {self.url} was opened before; make a new one")
         self._begun = True
         try:
-            await self._out.open()
-            _check_server(self._out)
+            await self._publishing.open()
+            _check_server(self._publishing)
             ports = self._ports = _Ports(self._context())
             await ports.context.publisher.open()
         except BaseException:
             await self.aclose()
             raise
         for hook in (ports.replies.again, ports.context.journal.again, ports.control.again):
-            self._back.on_up(hook)
+            self._consuming.on_up(hook)
 
     async def aclose(self) -> None:
         """Give back what is held, and close both connections. Idempotent."""
@@ -131,7 +132,7 @@ class RabbitBackend:
             if ports is not None:
                 await ports.aclose()
         finally:
-            await asyncio.gather(self._back.aclose(), self._out.aclose())
+            await asyncio.gather(self._consuming.aclose(), self._publishing.aclose())
 
     async def ping(self) -> None:
         """Ask the server for a sign of life, on the channel that submits take.
@@ -141,11 +142,11 @@ class RabbitBackend:
         """
         context = self._opened().context
         channel = await context.publisher.open()
-        await context.out.call(channel, "ping", "channel.flow", True)
+        await context.publishing.call(channel, "ping", "channel.flow", True)
 
     def on_event(self, listener: Callable[[ConnectionEvent, int], None]) -> None:
         """Call ``listener`` when the publishing connection was lost, and when it is back."""
-        self._out.on_event(listener)
+        self._publishing.on_event(listener)
 
     async def ensure(self, queues: Sequence[str]) -> None:
         """Create the queues of every level that do not exist.
@@ -193,7 +194,7 @@ class RabbitBackend:
         return self._ports
 
     @staticmethod
-    def _hurry(other: Link) -> Callable[[ConnectionEvent, int], None]:
+    def _hurry(other: Supervisor) -> Callable[[ConnectionEvent, int], None]:
         def listener(event: ConnectionEvent, _generation: int) -> None:
             if event is ConnectionEvent.RESTORED:
                 other.hurry()
@@ -202,18 +203,18 @@ class RabbitBackend:
 
     def _context(self) -> Context:
         names, tables = Names(self._options), Tables()
-        publisher = Publisher(self._out, tables)
-        topology = Topology(self._out, self._options, names)
+        publisher = Publisher(self._publishing, tables)
+        topology = Topology(self._publishing, self._options, names)
         return Context(
             options=self._options,
             names=names,
             tables=tables,
-            out=self._out,
-            back=self._back,
+            publishing=self._publishing,
+            consuming=self._consuming,
             publisher=publisher,
-            aside=Publisher(self._out, tables),
+            side_publisher=Publisher(self._publishing, tables),
             topology=topology,
-            journal=Journal(names.own("journal"), self._back, publisher, topology),
+            journal=Journal(names.own("journal"), self._consuming, publisher, topology),
             name=self.name,
             url=self.url,
             address=self._address,
@@ -226,11 +227,11 @@ class _Ports:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        beats = Beats(context.names.own("beats"), context.back, context.publisher, context.topology)
+        heartbeats = Heartbeats(context.names.own("beats"), context.consuming, context.publisher, context.topology)
         self.replies = Replies(context)
         self.submitter = RabbitSubmitter(context, self.replies)
-        self.control = RabbitControl(context, beats)
-        self.inspector = RabbitInspector(context, beats)
+        self.control = RabbitControl(context, heartbeats)
+        self.inspector = RabbitInspector(context, heartbeats)
 
     async def aclose(self) -> None:
         """Push nothing any more."""
@@ -240,11 +241,11 @@ class _Ports:
         await self.replies.aclose()
 
 
-def _check_server(link: Link) -> None:
-    product, version = str(link.server.get("product", "")), str(link.server.get("version", ""))
+def _check_server(supervisor: Supervisor) -> None:
+    product, version = str(supervisor.server.get("product", "")), str(supervisor.server.get("version", ""))
     if product != "RabbitMQ":
         raise BrokerRefused(f"the server is {product or 'unnamed'} {version}; expected RabbitMQ")
-    if link.version < _OLDEST:
+    if supervisor.version < _OLDEST:
         raise UnsupportedError(f"the server is RabbitMQ {version}; 3.9 is the oldest that can be used")
 
 

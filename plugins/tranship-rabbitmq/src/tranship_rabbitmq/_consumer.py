@@ -11,11 +11,11 @@ from tranship.errors import ClosedError, TranshipError
 from tranship.guards import OneReceiver
 from tranship.ports import Delivery, Received, Settled, Settlement
 from tranship_rabbitmq._context import Context
+from tranship_rabbitmq._delivery import token_of
 from tranship_rabbitmq._errors import error_of, is_missing, retryable
 from tranship_rabbitmq._fetching import Fetcher
-from tranship_rabbitmq._inbox import Inbox
-from tranship_rabbitmq._intake import token_of
 from tranship_rabbitmq._names import Physical
+from tranship_rabbitmq._prefetch import Prefetch
 from tranship_rabbitmq._settling import Settler
 from tranship_rabbitmq._submitter import RabbitSubmitter
 from tranship_rabbitmq._watching import Watch
@@ -54,10 +54,10 @@ class RabbitConsumer:
         self._on_closed = closed
         self._physicals = ctx.names.physical(self._queues)
         quorum = ctx.options.queue_type == "quorum"
-        self._watch = Watch(ctx.back, self._pushed, self._deleted, quorum=quorum)
+        self._watch = Watch(ctx.consuming, self._pushed, self._deleted, quorum=quorum)
         self._settler = Settler(ctx, submitter, self._watch.settled)
-        self._inbox = Inbox(ctx, self._physicals, self._settler)
-        self._fetcher = Fetcher(self._inbox.shelf, self._inbox.admit, lambda: bool(self._inbox.uncounted))
+        self._prefetch = Prefetch(ctx, self._physicals, self._settler)
+        self._fetcher = Fetcher(self._prefetch.buffer, self._prefetch.admit, lambda: bool(self._prefetch.uncounted))
         self._arrival = asyncio.Event()
         self._missing = False
         """Whether a queue has been deleted, and has to be declared again."""
@@ -84,7 +84,7 @@ class RabbitConsumer:
         """
         self._check()
         with self._alone:
-            self._inbox.keep()
+            self._prefetch.keep()
             try:
                 received = await self._receive(limit, asyncio.get_running_loop().time() + wait, skip)
                 self._worked = True
@@ -95,8 +95,8 @@ class RabbitConsumer:
                 # What worked before will work again when somebody has mended it: no reason for a worker to give up.
                 raise (retryable(error) if self._worked else error) from why
             finally:
-                if len(self._inbox.shelf):
-                    self._inbox.hold()
+                if len(self._prefetch.buffer):
+                    self._prefetch.hold()
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give back, to where it was; the server marks it as delivered before."""
@@ -120,11 +120,11 @@ class RabbitConsumer:
         self._closed = True
         self._arrival.set()
         self._on_closed(self)
-        await self._inbox.aclose()
-        channel, self._inbox.channel = self._inbox.channel, None
+        await self._prefetch.aclose()
+        channel, self._prefetch.channel = self._prefetch.channel, None
         if channel is not None and channel.ended is None:
             try:
-                await self._ctx.back.bounded(channel.close(), doing="closing a consumer")
+                await self._ctx.consuming.bounded(channel.close(), doing="closing a consumer")
             except TranshipError as error:
                 log.debug("a consumer's channel ended with its connection: %s", error)
 
@@ -134,15 +134,15 @@ class RabbitConsumer:
         loop = asyncio.get_running_loop()
         wanted = [one for one in self._physicals if one.queue not in skip]
         while True:
-            if self._ctx.back.lost:
+            if self._ctx.consuming.lost:
                 await self._connected(until - loop.time())
             channel = await self._open()
             self._arrival.clear()
             if not self._watch.covers(wanted):
                 await self._fetch(channel, limit, skip)
-            elif self._inbox.uncounted:
+            elif self._prefetch.uncounted:
                 await self._count()
-            if taken := await self._inbox.take(limit, skip):
+            if taken := await self._prefetch.take(limit, skip):
                 return Received(taken)
             left = until - loop.time()
             if left <= 0 or not wanted:
@@ -153,15 +153,15 @@ class RabbitConsumer:
 
     async def _fetch(self, channel: Channel, limit: int, skip: Collection[str]) -> None:
         while True:
-            await self._ctx.back.bounded(self._fetcher.fetch(channel, limit, skip), doing=_DOING)
-            if not self._inbox.uncounted:
+            await self._ctx.consuming.bounded(self._fetcher.fetch(channel, limit, skip), doing=_DOING)
+            if not self._prefetch.uncounted:
                 return
             await self._count()
 
     async def _connected(self, seconds: float) -> None:
         """Wait for the connection: who is told at once that it is lost asks again much later than it is back."""
         self._arrival.clear()
-        self._ctx.back.when_up(self._arrival.set)
+        self._ctx.consuming.when_up(self._arrival.set)
         await self._woken(seconds)
 
     async def _woken(self, seconds: float) -> None:
@@ -173,7 +173,7 @@ class RabbitConsumer:
 
     async def _open(self) -> Channel:
         self._check()
-        channel = self._inbox.channel
+        channel = self._prefetch.channel
         if channel is None or channel.ended is not None:
             channel = await self._open_new()
         elif self._missing:
@@ -182,16 +182,16 @@ class RabbitConsumer:
         return channel
 
     async def _open_new(self) -> Channel:
-        await self._ctx.back.open()
+        await self._ctx.consuming.open()
         await self._ctx.topology.queues(self._queues)
         for queue in self._queues:
             self._ctx.journal.announcements.add(queue)
         await self._ctx.journal.announcements.answered()
         # What was taken over an earlier channel is somebody else's.
-        self._inbox.clear()
+        self._prefetch.clear()
         self._fetcher.forget()
         self._watch.lost()
-        channel = self._inbox.channel = await self._ctx.back.channel()
+        channel = self._prefetch.channel = await self._ctx.consuming.channel()
         channel.on_ended = lambda _why: self._arrival.set()
         self._check()
         return channel
@@ -213,12 +213,12 @@ class RabbitConsumer:
     # What arrives.
 
     def _pushed(self, physical: Physical, arrived: Arrived) -> None:
-        self._inbox.admit(physical, arrived)
+        self._prefetch.admit(physical, arrived)
         self._arrival.set()
-        if not self._alone.busy and self._inbox.channel is not None:
+        if not self._alone.busy and self._prefetch.channel is not None:
             # More than there is room for: from now on only what is asked for.
-            self._watch.stop(self._inbox.channel)
-            self._inbox.hold()
+            self._watch.stop(self._prefetch.channel)
+            self._prefetch.hold()
 
     def _deleted(self, physical: Physical) -> None:
         log.warning("queue %r has been deleted; it is declared again", physical.name)
@@ -227,7 +227,7 @@ class RabbitConsumer:
         self._arrival.set()
 
     async def _count(self) -> None:
-        for physical in await self._inbox.count():
+        for physical in await self._prefetch.count():
             self._fetcher.deepen(physical.name, 1)
 
     def _check(self) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tranship.guards import Gate
-from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._names import Names
 from tranship_rabbitmq._options import RabbitOptions
+from tranship_rabbitmq._supervisor import Supervisor
 from tranship_rabbitmq._tables import Tables
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ class Context:
     options: RabbitOptions
     names: Names
     tables: Tables
-    out: Link
+    publishing: Supervisor
     """Submits, results, declarations: everything that is published. A server in trouble blocks it."""
-    back: Link
+    consuming: Supervisor
     """Everything that is consumed and settled, which a server in trouble never blocks."""
     publisher: Publisher
     """Tasks, results, and what has to outlive a crash."""
-    aside: Publisher
+    side_publisher: Publisher
     """What may fail through others, such as answers to exchanges that are gone: it must not take tasks along."""
     topology: Topology
     journal: Journal

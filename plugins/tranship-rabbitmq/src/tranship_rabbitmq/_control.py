@@ -10,9 +10,9 @@ from tranship import codec
 from tranship.errors import InvalidOptionError
 from tranship.guards import one_listener
 from tranship.ports import CancelReport, Command, Heartbeat, SignalSink, Tombstone
-from tranship_rabbitmq._beats import Beats
 from tranship_rabbitmq._context import Context
 from tranship_rabbitmq._feed import Feed, signals_exchange
+from tranship_rabbitmq._heartbeats import Heartbeats
 from tranship_rabbitmq._mailbox import broadcast_revoke
 from tranship_rabbitmq.amqp.content import Properties
 
@@ -31,9 +31,9 @@ class RabbitControl:
     not start the task any more, and what runs there already runs on.
     """
 
-    def __init__(self, ctx: Context, beats: Beats) -> None:
+    def __init__(self, ctx: Context, heartbeats: Heartbeats) -> None:
         self._ctx = ctx
-        self._beats = beats
+        self._heartbeats = heartbeats
         self._feed: Feed | None = None
 
     async def listen(self, sink: SignalSink, *, worker: str) -> None:
@@ -42,7 +42,7 @@ class RabbitControl:
         one_listener(self._feed)
         feed = self._feed = Feed(self._ctx, sink, worker, self._keep)
         try:
-            await self._ctx.back.open()
+            await self._ctx.consuming.open()
             await feed.start()
         except BaseException:
             await feed.aclose()
@@ -79,7 +79,7 @@ class RabbitControl:
         exchange = await signals_exchange(self._ctx)
         properties = Properties(content_type=codec.JSON, delivery_mode=1)
         data = codec.dumps(body, name="command")
-        await self._ctx.aside.publish(properties, data, routing_key="", exchange=exchange, mandatory=False)
+        await self._ctx.side_publisher.publish(properties, data, routing_key="", exchange=exchange, mandatory=False)
 
     async def beat(self, heartbeat: Heartbeat) -> None:
         """Make a worker known.
@@ -88,7 +88,7 @@ class RabbitControl:
             BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
         """
         self._ctx.check()
-        await self._beats.write(heartbeat)
+        await self._heartbeats.write(heartbeat)
 
     async def again(self) -> None:
         """The connection is back: follow again.

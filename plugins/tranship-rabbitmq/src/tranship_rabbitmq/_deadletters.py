@@ -15,8 +15,8 @@ from tranship.errors import EncodeError, InvalidOptionError, MalformedMessage
 from tranship.ports import Delivery
 from tranship.protocol import Message, RawMessage, decode, epoch_of, restarted, whole_of
 from tranship_rabbitmq._context import Context
+from tranship_rabbitmq._delivery import token_of
 from tranship_rabbitmq._errors import error_of, is_missing
-from tranship_rabbitmq._intake import token_of
 from tranship_rabbitmq._tables import Tables, ours
 from tranship_rabbitmq.amqp.channel import Arrived, Channel
 from tranship_rabbitmq.amqp.content import NO_TABLE, Properties, properties_of
@@ -160,7 +160,7 @@ class DeadLetters:
     async def _queues(self, queue: str | None) -> list[str]:
         if queue is not None:
             return [queue]
-        await self._context.back.open()
+        await self._context.consuming.open()
         await self._context.journal.sync()
         return sorted(self._context.journal.queues)
 
@@ -178,9 +178,9 @@ class DeadLetters:
     async def _each(self, queues: Collection[str], visit: Callable[[_Found], Any]) -> None:
         """Take every dead letter of ``queues``; those of which ``visit`` says so are deleted, the others go back."""
         async with self._looking:
-            await self._context.back.open()
+            await self._context.consuming.open()
             for queue in queues:
-                channel = await self._context.back.channel()
+                channel = await self._context.consuming.channel()
                 try:
                     await self._visit(channel, queue, visit)
                 except Ended as why:
@@ -188,7 +188,7 @@ class DeadLetters:
                         raise error_of(why, doing=f"looking at the dead letters of {queue!r}") from why
                 finally:
                     # What has not been acknowledged goes back to its place.
-                    await self._context.back.bounded(channel.close(), doing="giving dead letters back")
+                    await self._context.consuming.bounded(channel.close(), doing="giving dead letters back")
 
     async def _visit(self, channel: Channel, queue: str, visit: Callable[[_Found], Any]) -> None:
         name = self._context.names.dead(queue)
@@ -205,7 +205,7 @@ class DeadLetters:
 
     async def _take(self, channel: Channel, name: str, count: int) -> list[Arrived]:
         calls = (channel.call("basic.get", 0, name, False) for _ in range(count))
-        replies = await self._context.back.bounded(
+        replies = await self._context.consuming.bounded(
             asyncio.gather(*calls, return_exceptions=True), doing=f"looking into {name!r}"
         )
         for reply in replies:

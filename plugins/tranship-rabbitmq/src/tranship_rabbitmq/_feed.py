@@ -119,7 +119,7 @@ class Feed:
             try:
                 await self._consume(mailbox_exchange(self._ctx), self._mailbox.queue, expiry, self._mailbox.heard)
             except TranshipError as error:
-                if not self._ctx.back.up:
+                if not self._ctx.consuming.up:
                     raise
                 log.warning("Celery's remote control is not followed as %s: %s", self._mailbox.node, error)
 
@@ -127,17 +127,17 @@ class Feed:
         self, exchange: str, queue: str, arguments: dict[str, Any], heard: Callable[[Arrived], None]
     ) -> None:
         """Read what is broadcast through ``exchange`` from a queue that goes with the connection."""
-        back, doing = self._ctx.back, f"listening to {exchange!r}"
-        channel = await back.channel()
+        consuming, doing = self._ctx.consuming, f"listening to {exchange!r}"
+        channel = await consuming.channel()
         try:
             # Exclusive and auto-deleted, as Celery declares its own.
             declaration = (0, queue, False, False, True, True, False, arguments)
-            reply = await back.call(channel, doing, "queue.declare", *declaration)
+            reply = await consuming.call(channel, doing, "queue.declare", *declaration)
             assert isinstance(reply, Method)
             name = reply.arguments[0]
-            await back.call(channel, doing, "queue.bind", 0, name, exchange, "", False, {})
+            await consuming.call(channel, doing, "queue.bind", 0, name, exchange, "", False, {})
             channel.consumers["signals"] = heard
-            await back.call(channel, doing, "basic.consume", 0, name, "signals", False, True, False, False, {})
+            await consuming.call(channel, doing, "basic.consume", 0, name, "signals", False, True, False, False, {})
         except ChannelEnded as why:
             raise error_of(why, doing=doing) from why
 

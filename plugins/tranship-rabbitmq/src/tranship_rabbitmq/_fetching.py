@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 from tranship_rabbitmq._names import Physical
-from tranship_rabbitmq._shelf import Shelf
+from tranship_rabbitmq._prefetch import PrefetchBuffer
 from tranship_rabbitmq.amqp.channel import Arrived, Channel, Reply
 from tranship_rabbitmq.amqp.ends import Ended
 
@@ -21,16 +21,16 @@ Admit = Callable[[Physical, Arrived], None]
 
 
 class Fetcher:
-    """Fetches onto a shelf.
+    """Fetches into a prefetch buffer.
 
     Args:
-        shelf: what is there already counts.
-        admit: called with what was fetched; it comes to the shelf, or is kept apart.
+        buffer: what is there already counts.
+        admit: called with what was fetched; it comes to the buffer, or is kept apart.
         enough: whether something has come that has to be dealt with before any more is fetched.
     """
 
-    def __init__(self, shelf: Shelf, admit: Admit, enough: Callable[[], bool] = lambda: False) -> None:
-        self._shelf = shelf
+    def __init__(self, buffer: PrefetchBuffer, admit: Admit, enough: Callable[[], bool] = lambda: False) -> None:
+        self._buffer = buffer
         self._admit = admit
         self._enough = enough
         self._depths: dict[str, int] = {}
@@ -45,7 +45,7 @@ class Fetcher:
         self._depths.clear()
 
     async def fetch(self, channel: Channel, want: int, skip: Collection[str]) -> None:
-        """Have the first ``want`` messages on the shelf, or all there are; or something to be dealt with first.
+        """Have the first ``want`` messages in the buffer, or all there are; or something to be dealt with first.
 
         Raises:
             Ended: the channel has, with everything that was fetched on it.
@@ -63,8 +63,8 @@ class Fetcher:
         """
         plan: list[tuple[Physical, int]] = []
         first: list[tuple[Physical, int]] = []
-        for queues in self._shelf.levels(skip):
-            held = sum(self._shelf.held(one.name) for one in queues)
+        for queues in self._buffer.levels(skip):
+            held = sum(self._buffer.held(one.name) for one in queues)
             rich = [one for one in queues if self._depths.get(one.name)]
             if held >= want:
                 return plan

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from tranship.envelope import DeadLetter, Priority
 from tranship.ports import Heartbeat, QueueInfo
 from tranship.protocol import Message
-from tranship_rabbitmq._beats import Beats
 from tranship_rabbitmq._context import Context
 from tranship_rabbitmq._deadletters import DeadLetters
+from tranship_rabbitmq._heartbeats import Heartbeats
 
 __all__ = ["RabbitInspector"]
 
@@ -23,15 +23,15 @@ class RabbitInspector:
 
     peek_disturbs = True
 
-    def __init__(self, ctx: Context, beats: Beats) -> None:
+    def __init__(self, ctx: Context, heartbeats: Heartbeats) -> None:
         self._ctx = ctx
-        self._beats = beats
+        self._heartbeats = heartbeats
         self._letters = DeadLetters(ctx)
 
     async def queues(self) -> Sequence[QueueInfo]:
         """Count what is ready, and what is dead."""
         self._ctx.check()
-        await self._ctx.back.open()
+        await self._ctx.consuming.open()
         await self._ctx.journal.sync()
         found: list[QueueInfo] = []
         names = self._ctx.names
@@ -52,7 +52,7 @@ class RabbitInspector:
     async def workers(self) -> Sequence[Heartbeat]:
         """The latest beats."""
         self._ctx.check()
-        return await self._beats.read()
+        return await self._heartbeats.read()
 
     async def dead(self, queue: str | None = None, *, limit: int = 100, after: str = "") -> Sequence[DeadLetter]:
         """List dead letters."""

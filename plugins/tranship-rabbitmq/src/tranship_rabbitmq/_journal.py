@@ -15,9 +15,9 @@ from typing import Final
 from tranship import codec
 from tranship.errors import TranshipError
 from tranship_rabbitmq._announcing import Announcements
-from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._publisher import Publisher
 from tranship_rabbitmq._streams import Entry, read
+from tranship_rabbitmq._supervisor import Supervisor
 from tranship_rabbitmq._topology import WRITTEN_DOWN, Topology
 from tranship_rabbitmq.amqp.channel import Channel
 from tranship_rabbitmq.amqp.content import Properties
@@ -38,14 +38,14 @@ class Journal:
 
     Args:
         name: of the stream.
-        back: the connection to read on.
+        consuming: the connection to read on.
         publisher: writes.
         topology: declares.
     """
 
-    def __init__(self, name: str, back: Link, publisher: Publisher, topology: Topology) -> None:
+    def __init__(self, name: str, consuming: Supervisor, publisher: Publisher, topology: Topology) -> None:
         self._name = name
-        self._back = back
+        self._consuming = consuming
         self._publisher = publisher
         self._topology = topology
         self._channel: Channel | None = None
@@ -105,7 +105,7 @@ class Journal:
         seen = self._marks[mark] = asyncio.get_running_loop().create_future()
         try:
             await self.write([{"mark": mark}])
-            await self._back.bounded(seen, doing=f"reading {self._name!r}")
+            await self._consuming.bounded(seen, doing=f"reading {self._name!r}")
         finally:
             del self._marks[mark]
 
@@ -139,7 +139,7 @@ class Journal:
             self._from_the_first = False
             try:
                 await self._declare()
-                self._channel = await read(self._back, self._name, "first", self._heard, self._cancelled)
+                self._channel = await read(self._consuming, self._name, "first", self._heard, self._cancelled)
                 if old is not None and old.ended is None:
                     await self._leave(old)
             except BaseException:
@@ -150,7 +150,7 @@ class Journal:
         """Read no more on ``channel``: everything comes from the first on over another one."""
         channel.consumers.clear()
         channel.on_cancelled = lambda _tag: None
-        await self._back.bounded(channel.close(), doing=f"reading {self._name!r}")
+        await self._consuming.bounded(channel.close(), doing=f"reading {self._name!r}")
 
     def _cancelled(self, channel: Channel) -> None:
         """The stream has been deleted."""

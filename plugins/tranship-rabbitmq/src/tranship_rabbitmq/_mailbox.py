@@ -34,7 +34,7 @@ async def broadcast_revoke(ctx: Context, ids: Sequence[str]) -> None:
     # Celery's clock only orders events; a command from outside never advances it.
     headers, body = revoke_broadcast(ids, clock=0)
     properties = Properties(codec.JSON, "utf-8", encode_table(headers), 2, 0)
-    await ctx.aside.publish(properties, codec.dumps(body), routing_key="", exchange=exchange, mandatory=False)
+    await ctx.side_publisher.publish(properties, codec.dumps(body), routing_key="", exchange=exchange, mandatory=False)
 
 
 async def declare_mailbox(ctx: Context) -> None:
@@ -88,7 +88,7 @@ class RabbitMailbox(Mailbox):
         assert to is not None
         table = encode_table({"ticket": to.ticket, "clock": clock})
         encoding = codec.content_encoding_of(asked.content_type)
-        await self._ctx.aside.publish(
+        await self._ctx.side_publisher.publish(
             Properties(asked.content_type, encoding, table, 1, 0),
             codec.dumps({self.node: answer}, asked.content_type, name="answer"),
             routing_key=to.routing_key,

@@ -9,7 +9,7 @@ from tranship.errors import BrokerUnreachable, SubmitUnknown, TranshipError
 from tranship.protocol import Message
 from tranship_rabbitmq._errors import blocked, error_of, is_missing
 from tranship_rabbitmq._frames import Frames, frames_of
-from tranship_rabbitmq._link import Link
+from tranship_rabbitmq._supervisor import Supervisor
 from tranship_rabbitmq._tables import Tables
 from tranship_rabbitmq.amqp.channel import Channel
 from tranship_rabbitmq.amqp.content import Properties
@@ -24,12 +24,12 @@ class Publisher:
     """The one channel that everything of a backend is published on.
 
     Args:
-        link: the connection for publishing.
+        supervisor: the connection for publishing.
         tables: converts headers.
     """
 
-    def __init__(self, link: Link, tables: Tables) -> None:
-        self._link = link
+    def __init__(self, supervisor: Supervisor, tables: Tables) -> None:
+        self._supervisor = supervisor
         self._tables = tables
         self._channel: Channel | None = None
         self._frames = Frames(0, 4096, tables)
@@ -47,13 +47,13 @@ class Publisher:
             BrokerUnreachable, BrokerRefused, ClosedError: no connection.
             StorageFull: the server takes no messages.
         """
-        wire = self._link.wire
+        wire = self._supervisor.wire
         if wire.blocked is not None:
             raise blocked(wire.blocked, doing="publishing")
         async with self._opening:
             if self._channel is None or self._channel.ended is not None:
-                channel = await self._link.channel()
-                await self._link.call(channel, "asking for confirms", "confirm.select", False)
+                channel = await self._supervisor.channel()
+                await self._supervisor.call(channel, "asking for confirms", "confirm.select", False)
                 self._channel = channel
                 self._frames = Frames(channel.number, channel.wire.frame_max, self._tables)
             return self._channel
@@ -105,7 +105,7 @@ class Publisher:
         await self.open()
         answers = _Answers(1)
         self.post_any(properties, body, answers.take, routing_key=routing_key, exchange=exchange, mandatory=mandatory)
-        why = await self._link.bounded(answers.done, doing="publishing")
+        why = await self._supervisor.bounded(answers.done, doing="publishing")
         if why is not None:
             raise failure(why, f"publishing to {routing_key or exchange!r}")
 
@@ -119,7 +119,7 @@ class Publisher:
         answers = _Answers(len(messages))
         for properties, body, queue in messages:
             self.post_any(properties, body, answers.take, routing_key=queue, exchange="", mandatory=False)
-        why = await self._link.bounded(answers.done, doing="publishing")
+        why = await self._supervisor.bounded(answers.done, doing="publishing")
         if why is not None:
             raise failure(why, "publishing")
 

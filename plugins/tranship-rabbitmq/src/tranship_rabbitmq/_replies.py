@@ -99,15 +99,15 @@ class Replies:
         async with self._opening:
             if self._sink is None or _lives(self._channel):
                 return
-            await self._ctx.back.open()
+            await self._ctx.consuming.open()
             expires = {"x-expires": round(self._ctx.options.reply_expires * 1000)}
             await self._ctx.topology.have_own(self._ctx.address, expires)
-            channel = await self._ctx.back.channel()
+            channel = await self._ctx.consuming.channel()
             channel.consumers["replies"] = self._heard
             channel.on_cancelled = lambda _tag: self._deleted(channel)
             consume: tuple[Any, ...] = (0, self._ctx.address, "replies", False, False, False, False, {})
             try:
-                await self._ctx.back.call(channel, "waiting for results", "basic.consume", *consume)
+                await self._ctx.consuming.call(channel, "waiting for results", "basic.consume", *consume)
             except Ended as why:
                 raise error_of(why, doing="waiting for results") from why
             self._channel, self._last = channel, 0
@@ -124,7 +124,7 @@ class Replies:
     async def aclose(self) -> None:
         """Push nothing any more, and delete the queue."""
         used, self._sink = self._channel is not None, None
-        if used and self._ctx.out.up:
+        if used and self._ctx.publishing.up:
             try:
                 delete = ("queue.delete", 0, self._ctx.address, False, False, False)
                 await self._ctx.topology.call("deleting the queue of results", *delete)

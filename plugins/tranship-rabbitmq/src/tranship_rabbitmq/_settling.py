@@ -10,8 +10,8 @@ from tranship.errors import TranshipError
 from tranship.ports import Delivery, Settled, Settlement, Verdict
 from tranship_rabbitmq._context import Context
 from tranship_rabbitmq._deadletters import burial
+from tranship_rabbitmq._delivery import recounted, token_of
 from tranship_rabbitmq._errors import error_of, retryable
-from tranship_rabbitmq._intake import recounted, token_of
 from tranship_rabbitmq._submitter import RabbitSubmitter
 from tranship_rabbitmq.amqp.channel import Arrived
 from tranship_rabbitmq.amqp.content import Properties
@@ -67,7 +67,7 @@ class Settler:
         for channel in {token_of(one).channel for one in deliveries}:
             try:
                 # Nothing that changes the channel: the standing consumers depend on its limits.
-                await self._ctx.back.call(channel, "settling", "channel.flow", True)
+                await self._ctx.consuming.call(channel, "settling", "channel.flow", True)
             except ChannelEnded as why:
                 raise retryable(error_of(why, doing="settling")) from why
 

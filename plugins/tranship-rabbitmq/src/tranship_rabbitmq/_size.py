@@ -5,7 +5,7 @@ from __future__ import annotations
 from tranship.errors import BrokerUnreachable, MessageTooLarge, TranshipError
 from tranship.protocol import Message
 from tranship_rabbitmq._errors import largest
-from tranship_rabbitmq._link import Link
+from tranship_rabbitmq._supervisor import Supervisor
 from tranship_rabbitmq.amqp.ends import Ended
 
 __all__ = ["SizeBound"]
@@ -15,11 +15,11 @@ class SizeBound:
     """What is known of the server's ``max_message_size``; forgotten with the connection.
 
     Args:
-        link: the connection that publishes.
+        supervisor: the connection that publishes.
     """
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
         self._generation = 0
         self._limit = 0
         self._judged: Ended | None = None
@@ -31,7 +31,7 @@ class SizeBound:
         Raises:
             MessageTooLarge: it has; nothing is written.
         """
-        if self._limit and self._generation == self._link.generation and len(message.body) > self._limit:
+        if self._limit and self._generation == self._supervisor.generation and len(message.body) > self._limit:
             raise _too_large(message, self._limit)
 
     def judge(self, message: Message, why: Ended) -> TranshipError | None:
@@ -43,7 +43,7 @@ class SizeBound:
         limit = largest(why)
         if limit is None:
             return None
-        self._generation, self._limit = self._link.generation, limit
+        self._generation, self._limit = self._supervisor.generation, limit
         if len(message.body) > limit:
             self._judged = why
             return _too_large(message, limit)

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from tranship import codec
 from tranship.errors import BrokerUnreachable, MalformedMessage
 from tranship_rabbitmq._errors import error_of, is_down
-from tranship_rabbitmq._link import Link
+from tranship_rabbitmq._supervisor import Supervisor
 from tranship_rabbitmq.amqp.channel import Arrived, Channel
 from tranship_rabbitmq.amqp.ends import Ended
 
@@ -42,12 +42,16 @@ async def when_there(attempt: Callable[[], Awaitable[T]], *, seconds: float) -> 
 
 
 async def read(
-    link: Link, name: str, offset: Any, take: Callable[[Entry], None], gone: Callable[[Channel], None] = lambda _: None
+    supervisor: Supervisor,
+    name: str,
+    offset: Any,
+    take: Callable[[Entry], None],
+    gone: Callable[[Channel], None] = lambda _: None,
 ) -> Channel:
     """Read a stream that exists, from ``offset`` on, and return the channel that it is read on.
 
     Args:
-        link: the connection.
+        supervisor: the connection.
         name: of the stream.
         offset: as RabbitMQ's ``x-stream-offset``: ``"first"``, or a time.
         take: is called with each entry; what is no JSON object is skipped.
@@ -58,13 +62,13 @@ async def read(
     """
 
     async def attempt() -> Channel:
-        channel = await link.channel()
+        channel = await supervisor.channel()
         channel.consumers["reader"] = lambda arrived: _heard(channel, arrived, take)
         channel.on_cancelled = lambda _tag: gone(channel)
         try:
-            await link.call(channel, f"reading {name!r}", "basic.qos", 0, _WINDOW, False)
+            await supervisor.call(channel, f"reading {name!r}", "basic.qos", 0, _WINDOW, False)
             consume = (0, name, "reader", False, False, False, False, {"x-stream-offset": offset})
-            await link.call(channel, f"reading {name!r}", "basic.consume", *consume)
+            await supervisor.call(channel, f"reading {name!r}", "basic.consume", *consume)
         except Ended as why:
             raise error_of(why, doing=f"reading {name!r}") from why
         except BaseException:
@@ -73,7 +77,7 @@ async def read(
             raise
         return channel
 
-    return await when_there(attempt, seconds=link.command_timeout)
+    return await when_there(attempt, seconds=supervisor.command_timeout)
 
 
 def _heard(channel: Channel, arrived: Arrived, take: Callable[[Entry], None]) -> None:

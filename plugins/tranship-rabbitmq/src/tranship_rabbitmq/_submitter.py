@@ -13,8 +13,8 @@ from tranship.envelope import Receipt
 from tranship.errors import ClosedError, MessageTooLarge, SubmitUnknown, TranshipError, UnsupportedError
 from tranship.protocol import Message
 from tranship_rabbitmq._context import Context
+from tranship_rabbitmq._delays import DelayTopology
 from tranship_rabbitmq._errors import is_missing
-from tranship_rabbitmq._ladder import Ladder
 from tranship_rabbitmq._names import Physical
 from tranship_rabbitmq._publisher import failure
 from tranship_rabbitmq._replies import Replies
@@ -60,9 +60,9 @@ class RabbitSubmitter:
     def __init__(self, ctx: Context, replies: Replies) -> None:
         self._ctx = ctx
         self._replies = replies
-        self._ladder = Ladder(ctx)
+        self._delays = DelayTopology(ctx)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._bound = SizeBound(ctx.out)
+        self._bound = SizeBound(ctx.publishing)
 
     @property
     def max_message_size(self) -> int:
@@ -164,8 +164,8 @@ class RabbitSubmitter:
 
     async def _schedule(self, call: _Call, index: int, message: Message) -> None:
         self._check_size(message)
-        await self._ladder.prepare(message)
-        self._ladder.post(message, partial(self._confirmed, call, index, message))
+        await self._delays.prepare(message)
+        self._delays.post(message, partial(self._confirmed, call, index, message))
 
     def _publish(self, call: _Call, index: int, message: Message) -> None:
         envelope = message.envelope
@@ -186,7 +186,7 @@ class RabbitSubmitter:
             return
         if isinstance(why, Returned) or is_missing(why):
             self._ctx.topology.forget(self._ctx.names.place(envelope.queue, envelope.priority)[0])
-            self._ladder.forget()
+            self._delays.forget()
         call.answer(index, failure(why, f"submitting task {envelope.id}", envelope.id))
 
     def _check_size(self, message: Message) -> None:

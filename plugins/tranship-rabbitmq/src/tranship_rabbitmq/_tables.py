@@ -41,7 +41,7 @@ class Read:
     deliveries: int
     """How often it was delivered before, as far as its headers say."""
     scheduled: bool = False
-    """Whether it comes from the ladder of delays."""
+    """Whether it comes from the delay topology."""
 
 
 class Tables:
@@ -127,7 +127,7 @@ def _read(table: bytes) -> Read:
 
 
 def _is_scheduled(deaths: Any) -> bool:
-    """Whether the server has moved a message out of a queue of the ladder; its latest stop comes first."""
+    """Whether the server has moved a message out of a queue of the delay topology; its latest stop comes first."""
     latest = deaths[0] if isinstance(deaths, list) and deaths else None
     queue = latest.get("queue") if isinstance(latest, dict) else None
     return isinstance(queue, str) and queue.startswith(DELAYING)

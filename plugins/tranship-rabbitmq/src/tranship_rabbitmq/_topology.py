@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from tranship.errors import BrokerRefused, TranshipError
 from tranship_rabbitmq._errors import error_of, is_missing, mismatch, retryable
-from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._names import Names, Physical
 from tranship_rabbitmq._options import RabbitOptions
 from tranship_rabbitmq._streams import when_there
+from tranship_rabbitmq._supervisor import Supervisor
 from tranship_rabbitmq.amqp.channel import Channel, Reply
 from tranship_rabbitmq.amqp.ends import ChannelEnded
 from tranship_rabbitmq.amqp.methods import Method
@@ -40,13 +40,13 @@ class Topology:
     """Declares, and remembers for one connection what it has declared.
 
     Args:
-        link: the connection for publishing.
+        supervisor: the connection for publishing.
         options: how queues are made.
         names: of queues.
     """
 
-    def __init__(self, link: Link, options: RabbitOptions, names: Names) -> None:
-        self._link = link
+    def __init__(self, supervisor: Supervisor, options: RabbitOptions, names: Names) -> None:
+        self._supervisor = supervisor
         self._options = options
         self._names = names
         self._generation = 0
@@ -61,7 +61,7 @@ class Topology:
 
     def knows(self, name: str) -> bool:
         """Whether the queue has been declared over this connection."""
-        return name in self._known and self._generation == self._link.generation
+        return name in self._known and self._generation == self._supervisor.generation
 
     def forget(self, name: str) -> None:
         """The queue has gone."""
@@ -160,7 +160,7 @@ class Topology:
             await asyncio.sleep(_LOOK)
             return
         try:
-            if not await when_there(lambda: self._has_queue(name), seconds=self._link.command_timeout):
+            if not await when_there(lambda: self._has_queue(name), seconds=self._supervisor.command_timeout):
                 await self._create_beside(name, arguments)
             await self._declare(name, arguments)
         finally:
@@ -169,12 +169,12 @@ class Topology:
                 await self.call(f"unlocking {name!r}", "queue.delete", 0, lock, False, False, False)
 
     async def _create_beside(self, name: str, arguments: Mapping[str, Any]) -> None:
-        link = self._link.beside("declare")
+        supervisor = self._supervisor.beside("declare")
         try:
-            await link.open()
-            await Topology(link, self._options, self._names).have_own(name, arguments)
+            await supervisor.open()
+            await Topology(supervisor, self._options, self._names).have_own(name, arguments)
         finally:
-            await link.aclose()
+            await supervisor.aclose()
 
     async def counts(self, names: Iterable[str]) -> dict[str, int]:
         """Return how many messages are ready in each queue that there is.
@@ -230,12 +230,12 @@ class Topology:
                 raise error_of(why, doing=doing) from why
 
     async def _declare(self, name: str, arguments: Mapping[str, Any]) -> None:
-        await when_there(lambda: self._declare_once(name, arguments), seconds=self._link.command_timeout)
+        await when_there(lambda: self._declare_once(name, arguments), seconds=self._supervisor.command_timeout)
 
     async def _declare_once(self, name: str, arguments: Mapping[str, Any]) -> None:
         async with self._lock:
-            if self._generation != self._link.generation:
-                self._generation = self._link.generation
+            if self._generation != self._supervisor.generation:
+                self._generation = self._supervisor.generation
                 self._known.clear()
             if name in self._known:
                 return
@@ -283,14 +283,14 @@ class Topology:
     def _arguments(self) -> dict[str, Any]:
         if self._options.queue_type == "quorum":
             # From 4.0 on, the server drops what was delivered 20 times; how often is too often, the worker says.
-            unlimited = {"x-delivery-limit": -1} if self._link.version >= _LIMITS else {}
+            unlimited = {"x-delivery-limit": -1} if self._supervisor.version >= _LIMITS else {}
             return {"x-queue-type": "quorum", **unlimited}
         return {"x-max-priority": self._options.max_priority} if self._options.max_priority else {}
 
     async def _call(self, doing: str, name: str, *arguments: Any) -> Reply:
         if self._channel is None or self._channel.ended is not None:
-            self._channel = await self._link.channel()
-        return await self._link.call(self._channel, doing, name, *arguments)
+            self._channel = await self._supervisor.channel()
+        return await self._supervisor.call(self._channel, doing, name, *arguments)
 
 
 def _declaration(name: str, arguments: Mapping[str, Any], *, passive: bool = False) -> tuple[Any, ...]:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._options import RabbitOptions
+from tranship_rabbitmq._supervisor import Supervisor
 
 __all__ = ["warnings_of"]
 
 
-def warnings_of(options: RabbitOptions, link: Link, odd: Mapping[str, str]) -> Sequence[str]:
+def warnings_of(options: RabbitOptions, supervisor: Supervisor, odd: Mapping[str, str]) -> Sequence[str]:
     """Return what is set in a way that loses or delays work.
 
     Args:
         options: of the URL.
-        link: the connection for publishing.
+        supervisor: the connection for publishing.
         odd: queues with arguments of their operator's, with the server's words for them.
     """
-    return list(_warnings(options, link, odd))
+    return list(_warnings(options, supervisor, odd))
 
 
-def _warnings(options: RabbitOptions, link: Link, odd: Mapping[str, str]) -> Iterator[str]:
+def _warnings(options: RabbitOptions, supervisor: Supervisor, odd: Mapping[str, str]) -> Iterator[str]:
     if options.consumer_timeout is not None:
         yield (
             f"a task that runs longer than consumer_timeout ({options.consumer_timeout:g} s, as the URL says; the "
@@ -33,7 +33,8 @@ def _warnings(options: RabbitOptions, link: Link, odd: Mapping[str, str]) -> Ite
             "classic queues do not count deliveries: tranship counts what comes back by sending it again, to the end "
             "of its queue; set queue_type=quorum for queues without Celery peers that are configured otherwise"
         )
-    if link.up and link.wire.blocked is not None:
-        yield f"the server takes no messages ({link.wire.blocked}): free memory or disk, or consume what is queued"
+    if supervisor.up and supervisor.wire.blocked is not None:
+        blocked = supervisor.wire.blocked
+        yield f"the server takes no messages ({blocked}): free memory or disk, or consume what is queued"
     for name, words in odd.items():
         yield f"queue {name!r} has arguments of its own ({words}): what they drop, tranship does not hear of"

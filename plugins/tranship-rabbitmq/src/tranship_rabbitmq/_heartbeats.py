@@ -10,32 +10,32 @@ from typing import Any, Final
 
 from tranship import codec
 from tranship.ports import Heartbeat, heartbeat_data, heartbeat_of
-from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._publisher import Publisher
 from tranship_rabbitmq._streams import Entry, read
+from tranship_rabbitmq._supervisor import Supervisor
 from tranship_rabbitmq._topology import Topology
 from tranship_rabbitmq.amqp.content import Properties
 
-__all__ = ["Beats"]
+__all__ = ["Heartbeats"]
 
 _MEMORY: Final = 60.0
 """Seconds after which a worker without a heartbeat is forgotten."""
 _ARGUMENTS: Final = {"x-queue-type": "stream", "x-max-age": "1h", "x-stream-max-segment-size-bytes": 500_000}
 
 
-class Beats:
+class Heartbeats:
     """Writes and reads heartbeats.
 
     Args:
         name: of the stream.
-        back: the connection to read on.
+        consuming: the connection to read on.
         publisher: writes.
         topology: declares.
     """
 
-    def __init__(self, name: str, back: Link, publisher: Publisher, topology: Topology) -> None:
+    def __init__(self, name: str, consuming: Supervisor, publisher: Publisher, topology: Topology) -> None:
         self._name = name
-        self._back = back
+        self._consuming = consuming
         self._publisher = publisher
         self._topology = topology
 
@@ -54,7 +54,7 @@ class Beats:
             BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
         """
         await self._topology.have_stream(self._name, _ARGUMENTS)
-        await self._back.open()
+        await self._consuming.open()
         since = time.time() - _MEMORY
         latest: dict[str, Heartbeat] = {}
         for entry in await self._entries(since):
@@ -78,10 +78,10 @@ class Beats:
             if entry.get("mark") == mark and not done.done():
                 done.set_result(None)
 
-        channel = await read(self._back, self._name, datetime.fromtimestamp(since, UTC), heard)
+        channel = await read(self._consuming, self._name, datetime.fromtimestamp(since, UTC), heard)
         try:
             await self._publish({"mark": mark})
-            await self._back.bounded(done, doing="reading heartbeats")
+            await self._consuming.bounded(done, doing="reading heartbeats")
         finally:
-            await self._back.bounded(channel.close(), doing="reading heartbeats")
+            await self._consuming.bounded(channel.close(), doing="reading heartbeats")
         return found

@@ -1,4 +1,4 @@
-"""Messages that are not due yet: a ladder of queues, each holding what passes for its share of the delay.
+"""The delay topology: queues for what is not due yet, each holding what passes for its share of the delay.
 
 The delay is a number of ticks, written in binary into the routing key. Level *k* has an exchange: where bit *k* is
 set the message goes to the level's queue, which lets go of it after 2^k ticks, else straight to the next level down.
@@ -21,7 +21,7 @@ from tranship_rabbitmq._names import Physical
 from tranship_rabbitmq._publisher import Done
 from tranship_rabbitmq._tables import DELAYING
 
-__all__ = ["TICK", "Ladder"]
+__all__ = ["TICK", "DelayTopology"]
 
 TICK: Final = 0.1
 """Seconds."""
@@ -34,8 +34,8 @@ _KEPT: Final = "tranship.delay.kept"
 """An exchange that says by being there that a killed server would find the queues again."""
 
 
-class Ladder:
-    """Sends messages up the ladder; builds it when it is first needed. Namespaces share it: it has no names of theirs.
+class DelayTopology:
+    """Sends messages into it; builds it when it is first needed. Namespaces share it: it has no names of theirs.
 
     Args:
         ctx: of the backend.
@@ -58,10 +58,10 @@ class Ladder:
             BrokerRefused, BrokerUnreachable, StorageFull.
         """
         async with self._building:
-            if self._generation != self._ctx.out.generation:
+            if self._generation != self._ctx.publishing.generation:
                 self._bound.clear()
                 await self._build_all()
-                self._generation = self._ctx.out.generation
+                self._generation = self._ctx.publishing.generation
             await self._bind(message)
 
     def post(self, message: Message, done: Done) -> None:

@@ -1,4 +1,4 @@
-"""A connection that comes back: connected, watched, connected again, for as long as it takes."""
+"""The connection supervisor: connects, watches, and connects again, for as long as it takes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tranship_rabbitmq.amqp.wire import Wire
 if TYPE_CHECKING:
     from tranship_rabbitmq.amqp.native import NativeConnection
 
-__all__ = ["Link"]
+__all__ = ["Supervisor"]
 
 log = logging.getLogger("tranship.rabbitmq")
 
@@ -35,8 +35,8 @@ _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
 
 
-class Link:
-    """One supervised connection.
+class Supervisor:
+    """Keeps one connection.
 
     Args:
         places: the servers; one after the other is tried.
@@ -63,15 +63,15 @@ class Link:
         self._hooks = Hooks(lambda: self.up)
         self._when_up: list[Callable[[], object]] = []
         self._listeners: list[Callable[[ConnectionEvent, int], None]] = []
-        self._supervisor: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._hurried = asyncio.Event()
         self._opening = asyncio.Lock()
         self.closed = False
 
-    def beside(self, purpose: str) -> Link:
+    def beside(self, purpose: str) -> Supervisor:
         """Return another connection to the same servers, not opened yet."""
-        return Link(self._places, self._options, purpose)
+        return Supervisor(self._places, self._options, purpose)
 
     @property
     def wire(self) -> Wire:
@@ -116,7 +116,7 @@ class Link:
     @property
     def lost(self) -> bool:
         """Whether there was a connection, and there will be one again."""
-        return self._supervisor is not None and not self.up and not self.closed
+        return self._watching is not None and not self.up and not self.closed
 
     async def open(self) -> None:
         """Connect, if that has not been done.
@@ -125,16 +125,16 @@ class Link:
             BrokerUnreachable, BrokerRefused: it could not.
         """
         async with self._opening:
-            if self._supervisor is None and not self.closed:
+            if self._watching is None and not self.closed:
                 await self._connect()
-                self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
+                self._watching = asyncio.get_running_loop().create_task(self._supervise())
                 if self._password is not None:
                     self._renewing = asyncio.get_running_loop().create_task(self._renew(self._password))
 
     async def aclose(self) -> None:
         """Take leave of the server. Idempotent."""
         self.closed = True
-        tasks = [task for task in (self._supervisor, self._renewing) if task is not None]
+        tasks = [task for task in (self._watching, self._renewing) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:

@@ -14,11 +14,11 @@ from tranship_rabbitmq.amqp.channel import Arrived, Channel
 from tranship_rabbitmq.amqp.content import NO_TABLE, Properties, properties_of
 from tranship_rabbitmq.amqp.table import TableError, extended
 
-__all__ = ["Token", "delivery_of", "recounted", "token_of", "uncounted"]
+__all__ = ["DeliveryToken", "delivery_of", "recounted", "token_of", "uncounted"]
 
 
 @dataclass(slots=True, eq=False)
-class Token:
+class DeliveryToken:
     """What a delivery is to this driver."""
 
     channel: Channel
@@ -49,7 +49,7 @@ def delivery_of(
         message=raw,
         queue=physical.queue,
         priority=names.level(physical, properties.priority),
-        token=Token(channel, arrived, properties, physical),
+        token=DeliveryToken(channel, arrived, properties, physical),
         delivery_count=read.deliveries + 1,
         count_kind=CountKind.AT_LEAST,
         generation=generation,
@@ -57,9 +57,9 @@ def delivery_of(
     )
 
 
-def token_of(delivery: Delivery) -> Token:
+def token_of(delivery: Delivery) -> DeliveryToken:
     """The driver's part of a delivery."""
-    token: Token = delivery.token
+    token: DeliveryToken = delivery.token
     return token
 
 

@@ -1,4 +1,4 @@
-"""Messages that change their place or their record: a copy is confirmed, then the original goes."""
+"""Republishing what changes its place or its record: a copy is confirmed, then the original goes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tranship.ports import Delivery
 from tranship_rabbitmq._settling import Settler
 from tranship_rabbitmq.amqp.content import Properties
 
-__all__ = ["Copier"]
+__all__ = ["Republisher"]
 
 log = logging.getLogger("tranship.rabbitmq")
 
@@ -22,7 +22,7 @@ _PATIENCE: Final = 2.0
 """Seconds that copies under way may take when their consumer is closed."""
 
 
-class Copier:
+class Republisher:
     """Copies for one consumer, and sees it through whoever is cancelled meanwhile.
 
     Args:

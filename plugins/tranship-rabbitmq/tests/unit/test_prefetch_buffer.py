@@ -12,7 +12,7 @@ from tranship.protocol import RawMessage
 from tranship_rabbitmq._fetching import Fetcher
 from tranship_rabbitmq._names import Names
 from tranship_rabbitmq._options import RabbitOptions
-from tranship_rabbitmq._shelf import Shelf
+from tranship_rabbitmq._prefetch import PrefetchBuffer
 from tranship_rabbitmq.amqp.channel import Arrived
 from tranship_rabbitmq.amqp.ends import ChannelEnded, Ended
 from tranship_rabbitmq.amqp.methods import Method
@@ -38,15 +38,15 @@ class Queues:
 
 class Bench:
     def __init__(self, *queues: str) -> None:
-        self.shelf = Shelf(Names(RabbitOptions()).physical(queues))
-        self.fetcher = Fetcher(self.shelf, lambda physical, _: self.put(physical.name, physical.priority))
+        self.buffer = PrefetchBuffer(Names(RabbitOptions()).physical(queues))
+        self.fetcher = Fetcher(self.buffer, lambda physical, _: self.put(physical.name, physical.priority))
 
     def put(self, name: str, priority: Priority = Priority.NORMAL, count: int = 1) -> None:
-        self.shelf.put(name, Delivery(RawMessage({}, b""), name, priority, None, count))
+        self.buffer.put(name, Delivery(RawMessage({}, b""), name, priority, None, count))
 
     async def take(self, channel: Queues, limit: int, skip=()) -> list[str]:
         await self.fetcher.fetch(channel, limit, skip)
-        return [delivery.queue for delivery in self.shelf.take(limit, skip)]
+        return [delivery.queue for delivery in self.buffer.take(limit, skip)]
 
 
 async def test_nothing_is_fetched_from_below_while_there_is_enough_above():
@@ -54,7 +54,7 @@ async def test_nothing_is_fetched_from_below_while_there_is_enough_above():
     assert await bench.take(channel, 3) == ["q~high", "q", "q"]
     assert await bench.take(channel, 2) == ["q", "q"]
     assert "q~low" not in channel.asked
-    assert len(bench.shelf) == 0
+    assert len(bench.buffer) == 0
 
 
 async def test_what_is_urgent_and_new_comes_first_and_little_is_held():
@@ -62,7 +62,7 @@ async def test_what_is_urgent_and_new_comes_first_and_little_is_held():
     await bench.take(channel, 2)
     channel.ready["q~high"] = deque([1])
     assert await bench.take(channel, 4) == ["q~high", "q", "q", "q"]
-    assert len(bench.shelf) == 1
+    assert len(bench.buffer) == 1
     channel.ready["q~high"] = deque([1])
     assert await bench.take(channel, 1) == ["q~high"], "what is held is not urgent for being here"
 
@@ -91,14 +91,14 @@ async def test_what_kills_travels_alone():
     bench = Bench("q")
     for count in (1, 3, 1):
         bench.put("q", count=count)
-    assert [len(bench.shelf.take(5, ())) for _ in range(3)] == [1, 1, 1]
+    assert [len(bench.buffer.take(5, ())) for _ in range(3)] == [1, 1, 1]
 
 
 async def test_no_more_is_fetched_than_asked_for_while_some_has_to_be_counted():
     """After a restart of the server that is the whole queue: it does not fit into a worker."""
     bench, channel = Bench("q"), Queues(q=1000)
     uncounted: list[str] = []
-    fetcher = Fetcher(bench.shelf, lambda physical, _: uncounted.append(physical.name), lambda: bool(uncounted))
+    fetcher = Fetcher(bench.buffer, lambda physical, _: uncounted.append(physical.name), lambda: bool(uncounted))
     await fetcher.fetch(channel, 20, ())
     assert len(uncounted) == 1, "how many there are is not known yet"
     uncounted.clear()
