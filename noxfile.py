@@ -25,11 +25,12 @@ COMPILED = {"PYTHONDONTWRITEBYTECODE": None}
 """Tests start hundreds of processes: without compiled modules each of them would compile all of tranship once more."""
 
 
-def install_groups(session: nox.Session, *groups: str, project: bool = True) -> None:
+def install_groups(session: nox.Session, *groups: str, project: bool = True, constraints: str = "") -> None:
     """Install dependency groups and, where wanted, tranship itself and its plugins from their sources."""
+    locked = ("-c", constraints) if constraints else ()
     requirements = nox.project.dependency_groups(PYPROJECT, *groups) if groups else ()
     sources = [part for path in (".", *PLUGINS) for part in ("-e", path)] if project else []
-    session.install(*sources, *requirements)
+    session.install(*sources, *requirements, *locked)
 
 
 @nox.session
@@ -167,7 +168,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure side by side with the peers; writes bench/results."""
-    install_groups(session, "bench", "sandai")
+    install_groups(session, "bench", "sandai", constraints="bench/constraints.txt")
     session.run("python", "bench", *session.posargs)
 
 

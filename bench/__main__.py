@@ -30,6 +30,7 @@ def options(catalogue) -> argparse.ArgumentParser:
         default=catalogue.ARGUMENT,
         help=f"length of each task's argument (default {catalogue.ARGUMENT}: {catalogue.MESSAGE})",
     )
+    parser.add_argument("--unlocked", action="store_true", help="measure with other versions than the locked ones")
     parser.add_argument("--name", default="", help="of the files in bench/results (default the broker, quick: quick)")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where the tables go")
     return parser
@@ -45,11 +46,16 @@ def chosen_catalogue():
 def main() -> int:
     catalogue = chosen_catalogue()
     chosen = options(catalogue).parse_args()
+    if (problems := machine.unlocked()) and not chosen.unlocked:
+        say("not measured with what the figures are compared with:\n  " + "\n  ".join(problems))
+        say(f"pip install -c {machine.CONSTRAINTS} ..., nox -s bench, or --unlocked to measure all the same")
+        return 2
     disk = machine.disk()
     about = {
         "command": shlex.join(["python", "bench", *sys.argv[1:]]),
         "when": time.strftime("%Y-%m-%d %H:%M %Z"),
         **machine.about(),
+        **({"not as bench/constraints.txt": "; ".join(problems)} if problems else {}),
     }
     root = Path(tempfile.mkdtemp(prefix="tranship-bench-", dir=disk))
     bench = Bench(root, chosen.quick, chosen.argument)

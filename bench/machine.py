@@ -30,6 +30,12 @@ DISTRIBUTIONS = (
     "saq",
     "sdax",
 )
+CONSTRAINTS = Path(__file__).with_name("constraints.txt")
+PEERS = frozenset(
+    {"aio-pika", "celery", "dramatiq", "faststream", "hiredis", "huey", "kombu", "litequeue", "nats-py", "redis", "saq"}
+    | {"sdax", "sqlalchemy", "taskiq", "taskiq-aio-pika", "taskiq-nats", "taskiq-redis"}
+)
+"""Who is measured beside tranship, as the constraints name them."""
 IN_MEMORY = {"tmpfs", "ramfs", "overlay"}
 
 
@@ -43,6 +49,22 @@ def about() -> dict[str, str]:
         "busy beside it": busy(),
         "distributions": ", ".join(f"{name} {version(name)}" for name in DISTRIBUTIONS),
     }
+
+
+def unlocked(constraints: Path = CONSTRAINTS) -> list[str]:
+    """Say what is not as the constraints have it: peers that are missing, and whatever has another version."""
+    locked = dict(
+        line.split("==") for line in constraints.read_text("utf-8").splitlines() if line and not line.startswith("#")
+    )
+    problems = [f"{name} is a peer and has no version in {constraints.name}" for name in sorted(PEERS - locked.keys())]
+    for name, wanted in locked.items():
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            problems += [f"{name} is not installed; expected {wanted}"] if name in PEERS else []
+        else:
+            problems += [f"{name} is {found}; expected {wanted}"] if found != wanted else []
+    return problems
 
 
 def sqlite(where: Path) -> dict[str, str]:
