@@ -68,10 +68,9 @@ def at_once(work: Awaitable[T]) -> T:
     raise _Waits
 
 
-def _permanent(connection: Connection) -> TranshipError | None:
-    """Return why a connection is lost, if it is, for good."""
-    lost = connection.lost
-    reason = lost.result() if lost is not None and lost.done() else None
+def _permanent(lost: asyncio.Future[BaseException | None]) -> TranshipError | None:
+    """Return why a connection is lost, if that is for good."""
+    reason = lost.result()
     return reason if isinstance(reason, TranshipError) and not reason.retryable else None
 
 
@@ -158,7 +157,8 @@ class Supervisor:
             if self.generation == 0:
                 raise ClosedError(f"{self.url} is not open; await open() first")
             raise BrokerUnreachable(f"{self.url}: not connected, trying again: {self._reason}") from self._reason
-        if (reason := _permanent(connection)) is not None:
+        lost = connection.lost
+        if lost is not None and lost.done() and (reason := _permanent(lost)) is not None:
             self.gate.failure = reason
             self.gate.check()
         return connection
@@ -378,7 +378,7 @@ class Supervisor:
                         await self.run("ping", lambda current: current.ping())
             self._reason = connection.lost.result()
             log.warning("%s: the connection is lost: %r", self.url, self._reason)
-            if (reason := _permanent(connection)) is not None:
+            if (reason := _permanent(connection.lost)) is not None:
                 self._give_up(reason)
                 return
             self._gone()

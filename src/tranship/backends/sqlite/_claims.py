@@ -10,9 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from tranship.backends.sqlite._messages import raw_message
 from tranship.backends.sqlite._transaction import Kind, Mode, Transaction, each, to_json
+from tranship.driver import Taken
+from tranship.envelope import Priority
 
-__all__ = ["CLAIM", "PICK", "RELEASE", "RENEW", "Claim", "Claimed", "Token", "make_ready", "outlook", "owned"]
+__all__ = ["CLAIM", "PICK", "RELEASE", "RENEW", "Claim", "Token", "make_ready", "outlook", "owned"]
 
 Token = tuple[int, int]
 """Number and fence of a claimed row."""
@@ -30,18 +33,6 @@ class Claim:
     aging: float = 0.0
     due: bool = True
     """Whether a delayed task or an ended lease has come due, as far as the consumer has seen."""
-
-
-class Claimed(NamedTuple):
-    """One claimed row with its body."""
-
-    seq: int
-    fence: int
-    id: str
-    queue: str
-    priority: int
-    deliveries: int
-    body: tuple[str | None, str | None, str | None, bytes, bytes]
 
 
 class _Candidate(NamedTuple):
@@ -72,7 +63,7 @@ _TAKE: Final = (
 )
 
 
-def claim(tx: Transaction, claims: Sequence[Claim]) -> list[list[Claimed]]:
+def claim(tx: Transaction, claims: Sequence[Claim]) -> list[list[Taken]]:
     """Serve claims, after making due tasks ready and ending expired leases."""
     if any(wanted.due for wanted in claims):
         tx.run(_PROMOTE, tx.now)
@@ -80,18 +71,18 @@ def claim(tx: Transaction, claims: Sequence[Claim]) -> list[list[Claimed]]:
     return [_serve(tx, wanted) for wanted in claims]
 
 
-def _serve(tx: Transaction, wanted: Claim) -> list[Claimed]:
+def _serve(tx: Transaction, wanted: Claim) -> list[Taken]:
     return _taken(tx, _candidates(tx, wanted), wanted.owner, wanted.lease)
 
 
-def _pick(tx: Transaction, order: tuple[Sequence[int], str, float]) -> list[Claimed]:
+def _pick(tx: Transaction, order: tuple[Sequence[int], str, float]) -> list[Taken]:
     """Take exactly these, in their order."""
     seqs, owner, lease = order
     found = {row[0]: _Candidate(*row) for row in tx.rows(_NAMED, to_json(seqs))}
     return _taken(tx, [found[seq] for seq in seqs if seq in found], owner, lease)
 
 
-def _taken(tx: Transaction, chosen: Sequence[_Candidate], owner: str, lease: float) -> list[Claimed]:
+def _taken(tx: Transaction, chosen: Sequence[_Candidate], owner: str, lease: float) -> list[Taken]:
     if not chosen:
         return []
     until = tx.lease_now + lease
@@ -99,12 +90,19 @@ def _taken(tx: Transaction, chosen: Sequence[_Candidate], owner: str, lease: flo
         tx.run(_TAKE_ONE, until, owner, chosen[0].seq)
         rows = tx.rows(_SINGLE_BODY, chosen[0].seq)
     else:
-        seqs = to_json(one.seq for one in chosen)
+        seqs = to_json([one.seq for one in chosen])
         tx.run(_TAKE, until, owner, seqs)
         rows = tx.rows(_BODIES, seqs)
-    bodies = {row[0]: row[1:] for row in rows}
+    bodies = {row[0]: row for row in rows}
     return [
-        Claimed(one.seq, one.fence + 1, one.id, one.queue, one.priority, one.deliveries + 1, bodies[one.seq])
+        Taken(
+            (one.seq, one.fence + 1),
+            one.queue,
+            Priority(one.priority),
+            raw_message(*bodies[one.seq][1:]),
+            one.deliveries + 1,
+            task_id=one.id,
+        )
         for one in chosen
     ]
 

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from tranship.backends.sqlite._claims import CLAIM, PICK, RELEASE, RENEW, Claim, Claimed, Token, outlook
+from tranship.backends.sqlite._claims import CLAIM, PICK, RELEASE, RENEW, Claim, Token, outlook
 from tranship.backends.sqlite._database import DELAYED, LEASED, READY, lease_clock
 from tranship.backends.sqlite._errors import explain
-from tranship.backends.sqlite._tasks import END, SEND, raw_message
+from tranship.backends.sqlite._messages import raw_message, refusal
+from tranship.backends.sqlite._tasks import END, SEND
 from tranship.backends.sqlite._transaction import Kind, Mode, Transaction, each, to_json
 from tranship.backends.sqlite._upkeep import ROW
 from tranship.driver import (
@@ -78,12 +79,12 @@ class SqliteQueue:
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Answer]:
         """Insert what can be written as text, each unless it is a duplicate."""
-        refusals = list(map(_refusal, batch))
+        refusals = list(map(refusal, batch))
         return _merged(refusals, await self._begin(batch, refusals))
 
     def post(self, batch: Sequence[Outgoing], done: Callable[[Sequence[Answer] | Exception], None]) -> None:
         """Do the same; the answers come from the writer's thread."""
-        refusals = list(map(_refusal, batch))
+        refusals = list(map(refusal, batch))
 
         def answered(sending: asyncio.Future[list[str | None]]) -> None:
             error = sending.exception()
@@ -95,7 +96,11 @@ class SqliteQueue:
         self, batch: Sequence[Outgoing], refusals: Sequence[EncodeError | None]
     ) -> asyncio.Future[list[str | None]]:
         good = batch if not any(refusals) else [one for one, no in zip(batch, refusals, strict=True) if no is None]
-        return self._writer.begin(SEND, good, weight=max(len(good), sum(one.size for one in good) // ROW))
+        return self._writer.begin(
+            SEND,
+            good,
+            weight=max(len(good), sum([len(one.source.headers) + len(one.source.body) for one in good]) // ROW),
+        )
 
     async def end(self, endings: Sequence[Ending]) -> Sequence[Settled]:
         """End what is ours, with everything that belongs to it; giving back alone is not synced."""
@@ -122,14 +127,13 @@ class SqliteQueue:
 
     async def _claim(self, queues: Sequence[str], limit: int, *, due: bool) -> list[Taken]:
         wanted = Claim(queues, limit, self._connection.address, self._lease, self._aging, due)
-        rows = await self._writer.call(CLAIM, wanted, weight=limit)
-        self.likely = len(rows) == limit
-        return list(map(_taken, rows))
+        taken = await self._writer.call(CLAIM, wanted, weight=limit)
+        self.likely = len(taken) == limit
+        return taken
 
     async def pick(self, refs: Sequence[int]) -> Sequence[Taken]:
         """Claim exactly these."""
-        rows = await self._writer.call(PICK, (refs, self._connection.address, self._lease), weight=len(refs))
-        return list(map(_taken, rows))
+        return await self._writer.call(PICK, (refs, self._connection.address, self._lease), weight=len(refs))
 
     async def renew(self, tokens: Sequence[Token]) -> Sequence[bool]:
         """Let leases last for one more from now."""
@@ -156,25 +160,6 @@ class SqliteQueue:
         return await self._writer.call(COUNT, None)
 
 
-def _refusal(message: Outgoing) -> EncodeError | None:
-    """Return the error for a message with a name that is no text for SQLite."""
-    facts = message.facts
-    names = facts.id, facts.queue, facts.cancel_key or "", facts.reply_to or ""
-    plain = "".join(names)
-    if plain.isascii() and "\0" not in facts.id:
-        return None
-    if "\0" in facts.id:
-        return EncodeError(f"the id {facts.id!r} has a NUL in it; use Unicode text without", task_id=facts.id)
-    try:
-        plain.encode()
-    except UnicodeEncodeError as error:
-        wrong = next(name for name in names if not name.isascii() and error.object[error.start] in name)
-        made = EncodeError(f"{wrong!r} is no valid text ({error}); use Unicode text", task_id=facts.id)
-        made.__cause__ = error
-        return made
-    return None
-
-
 def _merged(refusals: Sequence[EncodeError | None], found: Sequence[str | None]) -> Sequence[Answer]:
     if not any(refusals):
         return found
@@ -188,11 +173,6 @@ def _due_in(delayed: float | None, leased: float | None) -> float:
     if leased is not None:
         waits.append(leased - lease_clock())
     return min(waits, default=float("inf"))
-
-
-def _taken(row: Claimed) -> Taken:
-    message = raw_message(*row.body)
-    return Taken((row.seq, row.fence), row.queue, Priority(row.priority), message, row.deliveries, task_id=row.id)
 
 
 def _stored(rows: Sequence[Sequence[Any]]) -> list[Stored]:

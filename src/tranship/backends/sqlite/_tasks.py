@@ -8,23 +8,18 @@ from typing import Final
 
 from tranship.backends.sqlite._claims import Token, make_ready, owned
 from tranship.backends.sqlite._database import DELAYED, READY
+from tranship.backends.sqlite._messages import body_row
 from tranship.backends.sqlite._rows import create, known
 from tranship.backends.sqlite._transaction import Kind, Transaction, to_json
-from tranship.driver import End, Ending, Outgoing, headers_bytes
+from tranship.driver import End, Ending, Outgoing
 from tranship.ports import Settled
-from tranship.protocol import RawMessage
 
-__all__ = ["END", "SEND", "raw_message"]
+__all__ = ["END", "SEND"]
 
 _TASK: Final = "INSERT INTO task(seq,ns,id,queue,priority,state,due,attempt,cancel_key,enqueued)"
 _TASK_ROW: Final = "(?,?,?,?,?,?,?,?,?,?)"
 _BODY: Final = "INSERT INTO body(seq,content_type,content_encoding,reply_to,headers,body)"
 _BODY_ROW: Final = "(?,?,?,?,?,?)"
-
-_JSON: Final = "application/json"
-_UTF8: Final = "utf-8"
-"""The usual content type and encoding are stored as NULL."""
-
 
 # Sending.
 
@@ -65,7 +60,7 @@ def _insert(tx: Transaction, tasks: Sequence[Outgoing]) -> list[bool]:
     if count < len(tasks):
         present = {seq for (seq,) in tx.rows("SELECT seq FROM task WHERE seq>=?", first)}
         inserted = [first + offset in present for offset in range(len(tasks))]
-    bodies = [_body(first + offset, task) for offset, task in enumerate(tasks) if inserted[offset]]
+    bodies = [body_row(first + offset, task) for offset, task in enumerate(tasks) if inserted[offset]]
     tx.insert(_BODY, _BODY_ROW, bodies)
     tx.wakes.queues.update(task.facts.queue for task in tasks)
     return inserted
@@ -75,26 +70,6 @@ def _hot(tx: Transaction, seq: int, task: Outgoing) -> tuple[object, ...]:
     facts = task.facts
     state, due = (DELAYED, task.ready) if task.ready > tx.now else (READY, None)
     return (seq, tx.ns, facts.id, facts.queue, int(facts.level), state, due, facts.attempt, facts.cancel_key, tx.now)
-
-
-def _body(seq: int, task: Outgoing) -> tuple[object, ...]:
-    message = task.source
-    return (
-        seq,
-        None if message.content_type == _JSON else message.content_type,
-        None if message.content_encoding == _UTF8 else message.content_encoding,
-        task.facts.reply_to,
-        headers_bytes(message),
-        message.body,
-    )
-
-
-def raw_message(
-    content_type: str | None, content_encoding: str | None, reply_to: str | None, headers: bytes, body: bytes
-) -> RawMessage:
-    """Return the columns of a body row as a message."""
-    properties = {} if reply_to is None else {"reply_to": reply_to}
-    return RawMessage(headers, body, content_type or _JSON, content_encoding or _UTF8, properties)
 
 
 # Ending.

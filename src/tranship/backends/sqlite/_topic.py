@@ -85,7 +85,7 @@ class SqliteTopic:
         """Hear names from now on."""
         if not self._subscriptions:
             self._published.start()
-        keys = sum("/" in one for one in self._subscriptions.add(names, heard))
+        keys = _keys(self._subscriptions.add(names, heard))
         if keys and not self._keys:
             self._told.start()
         self._keys += keys
@@ -93,7 +93,7 @@ class SqliteTopic:
 
     def unsubscribe(self, names: Sequence[str], heard: Heard) -> None:
         """Hear them no more; that we are woken for them ends with the next sign of life."""
-        self._keys -= sum("/" in one for one in self._subscriptions.remove(names, heard))
+        self._keys -= _keys(self._subscriptions.remove(names, heard))
 
     async def active(self) -> None:
         """Return once we are woken for everything that somebody hears."""
@@ -105,3 +105,8 @@ class SqliteTopic:
             if why & self.wants & reason:
                 for name, value in feed.news():
                     self._subscriptions.tell(name, value)
+
+
+def _keys(names: Sequence[str]) -> int:
+    """Count what may be keys of rows."""
+    return len([name for name in names if "/" in name])
