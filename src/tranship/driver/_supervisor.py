@@ -184,7 +184,9 @@ class Supervisor:
         """
         if self.immediate:
             return await work
-        task = self.spawn(work)
+        task = self.start(work)
+        if not isinstance(task, asyncio.Task):
+            return task
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
