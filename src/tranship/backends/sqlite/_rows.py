@@ -32,7 +32,8 @@ def create(tx: Transaction, rows: Sequence[Row]) -> list[bytes | None]:
     first, values = _numbered(tx, rows)
     if tx.insert(_INTO, _ROW, values, "ON CONFLICT(ns, key) DO NOTHING") < len(rows):
         there = _sort_out(tx, rows, values, first)
-    _wake(tx, [row for row, old in zip(rows, there, strict=True) if old is None])
+        rows = [row for row, old in zip(rows, there, strict=True) if old is None]
+    tx.wakes.rows = tx.wakes.rows or any(row.tell is not None for row in rows)
     return there
 
 
@@ -97,10 +98,6 @@ def _numbered(tx: Transaction, rows: Sequence[Row]) -> tuple[int, list[tuple[Any
         )
         for place, row in enumerate(rows)
     ]
-
-
-def _wake(tx: Transaction, rows: Sequence[Row]) -> None:
-    tx.wakes.rows = tx.wakes.rows or any(row.tell is not None for row in rows)
 
 
 def _get(tx: Transaction, keys: Sequence[str]) -> list[Any]:
