@@ -66,12 +66,14 @@ from tranship.driver._protocols import (
     Topic,
     Watching,
 )
+from tranship.driver._removal import PURGED, cancelled_result, queued_task
 from tranship.driver._result_store import NoQueue, result_store
 from tranship.driver._supervisor import Classify, unreachable
 from tranship.driver._timing import ConnectionOptions, Timing
 from tranship.driver._topic import Subscriptions
 
 __all__ = [
+    "PURGED",
     "Answer",
     "Classify",
     "Connection",
@@ -109,11 +111,13 @@ __all__ = [
     "Topic",
     "Undo",
     "Watching",
+    "cancelled_result",
     "facts_of",
     "facts_read",
     "headers_bytes",
     "instead",
     "pack",
+    "queued_task",
     "result_store",
     "unpack",
     "unreachable",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Literal
 
 from tranship.driver._delay import DelayedRow, Delays
 from tranship.driver._nouns import End, Ending, Row, Stored, Taken
@@ -17,14 +17,12 @@ from tranship.errors import TaskCancelled, UnsupportedError
 from tranship.ports import QueuedTask, Settled, StoredResult
 from tranship.protocol import encode_result
 
-__all__ = ["CANCELLED", "PURGED", "Removal"]
+__all__ = ["CANCELLED", "PURGED", "Removal", "cancelled_result", "queued_task"]
 
 CANCELLED = "task {} was cancelled before it started"
 PURGED = "task {} was purged from its queue before it started"
 AT_ONCE = 500
 """Messages that are looked at, and removed, in one step."""
-
-Wanted: TypeAlias = Callable[[Facts], bool]
 
 
 class Removal:
@@ -59,11 +57,15 @@ class Removal:
 
     async def waiting(self, name: str, limit: int) -> list[QueuedTask]:
         """Return what waits in one queue."""
-        found = [_queued(one.facts, "ready") for one in await self._scan(name, "ready", limit)]
+        found = [queued_task(one.facts, "ready") for one in await self._scan(name, "ready", limit)]
         if self._keeps_delays:
-            found += [_queued(one.facts, "delayed") async for one in self._delays.waiting() if one.facts.queue == name]
+            found += [
+                queued_task(one.facts, "delayed") async for one in self._delays.waiting() if one.facts.queue == name
+            ]
         elif len(found) < limit:
-            found += [_queued(one.facts, "delayed") for one in await self._scan(name, "delayed", limit - len(found))]
+            found += [
+                queued_task(one.facts, "delayed") for one in await self._scan(name, "delayed", limit - len(found))
+            ]
         return found[:limit]
 
     @property
@@ -132,20 +134,26 @@ class Removal:
         """Return what tells of the end; None where nobody wants it, or nobody keeps it."""
         if not facts.store_result or (self._outcomes.are_rows and self._supervisor.current.table is None):
             return None
-        error = ErrorInfo(type="tranship.errors.TaskCancelled", message=why.format(facts.id), code=TaskCancelled.code)
-        result = TaskResult(
-            id=facts.id, state=TaskState.CANCELLED, error=error, attempt=facts.attempt, finished_at=time.time()
-        )
-        return StoredResult(
-            id=facts.id,
-            state=result.state,
-            document=encode_result(result),
-            ttl=facts.result_ttl,
-            reply_to=facts.reply_to,
-        )
+        return cancelled_result(facts, why)
 
 
-def _queued(facts: Facts, state: Any) -> QueuedTask:
+def cancelled_result(facts: Facts, why: str) -> StoredResult:
+    """Return the result of a task that was removed before it started; ``why`` has a place for its id."""
+    error = ErrorInfo(type="tranship.errors.TaskCancelled", message=why.format(facts.id), code=TaskCancelled.code)
+    result = TaskResult(
+        id=facts.id, state=TaskState.CANCELLED, error=error, attempt=facts.attempt, finished_at=time.time()
+    )
+    return StoredResult(
+        id=facts.id,
+        state=result.state,
+        document=encode_result(result),
+        ttl=facts.result_ttl,
+        reply_to=facts.reply_to,
+    )
+
+
+def queued_task(facts: Facts, state: Literal["ready", "delayed"]) -> QueuedTask:
+    """Return what an operator sees of a message that waits."""
     return QueuedTask(
         id=facts.id,
         queue=facts.queue,

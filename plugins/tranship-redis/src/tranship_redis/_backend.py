@@ -270,7 +270,7 @@ class _Ports:
         self.submitter = RedisSubmitter(context)
         self.results = RedisResults(context)
         self.control = RedisControl(context)
-        self.inspector = RedisInspector(context)
+        self.inspector = RedisInspector(context, self.results)
 
     def close(self) -> None:
         """Push nothing any more."""
@@ -280,7 +280,6 @@ class _Ports:
 
 def _capabilities(options: RedisOptions, server: ServerInfo, fsync: str | None) -> Capabilities:
     supports: dict[Capability, Support | Level] = dict.fromkeys(Capability, Level.NATIVE)
-    supports[Capability.BROWSE] = Level.NONE
     supports |= {Capability.KNOWS_IDS: Level.NONE, Capability.AGING: Level.NONE}
     content_type = codec.JSON if options.result_serializer == "json" else codec.MSGPACK
     properties: dict[Capability, Mapping[str, Any]] = {

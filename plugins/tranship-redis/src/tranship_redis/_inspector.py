@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tranship.envelope import DeadLetter, Priority
-from tranship.ports import Heartbeat, QueueInfo
+from tranship.ports import Heartbeat, QueuedTask, QueueInfo, ResultStore
 from tranship.protocol import Message, number_of
 from tranship_redis._context import Context
 from tranship_redis._control import WORKER_MEMORY
@@ -18,6 +18,7 @@ from tranship_redis._keys import SEPARATOR
 from tranship_redis._levels import STEPS
 from tranship_redis._scripts import Script
 from tranship_redis._signals import beat_of
+from tranship_redis._waiting import Waiting
 
 __all__ = ["RedisInspector"]
 
@@ -35,8 +36,9 @@ class RedisInspector:
 
     peek_disturbs = False
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, results: ResultStore) -> None:
         self._context = context
+        self._waiting = Waiting(context, results)
         self._letters = DeadLetters(context)
         self._counts = DeadCounts(context)
 
@@ -50,6 +52,16 @@ class RedisInspector:
         found = {row[0].decode(errors="replace"): row for row in rows}
         infos = [self._info(name, found.get(name), float(now), held, dead) for name in {*found, *held, *dead}]
         return sorted((info for info in infos if _has_something(info)), key=lambda info: info.name)
+
+    async def waiting(self, queue: str, *, limit: int = 100) -> Sequence[QueuedTask]:
+        """List what waits in a queue, Celery's messages too."""
+        self._context.check()
+        return await self._waiting.look(queue, limit)
+
+    async def purge(self, queue: str, ids: Sequence[str] | None = None) -> Sequence[str]:
+        """Remove what waits in a queue."""
+        self._context.check()
+        return await self._waiting.purge(queue, None if ids is None else set(ids))
 
     async def workers(self) -> Sequence[Heartbeat]:
         """The latest beats."""
