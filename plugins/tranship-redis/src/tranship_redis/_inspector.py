@@ -36,7 +36,7 @@ class RedisInspector:
 
     peek_disturbs = False
 
-    def __init__(self, context: Context, results: ResultStore) -> None:
+    def __init__(self, context: Context, results: ResultStore | None = None) -> None:
         self._context = context
         self._waiting = Waiting(context, results)
         self._letters = DeadLetters(context)

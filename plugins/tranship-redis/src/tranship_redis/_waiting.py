@@ -27,10 +27,10 @@ class Waiting:
 
     Args:
         context: of the backend.
-        results: where whoever waits for what is removed hears of it.
+        results: where whoever waits for what is removed hears of it; None: nowhere.
     """
 
-    def __init__(self, context: Context, results: ResultStore) -> None:
+    def __init__(self, context: Context, results: ResultStore | None) -> None:
         self._context, self._results = context, results
 
     async def look(self, queue: str, limit: int) -> list[QueuedTask]:
@@ -104,7 +104,8 @@ class Waiting:
             [len(elements), *(one for one, _ in (*elements, *delayed))],
         )
         gone = [facts for (_, facts), answer in zip((*elements, *delayed), answers, strict=True) if answer]
-        await self._results.put([cancelled_result(one, PURGED) for one in gone if one.store_result])
+        if self._results is not None:
+            await self._results.put([cancelled_result(one, PURGED) for one in gone if one.store_result])
         return [one.id for one in gone]
 
 
