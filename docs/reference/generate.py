@@ -198,6 +198,18 @@ def kept() -> str:
     return table(["cases for", *(report.backend for report in found)], rows)
 
 
+def tiers_kept() -> str:
+    """Which tier each backend declares all of, and what it lacks of the next ones."""
+    from tranship.testing.tiers import TIERS
+
+    rows = []
+    for report in reports():
+        lacking = [[need.value for need in sorted(tier.needs) if not report.capabilities.has(need)] for tier in TIERS]
+        reached = next((number for number, some in enumerate(lacking) if some), len(TIERS))
+        rows.append([report.backend, str(reached), ", ".join(name for some in lacking for name in some)])
+    return table(["backend", "tier", "lacks for those above"], iter(rows))
+
+
 def _counted(report: Any, needs: Any, capability: Any) -> str:
     mine = [
         outcome == "passed"
@@ -339,6 +351,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "cancel-reasons": reasons,
         "capabilities": capabilities,
         "conformance-kept": kept,
+        "tiers-kept": tiers_kept,
         "conformance": conformance,
         "tiers": tiers,
         "hooks": hooks,
