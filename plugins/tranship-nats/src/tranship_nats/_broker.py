@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
-from weakref import WeakValueDictionary
 
 from tranship.clocks import Clock
 from tranship_nats._delivery import Token, Told
@@ -32,12 +31,16 @@ class Broker:
         """Streams that have been there."""
         self.leases: dict[str, float] = {}
         """Of each queue, in seconds, as far as they are known."""
-        self._held: WeakValueDictionary[bytes, Token] = WeakValueDictionary()
+        self._held: dict[bytes, Token] = {}
+        self._most_held = _MOST
         self._settled: dict[bytes, None] = {}
 
-    def held(self, token: Token) -> None:
-        """Note what is in our hands."""
+    def held(self, token: Token, now: float) -> None:
+        """Note what is in our hands, until its lease is over."""
         self._held[token.told.mark] = token
+        if len(self._held) > self._most_held:
+            self._held = {mark: one for mark, one in self._held.items() if one.is_ours(now)}
+            self._most_held = max(_MOST, 2 * len(self._held))
 
     def holds(self, told: Told, now: float) -> Token | None:
         """Return the token of a message that is in our hands: a server that was killed may send it again."""
@@ -52,6 +55,7 @@ class Broker:
         """
         for token in tokens:
             self._settled[token.told.mark] = None
+            self._held.pop(token.told.mark, None)
         while len(self._settled) > _MOST:
             del self._settled[next(iter(self._settled))]
 

@@ -52,7 +52,7 @@ class Token:
         until: the end of its lease, on the loop's clock.
     """
 
-    __slots__ = ("__weakref__", "ack", "block", "data", "done", "slot", "told", "until")
+    __slots__ = ("ack", "block", "data", "done", "slot", "told", "until")
 
     def __init__(  # noqa: PLR0917 - what came with one message, made for each
         self, slot: Slot, told: Told, ack: bytes, block: bytes | None, data: bytes, until: float

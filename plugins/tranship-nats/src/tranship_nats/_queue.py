@@ -258,7 +258,7 @@ class NatsQueue:
             token.ack, token.until = ack, until
             return None
         token = Token(place.slot, told, ack, block, data, until)
-        self._broker.held(token)
+        self._broker.held(token, now)
         return token
 
     # What comes when nobody takes.

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 import orjson
@@ -78,6 +79,11 @@ class Streams:
     def name(self, kind: str) -> str:
         """The stream's name."""
         return self._definitions[kind].name
+
+    def age(self, kind: str) -> float:
+        """How long the stream keeps what is in it, as far as it is known here; inf: for ever."""
+        nano = self.found[kind].get("max_age", 0) if kind in self.found else 0
+        return nano / 1e9 if nano else inf
 
     async def need(self, kind: str) -> str:
         """Return the name of a stream that is there: ``work``, ``delay``, or a bucket.

@@ -118,36 +118,36 @@ class NatsTable:
             raise
 
     async def _write(self, rows: Sequence[Row], expected: Sequence[int] | None) -> list[int | None]:
-        for key in rows:
-            await self._stream(key.key)
+        buckets = [_bucket(row.key) for row in rows]
+        for bucket in dict.fromkeys(buckets):
+            await self._streams.need(bucket)
         versions = [None] * len(rows) if expected is None else expected
-        asks = [self._publishing(row, version) for row, version in zip(rows, versions, strict=True)]
-        answers = zip(rows, await self._js.make_all(asks), strict=True)
-        return [self._streams.stored(_bucket(row.key), answer, NOT_THE_LAST) for row, answer in answers]
+        asks = list(map(self._publishing, rows, buckets, versions))
+        answers = await self._js.make_all(asks)
+        return [
+            self._streams.stored(bucket, answer, NOT_THE_LAST) for bucket, answer in zip(buckets, answers, strict=True)
+        ]
 
-    def _publishing(self, row: Row, expected: int | None) -> Ask:
+    def _publishing(self, row: Row, bucket: str, expected: int | None) -> Ask:
         lines = [] if expected is None else [(_EXPECTED, b"%d" % expected)]
-        if row.ttl is not None:
+        if row.ttl is not None and row.ttl < self._streams.age(bucket):
             lines.append((_ENDS, b"%.3f" % (self._now() + row.ttl)))
-        subject, rest = self._subject(row.key), _rest(row.key)
-        if subject.rpartition(".")[2].startswith("=="):
+        rest = row.key if bucket == "rows" else row.key.partition("/")[2]
+        token = key_token(rest)
+        if token.startswith("=="):
             lines.append((_KEY, escaped(rest)))
-        return subject.encode(), block(lines) if lines else NO_HEADERS, row.value
+        return self._names.key(bucket, token).encode(), block(lines) if lines else NO_HEADERS, row.value
 
     async def _stream(self, key: str) -> str:
         return await self._streams.need(_bucket(key))
 
     def _subject(self, key: str) -> str:
-        return self._names.key(_bucket(key), key_token(_rest(key)))
+        bucket = _bucket(key)
+        return self._names.key(bucket, key_token(key if bucket == "rows" else key.partition("/")[2]))
 
 
 def _bucket(key: str) -> str:
     return _BUCKETS.get(key.partition("/")[0], "rows")
-
-
-def _rest(key: str) -> str:
-    """Return what tells a key from the others of its bucket."""
-    return key if _bucket(key) == "rows" else key.partition("/")[2]
 
 
 def _ends(found: Seen) -> float:
