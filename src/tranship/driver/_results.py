@@ -98,6 +98,10 @@ class DriverResults:
         task_id = name[2:]
         if not value:
             self._read([task_id], told=True)
+        elif self._supervisor.immediate:
+            # What such a topic has to tell, it tells in one go by itself.
+            if task_id in self._expected and self._sink is not None:
+                self._sink([_stored_result(task_id, value)])
         else:
             if not self._pushed:
                 asyncio.get_running_loop().call_soon(self._push_together)

@@ -142,7 +142,7 @@ class DriverSubmitter:
 
     def _refusal(self, message: Message, *, keeps_rows: bool) -> TranshipError | None:
         envelope, size, name, traits = message.envelope, message.size, self._supervisor.name, self._supervisor.traits
-        limit = self.max_message_size
+        limit = self._limit if traits.limits.message is None else min(self._limit, traits.limits.message)
         if size > limit:
             text = f"{size} bytes are more than the {limit} of max_message_size; pass a reference to the data"
             return MessageTooLarge(text, size=size, limit=limit, task_id=envelope.id)

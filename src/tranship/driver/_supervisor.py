@@ -58,9 +58,9 @@ def at_once(work: Awaitable[T]) -> T:
     Raises:
         _Waits: it does; it has been closed.
     """
-    steps = work.__await__()
+    steps = work if isinstance(work, types.CoroutineType) else work.__await__()
     try:
-        next(steps)
+        steps.send(None)
     except StopIteration as done:
         value: T = done.value
         return value
