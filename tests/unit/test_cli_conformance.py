@@ -53,6 +53,11 @@ def test_cases_of_an_embedded_broker(tmp_path: Path) -> None:
     ]
 
 
+def test_quiet_changes_no_verdict() -> None:
+    done = cli("conformance", "memory://x", "--case", "namesakes_are_told", "--quiet")
+    assert (done.exit_code, done.stderr) == (0, ""), done.stdout
+
+
 def test_the_report_is_kept_and_json_says_all(tmp_path: Path) -> None:
     done = cli("conformance", "memory://x", "--case", "ack_removes", "--json", "--output", "report.json")
     told = json.loads(done.stdout)

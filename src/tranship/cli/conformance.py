@@ -55,6 +55,7 @@ def run(
         raise ConfigurationError(f"{output} cannot be written: there is no directory {output.parent}")
     with as_if_installed(modules or ()):
         harness = Harness(call.settings().broker_url.reveal())
+        harness.quiet = not call.verbose
         harness.results = Harness(results) if results is not None else None
         tell = _Progress(call)
         found = run_conformance(harness, upto=tier, only=cases or (), tell=tell)
@@ -69,7 +70,8 @@ def _silence(call: Invocation) -> None:
     """Cases break connections and kill workers, which everybody logs; -v shows it."""
     call.log()
     if not call.verbose:
-        # Levels stay as they are: some cases are about what is logged.
+        # Levels stay as they are usually, --quiet or not: some cases are about what is logged.
+        logging.getLogger("tranship").setLevel(logging.WARNING)
         for handler in logging.getLogger().handlers:
             handler.setLevel(logging.CRITICAL)
 

@@ -209,7 +209,7 @@ class CaseContext:
 
         ``wrong_by`` is by how many seconds its wall clock is to be ahead of ours.
         """
-        child = await Child.start(action, arguments)
+        child = await Child.start(action, arguments, quiet=self.harness.quiet)
         self._children.append(child)
         return child
 

@@ -35,6 +35,9 @@ class Harness:
     takes_tasks: bool = True
     """False: it keeps results and nothing else, as what a ``ResultStoreSpec`` describes."""
 
+    quiet: bool = False
+    """Whether nobody is to see what the processes that a case starts log."""
+
     stress: bool = False
     """Whether pytest runs the cases of level ``stress``, too; they take a minute or more."""
     patience: float = 16.0

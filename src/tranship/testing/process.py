@@ -28,8 +28,8 @@ class Child:
         self._process = process
 
     @classmethod
-    async def start(cls, action: str, arguments: Mapping[str, Any]) -> Self:
-        """Start a process for one of the actions of this module."""
+    async def start(cls, action: str, arguments: Mapping[str, Any], *, quiet: bool = False) -> Self:
+        """Start a process for one of the actions of this module; ``quiet``: what it logs is seen by nobody."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -37,6 +37,7 @@ class Child:
             action,
             json.dumps(arguments),
             stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL if quiet else None,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         return cls(process)
