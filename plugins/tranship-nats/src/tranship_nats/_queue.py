@@ -207,9 +207,9 @@ class NatsQueue:
         if not self._connection.lost.done():
             inbox.leave()
             # The server has to forget the pulls that were left.
-            self._tidy(list(pull.open))
+            self._forget(list(pull.open))
 
-    def _tidy(self, places: Sequence[Place]) -> None:
+    def _forget(self, places: Sequence[Place]) -> None:
         """Make the server forget requests that nobody waits for any more.
 
         A pull whose inbox has gone stays in the server's list until it expires. nats-server (seen with 2.9) handles one
@@ -331,7 +331,7 @@ class NatsQueue:
         copies = [
             (
                 self._place(one.slot).subject,
-                copied(one.block, msg_id=b"%%:spared:%d" % one.told.seq, tried=one.count - 1),
+                copied(one.block, msg_id=b"%%:released:%d" % one.told.seq, tried=one.count - 1),
                 one.data,
             )
             for one in tokens

@@ -63,7 +63,7 @@ class Schedule:
         self._sid: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._early: dict[int, Token] = {}
+        self._picked: dict[int, Token] = {}
         """What was taken before it is due, and is not ended."""
         js.connection.on_close.append(self._close)
 
@@ -195,12 +195,12 @@ class Schedule:
         """Return the first tasks of a queue, the earliest first, without those that were taken."""
         stream = await self._streams.need("delay")
         subjects = sorted(await self._js.subjects(stream, self._broker.names.delayed_of(queue=queue)), key=_due_of)
-        self._early = {seq: token for seq, token in self._early.items() if not token.done}
+        self._picked = {seq: token for seq, token in self._picked.items() if not token.done}
         found: list[Stored] = []
         while subjects and len(found) < limit:
             part, subjects = subjects[:limit], subjects[limit:]
             seen = await self._js.get_all([(stream, {"last_by_subj": subject}) for subject in part])
-            found += [self._stored(one) for one in seen if one is not None and one.seq not in self._early]
+            found += [self._stored(one) for one in seen if one is not None and one.seq not in self._picked]
         return found[:limit]
 
     async def pick(self, refs: Sequence[Seen]) -> list[Taken]:
@@ -209,11 +209,11 @@ class Schedule:
         """
         stream = await self._streams.need("delay")
         seen = await self._js.get_all([(stream, {"seq": one.seq}) for one in refs])
-        return [self._taken(one) for one in seen if one is not None and one.seq not in self._early]
+        return [self._taken(one) for one in seen if one is not None and one.seq not in self._picked]
 
     async def end(self, token: Token, end: End) -> Settled | TranshipError:
         """End what was taken before it is due: remove it, leave it, or, requeued, send it to its queue at once."""
-        self._early.pop(token.told.seq, None)
+        self._picked.pop(token.told.seq, None)
         token.done = True
         if end is End.RELEASE:
             return Settled.CONFIRMED
@@ -236,7 +236,7 @@ class Schedule:
     def _taken(self, seen: Seen) -> Taken:
         slot = self._broker.names.place_of(seen.subject)
         token = Token(slot, Told(1, seen.seq, b""), b"", seen.block, seen.data, float("inf"))
-        self._early[seen.seq] = token
+        self._picked[seen.seq] = token
         return token.taken()
 
 

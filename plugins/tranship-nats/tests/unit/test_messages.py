@@ -75,8 +75,8 @@ def test_copies_keep_everything_but_what_was_said_on_the_way() -> None:
     assert b"Not-Before" not in headers
     assert raw_of(again, data).headers == message.headers
     assert TRIED not in headers
-    spared = copied(again, msg_id=b"%:spared:7", tried=2)
-    assert (tried(spared), tried(copied(spared, msg_id=b"%:spared:8"))) == (2, 0)
+    released = copied(again, msg_id=b"%:released:7", tried=2)
+    assert (tried(released), tried(copied(released, msg_id=b"%:released:8"))) == (2, 0)
 
 
 @pytest.mark.parametrize(
