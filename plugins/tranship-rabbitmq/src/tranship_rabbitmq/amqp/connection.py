@@ -15,6 +15,7 @@ import platform
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -330,9 +331,15 @@ _QUIET: Final = _Quiet()
 def _properties(name: str) -> dict[str, Any]:
     return {
         "product": "tranship",
-        "version": version("tranship-rabbitmq"),
+        "version": _version("tranship-rabbitmq"),
         "platform": f"Python {platform.python_version()}",
-        "information": f"over aiormq {version('aiormq')}",
+        "information": f"over aiormq {_version('aiormq')}",
         "connection_name": name,
         "capabilities": _CAPABILITIES,
     }
+
+
+@cache
+def _version(name: str) -> str:
+    # Milliseconds each time: the whole description of the distribution is read for it.
+    return version(name)
