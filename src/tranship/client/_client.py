@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
 
@@ -25,10 +25,12 @@ from tranship.client._prepare import (
 )
 from tranship.client._probe import Probe, run_probe
 from tranship.client._through import (
+    Chains,
     Passed,
     chains_of,
     end_through,
     envelopes_of,
+    own_middleware,
     states_through,
     submit_many_through,
     submit_through,
@@ -95,7 +97,13 @@ class AsyncClient:
             broker_url=url, result_url=result_url, namespace=namespace, submit_timeout=submit_timeout
         )
         self._connector = Connector(self.settings, registry)
-        self._submits, self._results = chains_of(middleware, registry)
+        self._middleware = own_middleware(middleware)
+        self._registry = registry
+
+    @cached_property
+    def _chains(self) -> Chains:
+        """What submits and results pass through. Made with the first of them: plugins are loaded for it."""
+        return chains_of(self._middleware, self._registry)
 
     async def open(self) -> Self:
         """Connect now rather than on first use.
@@ -163,8 +171,8 @@ class AsyncClient:
         """
         link = self._connector.opened(asyncio.get_running_loop()) or await self._connector.link()
         call = as_call(task, args, kwargs)
-        if self._submits is not None:
-            return await self._submit_through(self._submits, link, call)
+        if self._chains.submits is not None:
+            return await self._submit_through(self._chains.submits, link, call)
         message = prepare_one(link, call)
         (answer,) = await self._submit(link, [message])
         return self._handle(link, call.task, message, answer)
@@ -179,8 +187,8 @@ class AsyncClient:
         """
         link = await self._connector.link()
         calls = as_calls(calls)
-        if self._submits is not None:
-            return await self._submit_many_through(self._submits, link, calls)
+        if self._chains.submits is not None:
+            return await self._submit_many_through(self._chains.submits, link, calls)
         messages = prepare(link, calls)
         if not messages:
             return []
@@ -327,7 +335,7 @@ class AsyncClient:
         check_stored(handle.id, stored=handle.stored)
         seconds = self._seconds(timeout)
         unknown = None if handle.submitted else self.settings.unknown_id_timeout
-        chain = self._results
+        chain = self._chains.results
 
         def wait(link: ClientLink) -> Coroutine[Any, Any, TaskResult]:
             ending = wait_for_end(link, handle.id, seconds, unknown=unknown)
@@ -339,7 +347,7 @@ class AsyncClient:
         return self.settings.result_timeout if timeout is None else duration("timeout", timeout)
 
     async def _states(self, ids: Sequence[str]) -> list[TaskResult]:
-        chain = self._results
+        chain = self._chains.results
         if chain is None:
             return await self._on_link(lambda link: link.states(ids))
         return await self._on_link(lambda link: states_through(chain, link.states(ids)))
@@ -367,7 +375,7 @@ class AsyncClient:
         self, link: ClientLink, arrivals: Arrivals[AsyncTaskHandle[R]], budget: Budget
     ) -> AsyncGenerator[AsyncTaskHandle[R], None]:
         found: asyncio.Queue[tuple[str, Passed]] = asyncio.Queue()
-        end = arrivals.watch(link, _into(found), self._results)
+        end = arrivals.watch(link, _into(found), self._chains.results)
         try:
             while arrivals:
                 try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from tranship._defaults import default_registry
 from tranship.connections import process_table
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from tranship.waiting import Found
 
 __all__ = [
+    "Chains",
     "Passage",
     "Passed",
     "chains_of",
     "end_through",
     "envelopes_of",
+    "own_middleware",
     "states_through",
     "submit_many_through",
     "submit_through",
@@ -39,26 +41,43 @@ AT_ONCE: Final = 64
 """Results of one call that are with the middleware together: enough for a store that is far away, and no flood."""
 
 
-def chains_of(
-    middleware: Iterable[Middleware], registry: Registry | None
-) -> tuple[Chain[Envelope, Receipt] | None, Chain[TaskResult, TaskResult] | None]:
-    """Return what submits and what results pass through; None: nothing is around them.
+class Chains(NamedTuple):
+    """What submits and results pass through; None: nothing is around them."""
 
-    Args:
-        middleware: the client's own; that of plugins is around it.
-        registry: the plugins; None: those installed.
+    submits: Chain[Envelope, Receipt] | None
+    results: Chain[TaskResult, TaskResult] | None
+
+
+def own_middleware(given: Iterable[Middleware]) -> Sequence[Middleware]:
+    """Return the middleware that a client was given.
 
     Raises:
         InvalidOptionError: something else than objects of subclasses of Middleware.
+    """
+    if given == ():
+        return ()
+    from tranship.middleware import checked
+
+    return tuple(checked(given))
+
+
+def chains_of(own: Sequence[Middleware], registry: Registry | None) -> Chains:
+    """Return the chains of a client.
+
+    Args:
+        own: its own middleware; that of plugins is around it.
+        registry: the plugins; None: those installed.
+
+    Raises:
         PluginError: that of a plugin cannot be made.
     """
     plugged = (registry or default_registry(process_table())).middleware()
-    if not plugged and middleware == ():
-        return None, None
-    from tranship.middleware import chain_of, checked
+    if not plugged and not own:
+        return Chains(None, None)
+    from tranship.middleware import chain_of
 
-    several = (*plugged, *checked(middleware))
-    return chain_of(several, "submit"), chain_of(several, "result")
+    several = (*plugged, *own)
+    return Chains(chain_of(several, "submit"), chain_of(several, "result"))
 
 
 def envelopes_of(link: ClientLink, calls: Sequence[TaskCall[Any]]) -> list[tuple[Envelope, bool]]:

@@ -14,10 +14,12 @@ from tranship.client._prepare import (
 )
 from tranship.client._probe import run_probe
 from tranship.client._through import (
+    Chains,
     Passed,
     chains_of,
     end_through,
     envelopes_of,
+    own_middleware,
     states_through,
     submit_many_through,
     submit_through,
@@ -26,6 +28,7 @@ from tranship.client._through import (
 __all__ = [
     "Arrivals",
     "Budget",
+    "Chains",
     "Connector",
     "Passed",
     "as_call",
@@ -38,6 +41,7 @@ __all__ = [
     "envelopes_of",
     "ids_of",
     "known_task",
+    "own_middleware",
     "prepare",
     "prepare_one",
     "run_probe",

@@ -31,6 +31,9 @@ A driver is used on the event loop that its connection was opened on, and on no 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from tranship._lazy import lazy_names
 from tranship.driver._backend import DriverBackend
 from tranship.driver._kit import Kit, OwnPorts, instead
 from tranship.driver._nouns import (
@@ -66,11 +69,13 @@ from tranship.driver._protocols import (
     Topic,
     Watching,
 )
-from tranship.driver._removal import PURGED, cancelled_result, queued_task
-from tranship.driver._result_store import NoQueue, result_store
 from tranship.driver._supervisor import Classify, unreachable
 from tranship.driver._timing import ConnectionOptions, Timing
 from tranship.driver._topic import Subscriptions
+
+if TYPE_CHECKING:
+    from tranship.driver._removal import PURGED, cancelled_result, queued_task
+    from tranship.driver._result_store import NoQueue, result_store
 
 __all__ = [
     "PURGED",
@@ -122,3 +127,11 @@ __all__ = [
     "unpack",
     "unreachable",
 ]
+
+__getattr__ = lazy_names(
+    globals(),
+    {
+        "_removal": ["PURGED", "cancelled_result", "queued_task"],
+        "_result_store": ["NoQueue", "result_store"],
+    },
+)

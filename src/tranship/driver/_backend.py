@@ -6,23 +6,19 @@ import asyncio
 import contextlib
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from tranship.clocks import Clock
 from tranship.driver._capabilities import derived
-from tranship.driver._consumer import DriverConsumer
-from tranship.driver._control import DriverControl
 from tranship.driver._dedup import Dedup
 from tranship.driver._delay import Delays
-from tranship.driver._inspector import DriverInspector
 from tranship.driver._kit import Kit, OwnPorts
 from tranship.driver._outcomes import Outcomes
 from tranship.driver._protocols import Connection, Ensuring, traits_of
-from tranship.driver._removal import Removal
 from tranship.driver._replies import TopicReplies
 from tranship.driver._results import DriverResults
 from tranship.driver._rows import Rows
-from tranship.driver._settling import Settling
 from tranship.driver._submitter import DriverSubmitter
 from tranship.driver._supervisor import Classify, Supervisor, unreachable
 from tranship.driver._timing import Timing
@@ -41,6 +37,12 @@ from tranship.ports import (
     Support,
 )
 from tranship.settings import BackendConfig, CommonOptions
+
+if TYPE_CHECKING:
+    # Loaded where they are asked for: a client that submits and waits needs none of them.
+    from tranship.driver._consumer import DriverConsumer
+    from tranship.driver._removal import Removal
+    from tranship.driver._settling import Settling
 
 __all__ = ["DriverBackend"]
 
@@ -90,29 +92,31 @@ class DriverBackend:
         self._capabilities: Capabilities | None = None
         self._own = own
         supervisor = self._supervisor = Supervisor(name, self.url, connect, classify, timing or Timing())
-        rows = Rows(supervisor)
+        rows = self._rows = Rows(supervisor)
         supervisor.table_topic = TableTopic(supervisor, rows)
         self._delays = Delays(supervisor, rows)
         limit = options.max_message_size
         results = DriverResults(supervisor, rows, self._delays, ttl=options.result_ttl, limit=limit)
-        outcomes = Outcomes(results, rows)
-        dedup = Dedup(rows, outcomes, options.dedup_window, lambda: supervisor.traits.unique)
-        self._settling = Settling(supervisor, rows, outcomes, self._delays)
+        outcomes = self._outcomes = Outcomes(results, rows)
+        self._dedup = Dedup(rows, outcomes, options.dedup_window, lambda: supervisor.traits.unique)
         self._replies, self._replying = TopicReplies(supervisor, limit), False
         self._consumers: list[DriverConsumer] = []
         self._own_consumers: weakref.WeakSet[Any] = weakref.WeakSet()
-        kit = self._kit = Kit(supervisor, self._kits_consumer)
-        kit.submitter = DriverSubmitter(supervisor, rows, dedup, self._delays, limit)
-        kit.results = results
-        removal = Removal(supervisor, outcomes, self._delays)
-        kit.control = DriverControl(supervisor, rows, removal)
-        kit.inspector = DriverInspector(
-            supervisor, rows, outcomes=outcomes, delays=self._delays, dedup=dedup, removal=removal
+        submitter = DriverSubmitter(supervisor, rows, self._dedup, self._delays, limit)
+        kit = self._kit = Kit(
+            supervisor,
+            submitter=submitter,
+            results=results,
+            control=self._kits_control,
+            inspector=self._kits_inspector,
+            consumer=self._kits_consumer,
         )
         self._submitter = kit.submitter if own.submitter is None else own.submitter(kit)
         self._results = kit.results if own.results is None else own.results(kit)
-        self._control = kit.control if own.control is None else own.control(kit)
-        self._inspector = kit.inspector if own.inspector is None else own.inspector(kit)
+        if own.control is not None:
+            self._control = own.control(kit)
+        if own.inspector is not None:
+            self._inspector = own.inspector(kit)
         outcomes.take_over(self._results)
 
     def __repr__(self) -> str:
@@ -167,8 +171,9 @@ class DriverBackend:
         """Give back what is held, and close. Idempotent."""
         if self._supervisor.gate.closed:
             return
-        ports = (self._submitter, self._results, self._control, self._inspector)
-        for one in (*self._own_consumers, *self._consumers, *ports):
+        # Those that nobody has asked for have nothing to close.
+        asked = [vars(self)[name] for name in ("_control", "_inspector") if name in vars(self)]
+        for one in (*self._own_consumers, *self._consumers, self._submitter, self._results, *asked):
             close = getattr(one, "aclose", None)
             if close is not None:
                 with contextlib.suppress(TimeoutError, TranshipError):
@@ -210,9 +215,40 @@ class DriverBackend:
         connection = self._supervisor.current
         if connection.table is not None and not traits_of(connection.queue).delays:
             self._delays.start()
+        from tranship.driver._consumer import DriverConsumer
+
         consumer = DriverConsumer(self._supervisor, queues, self._settling, self._delays, self._consumers.remove)
         self._consumers.append(consumer)
         return consumer
+
+    @cached_property
+    def _settling(self) -> Settling:
+        from tranship.driver._settling import Settling
+
+        return Settling(self._supervisor, self._rows, self._outcomes, self._delays)
+
+    @cached_property
+    def _removal(self) -> Removal:
+        from tranship.driver._removal import Removal
+
+        return Removal(self._supervisor, self._outcomes, self._delays)
+
+    def _kits_control(self) -> ControlChannel:
+        from tranship.driver._control import DriverControl
+
+        return DriverControl(self._supervisor, self._rows, self._removal)
+
+    def _kits_inspector(self) -> Inspector:
+        from tranship.driver._inspector import DriverInspector
+
+        return DriverInspector(
+            self._supervisor,
+            self._rows,
+            outcomes=self._outcomes,
+            delays=self._delays,
+            dedup=self._dedup,
+            removal=self._removal,
+        )
 
     def results(self) -> ResultStore:
         """The one result store."""
@@ -222,6 +258,14 @@ class DriverBackend:
         if not self.capabilities.answers:
             self._need(Capability.RESULTS)
         return self._results
+
+    @cached_property
+    def _control(self) -> ControlChannel:
+        return self._kit.control
+
+    @cached_property
+    def _inspector(self) -> Inspector:
+        return self._kit.inspector
 
     def control(self) -> ControlChannel:
         """The one control channel."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from tranship.driver._protocols import Connection
@@ -20,21 +21,37 @@ class Kit:
 
     Args:
         supervisor: of the backend.
-        consumer: makes one of the kit's consumers.
+        submitter, results: the kit's own ports, made of the primitives.
+        control, inspector, consumer: make the others.
 
     Attributes:
         name, url: of the backend, the latter without secrets.
-        submitter, results, control, inspector: the kit's own ports, made of the primitives.
     """
 
-    submitter: Submitter
-    results: ResultStore
-    control: ControlChannel
-    inspector: Inspector
-
-    def __init__(self, supervisor: Supervisor, consumer: Callable[[Sequence[str]], Consumer]) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        *,
+        submitter: Submitter,
+        results: ResultStore,
+        control: Callable[[], ControlChannel],
+        inspector: Callable[[], Inspector],
+        consumer: Callable[[Sequence[str]], Consumer],
+    ) -> None:
         self.name, self.url = supervisor.name, supervisor.url
+        self.submitter, self.results = submitter, results
         self._supervisor, self._consumer = supervisor, consumer
+        self._make_control, self._make_inspector = control, inspector
+
+    @cached_property
+    def control(self) -> ControlChannel:
+        """The kit's own control channel."""
+        return self._make_control()
+
+    @cached_property
+    def inspector(self) -> Inspector:
+        """The kit's own inspector."""
+        return self._make_inspector()
 
     def consumer(self, queues: Sequence[str]) -> Consumer:
         """Return one of the kit's consumers; it is closed with the backend, if nobody closes it before."""

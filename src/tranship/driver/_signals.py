@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tranship.ports import Command, Heartbeat, Tombstone, heartbeat_data, heartbeat_of
+from tranship.ports import Command, Tombstone
 from tranship.protocol import epoch_of
+
+if TYPE_CHECKING:
+    from tranship.ports import Heartbeat
 
 __all__ = ["command_bytes", "command_of", "heartbeat_bytes", "heartbeat_read", "tombstone_bytes", "tombstone_of"]
 
@@ -40,11 +43,15 @@ def command_of(data: bytes) -> tuple[Command, str] | None:
 
 def heartbeat_bytes(heartbeat: Heartbeat) -> bytes:
     """Return a heartbeat as bytes."""
+    from tranship.ports import heartbeat_data
+
     return json.dumps(heartbeat_data(heartbeat)).encode()
 
 
 def heartbeat_read(data: bytes) -> Heartbeat | None:
     """Return the heartbeat that was written as ``data``; None: it is none."""
+    from tranship.ports import heartbeat_of
+
     return heartbeat_of(_read(data))
 
 

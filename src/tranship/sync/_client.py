@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
@@ -13,6 +13,7 @@ from tranship.client import CANCEL_TTL, Probe
 from tranship.client.shared import (
     Arrivals,
     Budget,
+    Chains,
     Connector,
     Passed,
     as_call,
@@ -25,6 +26,7 @@ from tranship.client.shared import (
     envelopes_of,
     ids_of,
     known_task,
+    own_middleware,
     prepare,
     prepare_one,
     run_probe,
@@ -93,7 +95,13 @@ class Client:
             broker_url=url, result_url=result_url, namespace=namespace, submit_timeout=submit_timeout
         )
         self._connector = Connector(self.settings, registry)
-        self._submits, self._results = chains_of(middleware, registry)
+        self._middleware = own_middleware(middleware)
+        self._registry = registry
+
+    @cached_property
+    def _chains(self) -> Chains:
+        """What submits and results pass through. Made with the first of them: plugins are loaded for it."""
+        return chains_of(self._middleware, self._registry)
 
     def open(self) -> Self:
         """Connect now rather than on first use.
@@ -159,8 +167,8 @@ class Client:
         """
         link = self._link()
         call = as_call(task, args, kwargs)
-        if self._submits is not None:
-            return self._submit_through(self._submits, link, call)
+        if self._chains.submits is not None:
+            return self._submit_through(self._chains.submits, link, call)
         message = prepare_one(link, call)
         (answer,) = link.submission.submit_blocking([message])
         return self._handle(link, call.task, message, answer)
@@ -175,8 +183,8 @@ class Client:
         """
         link = self._link()
         calls = as_calls(calls)
-        if self._submits is not None:
-            return self._submit_many_through(self._submits, link, calls)
+        if self._chains.submits is not None:
+            return self._submit_many_through(self._chains.submits, link, calls)
         messages = prepare(link, calls)
         if not messages:
             return []
@@ -313,7 +321,7 @@ class Client:
         check_stored(handle.id, stored=handle.stored)
         seconds = self._seconds(timeout)
         unknown = None if handle.submitted else self.settings.unknown_id_timeout
-        chain = self._results
+        chain = self._chains.results
 
         def wait(link: ClientLink) -> Coroutine[Any, Any, TaskResult]:
             ending = wait_for_end(link, handle.id, seconds, unknown=unknown)
@@ -325,7 +333,7 @@ class Client:
         return self.settings.result_timeout if timeout is None else duration("timeout", timeout)
 
     def _states(self, ids: Sequence[str]) -> list[TaskResult]:
-        chain = self._results
+        chain = self._chains.results
         if chain is None:
             return self._on_link(lambda link: link.states(ids))
         return self._on_link(lambda link: states_through(chain, link.states(ids)))
@@ -343,7 +351,7 @@ class Client:
             for known in self._states(arrivals.ids):
                 yield from arrivals.known(known)
         found: queue.SimpleQueue[tuple[str, Passed]] = queue.SimpleQueue()
-        end = arrivals.watch(link, lambda task_id, what: found.put((task_id, what)), self._results)
+        end = arrivals.watch(link, lambda task_id, what: found.put((task_id, what)), self._chains.results)
         try:
             while arrivals:
                 try:
