@@ -176,7 +176,7 @@ FAULTS = (
         scenarios.replayed,
         DriverInspector,
         "_replay",
-        "await self._send_again(message)",
-        "await self._letters.remove([letter.id])\n            await self._send_again(message)",
+        "await self._send_again(message, letter)",
+        "await self._letters.remove([letter.id])\n            await self._send_again(message, letter)",
     ),
 )

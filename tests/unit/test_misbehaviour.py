@@ -298,10 +298,10 @@ async def test_everything_queued_behind_an_outage_times_out_together():
     async with AsyncClient("memory://outage", submit_timeout=0.5) as client:
         link = client._connector.any_link()
 
-        async def unreachable(messages):
-            return [BrokerUnreachable("down") for _ in messages]
+        def unreachable(messages, answered):
+            loop.call_soon(answered, [BrokerUnreachable("down") for _ in messages])
 
-        link.submission._hand_over._submitter.submit = unreachable
+        link.submission._hand_over._prompt.post = unreachable
         begun = loop.time()
         with pytest.raises(BatchSubmitError) as caught:
             await client.submit_many(nothing.call() for _ in range(20_000))

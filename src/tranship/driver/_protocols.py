@@ -164,7 +164,8 @@ class Finding(Protocol):
     """A queue with an index by id, and by cancel key."""
 
     async def find(self, ids: Sequence[str], cancel_keys: Sequence[str]) -> Sequence[Stored]:
-        """Return every message with one of the ids or keys: ready, delayed or held [queue_find_tells_state].
+        """Return every message with one of the ids or keys: ready, delayed [queue_find_delayed] or held
+        [queue_find_tells_state].
 
         It makes KNOWS_IDS true, and lets the kit cancel what is queued.
 
