@@ -243,6 +243,23 @@ def core() -> Iterator[Target]:
     yield Target("environment", environ, lambda given: Settings.load(given).rows(), (ConfigurationError,))
 
 
+# --- the driver kit --------------------------------------------------------------------------------
+
+
+def kit() -> Iterator[Target]:
+    from tranship.driver import Facts, facts_read, pack, unpack
+    from tranship.driver._signals import command_of, heartbeat_read, tombstone_of
+
+    packed = pack(Facts("i", "q", Priority.NORMAL, "t"), RawMessage(b'{"task":"t"}', b"[[],{},{}]", codec.JSON))
+
+    def signals(data: bytes) -> object:
+        return tombstone_of(data), command_of(data), heartbeat_read(data)
+
+    yield Target("driver: signals", documents(json_only=True), signals, ())
+    yield Target("driver: message", either(mutants([packed]), noise), unpack, (ValueError,))
+    yield Target("driver: facts", raws, lambda raw: facts_read(raw, "q", Priority.NORMAL), ())
+
+
 # --- the plugins ----------------------------------------------------------------------------------
 
 
@@ -323,36 +340,32 @@ def rabbitmq() -> Iterator[Target]:
 
 
 def nats() -> Iterator[Target]:
-    from tranship_nats import _frames, _held, _message, _names, _options, _signals
+    from tranship_nats import _delivery, _message, _naming, _options
 
     raw = RawMessage(b'{"task":"t","id":"i"}', b"[[],{},{}]", codec.JSON, "utf-8", {})
-    block, _ = _message.block_again(raw, raw.headers if isinstance(raw.headers, bytes) else b"", b"id")
+    block, _ = _message.block_of(raw, b"id")
     lines = dicts([b"Tried-Before", b"Task-Headers-Size", b"Status", b"x"], noise)
-    known = mutants([block, _frames.block([(b"Tried-Before", b"9" * 5000)])])
-    blocks = either(known, lambda random: _frames.block(lines(random).items()), among([None]))
+    known = mutants([block, _message.block([(b"Tried-Before", b"9" * 5000)])])
+    blocks = either(known, lambda random: _message.block(lines(random).items()), among([None]))
 
     def read(given: Any) -> object:
         found, data = given
         _message.tried(found)
-        _frames.status_of(found)
-        _message.copied(found, msg_id=b"%", more=_message.said("r", "d", 1))
+        _message.status_of(found)
+        _message.from_schedule(found)
+        _message.copied(found, msg_id=b"%", tried=1)
         return _decoded(_message.raw_of(found, data))
 
     yield Target("nats: message", tuples(blocks, documents()), read, (MalformedMessage,))
-
-    def signals(data: bytes) -> object:
-        return _signals.tombstone_of(data), _signals.command_of(data, "w"), _signals.beat_of(data)
-
-    yield Target("nats: signals", documents(json_only=True), signals, ())
     subjects = mutants([b"$JS.ACK.s.c.1.2.3.4.5", b"$JS.ACK.d.a.s.c.1.2.3.4.5.x"])
-    yield Target("nats: acknowledgement", subjects, _held.acknowledgement, ())
-    yield Target("nats: name", either(among(TEXTS), urls), _names.untoken, ())
+    yield Target("nats: acknowledgement", subjects, _delivery.told_by, ())
+    yield Target("nats: name", either(among(TEXTS), urls), _naming.untoken, ())
     yield Target("nats: options", tuples(_just(_options.NatsOptions), options), _options_of, (ConfigurationError,))
 
 
 def targets() -> list[Target]:
     """Every decoder there is here."""
-    found = list(core())
+    found = [*core(), *kit()]
     for package, make in (("tranship_redis", redis), ("tranship_rabbitmq", rabbitmq), ("tranship_nats", nats)):
         if importlib.util.find_spec(package):
             found += make()

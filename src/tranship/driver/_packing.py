@@ -85,7 +85,7 @@ def headers_read(message: RawMessage) -> dict[str, Any]:
         return dict(message.headers)
     try:
         found = json.loads(message.headers)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -58,5 +58,5 @@ def heartbeat_read(data: bytes) -> Heartbeat | None:
 def _read(data: bytes) -> Any:
     try:
         return json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
