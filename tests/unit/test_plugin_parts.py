@@ -209,7 +209,7 @@ def test_a_middleware_that_is_not_there_stops_who_would_do_without(registry: Reg
 
     registry.register(MiddlewareSpec("m", target))
     with module("parts_bad", fails=fails, other=lambda: 7), pytest.raises(PluginError, match=says):
-        Client("memory://parts-bad", registry=registry)
+        Client("memory://parts-bad", registry=registry).open()
 
 
 def test_every_hook_has_a_description_and_a_version() -> None:

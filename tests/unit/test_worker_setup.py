@@ -205,7 +205,8 @@ async def test_no_result_store_is_refused_at_start():
         def make_backend(self, url):
             backend = super().make_backend(url)
             lacking = dict.fromkeys((Capability.RESULTS, Capability.RESULT_PUSH), Level.NONE)
-            backend._declared = {**backend._declared, **lacking}
+            declared = backend._declared
+            backend._declared = lambda: {**declared(), **lacking}
             return backend
 
     with pytest.raises(UnsupportedError, match="store_result=False"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,10 +52,9 @@ def run(
     from tranship.testing.harness import Harness
 
     call.url = broker if broker is not None else call.url
-    _silence(call)
     if output is not None and not output.parent.is_dir():
         raise ConfigurationError(f"{output} cannot be written: there is no directory {output.parent}")
-    with as_if_installed(modules or ()):
+    with _silenced(call), as_if_installed(modules or ()):
         harness = Harness(call.settings().broker_url.reveal())
         harness.quiet = not call.verbose
         harness.results = Harness(results) if results is not None else None
@@ -66,14 +67,25 @@ def run(
         raise typer.Exit(ExitCode.FAILURE)
 
 
-def _silence(call: Invocation) -> None:
+@contextmanager
+def _silenced(call: Invocation) -> Iterator[None]:
     """Cases break connections and kill workers, which everybody logs; -v shows it."""
     call.log()
-    if not call.verbose:
-        # Levels stay as they are usually, --quiet or not: some cases are about what is logged.
-        logging.getLogger("tranship").setLevel(logging.WARNING)
-        for handler in logging.getLogger().handlers:
-            handler.setLevel(logging.CRITICAL)
+    if call.verbose:
+        yield
+        return
+    # Levels stay as they are usually, --quiet or not: some cases are about what is logged.
+    logger, handlers = logging.getLogger("tranship"), logging.getLogger().handlers
+    level, levels = logger.level, [handler.level for handler in handlers]
+    logger.setLevel(logging.WARNING)
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for handler, before in zip(handlers, levels, strict=False):
+            handler.setLevel(before)
 
 
 class _Progress:

@@ -111,6 +111,7 @@ class AsyncClient:
         Raises:
             BrokerUnreachable, BrokerRefused, StorageCorrupt, UnsupportedError, UnknownSchemeError, PluginError.
         """
+        _ = self._chains
         await self._connector.link()
         return self
 

@@ -380,8 +380,9 @@ class DriverConsumer:
     # The end.
 
     def _check(self) -> None:
-        if self._supervisor.gate.closed:
-            self._supervisor.gate.check()
+        gate = self._supervisor.gate
+        if gate.closed or gate.failure is not None:
+            gate.check()
         if self._closing.done():
             raise ClosedError("this consumer has been closed; make a new one")
 

@@ -109,6 +109,7 @@ class Client:
         Raises:
             BrokerUnreachable, BrokerRefused, StorageCorrupt, UnsupportedError, UnknownSchemeError, PluginError.
         """
+        _ = self._chains
         self._connector.blocking_link()
         return self
 
