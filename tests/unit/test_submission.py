@@ -155,13 +155,14 @@ async def test_a_refusal_of_everything_reaches_every_caller():
 
 async def test_a_bug_in_a_driver_leaves_nobody_waiting(caplog):
     async with Buffer() as buffer:
-        broken = buffer.backend.submitter()
 
-        async def submit(_messages):
-            raise ZeroDivisionError
+        class Broken:
+            max_message_size = buffer.backend.submitter().max_message_size
 
-        broken.submit = submit
-        submission = Submission(broken, loop=asyncio.get_running_loop(), timeout=0.2, retry_safe=False)
+            async def submit(self, _messages):
+                raise ZeroDivisionError
+
+        submission = Submission(Broken(), loop=asyncio.get_running_loop(), timeout=0.2, retry_safe=False)
         with caplog.at_level(logging.ERROR):
             (error,) = await submission.submit([message()])
         assert isinstance(error, SubmitUnknown)
