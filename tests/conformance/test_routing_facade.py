@@ -17,6 +17,8 @@ class TestFacadeOnFilesInTurn(FacadeSuite):
         return Harness(_files(tmp_path))
 
 
+# A worker meets routing in test_routing_members every day; the whole suite takes half a minute of two processors.
+@pytest.mark.campaign
 class TestWorkerOnFilesInTurn(WorkerSuite):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> Harness:
