@@ -95,7 +95,8 @@ class MiddlewareSpec:
 
     name: str
     factory: str
-    """``"package.module:make"``: called without arguments where a client or worker is made; gives a Middleware."""
+    """``"package.module:make"``: called without arguments, once in a process, when a client opens or a worker is made;
+    gives a Middleware."""
     summary: str = ""
     """One line for ``tranship plugins``."""
     api_version: tuple[int, int] = API_VERSION
@@ -141,7 +142,7 @@ class CommandSpec:
     target: str
     """``"package.module:object"``: a typer application, or a function that typer makes a command of."""
     summary: str = ""
-    """One line for ``tranship --help``."""
+    """One line for ``tranship plugins``."""
     api_version: tuple[int, int] = API_VERSION
     """As :attr:`BackendSpec.api_version`."""
 

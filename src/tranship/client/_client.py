@@ -111,6 +111,7 @@ class AsyncClient:
         Raises:
             BrokerUnreachable, BrokerRefused, StorageCorrupt, UnsupportedError, UnknownSchemeError, PluginError.
         """
+        # A plugin whose middleware cannot be made is told of now, and not by the first submit.
         _ = self._chains
         await self._connector.link()
         return self

@@ -11,7 +11,8 @@ from tranship.driver._delay import Delays
 from tranship.driver._nouns import Row
 from tranship.driver._protocols import Finding, traits_of
 from tranship.driver._rows import Rows
-from tranship.driver._supervisor import Supervisor, at_once
+from tranship.driver._steps import at_once
+from tranship.driver._supervisor import Supervisor
 from tranship.envelope import TaskState
 from tranship.errors import MessageTooLarge, TranshipError
 from tranship.ports import ResultSink, StoredResult

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from tranship.driver._dead import DeadLetters, dead_message
 from tranship.driver._delay import DelayedRow, Delays
@@ -18,6 +19,8 @@ from tranship.ports import Settled, Settlement, Verdict
 __all__ = ["Settling"]
 
 Said = Settled | TranshipError
+MOVING: Final = 30.0
+"""Seconds for which a message that was taken out of the table is kept from other forwarders while it ends."""
 
 
 class Settling:
@@ -154,7 +157,7 @@ class Settling:
             return error
 
     async def _delayed_ended(self, taken: Taken, row: DelayedRow, settlement: Settlement) -> Said:
-        if not await self._delays.renew(row, _MOVING):
+        if not await self._delays.renew(row, MOVING):
             return Settled.LOST
         if settlement.verdict is Verdict.NACK:
             await self._delays.forward([row])
@@ -173,6 +176,3 @@ class Settling:
         endings = [Ending(one.token, End.RELEASE) for one in taken if not isinstance(one.token, DelayedRow)]
         if endings:
             await self._supervisor.answers("end", lambda c: c.queue.end(endings), len(endings))
-
-
-_MOVING = 30.0

@@ -122,14 +122,14 @@ class DriverSubmitter:
         answered: Callable[[Sequence[Said]], None],
     ) -> None:
         if not isinstance(found, TranshipError):
-            answered([_said(one, answer) for one, answer in zip(batch, found, strict=True)])
+            answered([_said(one.id, answer) for one, answer in zip(batch, found, strict=True)])
             return
         sent = dict(enumerate(batch))
         if isinstance(found, ClosedError):
             answered([found] * len(batch))
         elif self._concerns_all(sent, found):
             answered(
-                [_said(one, answer) for one, answer in zip(batch, self._failed(sent, found).values(), strict=True)]
+                [_said(one.id, answer) for one, answer in zip(batch, self._failed(sent, found).values(), strict=True)]
             )
         else:
             task = self._supervisor.spawn(self._one_by_one(sent))
@@ -138,11 +138,11 @@ class DriverSubmitter:
     def _of_each(self, batch: Sequence[Outgoing], done: asyncio.Task[dict[int, Answer]]) -> list[Said]:
         if done.cancelled() or done.exception() is not None:
             return [_unknown(one.id, ClosedError(f"{self._supervisor.url} is closed")) for one in batch]
-        return [_said(one, answer) for one, answer in zip(batch, done.result().values(), strict=True)]
+        return [_said(one.id, answer) for one, answer in zip(batch, done.result().values(), strict=True)]
 
     def _refusal(self, message: Message, *, keeps_rows: bool) -> TranshipError | None:
         envelope, size, name, traits = message.envelope, message.size, self._supervisor.name, self._supervisor.traits
-        limit = self._limit if traits.limits.message is None else min(self._limit, traits.limits.message)
+        limit = self.max_message_size
         if size > limit:
             text = f"{size} bytes are more than the {limit} of max_message_size; pass a reference to the data"
             return MessageTooLarge(text, size=size, limit=limit, task_id=envelope.id)
@@ -162,7 +162,7 @@ class DriverSubmitter:
         else:
             found = await self._side_by_side(parts, under_way)
         return {
-            at: answer if isinstance(answer, TranshipError) else Receipt(part[at].envelope.id, answer)
+            at: _said(part[at].envelope.id, answer)
             for part, answers in zip(parts, found, strict=True)
             for at, answer in answers.items()
         }
@@ -276,8 +276,8 @@ class DriverSubmitter:
             log.debug("%s: noting what was submitted: %s", self._supervisor.url, error)
 
 
-def _said(message: Outgoing, answer: Answer) -> Said:
-    return answer if isinstance(answer, TranshipError) else Receipt(message.id, answer)
+def _said(task_id: str, answer: Answer) -> Said:
+    return answer if isinstance(answer, TranshipError) else Receipt(task_id, answer)
 
 
 def _unknown(task_id: str, cause: TranshipError) -> SubmitUnknown:

@@ -7,21 +7,20 @@ import contextlib
 import logging
 import random
 import time
-import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from tranship.clocks import Clock
 from tranship.driver._answers import checked, listed
 from tranship.driver._nouns import QueueTraits
 from tranship.driver._protocols import Connection, TellingTime, Topic, traits_of
+from tranship.driver._steps import Waits, at_once, rest
 from tranship.driver._timing import BLOCKED, Deadlines, Timed, Timing
 from tranship.errors import BrokerGone, BrokerUnreachable, ClosedError, PluginError, StorageFull, TranshipError
 from tranship.guards import Gate
 from tranship.ports import ConnectionEvent
 
-__all__ = ["OF_ALL", "AnswerLost", "Classify", "Supervisor", "at_once", "unreachable"]
+__all__ = ["OF_ALL", "AnswerLost", "Classify", "Supervisor", "unreachable"]
 
 T = TypeVar("T")
 log = logging.getLogger("tranship.driver")
@@ -48,51 +47,10 @@ def unreachable(error: Exception) -> TranshipError | None:
     return None
 
 
-class _Waits(Exception):
-    """Something that was to be done at once waits for something."""
-
-
-def at_once(work: Awaitable[T]) -> T:
-    """Run to its end what never waits, without a task.
-
-    Raises:
-        _Waits: it does; it has been closed.
-    """
-    steps = work if isinstance(work, types.CoroutineType) else work.__await__()
-    try:
-        steps.send(None)
-    except StopIteration as done:
-        value: T = done.value
-        return value
-    steps.close()
-    raise _Waits
-
-
 def _permanent(lost: asyncio.Future[BaseException | None]) -> TranshipError | None:
     """Return why a connection is lost, if that is for good."""
     reason = lost.result()
     return reason if isinstance(reason, TranshipError) and not reason.retryable else None
-
-
-async def _rest(work: Coroutine[Any, Any, T], waits_for: Any) -> T:
-    """Go on with work that waits for something already."""
-    return await _going_on(work, waits_for)
-
-
-@types.coroutine
-def _going_on(work: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
-    while True:
-        try:
-            received = yield waits_for
-        except BaseException as error:  # noqa: BLE001 - a cancel above all, which is the work's to hear
-            step = partial(work.throw, error)
-        else:
-            step = partial(work.send, received)
-        try:
-            waits_for = step()
-        except StopIteration as done:
-            value: T = done.value
-            return value
 
 
 class Supervisor:
@@ -274,7 +232,7 @@ class Supervisor:
         except StopIteration as done:
             value: T = done.value
             return value
-        return self.spawn(_rest(work, waits_for))
+        return self.spawn(rest(work, waits_for))
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that ends with the backend at the latest; its error, if nobody asks, is nobody's."""
@@ -294,7 +252,7 @@ class Supervisor:
             self._give_up(native)
         if isinstance(native, TranshipError):
             return native
-        if isinstance(native, _Waits):
+        if isinstance(native, Waits):
             return PluginError(f"{self.name}: {verb}() waits, and its connection says that it is immediate")
         made = self._classify(native)
         if made is None:

@@ -109,6 +109,7 @@ class Client:
         Raises:
             BrokerUnreachable, BrokerRefused, StorageCorrupt, UnsupportedError, UnknownSchemeError, PluginError.
         """
+        # A plugin whose middleware cannot be made is told of now, and not by the first submit.
         _ = self._chains
         self._connector.blocking_link()
         return self
