@@ -58,6 +58,17 @@ def test_tasks_that_wait_are_purged_by_id_or_all(client: Client) -> None:
     assert waiting() == []
 
 
+def test_who_waits_at_another_store_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = f"sqlite:///{tmp_path / 'results.db'}"
+    monkeypatch.setenv("TRANSHIP_BROKER_URL", url_of(tmp_path))
+    monkeypatch.setenv("TRANSHIP_RESULT_URL", store)
+    with Client(url_of(tmp_path), result_url=store) as client:
+        handle = client.submit(named("a.one"), 1)
+        assert cli("purge", "default", "--yes").stdout == "1 purged\n"
+        with pytest.raises(TaskCancelled, match="purged from its queue"):
+            handle.result(timeout=10)
+
+
 def test_mistakes_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TRANSHIP_BROKER_URL", url_of(tmp_path))
     fails(cli("purge"), 2, "QUEUE")

@@ -12,7 +12,19 @@ from redis_kit import Raw, lab_of, ours, until_received, until_works
 from tranship import AsyncClient, task
 from tranship.envelope import Receipt, TaskState
 from tranship.errors import BrokerRefused, StorageFull
-from tranship.ports import Backend, Capability, Consumer, Heartbeat, Level, Settled, Settlement, Tombstone, Verdict
+from tranship.ports import (
+    Backend,
+    Capability,
+    Consumer,
+    Heartbeat,
+    Level,
+    QueueBrowser,
+    Settled,
+    Settlement,
+    Tombstone,
+    Verdict,
+)
+from tranship.protocol import decode_result
 from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.service_harness import ServiceHarness
 from tranship.testing.services import Service
@@ -341,3 +353,23 @@ async def test_what_operators_use_is_named_too(context: CaseContext, raw: Raw, k
     # Handing over and taking do not depend on it.
     ids = await context.submit(backend, context.message())
     assert await context.drain(backend.consumer(["q"]), 1) == ids
+
+
+@pytest.mark.parametrize("serializer", ["json", "msgpack"])
+async def test_what_is_purged_is_answered_as_the_store_keeps_it(
+    context: CaseContext, raw: Raw, serializer: str
+) -> None:
+    """What says of no task is removed, too, and answered to nobody."""
+    backend = await context.open(result_serializer=serializer)
+    ids = await context.submit(backend, context.message())
+    for odd in ("garbage", "[]", '{"body":"!!","headers":{"id":5},"properties":{}}'):
+        raw("LPUSH", ours(context, "q"), odd)
+    inspector = backend.inspector()
+    assert isinstance(inspector, QueueBrowser)
+    assert len(await inspector.waiting("q")) == 4
+    assert sorted(await inspector.purge("q")) == ["", "", "", *ids]
+    (result,) = await backend.results().get_many(ids)
+    assert result.state is TaskState.CANCELLED
+    assert "purged" in str(decode_result(result.document, task_id=ids[0]).error)
+    assert (result.document[:1] == b"{") is (serializer == "json")
+    assert raw("EXISTS", ours(context, "celery-task-meta-")) == 0

@@ -15,7 +15,7 @@ from tranship.client._delayed import Delayed
 from tranship.client._pushed import Remembered
 from tranship.clocks import clock_of, look
 from tranship.connections import ConnectionTable
-from tranship.envelope import Envelope, ErrorInfo, TaskResult, TaskState
+from tranship.envelope import Envelope, TaskResult, TaskState
 from tranship.errors import ResultsDisabled, TranshipError, UnsupportedError
 from tranship.ports import (
     Backend,
@@ -27,7 +27,7 @@ from tranship.ports import (
     StoredResult,
     Tombstone,
 )
-from tranship.protocol import Encoder, Message, encode_result
+from tranship.protocol import Encoder, Message, encode_cancelled
 from tranship.registry import Registry
 from tranship.settings import BrokerURL, Settings
 from tranship.submission import Submission
@@ -250,9 +250,7 @@ class ClientLink:
             raise UnsupportedError(f"{self.backend.name} has no control channel: tasks cannot be cancelled there")
         expires = time.time() + ttl
         report = await self._control.cancel([Tombstone(kind=kind, value=value, expires=expires) for value in values])
-        if self._result_backend is not None:
-            # The broker has answered in its own store; those who wait look in another one.
-            await self.answer_cancelled(report.removed)
+        await self.answer_elsewhere(report.removed)
         ended = [one for one in self.delayed.take_cancelled(kind, values, expires) if one not in report.removed]
         if ended:
             await self._end_delayed(ended)
@@ -271,11 +269,18 @@ class ClientLink:
             # The cancel itself is recorded: a worker answers when they are due.
             log.warning("the results of %d cancelled tasks could not be stored yet: %s", len(ids), error)
 
-    async def answer_cancelled(self, ids: Sequence[str]) -> None:
+    async def answer_elsewhere(self, ids: Sequence[str], how: str = "was cancelled") -> None:
+        """Give ``ids``, which the broker has removed and answered in its own store, their results where those who wait
+        look in another one.
+        """
+        if self._result_backend is not None:
+            await self.answer_removed(ids, how)
+
+    async def answer_removed(self, ids: Sequence[str], how: str = "was cancelled") -> None:
         """Give ``ids``, which a broker with another store has removed, their results."""
         if ids and self._store is not None and not self.answers_submits_only:
             content_type = (self._result_backend or self.backend).capabilities.result_type
-            await self._store.put([cancelled_result(task_id, content_type) for task_id in ids])
+            await self._store.put([cancelled_result(task_id, content_type, how) for task_id in ids])
 
     async def ping(self) -> float:
         """Make one round trip to the broker; return its seconds."""
@@ -305,15 +310,10 @@ def _is_fresh(message: Message) -> bool:
     )
 
 
-def cancelled_result(task_id: str, content_type: str) -> StoredResult:
-    """The result of a task that a broker has removed because it was cancelled."""
-    error = ErrorInfo(
-        type="tranship.errors.TaskCancelled", message=f"task {task_id} was cancelled", code="TASK_CANCELLED"
-    )
-    result = TaskResult(id=task_id, state=TaskState.CANCELLED, error=error, finished_at=time.time())
-    return StoredResult(
-        id=task_id, state=TaskState.CANCELLED, document=encode_result(result, content_type=content_type)
-    )
+def cancelled_result(task_id: str, content_type: str, how: str = "was cancelled") -> StoredResult:
+    """The result of a task that a broker has removed."""
+    document = encode_cancelled(task_id, how, content_type=content_type)
+    return StoredResult(id=task_id, state=TaskState.CANCELLED, document=document)
 
 
 async def _close_all(backends: Sequence[Any]) -> None:

@@ -74,11 +74,10 @@ from tranship.driver._timing import ConnectionOptions, Timing
 from tranship.driver._topic import Subscriptions
 
 if TYPE_CHECKING:
-    from tranship.driver._removal import PURGED, cancelled_result, queued_task
+    from tranship.driver._removal import cancelled_result, queued_task
     from tranship.driver._result_store import NoQueue, result_store
 
 __all__ = [
-    "PURGED",
     "Answer",
     "Classify",
     "Connection",
@@ -131,7 +130,7 @@ __all__ = [
 __getattr__ = lazy_names(
     globals(),
     {
-        "_removal": ["PURGED", "cancelled_result", "queued_task"],
+        "_removal": ["cancelled_result", "queued_task"],
         "_result_store": ["NoQueue", "result_store"],
     },
 )

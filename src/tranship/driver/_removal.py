@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Literal
 
+from tranship import codec
 from tranship.driver._delay import DelayedRow, Delays
 from tranship.driver._nouns import End, Ending, Row, Stored, Taken
 from tranship.driver._outcomes import Outcomes
 from tranship.driver._packing import Facts
 from tranship.driver._protocols import Finding, Picking, Scanning
 from tranship.driver._supervisor import Supervisor
-from tranship.envelope import ErrorInfo, TaskResult, TaskState
-from tranship.errors import TaskCancelled, UnsupportedError
+from tranship.envelope import TaskState
+from tranship.errors import UnsupportedError
 from tranship.ports import QueuedTask, Settled, StoredResult
-from tranship.protocol import encode_result
+from tranship.protocol import CANCELLED, PURGED, encode_cancelled
 
-__all__ = ["CANCELLED", "PURGED", "Removal", "cancelled_result", "queued_task"]
+__all__ = ["Removal", "cancelled_result", "queued_task"]
 
-CANCELLED = "task {} was cancelled before it started"
-PURGED = "task {} was purged from its queue before it started"
 AT_ONCE = 500
 """Messages that are looked at, and removed, in one step."""
 
@@ -131,22 +129,21 @@ class Removal:
         await self._outcomes.keep([one for one in results if one is not None])
 
     def _result(self, facts: Facts, why: str) -> StoredResult | None:
-        """Return what tells of the end; None where nobody wants it, or nobody keeps it."""
-        if not facts.store_result or (self._outcomes.are_rows and self._supervisor.current.table is None):
+        if self._outcomes.are_rows and self._supervisor.current.table is None:
             return None
         return cancelled_result(facts, why)
 
 
-def cancelled_result(facts: Facts, why: str) -> StoredResult:
-    """Return the result of a task that was removed before it started; ``why`` has a place for its id."""
-    error = ErrorInfo(type="tranship.errors.TaskCancelled", message=why.format(facts.id), code=TaskCancelled.code)
-    result = TaskResult(
-        id=facts.id, state=TaskState.CANCELLED, error=error, attempt=facts.attempt, finished_at=time.time()
-    )
+def cancelled_result(facts: Facts, why: str, *, content_type: str = codec.JSON) -> StoredResult | None:
+    """Return the result of a task that was removed before it started; None: nobody wants it, or its message says of no
+    task whose it would be.
+    """
+    if not facts.store_result or not facts.id:
+        return None
     return StoredResult(
         id=facts.id,
-        state=result.state,
-        document=encode_result(result),
+        state=TaskState.CANCELLED,
+        document=encode_cancelled(facts.id, why, attempt=facts.attempt, content_type=content_type),
         ttl=facts.result_ttl,
         reply_to=facts.reply_to,
     )

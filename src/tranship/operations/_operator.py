@@ -273,7 +273,7 @@ def _waiting(queue: str | None, limit: int) -> Work[list[QueuedTask]]:
 def _purging(queue: str, ids: Sequence[str] | None) -> Work[list[str]]:
     if isinstance(ids, str):
         raise InvalidArgumentsError(f"ids is {ids!r}; expected several ids, or None for all")
-    return lambda link: purge_queue(link.backend, queue, ids)
+    return lambda link: purge_queue(link, queue, ids)
 
 
 def _page(queue: str | None, limit: int, after: str) -> Work[list[DeadLetter]]:

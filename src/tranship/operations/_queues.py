@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tranship.client._link import ClientLink
 from tranship.envelope import Priority
 from tranship.errors import UnsupportedError
 from tranship.ports import Backend, Capability, Heartbeat, QueueBrowser, QueuedTask, QueueInfo
+from tranship.protocol import PURGED
 
 __all__ = ["QueueReport", "live_workers", "purge_queue", "queue_reports", "waiting_tasks"]
 
@@ -67,13 +69,15 @@ async def waiting_tasks(backend: Backend, queue: str | None, limit: int) -> list
     return [task for name in names for task in await browser.waiting(name, limit=limit)]
 
 
-async def purge_queue(backend: Backend, queue: str, ids: Sequence[str] | None) -> list[str]:
+async def purge_queue(link: ClientLink, queue: str, ids: Sequence[str] | None) -> list[str]:
     """Remove what waits in a queue.
 
     Raises:
         UnsupportedError: the broker cannot.
     """
-    return list(await _browser(backend).purge(queue, ids))
+    removed = list(await _browser(link.backend).purge(queue, ids))
+    await link.answer_elsewhere(removed, PURGED)
+    return removed
 
 
 def _browser(backend: Backend) -> QueueBrowser:

@@ -22,7 +22,7 @@ from tranship.protocol._encode import Encoder
 from tranship.protocol._failure import writable
 from tranship.protocol._message import Message, RawMessage
 from tranship.protocol._numbers import epoch_of, number_of, whole_of
-from tranship.protocol._result import decode_result, encode_result
+from tranship.protocol._result import CANCELLED, PURGED, decode_result, encode_cancelled, encode_result
 
 if TYPE_CHECKING:
     from tranship.protocol._passing import pass_on
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from tranship.protocol._restart import restarted
 
 __all__ = [
+    "CANCELLED",
     "CARRIED",
+    "PURGED",
     "Decoder",
     "Encoder",
     "Message",
@@ -39,6 +41,7 @@ __all__ = [
     "canvas",
     "decode",
     "decode_result",
+    "encode_cancelled",
     "encode_result",
     "epoch_of",
     "number_of",

@@ -6,6 +6,7 @@ state, with code, details, attempt and worker, is in the extra key ``tranship``,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,13 +14,17 @@ import orjson
 
 from tranship import codec
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
-from tranship.errors import MalformedMessage
+from tranship.errors import MalformedMessage, TaskCancelled
 from tranship.protocol._failure import own_error, read_foreign, read_own, revoked_word, written
 from tranship.protocol._fields import Fields, kind_of, moment
 from tranship.protocol._headers import iso
 from tranship.protocol._numbers import is_epoch, whole_of
 
-__all__ = ["decode_result", "encode_result"]
+__all__ = ["CANCELLED", "PURGED", "decode_result", "encode_cancelled", "encode_result"]
+
+CANCELLED: Final = "was cancelled before it started"
+PURGED: Final = "was purged from its queue before it started"
+"""What became of a task that never ran."""
 
 _EXTRA: Final = "tranship"
 _STATUS: Final[Mapping[TaskState, str]] = {
@@ -49,6 +54,21 @@ _USUAL: Final = (
     b'{"status":"SUCCESS","result":%b,"traceback":null,"children":[],"date_done":"%b","task_id":%b,'
     b'"tranship":{"state":"SUCCESS","attempt":%d,"worker":%b,"finished_at":%b}}'
 )
+
+
+def encode_cancelled(task_id: str, how: str, *, attempt: int = 0, content_type: str = codec.JSON) -> bytes:
+    """Return the document of a task that has ended before it started, now.
+
+    Args:
+        task_id: its id.
+        how: what became of it, such as :data:`CANCELLED`.
+        attempt: attempts before.
+        content_type: what the store keeps.
+    """
+    error = ErrorInfo(type="tranship.errors.TaskCancelled", message=f"task {task_id} {how}", code=TaskCancelled.code)
+    state, now = TaskState.CANCELLED, time.time()
+    result = TaskResult(id=task_id, state=state, error=error, attempt=attempt, finished_at=now)
+    return encode_result(result, content_type=content_type)
 
 
 def encode_result(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tranship import codec
 from tranship.clocks import Clock
 from tranship.errors import ClosedError, TranshipError
 from tranship.ports import Capabilities, Capability, ConnectionEvent, CountKind, Level, Support
@@ -281,13 +280,12 @@ class _Ports:
 def _capabilities(options: RedisOptions, server: ServerInfo, fsync: str | None) -> Capabilities:
     supports: dict[Capability, Support | Level] = dict.fromkeys(Capability, Level.NATIVE)
     supports |= {Capability.KNOWS_IDS: Level.NONE, Capability.AGING: Level.NONE}
-    content_type = codec.JSON if options.result_serializer == "json" else codec.MSGPACK
     properties: dict[Capability, Mapping[str, Any]] = {
         Capability.DELAY: {"resolution": 0.01},
         Capability.DELIVERY_COUNT: {"kind": CountKind.EXACT},
         Capability.RETRY_SAFE: {"among": "checked"},
         Capability.KEY_WINDOW: {"window": "per-task"},
-        Capability.RESULTS: {"content_type": content_type},
+        Capability.RESULTS: {"content_type": options.result_type},
         Capability.RESULT_TTL: {"ttl": "per-result"},
         Capability.RESULT_PUSH: {"with_submit": server.is_resp3},
     }

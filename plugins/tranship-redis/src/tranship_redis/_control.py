@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from typing import Final
 
-from tranship import codec
-from tranship.envelope import ErrorInfo, TaskResult, TaskState
-from tranship.errors import TaskCancelled
 from tranship.guards import one_listener
 from tranship.mailbox import node_name
 from tranship.ports import CancelReport, Command, Heartbeat, SignalSink, Tombstone
-from tranship.protocol import encode_result
+from tranship.protocol import CANCELLED, encode_cancelled
 from tranship_redis._context import Context
 from tranship_redis._feed import Feed
 from tranship_redis._keys import SEPARATOR
@@ -143,11 +139,7 @@ class RedisControl:
         return "", b"", self._flag(tombstone.value)
 
     def _document(self, task_id: str) -> bytes:
-        text = f"task {task_id} was cancelled before it started"
-        error = ErrorInfo(type="tranship.errors.TaskCancelled", message=text, code=TaskCancelled.code)
-        result = TaskResult(id=task_id, state=TaskState.CANCELLED, error=error, finished_at=time.time())
-        is_json = self._context.options.result_serializer == "json"
-        return encode_result(result, content_type=codec.JSON if is_json else codec.MSGPACK)
+        return encode_cancelled(task_id, CANCELLED, content_type=self._context.options.result_type)
 
     def _flag(self, cancel_key: str) -> str:
         """The key that other programs ask for to know whether ``cancel_key`` is cancelled; empty: none."""

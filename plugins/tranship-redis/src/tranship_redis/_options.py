@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tranship import codec
 from tranship.checks import invalid, one_of, positive, text, whole
 from tranship.errors import InvalidURLError
 from tranship.settings import BrokerURL, CommonOptions
@@ -84,6 +85,11 @@ class RedisOptions(CommonOptions):
     def prefix(self) -> str:
         """In front of every name on the server."""
         return f"{self.namespace}:" if self.namespace else ""
+
+    @property
+    def result_type(self) -> str:
+        """The content type of result documents."""
+        return codec.JSON if self.result_serializer == "json" else codec.MSGPACK
 
     @property
     def celery_queues(self) -> CeleryQueues:

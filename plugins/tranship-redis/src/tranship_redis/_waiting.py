@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from tranship.driver import PURGED, Facts, cancelled_result, facts_read, queued_task
+from tranship.driver import Facts, cancelled_result, facts_read, queued_task
 from tranship.envelope import Priority
 from tranship.ports import QueuedTask, ResultStore
+from tranship.protocol import PURGED
 from tranship_redis._context import Context
 from tranship_redis._element import read
 from tranship_redis._scripts import Script
@@ -104,8 +105,10 @@ class Waiting:
             [len(elements), *(one for one, _ in (*elements, *delayed))],
         )
         gone = [facts for (_, facts), answer in zip((*elements, *delayed), answers, strict=True) if answer]
-        if self._results is not None:
-            await self._results.put([cancelled_result(one, PURGED) for one in gone if one.store_result])
+        kind = self._context.options.result_type
+        told = [made for one in gone if (made := cancelled_result(one, PURGED, content_type=kind)) is not None]
+        if self._results is not None and told:
+            await self._results.put(told)
         return [one.id for one in gone]
 
 

@@ -188,7 +188,7 @@ class Transport:
         if not self._elsewhere:
             return
         # What was removed at once is nobody's to answer for any more.
-        await _on(links.backend, lambda link: link.answer_cancelled(report.removed))
+        await _on(links.backend, lambda link: link.answer_removed(report.removed))
         if links.backend.can_cancel:
             await _on(links.backend, lambda link: link.cancel(kind, [value], ttl))
 
