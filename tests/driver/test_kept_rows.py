@@ -11,7 +11,7 @@ from driver.crashes import World, message
 from driver.rows_driver import Broker, Queue, write
 from driver.virtual_time import on_virtual_time
 from driver.wire import Wire
-from tranship.driver import Row
+from tranship.driver import Row, facts_of, pack
 from tranship.errors import BrokerUnreachable
 from tranship.ports import Heartbeat, Settlement, Tombstone, Verdict
 
@@ -56,6 +56,8 @@ async def test_a_row_that_nobody_can_read_hides_no_other(caplog) -> None:
         (held,) = (await consumer.receive(1, 5.0)).deliveries
         await consumer.settle([Settlement(held, Verdict.REJECT, reason="tired")])
         garbage = {"w/0/zero": b"x", "w/soon/x": b"0\nx", "d/0": b"[]\nx", "d/1": b"x", "z/key/k": b"x", "b/w": b"[]"}
+        # One of each sort: not what it should be, and nested deeper than Python goes.
+        garbage |= {"d/2": b"7\nx", "d/3": b"[" * 100_000 + b"\nx", "d/4": b"7\n" + pack(facts_of(one), one.raw())}
         for key, value in garbage.items():
             write(world.broker, Row(key, value))
         assert [letter.task_id for letter in await backend.inspector().dead()] == ["dead"]

@@ -231,7 +231,7 @@ class DriverBackend:
     def _removal(self) -> Removal:
         from tranship.driver._removal import Removal
 
-        return Removal(self._supervisor, self._outcomes, self._delays)
+        return Removal(self._supervisor, self._outcomes, self._delays, self.capabilities.result_type)
 
     def _kits_control(self) -> ControlChannel:
         from tranship.driver._control import DriverControl

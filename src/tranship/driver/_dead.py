@@ -85,7 +85,7 @@ def _letter(row: Row) -> DeadLetter | None:
     try:
         about, facts, message = _parted(row)
         reason, detail, deliveries, died_at = about
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         log.warning("the row %r is no dead letter: %s", row.key, error)
         return None
     return DeadLetter(

@@ -30,10 +30,12 @@ class Removal:
         supervisor: of the backend.
         outcomes: where the results of what is removed go.
         delays: where messages wait that are not due.
+        content_type: what documents of results are written in.
     """
 
-    def __init__(self, supervisor: Supervisor, outcomes: Outcomes, delays: Delays) -> None:
+    def __init__(self, supervisor: Supervisor, outcomes: Outcomes, delays: Delays, content_type: str) -> None:
         self._supervisor, self._outcomes, self._delays = supervisor, outcomes, delays
+        self._content_type = content_type
 
     async def cancel(self, ids: set[str], keys: set[str]) -> list[str]:
         """Remove what has one of the ids or cancel keys, in any queue, as far as it can be found."""
@@ -131,7 +133,7 @@ class Removal:
     def _result(self, facts: Facts, why: str) -> StoredResult | None:
         if self._outcomes.are_rows and self._supervisor.current.table is None:
             return None
-        return cancelled_result(facts, why)
+        return cancelled_result(facts, why, content_type=self._content_type)
 
 
 def cancelled_result(facts: Facts, why: str, *, content_type: str = codec.JSON) -> StoredResult | None:
