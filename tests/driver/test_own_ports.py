@@ -214,3 +214,37 @@ async def test_a_clock_that_says_no_time_is_told() -> None:
     with pytest.raises(PluginError, match=r"rows: now\(\) gave 'noon'; expected seconds since 1970"):
         await backend.read_clock()
     await backend.aclose()
+
+
+async def test_what_its_canceller_has_told_everybody_is_kept_and_not_told_again() -> None:
+    """For drivers beside whose feed another one exists: what comes over that is known to who listens later."""
+    broker = Broker()
+    backend, other = broker.backend(), broker.backend()
+    await backend.open()
+    await other.open()
+    heard: list[Any] = []
+    told = asyncio.Event()
+
+    def hear(signals: Any) -> None:
+        heard.extend(signals)
+        told.set()
+
+    await other.control().listen(hear, worker="w-1")
+    one = message()
+    await backend.submitter().submit([one, message()])
+    revoked = Tombstone(kind="id", value=one.envelope.id, expires=time.time() + 60, running=False)
+    control = backend._kit.control
+    await control.keep([revoked])
+    assert list(await control.kept()) == [revoked]
+    assert (await backend.results().get_many([one.envelope.id]))[0].state is TaskState.CANCELLED
+    await backend.control().cancel([Tombstone(kind="key", value="k", expires=time.time() + 60)])
+    await asyncio.wait_for(told.wait(), 5)
+    assert [signal.value for signal in heard] == ["k"], "it was told again"
+    await other.aclose()
+    later = broker.backend()
+    await later.open()
+    replayed: list[Any] = []
+    await later.control().listen(replayed.extend, worker="w-2")
+    assert revoked in replayed
+    await later.aclose()
+    await backend.aclose()

@@ -14,6 +14,7 @@ refused with :class:`~tranship.errors.UnsupportedError`; :attr:`~tranship.ports.
 ``watch``                                 waking, instead of looking twenty times a second
 ``find``, ``pick``                        states of tasks, unknown ids; cancelling what is queued
 ``scan``, ``pick``                        taking what is not due yet, to move it elsewhere
+``search``, ``pick``                      removing single tasks where there is no index of what is ready
 ``queues``                                counts for operators and autoscaling
 ``ensure``                                queues that have to be made
 ``demand``                                brokers that push
@@ -64,6 +65,7 @@ from tranship.driver._protocols import (
     Queue,
     Renewing,
     Scanning,
+    Searching,
     Table,
     TellingTime,
     Topic,
@@ -103,6 +105,7 @@ __all__ = [
     "Renewing",
     "Row",
     "Scanning",
+    "Searching",
     "SendLimits",
     "Slot",
     "Stored",

@@ -31,6 +31,7 @@ LISTS: Final[Mapping[str, type]] = {
     "pick": Taken,
     "find": Stored,
     "scan": Stored,
+    "search": Stored,
     "queues": QueueInfo,
     "page": Row,
 }

@@ -41,6 +41,7 @@ from tranship.settings import BackendConfig, CommonOptions
 if TYPE_CHECKING:
     # Loaded where they are asked for: a client that submits and waits needs none of them.
     from tranship.driver._consumer import DriverConsumer
+    from tranship.driver._control import DriverControl
     from tranship.driver._removal import Removal
     from tranship.driver._settling import Settling
 
@@ -233,7 +234,7 @@ class DriverBackend:
 
         return Removal(self._supervisor, self._outcomes, self._delays, self.capabilities.result_type)
 
-    def _kits_control(self) -> ControlChannel:
+    def _kits_control(self) -> DriverControl:
         from tranship.driver._control import DriverControl
 
         return DriverControl(self._supervisor, self._rows, self._removal)

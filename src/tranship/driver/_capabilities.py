@@ -14,6 +14,7 @@ from tranship.driver._protocols import (
     Picking,
     Renewing,
     Scanning,
+    Searching,
     TellingTime,
     traits_of,
 )
@@ -94,8 +95,8 @@ def _of_the_queue(connection: Connection) -> Iterator[Found]:
     if isinstance(queue, Counting):
         for capability in (Capability.INSPECT_DEPTH, Capability.INSPECT_IN_FLIGHT, Capability.INSPECT_OLDEST):
             yield _native(capability)
-    parts = isinstance(queue, Scanning) and isinstance(queue, Finding) and isinstance(queue, Picking)
-    if parts and traits.finds == "all":
+    finds = isinstance(queue, Searching) or (isinstance(queue, Finding) and traits.finds == "all")
+    if finds and isinstance(queue, Scanning) and isinstance(queue, Picking):
         yield _native(Capability.BROWSE)
 
 

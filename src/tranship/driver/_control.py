@@ -74,10 +74,13 @@ class DriverControl:
         topic.subscribe([CANCELS, COMMANDS], self._heard)
         try:
             await self._supervisor.run("active", lambda _: topic.active())
-            self._tell([one async for row in self._rows.each(TOMBSTONES) if (one := tombstone_of(row.value))])
+            self._tell(await self._live())
         except BaseException:
             topic.unsubscribe([CANCELS, COMMANDS], self._heard)
             raise
+
+    async def _live(self) -> list[Tombstone]:
+        return [one async for row in self._rows.each(TOMBSTONES) if (one := tombstone_of(row.value))]
 
     async def _replay_again(self) -> None:
         """Replay over a new connection. What the broker cannot tell yet is asked for again, beside whatever is done."""
@@ -139,12 +142,23 @@ class DriverControl:
         self._supervisor.gate.check()
         return CancelReport(removed=await self._supervisor.together(self._cancel(tombstones)))
 
-    async def _cancel(self, tombstones: Sequence[Tombstone]) -> list[str]:
+    async def keep(self, tombstones: Sequence[Tombstone]) -> None:
+        """Store what was cancelled elsewhere, by who has told every worker himself, and remove what is queued."""
+        self._supervisor.gate.check()
+        await self._supervisor.together(self._cancel(tombstones, tell=False))
+
+    async def kept(self) -> Sequence[Tombstone]:
+        """Return every cancel that is not over."""
+        self._supervisor.gate.check()
+        return await self._supervisor.together(self._live())
+
+    async def _cancel(self, tombstones: Sequence[Tombstone], *, tell: bool = True) -> list[str]:
         """Stored, told, then removed: what a worker takes meanwhile, it refuses."""
         values = {f"{TOMBSTONES}{one.kind}/{one.value}": one for one in tombstones}
         await self._keep(values)
-        items = [(CANCELS, tombstone_bytes(one)) for one in values.values()]
-        await self._supervisor.run("publish", lambda _: self._supervisor.topic.publish(items))
+        if tell:
+            items = [(CANCELS, tombstone_bytes(one)) for one in values.values()]
+            await self._supervisor.run("publish", lambda _: self._supervisor.topic.publish(items))
         ids = {one.value for one in tombstones if one.kind == "id"}
         keys = {one.value for one in tombstones if one.kind == "key"}
         return await self._removal.cancel(ids, keys)

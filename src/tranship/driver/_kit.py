@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tranship.driver._protocols import Connection
 from tranship.driver._supervisor import Supervisor
 from tranship.ports import ConnectionEvent, Consumer, ControlChannel, Inspector, ResultStore, Submitter
+
+if TYPE_CHECKING:
+    from tranship.driver._control import DriverControl
 
 __all__ = ["Kit", "OwnPorts", "instead"]
 
@@ -34,7 +37,7 @@ class Kit:
         *,
         submitter: Submitter,
         results: ResultStore,
-        control: Callable[[], ControlChannel],
+        control: Callable[[], DriverControl],
         inspector: Callable[[], Inspector],
         consumer: Callable[[Sequence[str]], Consumer],
     ) -> None:
@@ -44,8 +47,10 @@ class Kit:
         self._make_control, self._make_inspector = control, inspector
 
     @cached_property
-    def control(self) -> ControlChannel:
-        """The kit's own control channel."""
+    def control(self) -> DriverControl:
+        """The kit's own control channel. ``keep`` stores what was cancelled elsewhere, by who has told every worker
+        himself; ``kept`` returns every cancel that is not over.
+        """
         return self._make_control()
 
     @cached_property

@@ -35,6 +35,7 @@ __all__ = [
     "Queue",
     "Renewing",
     "Scanning",
+    "Searching",
     "Table",
     "TellingTime",
     "Topic",
@@ -171,6 +172,21 @@ class Finding(Protocol):
 
         Concurrency: yes. Bound: one round trip. Cancelled: nothing happened. Retry: never. Errors: raised. Closed:
         whatever is native.
+        """
+
+
+@runtime_checkable
+class Searching(Protocol):
+    """A queue that has no index of what is ready, and can be searched all the same."""
+
+    async def search(self, queue: str, ids: Sequence[str]) -> Sequence[Stored]:
+        """Return what has one of the ids and is ready or delayed in this queue, after a look at everything in it
+        [queue_search_finds].
+
+        It is for operators, who name tasks to be purged; a cancel does not wait for it.
+
+        Concurrency: yes. Bound: none; each of its round trips is short. Cancelled: nothing happened. Retry: never.
+        Errors: raised. Closed: whatever is native.
         """
 
 

@@ -10,7 +10,7 @@ from tranship.driver._delay import DelayedRow, Delays
 from tranship.driver._nouns import End, Ending, Row, Stored, Taken
 from tranship.driver._outcomes import Outcomes
 from tranship.driver._packing import Facts
-from tranship.driver._protocols import Finding, Picking, Scanning
+from tranship.driver._protocols import Finding, Picking, Scanning, Searching
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import TaskState
 from tranship.errors import UnsupportedError
@@ -21,6 +21,8 @@ __all__ = ["Removal", "cancelled_result", "queued_task"]
 
 AT_ONCE = 500
 """Messages that are looked at, and removed, in one step."""
+SEARCHING = 600.0
+"""Seconds that a look at everything in a queue may take; a server that has gone is noticed by other means."""
 
 
 class Removal:
@@ -89,9 +91,13 @@ class Removal:
 
     async def _purge_some(self, name: str, ids: set[str]) -> list[str]:
         queue = self._supervisor.current.queue
-        if not isinstance(queue, Finding) or not isinstance(queue, Picking):
+        seen: Sequence[Stored]
+        if isinstance(queue, Searching) and isinstance(queue, Picking):
+            seen = await self._supervisor.run("search", lambda _: queue.search(name, list(ids)), wait=SEARCHING)
+        elif isinstance(queue, Finding) and isinstance(queue, Picking):
+            seen = await self._supervisor.run("find", lambda _: queue.find(list(ids), ()))
+        else:
             raise UnsupportedError(f"{self._supervisor.name} cannot remove single tasks from a queue")
-        seen = await self._supervisor.run("find", lambda _: queue.find(list(ids), ()))
         return await self._pick([one for one in seen if one.facts.queue == name], PURGED)
 
     async def _pick(self, seen: Sequence[Stored], why: str) -> list[str]:

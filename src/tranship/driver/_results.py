@@ -138,7 +138,7 @@ class DriverResults:
                         self._supervisor.name,
                         result_key(one),
                     )
-            ready = [one for one in found.values() if one.id in self._expected]
+            ready = [one for one in found.values() if one.id in self._expected and one.state.terminal]
             if ready and self._sink is not None:
                 self._sink(ready)
 

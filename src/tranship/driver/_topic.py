@@ -29,7 +29,9 @@ class Subscriptions:
     """Who hears what, by name. For drivers, too, whose broker sends everything that concerns a connection."""
 
     def __init__(self) -> None:
-        self._heard: dict[str, list[Heard]] = {}
+        self._heard: dict[str, tuple[Heard, ...]] = {}
+        self._alone: tuple[Heard, ...] = ()
+        """Shared by all names that only one wants to hear: a client waits for thousands of results."""
 
     def __bool__(self) -> bool:
         return bool(self._heard)
@@ -37,27 +39,31 @@ class Subscriptions:
     def add(self, names: Sequence[str], heard: Heard) -> list[str]:
         """Call ``heard`` for ``names``; return those that nobody wanted to hear before."""
         new = [name for name in dict.fromkeys(names) if name not in self._heard]
+        if self._alone != (heard,):
+            self._alone = (heard,)
         for name in names:
-            hearers = self._heard.setdefault(name, [])
-            if heard not in hearers:
-                hearers.append(heard)
+            hearers = self._heard.get(name)
+            if hearers is None:
+                self._heard[name] = self._alone
+            elif heard not in hearers:
+                self._heard[name] = (*hearers, heard)
         return new
 
     def remove(self, names: Sequence[str], heard: Heard) -> list[str]:
         """Call it no more for ``names``; return those that nobody wants to hear any more."""
         gone = []
         for name in names:
-            hearers = self._heard.get(name, [])
-            if heard in hearers:
-                hearers.remove(heard)
-                if not hearers:
-                    del self._heard[name]
-                    gone.append(name)
+            hearers = self._heard.get(name, ())
+            if hearers == (heard,):
+                del self._heard[name]
+                gone.append(name)
+            elif heard in hearers:
+                self._heard[name] = tuple(one for one in hearers if one != heard)
         return gone
 
     def tell(self, name: str, value: bytes) -> None:
         """Call everybody who wants to hear ``name``."""
-        for heard in tuple(self._heard.get(name, ())):
+        for heard in self._heard.get(name, ()):
             heard(name, value)
 
 

@@ -23,6 +23,7 @@ from tranship.driver import (
     Renewing,
     Row,
     Scanning,
+    Searching,
     Slot,
     Table,
     Taken,
@@ -332,6 +333,28 @@ class _Looking:
         assert [_id(one) for one in picked] == [name], "what another one holds was taken, or too much"
         await _end(connection, End.REMOVE, *picked)
         assert {_id(one) for one in await _take(connection, 5)} == again - {name}
+
+    @case("queue_search_finds", level="capability", rationale="the one task that is in the way cannot be named")
+    async def test_queue_search_finds(self, context: CaseContext) -> None:
+        """By id, ready on any level and delayed, in this queue only; nothing that somebody holds."""
+        connection, other = await context.connect(), await context.connect()
+        queue = connection.queue
+        if not isinstance(queue, Searching) or not isinstance(queue, Picking):
+            context.skip("the queue cannot be searched")
+        held, wanted, left = await _sent(connection, _messages(context, 3))
+        (low,) = await _sent(connection, _messages(context, 1, priority=Priority.LOW))
+        (elsewhere,) = await _sent(connection, _messages(context, 1, queue="other"))
+        (late,) = await _sent(connection, _messages(context, 1, not_before=time.time() + 500))
+        (taken,) = await _take(other, 1)
+        assert _id(taken) == held.id
+        named = [one.id for one in (held, wanted, low, elsewhere, late)]
+        seen = await queue.search("q", [*named, new_id()])
+        assert {one.facts.id: one.state for one in seen} == {wanted.id: "ready", low.id: "ready", late.id: "delayed"}
+        picked = await queue.pick([one.ref for one in seen])
+        assert {_id(one) for one in picked} == {wanted.id, low.id, late.id}
+        await _end(connection, End.REMOVE, *picked)
+        assert not list(await queue.search("q", named))
+        assert [one.facts.id for one in await queue.search("q", [left.id])] == [left.id]
 
     @case("queue_find_delayed", level="capability", rationale="a task that is cancelled a day ahead runs all the same")
     async def test_queue_find_delayed(self, context: CaseContext) -> None:
