@@ -64,7 +64,7 @@ class Injector:
         raise ConnectionResetError(f"{name}: {self.mode}")
 
     def wrap(self, connection: Any) -> Any:
-        for name in ("queue", "table", "topic"):
+        for name in ("queue", "table", "topic", "log"):
             part = getattr(connection, name)
             if part is not None:
                 setattr(connection, name, self._wrapped(part))

@@ -42,6 +42,7 @@ class Entry:
     claim: int = 0
     until: float = 0.0
     at: float = 0.0
+    peeked: bool = False
 
 
 @dataclass(eq=False)
@@ -52,6 +53,8 @@ class Broker:
     leases: bool = True
     table: bool = True
     topic: bool = True
+    log: bool = False
+    peeks: bool = False
     waits: bool = False
     posts: bool = False
     tells: bool = False
@@ -69,6 +72,9 @@ class Broker:
     queues: Callable[[Broker, float | None], Any] = field(default_factory=lambda: Queue)
     tables: Callable[[Broker], Any] = field(default_factory=lambda: Table)
     topics: Callable[[Broker], Any] = field(default_factory=lambda: Topic)
+    logs: Callable[[Broker], Any] = field(default_factory=lambda: Log)
+    written: list[tuple[str, float, bytes]] = field(default_factory=list)
+    """The entries of all logs: name, time, entry."""
 
     def now(self) -> float:
         return time.time() + self.ahead
@@ -97,8 +103,9 @@ class Broker:
             table = self.tables(self) if self.table else None
             topic = self.topics(self) if self.topic else None
             queue = self.queues(self, lease)
+            log = self.logs(self) if self.log else None
             made = TimedConnection if self.tells_time else LocalConnection
-            return wrap(made(queue, table, topic, native=self, immediate=self.immediate))
+            return wrap(made(queue, table, topic, native=self, log=log, immediate=self.immediate))
 
         return DriverBackend("rows", config, options=chosen, connect=connect, own=self.own(self))
 
@@ -125,6 +132,8 @@ class Queue:
         )
         if broker.posts:
             self.post = self._post
+        if broker.peeks:
+            self.peek = self._peek
 
     def _post(self, batch, done):
         answers = [self._send(one) for one in batch]
@@ -166,6 +175,13 @@ class Queue:
             taken = self._take(slots, limit)
         return taken
 
+    async def _peek(self, queue, limit):
+        taken = self._take([(queue, Priority.NORMAL)], limit).items
+        for one in taken:
+            one.token[0].count -= 1
+            one.token[0].peeked = True
+        return taken
+
     def _take(self, slots, limit):
         broker, now = self._broker, self._broker.now()
         free = {slot: [one for one in broker.entries if one.message.slot == slot] for slot in slots}
@@ -204,7 +220,8 @@ class Queue:
             broker.entries.remove(entry)
         else:
             entry.claim = 0
-            entry.count -= ending.end is End.RELEASE
+            entry.count -= ending.end is End.RELEASE and not entry.peeked
+            entry.peeked = False
         for message in ending.then:
             self._send(message)
         return Settled.CONFIRMED
@@ -329,6 +346,17 @@ class Topic:
 
     async def active(self):
         """Subscriptions are at once."""
+
+
+class Log:
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def append(self, name, entries):
+        self._broker.written += [(name, self._broker.now(), entry) for entry in entries]
+
+    async def read(self, name, since=0.0):
+        return [entry for own, at, entry in self._broker.written if own == name and at >= since]
 
 
 def on_this_loop(heard: Callable[..., None]) -> Callable[..., None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from driver.crashes import World, message, result
 from tranship.envelope import Receipt, TaskState
@@ -301,6 +302,54 @@ async def ending_task_is_not_unknown(world: World) -> None:
         assert [one.state for one in answer] == [TaskState.SUCCESS], answer
 
 
+async def rejected_without_table(world: World) -> None:
+    """A rejected task is queued, or a dead letter of the queue beside; both where an answer was lost, never neither."""
+    _, consumer, task_id, held = await _held(world)
+    answer = await _settled_again(world, consumer, Settlement(held, Verdict.REJECT, reason="no"))
+    where = _queues_with(world, task_id)
+    assert where, "it is nowhere"
+    if isinstance(answer, Settled) and answer is not Settled.LOST:
+        assert set(where) == {"q.dead"}, where
+        letters = await (await world.open(doomed=False)).inspector().dead()
+        assert [(one.task_id, one.reason) for one in letters] == [(task_id, "no")], letters
+
+
+async def replayed_without_table(world: World) -> None:
+    """A dead letter that is queued again is a letter until it is queued, and one that is not stays one."""
+    backend, consumer, task_id, held = await _held(world)
+    await consumer.settle([Settlement(held, Verdict.REJECT, reason="tired")])
+    await consumer.settle([Settlement(one, Verdict.REJECT) for one in await _received(backend, consumer)])
+    answer = await world.step(backend.inspector().dead_replay([task_id]))
+    where = _queues_with(world, task_id)
+    assert where, "it is neither queued nor a dead letter"
+    if answer == [task_id]:
+        assert where == ["q"], where
+    world.later()
+    after = await (await world.open(doomed=False)).inspector().dead("q")
+    assert len(after) == 1 + ("q.dead" in where), "another letter has gone"
+
+
+async def _received(backend, consumer):
+    await backend.submitter().submit([message()])
+    return (await consumer.receive(1, 5.0)).deliveries
+
+
+def _queues_with(world: World, task_id: str) -> list[str]:
+    return sorted(one.message.queue for one in world.broker.entries if one.message.id == task_id)
+
+
+async def cancelled_without_table(world: World) -> None:
+    """A cancel that was accepted is heard by who listens later."""
+    backend = await world.open()
+    tombstone = Tombstone(kind="key", value="k", expires=time.time() + 9999)
+    answer = await world.step(backend.control().cancel([tombstone]))
+    heard: list[Any] = []
+    await (await world.open(doomed=False)).control().listen(heard.extend, worker="w")
+    if not isinstance(answer, TranshipError):
+        assert heard == [tombstone]
+
+
+WITHOUT_TABLE = (rejected_without_table, replayed_without_table, cancelled_without_table)
 ALL = (
     submitted,
     posted,

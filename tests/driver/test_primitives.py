@@ -11,6 +11,7 @@ from tranship.testing.suites import (
     ControlSuite,
     InspectorSuite,
     LifecycleSuite,
+    LogSuite,
     QueueSuite,
     ResultStoreSuite,
     SubmitterSuite,
@@ -19,10 +20,10 @@ from tranship.testing.suites import (
 )
 
 
-class TestPrimitivesOfRows(QueueSuite, TableSuite, TopicSuite):
+class TestPrimitivesOfRows(QueueSuite, TableSuite, TopicSuite, LogSuite):
     @pytest.fixture
     def harness(self) -> Harness:
-        return RowsHarness(fuses=True, waits=True, posts=True, tells=True)
+        return RowsHarness(fuses=True, waits=True, posts=True, tells=True, log=True, peeks=True)
 
 
 class TestPortsOfFusedRows(
@@ -41,3 +42,19 @@ class TestPortsOfImmediateRows(SubmitterSuite, ConsumerSuite, ResultStoreSuite, 
     @pytest.fixture
     def harness(self) -> Harness:
         return RowsHarness(immediate=True)
+
+
+class TestPortsWithoutTable(ControlSuite, InspectorSuite):
+    """A broker with a log: it keeps cancels and heartbeats there, and dead letters in queues of their own."""
+
+    @pytest.fixture
+    def harness(self) -> Harness:
+        return RowsHarness(table=False, log=True)
+
+
+class TestPortsWithoutTableOfOneThatPeeks(InspectorSuite):
+    """The broker looks at dead letters without taking them."""
+
+    @pytest.fixture
+    def harness(self) -> Harness:
+        return RowsHarness(table=False, peeks=True, waits=True)

@@ -78,9 +78,11 @@ async def test_missing_ports_refuse(registry: Registry) -> None:
         backend.control()
     with pytest.raises(UnsupportedError, match="three cannot say what is in its queues"):
         await backend.inspector().queues()
-    for asked in (backend.inspector().dead(), backend.inspector().workers(), backend.inspector().dead_purge()):
-        with pytest.raises(UnsupportedError, match="three keeps no rows"):
+    for asked in (backend.inspector().dead(), backend.inspector().dead_purge()):
+        with pytest.raises(UnsupportedError, match="three cannot say what is in its queues: name the queue"):
             await asked
+    with pytest.raises(UnsupportedError, match="three keeps no rows"):
+        await backend.inspector().workers()
     await backend.aclose()
     with pytest.raises(ClosedError):
         await backend.inspector().queues()
@@ -97,6 +99,8 @@ async def test_a_rejected_task_is_kept_in_a_queue_of_its_own(registry: Registry,
     await serving
     backend = registry.create("three://rejected", shared=process_table().shared)
     await backend.open()
+    (letter,) = await backend.inspector().dead("q")
+    assert (letter.task_id, letter.reason, letter.queue) == (handle.id, "not this one", "q")
     (left,) = (await backend.consumer(["q.dead"]).receive(5, 1.0)).deliveries
     assert left.queue == "q.dead"
     await backend.aclose()

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from driver.rows_driver import Queue, RowsHarness, Table, Topic, write
+from driver.rows_driver import Log, Queue, RowsHarness, Table, Topic, write
 from tranship.driver import End
 from tranship.ports import Settled
 
@@ -36,6 +36,10 @@ def _table(name: str, caught_by: str, kind: type[Table]) -> PrimitiveFault:
 
 def _topic(name: str, caught_by: str, kind: type[Topic]) -> PrimitiveFault:
     return PrimitiveFault(name, caught_by, {"topics": kind})
+
+
+def _log(name: str, caught_by: str, kind: type[Log]) -> PrimitiveFault:
+    return PrimitiveFault(name, caught_by, {"logs": kind}, {"log": True})
 
 
 class AnswersTooFew(Queue):
@@ -175,6 +179,48 @@ class SendsTwice(Queue):
         super()._send(message)
 
 
+class PeeksForGood(Queue):
+    def _end(self, ending):
+        if ending.token[0].peeked:
+            ending.end = End.REMOVE
+        return super()._end(ending)
+
+
+class PeeksInCommon(Queue):
+    async def _peek(self, queue, limit):
+        taken = await super()._peek(queue, limit)
+        for one in taken:
+            one.token[0].claim = 0
+        return taken
+
+
+class LogsOneName(Log):
+    async def read(self, name, since=0.0):
+        return [entry for _, at, entry in self._broker.written if at >= since]
+
+
+class LogsNewestFirst(Log):
+    async def read(self, name, since=0.0):
+        return (await super().read(name, since))[::-1]
+
+
+class LogsForOneReader(Log):
+    async def read(self, name, since=0.0):
+        found = await super().read(name, since)
+        self._broker.written = [one for one in self._broker.written if one[0] != name]
+        return found
+
+
+class LogsNoBytes(Log):
+    async def append(self, name, entries):
+        self._broker.written += [(name, 0.0, b"")] * len(entries)
+
+
+class LogsFromNow(Log):
+    async def read(self, name, since=0.0):
+        return [] if since else await super().read(name)
+
+
 class CreatesSlowly(Table):
     async def create(self, rows):
         there = [self._broker.live().get(row.key) for row in rows]
@@ -275,4 +321,11 @@ FAULTS = (
     _topic("tells the first", "topic_same_name_twice", TellsFirst),
     _topic("never forgets", "topic_unsubscribed_hears_nothing", NeverForgets),
     _topic("subscribes late", "topic_active_hears_all", SubscribesLate),
+    _queue("gives back nothing", "queue_peek_changes_nothing", PeeksForGood, peeks=True),
+    _queue("lets others have it", "queue_peek_changes_nothing", PeeksInCommon, peeks=True),
+    _log("knows no names", "log_reads_what_was_appended", LogsOneName),
+    _log("reads backwards", "log_reads_what_was_appended", LogsNewestFirst),
+    _log("is read once", "log_read_by_many", LogsForOneReader),
+    _log("keeps no entry", "log_reads_what_was_appended", LogsNoBytes),
+    _log("knows no time", "log_since", LogsFromNow),
 )

@@ -43,7 +43,7 @@ def test_cases_named_by_the_ports_exist():
 
 def test_cases_named_by_the_primitives_exist_and_all_are_named():
     text = "".join(path.read_text() for path in Path(driver.__path__[0]).glob("*.py"))
-    named = set(re.findall(r"\[((?:queue|table|topic)_\w+)\]", text))
+    named = set(re.findall(r"\[((?:queue|table|topic|log)_\w+)\]", text))
     ids = {one.id for one in cases_of(*DRIVER_SUITES)}
     assert named <= ids, sorted(named - ids)
     told_by_traits = {one for one in ids if "fused" in one} | {"queue_take_limits", "queue_keeps_order"}

@@ -20,12 +20,15 @@ refused with :class:`~tranship.errors.UnsupportedError`; :attr:`~tranship.ports.
 ``demand``                                brokers that push
 :class:`Table`                            results, cancels, heartbeats, dedup, delay, dead letters
 :class:`Topic`                            pushed results and live commands without looking for them
+:class:`Log`                              cancels and heartbeats, where there is no table
+``peek``                                  dead letters where there is no table, and looking is counted
 :class:`TellingTime`                      the broker's clock, by which delays and deadlines go
 :class:`OwnPorts`                         whole ports, or single verbs of them, that the driver serves itself
 ========================================  =====================================================================
 
 Docstrings answer the same questions in the same order as those of :mod:`tranship.ports`; ``[name]`` is the case of
-``tranship.testing.suites`` that tests the rule, below the ports: ``QueueSuite``, ``TableSuite``, ``TopicSuite``.
+``tranship.testing.suites`` that tests the rule, below the ports: ``QueueSuite``, ``TableSuite``,
+``TopicSuite``, ``LogSuite``.
 
 A driver is used on the event loop that its connection was opened on, and on no other.
 """
@@ -59,6 +62,8 @@ from tranship.driver._protocols import (
     Ensuring,
     Finding,
     LocalConnection,
+    Log,
+    Peeking,
     Picking,
     Posting,
     Pushing,
@@ -94,9 +99,11 @@ __all__ = [
     "Heard",
     "Kit",
     "LocalConnection",
+    "Log",
     "NoQueue",
     "Outgoing",
     "OwnPorts",
+    "Peeking",
     "Picking",
     "Posting",
     "Pushing",

@@ -28,12 +28,14 @@ KINDS: Final[Mapping[str, tuple[type, ...]]] = {
 }
 """What each verb may say of one item."""
 LISTS: Final[Mapping[str, type]] = {
+    "peek": Taken,
     "pick": Taken,
     "find": Stored,
     "scan": Stored,
     "search": Stored,
     "queues": QueueInfo,
     "page": Row,
+    "read": bytes,
 }
 """What a verb may bring, as many as there are."""
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tranship.driver._control import DriverControl
     from tranship.driver._removal import Removal
     from tranship.driver._settling import Settling
+    from tranship.driver._signal_store import SignalStore
 
 __all__ = ["DriverBackend"]
 
@@ -234,10 +235,16 @@ class DriverBackend:
 
         return Removal(self._supervisor, self._outcomes, self._delays, self.capabilities.result_type)
 
+    @cached_property
+    def _signals(self) -> Callable[[], SignalStore]:
+        from tranship.driver._signal_store import signal_store
+
+        return signal_store(self._supervisor, self._rows)
+
     def _kits_control(self) -> DriverControl:
         from tranship.driver._control import DriverControl
 
-        return DriverControl(self._supervisor, self._rows, self._removal)
+        return DriverControl(self._supervisor, self._signals, self._removal)
 
     def _kits_inspector(self) -> Inspector:
         from tranship.driver._inspector import DriverInspector
@@ -245,6 +252,7 @@ class DriverBackend:
         return DriverInspector(
             self._supervisor,
             self._rows,
+            self._signals,
             outcomes=self._outcomes,
             delays=self._delays,
             dedup=self._dedup,
@@ -283,4 +291,4 @@ class DriverBackend:
     def _need(self, capability: Capability) -> None:
         self._supervisor.gate.check()
         if not self.capabilities.has(capability):
-            raise UnsupportedError(f"{self.name} has no {capability}: its driver gives the kit no table to keep it in")
+            raise UnsupportedError(f"{self.name} has no {capability}: its driver gives the kit nothing to keep it in")

@@ -16,6 +16,7 @@ from tranship.driver._protocols import (
     Scanning,
     Searching,
     TellingTime,
+    log_of,
     traits_of,
 )
 from tranship.errors import PluginError
@@ -45,7 +46,7 @@ def derived(
         [
             *_of_the_queue(connection),
             *_of_the_schedule(connection),
-            *_of_the_table(connection),
+            *(_of_the_table(connection) if connection.table is not None else _of_no_table(connection)),
             *_of_the_topic(connection),
         ]
     )
@@ -69,6 +70,8 @@ def _check(name: str, connection: Connection) -> None:
         raise PluginError(f"{name}: its queue tells of rows (traits.tells), but there is no table, or no topic")
     if traits.waits and getattr(connection, "immediate", False):
         raise PluginError(f"{name}: its take waits (traits.waits), and its connection is immediate; be one of them")
+    if log_of(connection) is not None and connection.topic is None:
+        raise PluginError(f"{name}: it has a log and no topic; give it one, so that cancels are heard of at once")
     if traits.fuses and connection.table is None:
         raise PluginError(f"{name}: its queue writes rows with its endings (traits.fuses), but there is no table")
 
@@ -114,8 +117,6 @@ def _of_the_schedule(connection: Connection) -> Iterator[Found]:
 
 def _of_the_table(connection: Connection) -> Iterator[Found]:
     queue, traits = connection.queue, traits_of(connection.queue)
-    if connection.table is None:
-        return
     if traits.fuses and traits.unique:
         yield _native(Capability.RETRY_SAFE)
     else:
@@ -131,6 +132,14 @@ def _of_the_table(connection: Connection) -> Iterator[Found]:
     yield _emulated(Capability.DEAD_LETTERS)
     if isinstance(queue, Finding) and traits.finds == "all":
         yield _native(Capability.KNOWS_IDS)
+
+
+def _of_no_table(connection: Connection) -> Iterator[Found]:
+    if log_of(connection) is not None:
+        yield _emulated(Capability.CONTROL)
+    if isinstance(connection.queue, Counting):
+        # Dead letters are queues of their own, which are found by their names.
+        yield _emulated(Capability.DEAD_LETTERS)
 
 
 def _of_the_topic(connection: Connection) -> Iterator[Found]:

@@ -1,38 +1,28 @@
-"""Cancels with replay, live commands, heartbeats. Owns the rows ``z/`` (tombstones) and ``b/`` (heartbeats)."""
+"""Cancels with replay, live commands, heartbeats."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from tranship.driver._nouns import Row, stamp
+from tranship.driver._nouns import stamp
 from tranship.driver._removal import Removal
-from tranship.driver._rows import Rows
-from tranship.driver._signals import (
-    command_bytes,
-    command_of,
-    heartbeat_bytes,
-    tombstone_bytes,
-    tombstone_of,
-)
+from tranship.driver._signal_store import SignalStore
+from tranship.driver._signals import command_bytes, command_of, tombstone_bytes, tombstone_of
 from tranship.driver._supervisor import Supervisor
 from tranship.errors import TranshipError
 from tranship.guards import one_listener
 from tranship.ports import CancelReport, Command, Heartbeat, Signal, SignalSink, Tombstone
 
-__all__ = ["HEARTBEATS", "DriverControl"]
+__all__ = ["DriverControl"]
 
 log = logging.getLogger("tranship.driver")
 
-HEARTBEATS: Final = "b/"
-TOMBSTONES: Final = "z/"
 CANCELS: Final = "z"
 COMMANDS: Final = "c"
-BEAT_KEPT: Final = 60.0
 OBEYED: Final = 1_000
 """Commands that are known when they come again."""
 AGAIN: Final = 0.5
@@ -44,12 +34,12 @@ class DriverControl:
 
     Args:
         supervisor: of the backend.
-        rows: the table.
+        store: returns where cancels and heartbeats are kept.
         removal: of what is cancelled while it waits.
     """
 
-    def __init__(self, supervisor: Supervisor, rows: Rows, removal: Removal) -> None:
-        self._supervisor, self._rows, self._removal = supervisor, rows, removal
+    def __init__(self, supervisor: Supervisor, store: Callable[[], SignalStore], removal: Removal) -> None:
+        self._supervisor, self._store, self._removal = supervisor, store, removal
         self._sink: SignalSink | None = None
         self._worker = ""
         self._obeyed: dict[str, None] = {}
@@ -74,13 +64,10 @@ class DriverControl:
         topic.subscribe([CANCELS, COMMANDS], self._heard)
         try:
             await self._supervisor.run("active", lambda _: topic.active())
-            self._tell(await self._live())
+            self._tell(await self._store().cancels())
         except BaseException:
             topic.unsubscribe([CANCELS, COMMANDS], self._heard)
             raise
-
-    async def _live(self) -> list[Tombstone]:
-        return [one async for row in self._rows.each(TOMBSTONES) if (one := tombstone_of(row.value))]
 
     async def _replay_again(self) -> None:
         """Replay over a new connection. What the broker cannot tell yet is asked for again, beside whatever is done."""
@@ -125,11 +112,7 @@ class DriverControl:
     async def beat(self, heartbeat: Heartbeat) -> None:
         """Make the worker known for a minute, or forget it."""
         self._supervisor.gate.check()
-        key = HEARTBEATS + heartbeat.worker
-        if heartbeat.stopping:
-            await self._supervisor.together(self._rows.delete([key]))
-        else:
-            await self._supervisor.together(self._rows.put([Row(key, heartbeat_bytes(heartbeat), BEAT_KEPT)]))
+        await self._supervisor.together(self._store().beat(heartbeat))
 
     async def _publish(self, items: Sequence[tuple[str, bytes]]) -> None:
         self._supervisor.gate.check()
@@ -150,22 +133,14 @@ class DriverControl:
     async def kept(self) -> Sequence[Tombstone]:
         """Return every cancel that is not over."""
         self._supervisor.gate.check()
-        return await self._supervisor.together(self._live())
+        return await self._supervisor.together(self._store().cancels())
 
     async def _cancel(self, tombstones: Sequence[Tombstone], *, tell: bool = True) -> list[str]:
         """Stored, told, then removed: what a worker takes meanwhile, it refuses."""
-        values = {f"{TOMBSTONES}{one.kind}/{one.value}": one for one in tombstones}
-        await self._keep(values)
+        await self._store().keep(tombstones)
         if tell:
-            items = [(CANCELS, tombstone_bytes(one)) for one in values.values()]
+            items = [(CANCELS, tombstone_bytes(one)) for one in tombstones]
             await self._supervisor.run("publish", lambda _: self._supervisor.topic.publish(items))
         ids = {one.value for one in tombstones if one.kind == "id"}
         keys = {one.value for one in tombstones if one.kind == "key"}
         return await self._removal.cancel(ids, keys)
-
-    async def _keep(self, tombstones: Mapping[str, Tombstone]) -> None:
-        """Store tombstones by key; of two for one thing the longer one stays."""
-        now, there = time.time(), await self._rows.get(tombstones)
-        known = {key: one.expires for key, row in there.items() if (one := tombstone_of(row.value))}
-        new = {key: one for key, one in tombstones.items() if one.expires > max(known.get(key, now), now)}
-        await self._rows.put([Row(key, tombstone_bytes(one), one.expires - now) for key, one in new.items()])

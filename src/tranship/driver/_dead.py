@@ -1,6 +1,6 @@
 """Dead letters as rows whose keys sort by the time of death. Owns the rows ``d/``.
 
-A driver without a table gets them as messages of the queue ``<queue>.dead``: kept, though nothing here lists them.
+Of a driver without a table they are messages of queues: :mod:`tranship.driver._dead_queues`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from typing import Any, Final, Protocol
 
 from tranship.driver._nouns import Outgoing, Row, Taken, stamp
 from tranship.driver._packing import Facts, facts_of, headers_read, pack, unpack
@@ -18,21 +18,34 @@ from tranship.envelope import DeadLetter
 from tranship.ports import Settlement
 from tranship.protocol import Message, RawMessage
 
-__all__ = ["DeadLetters", "dead_message"]
+__all__ = ["DeadLetters", "Letters"]
 
 log = logging.getLogger("tranship.driver")
 
 LETTERS: Final = "d/"
 
 
-def dead_message(taken: Taken) -> Outgoing:
-    """Return the message that a rejected one becomes where there is no table."""
-    facts, message = taken.opened()
-    return Outgoing(facts._replace(queue=f"{facts.queue}.dead"), message)
+class Letters(Protocol):
+    """What has been given up, and may be brought back."""
+
+    async def page(self, queue: str | None, limit: int, after: str) -> list[DeadLetter]:
+        """Return up to ``limit`` letters of one queue or of all behind the letter ``after``, oldest first."""
+
+    async def named(self, ids: Collection[str]) -> list[DeadLetter]:
+        """Return those whose own id, or whose task's, is among ``ids``."""
+
+    async def replay(self, ids: Sequence[str], send: Callable[[Outgoing, DeadLetter], Awaitable[None]]) -> list[str]:
+        """Give the messages of letters to ``send``, then remove them; return which of ``ids`` there were."""
+
+    async def purge(self, ids: Collection[str] | None, queue: str | None) -> int:
+        """Remove letters by id, of a queue, or all; return how many there were."""
+
+    async def add(self, letters: Sequence[DeadLetter], messages: Sequence[Message]) -> None:
+        """Keep the letters of another broker, in their order."""
 
 
 class DeadLetters:
-    """What has been given up.
+    """The letters in the table; see :class:`Letters`.
 
     Args:
         rows: the table.
@@ -65,12 +78,38 @@ class DeadLetters:
         """Return those whose own id, or whose task's, is among ``ids``."""
         return [one async for one in self.each() if one.id in ids or one.task_id in ids]
 
-    async def message(self, letter: DeadLetter) -> Outgoing | None:
+    async def page(self, queue: str | None, limit: int, after: str) -> list[DeadLetter]:
+        """Return up to ``limit`` letters behind ``after``."""
+        found: list[DeadLetter] = []
+        async for letter in self.each(after):
+            if len(found) >= limit:
+                break
+            if queue in (None, letter.queue):
+                found.append(letter)
+        return found
+
+    async def replay(self, ids: Sequence[str], send: Callable[[Outgoing, DeadLetter], Awaitable[None]]) -> list[str]:
+        """Send letters again, each before it is removed: broken off before that, it is still there."""
+        sent: set[str | None] = set()
+        for letter in await self.named(ids):
+            message = await self._message(letter)
+            if message is not None:
+                await send(message, letter)
+                await self._remove([letter.id])
+                sent |= {letter.id, letter.task_id}
+        return [one for one in ids if one in sent]
+
+    async def purge(self, ids: Collection[str] | None, queue: str | None) -> int:
+        """Remove letters by id, of a queue, or all."""
+        letters = [one async for one in self.each()] if ids is None else await self.named(ids)
+        return await self._remove([one.id for one in letters if queue in (None, one.queue)])
+
+    async def _message(self, letter: DeadLetter) -> Outgoing | None:
         """Return the message of a letter; None: somebody else has taken the letter meanwhile."""
         rows = await self._rows.get([LETTERS + letter.id])
         return Outgoing(*_parted(row)[1:]) if (row := rows.get(LETTERS + letter.id)) else None
 
-    async def remove(self, ids: Collection[str]) -> int:
+    async def _remove(self, ids: Collection[str]) -> int:
         """Delete letters by their own ids; return how many there were."""
         return sum(await self._rows.delete(LETTERS + one for one in ids))
 

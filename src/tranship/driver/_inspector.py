@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from tranship.driver._control import HEARTBEATS
-from tranship.driver._dead import DeadLetters
+from tranship.driver._dead import DeadLetters, Letters
+from tranship.driver._dead_queues import DeadQueues, folded
 from tranship.driver._dedup import Dedup
 from tranship.driver._delay import Delays
 from tranship.driver._nouns import Outgoing
@@ -16,7 +16,7 @@ from tranship.driver._packing import headers_bytes
 from tranship.driver._protocols import Counting, traits_of
 from tranship.driver._removal import Removal
 from tranship.driver._rows import Rows
-from tranship.driver._signals import heartbeat_read
+from tranship.driver._signal_store import SignalStore
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import DeadLetter
 from tranship.errors import TranshipError, UnsupportedError
@@ -32,24 +32,34 @@ class DriverInspector:
     Args:
         supervisor: of the backend.
         rows: the table.
+        store: returns where heartbeats are kept.
         outcomes, delays, dedup, removal: of the backend.
     """
-
-    peek_disturbs = False
 
     def __init__(
         self,
         supervisor: Supervisor,
         rows: Rows,
+        store: Callable[[], SignalStore],
         *,
         outcomes: Outcomes,
         delays: Delays,
         dedup: Dedup,
         removal: Removal,
     ) -> None:
-        self._supervisor, self._rows = supervisor, rows
+        self._supervisor, self._store = supervisor, store
         self._outcomes, self._delays, self._dedup, self._removal = outcomes, delays, dedup, removal
-        self._letters = DeadLetters(rows)
+        self._dead_rows, self._dead_queues = DeadLetters(rows), DeadQueues(supervisor)
+
+    @property
+    def peek_disturbs(self) -> bool:
+        """Whether looking at dead letters takes them, and gives them back."""
+        return self._letters is self._dead_queues
+
+    @property
+    def _letters(self) -> Letters:
+        """The dead letters; where there is a table, in it."""
+        return self._dead_rows if self._supervisor.current.table is not None else self._dead_queues
 
     # Queues and workers.
 
@@ -69,15 +79,17 @@ class DriverInspector:
         return await self._supervisor.run("queues", lambda _: queue.queues())
 
     async def _queues(self) -> list[QueueInfo]:
-        infos = {info.name: info for info in await self._counted()}
+        counted = await self._counted()
         connection = self._supervisor.current
-        if connection.table is not None:
-            dead = Counter([letter.queue async for letter in self._letters.each()])
-            keeps = not traits_of(connection.queue).delays
-            delayed = Counter([one.facts.queue async for one in self._delays.waiting()] if keeps else ())
-            for name in dead.keys() | delayed.keys() | infos.keys():
-                info = infos.get(name) or QueueInfo(name=name, ready={}, delayed=0, in_flight=0, oldest_age=0.0)
-                infos[name] = replace(info, dead=dead[name], delayed=delayed[name] if keeps else info.delayed)
+        if connection.table is None:
+            return folded(counted)
+        infos = {info.name: info for info in counted}
+        dead = Counter([letter.queue async for letter in self._dead_rows.each()])
+        keeps = not traits_of(connection.queue).delays
+        delayed = Counter([one.facts.queue async for one in self._delays.waiting()] if keeps else ())
+        for name in dead.keys() | delayed.keys() | infos.keys():
+            info = infos.get(name) or QueueInfo(name=name, ready={}, delayed=0, in_flight=0, oldest_age=0.0)
+            infos[name] = replace(info, dead=dead[name], delayed=delayed[name] if keeps else info.delayed)
         return [infos[name] for name in sorted(infos)]
 
     async def waiting(self, queue: str, *, limit: int = 100) -> Sequence[QueuedTask]:
@@ -90,26 +102,14 @@ class DriverInspector:
 
     async def workers(self) -> Sequence[Heartbeat]:
         """List who has said something in the last minute."""
-        return await self._supervisor.together(self._workers())
-
-    async def _workers(self) -> list[Heartbeat]:
-        beats = [beat async for row in self._rows.each(HEARTBEATS) if (beat := heartbeat_read(row.value))]
+        beats = await self._supervisor.together(self._store().beats())
         return sorted(beats, key=lambda beat: beat.worker)
 
     # Dead letters.
 
     async def dead(self, queue: str | None = None, *, limit: int = 100, after: str = "") -> Sequence[DeadLetter]:
         """List dead letters, oldest first."""
-        return await self._supervisor.together(self._dead(queue, limit, after))
-
-    async def _dead(self, queue: str | None, limit: int, after: str) -> list[DeadLetter]:
-        found: list[DeadLetter] = []
-        async for letter in self._letters.each(after):
-            if len(found) >= limit:
-                break
-            if queue in (None, letter.queue):
-                found.append(letter)
-        return found
+        return await self._supervisor.together(self._letters.page(queue, limit, after))
 
     async def dead_get(self, ids: Sequence[str]) -> Sequence[DeadLetter]:
         """Show dead letters."""
@@ -117,36 +117,24 @@ class DriverInspector:
 
     async def dead_replay(self, ids: Sequence[str]) -> Sequence[str]:
         """Queue dead letters again, as if they were new."""
-        return await self._supervisor.together(self._replay(ids))
-
-    async def _replay(self, ids: Sequence[str]) -> list[str]:
-        found: set[str | None] = set()
-        for letter in await self._letters.named(ids):
-            message = await self._letters.message(letter)
-            if message is not None:
-                await self._send_again(message, letter)
-                # The letter goes last: broken off before that, it is still there.
-                await self._letters.remove([letter.id])
-                found |= {letter.id, letter.task_id}
-        return [one for one in ids if one in found]
+        return await self._supervisor.together(self._letters.replay(ids, self._send_again))
 
     async def _send_again(self, message: Outgoing, letter: DeadLetter) -> None:
         """Send a message as if it were new: with neither result nor attempts nor a known id."""
         raw = replace(message.message, headers=restarted(headers_bytes(message.message)))
         fresh = Outgoing(message.facts._replace(attempt=0), raw, mark=letter.id)
-        await self._outcomes.forget([fresh.id])
-        await self._dedup.forget(fresh.id)
+        keeps_rows = self._supervisor.current.table is not None
+        if keeps_rows or not self._outcomes.are_rows:
+            await self._outcomes.forget([fresh.id])
+        if keeps_rows:
+            await self._dedup.forget(fresh.id)
         (answer,) = await self._supervisor.answers("send", lambda c: c.queue.send([fresh]), 1)
         if isinstance(answer, TranshipError):
             raise answer
 
     async def dead_purge(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> int:
         """Delete dead letters."""
-        return await self._supervisor.together(self._purge(ids, queue))
-
-    async def _purge(self, ids: Sequence[str] | None, queue: str | None) -> int:
-        letters = [one async for one in self._letters.each()] if ids is None else await self._letters.named(ids)
-        return await self._letters.remove([one.id for one in letters if queue in (None, one.queue)])
+        return await self._supervisor.together(self._letters.purge(ids, queue))
 
     async def dead_add(self, letters: Sequence[DeadLetter], messages: Sequence[Message]) -> None:
         """Keep dead letters of another broker."""

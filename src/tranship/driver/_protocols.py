@@ -29,6 +29,8 @@ __all__ = [
     "Ensuring",
     "Finding",
     "LocalConnection",
+    "Log",
+    "Peeking",
     "Picking",
     "Posting",
     "Pushing",
@@ -40,6 +42,7 @@ __all__ = [
     "TellingTime",
     "Topic",
     "Watching",
+    "log_of",
     "traits_of",
 ]
 
@@ -215,12 +218,28 @@ class Picking(Protocol):
 
 
 @runtime_checkable
+class Peeking(Protocol):
+    """A queue of which messages can be put aside and looked at. Only dead letters need it, where there is no table, and
+    only on a broker where what was taken once is not the same any more; otherwise the kit takes them.
+    """
+
+    async def peek(self, queue: str, limit: int) -> Sequence[Taken]:
+        """Take up to ``limit`` messages of the level ``normal`` of a queue; fewer: there are no more. However often
+        that is done, they are as they were [queue_peek_changes_nothing].
+
+        They are nobody else's until they are ended, with REMOVE or RELEASE, or the connection is.
+
+        Concurrency: yes. Bound: one round trip. Cancelled, Retry, Errors, Closed: as :meth:`Queue.take`.
+        """
+
+
+@runtime_checkable
 class Counting(Protocol):
     """A queue that knows how much is in it."""
 
     async def queues(self) -> Sequence[QueueInfo]:
-        """Return every queue with something in it, without dead letters; without delayed messages where the kit keeps
-        them [queue_counts].
+        """Return every queue with something in it; without delayed messages where the kit keeps them [queue_counts].
+        Where there is no table, its dead letters are a queue like any other.
 
         Concurrency, Bound, Cancelled, Retry, Errors, Closed: as :meth:`Finding.find`.
         """
@@ -270,6 +289,30 @@ class Table(Protocol):
     async def page(self, prefix: str, after: str, limit: int) -> Sequence[Row]:
         """Return rows whose key begins with ``prefix`` and comes behind ``after``, in the order of their keys by code
         point, at most ``limit``; none: there are no more [table_page_in_order].
+        """
+
+
+class Log(Protocol):
+    """Entries that everybody reads who comes later: for cancels and heartbeats, on a broker without a table. It has to
+    have a topic, too.
+
+    How long entries are kept is the driver's business: those of ``heartbeats`` for a minute at least, those of
+    ``cancels`` for as long as somebody may cancel for. A driver's own logs have other names.
+    """
+
+    async def append(self, name: str, entries: Sequence[bytes]) -> None:
+        """Store entries, in this order, behind those that are there [log_reads_what_was_appended]; no entry too.
+
+        Concurrency: yes. Bound: one round trip. Cancelled: stored or not, each of them. Retry: never. Errors: raised:
+        stored or not. Closed: whatever is native.
+        """
+
+    async def read(self, name: str, since: float = 0.0) -> Sequence[bytes]:
+        """Return every entry in order that had been appended when this was called [log_reads_what_was_appended]; those
+        from before ``since``, in epoch seconds, may be left out [log_since].
+
+        Concurrency: yes [log_read_by_many]. Bound: a few round trips, and what there is. Cancelled: nothing happened.
+        Retry: never. Errors: raised. Closed: whatever is native.
         """
 
 
@@ -338,6 +381,8 @@ class Connection(Protocol):
     def native(self) -> Any:
         """The driver's own object, for :attr:`~tranship.ports.Backend.native`."""
 
+    # An attribute ``log``, where there is one, is a :class:`Log`.
+    #
     # An attribute ``address``, where there is one, goes into ``reply_to``: for a driver that brings results to who has
     # submitted, with a result store of its own, see :class:`OwnPorts`.
 
@@ -363,6 +408,12 @@ class TellingTime(Protocol):
         """
 
 
+def log_of(connection: Connection) -> Log | None:
+    """Return the log of a connection; most have none."""
+    found: Log | None = getattr(connection, "log", None)
+    return found
+
+
 @dataclass
 class LocalConnection:
     """The connection of a broker that is reached without one: files, memory."""
@@ -372,6 +423,7 @@ class LocalConnection:
     topic: Topic | None = None
     lost: asyncio.Future[BaseException | None] | None = None
     native: Any = None
+    log: Log | None = None
     immediate: bool = False
     """No verb ever waits for anything: what it does is done when its coroutine is first run. The kit then calls the
     verbs without a task of their own: there is no moment to cancel them in."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tranship.driver._dead import DeadLetters, dead_message
+from tranship.driver._dead import DeadLetters
+from tranship.driver._dead_queues import dead_message
 from tranship.driver._delay import DelayedRow, Delays
 from tranship.driver._inflight import InFlightTable
 from tranship.driver._nouns import End, Ending, Outgoing, Taken
@@ -89,7 +90,7 @@ class Settling:
         if verdict is Verdict.REJECT and self._supervisor.current.table is not None:
             ending.rows = (*ending.rows, DeadLetters.row(taken, settlement))
         elif verdict is Verdict.REJECT:
-            ending.then = (dead_message(taken),)
+            ending.then = (dead_message(taken, settlement),)
         elif settlement.replacement is not None:
             outgoing = Outgoing.of(settlement.replacement)
             outgoing.mark = taken.origin or taken.mark

@@ -284,8 +284,9 @@ class Inspector(Protocol):
     Errors: BrokerUnreachable. Closed: ClosedError.
     """
 
-    peek_disturbs: bool
-    """Whether looking at dead letters changes their order or count."""
+    @property
+    def peek_disturbs(self) -> bool:
+        """Whether looking at dead letters changes their order or count."""
 
     async def queues(self) -> Sequence[QueueInfo]:
         """Every queue with something in it, by name [inspect_counts]."""

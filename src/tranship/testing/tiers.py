@@ -29,6 +29,7 @@ from tranship.testing.suites import (
     FacadeSuite,
     InspectorSuite,
     LifecycleSuite,
+    LogSuite,
     QueueSuite,
     ResultStoreSuite,
     SubmitterSuite,
@@ -83,7 +84,7 @@ TIERS: Final = (
                 Capability.INSPECT_OLDEST,
             }
         ),
-        suites=(TopicSuite,),
+        suites=(TopicSuite, LogSuite),
     ),
 )
 _BY_CAPABILITY: Final = {capability: tier.number for tier in TIERS for capability in tier.needs}

@@ -8,11 +8,12 @@
             return Harness("mine://localhost")
 
 ``FacadeSuite`` and ``WorkerSuite`` check that client and worker keep theirs on it. Below the ports, ``QueueSuite``,
-``TableSuite`` and ``TopicSuite`` check the primitives of a driver (:mod:`tranship.driver`).
+``TableSuite``, ``TopicSuite`` and ``LogSuite`` check the primitives of a driver (:mod:`tranship.driver`).
 """
 
 from typing import Final
 
+from tranship.testing.suites.driver.log import LogSuite
 from tranship.testing.suites.driver.queue import QueueSuite
 from tranship.testing.suites.driver.table import TableSuite
 from tranship.testing.suites.driver.topic import TopicSuite
@@ -34,6 +35,7 @@ __all__ = [
     "FacadeSuite",
     "InspectorSuite",
     "LifecycleSuite",
+    "LogSuite",
     "QueueSuite",
     "ResultStoreSuite",
     "SubmitterSuite",
@@ -55,5 +57,5 @@ PORT_SUITES: Final[tuple[type, ...]] = (
 FACADE_SUITES: Final[tuple[type, ...]] = (FacadeSuite, WorkerSuite)
 """Those of client and worker on top of a backend."""
 
-DRIVER_SUITES: Final[tuple[type, ...]] = (QueueSuite, TableSuite, TopicSuite)
+DRIVER_SUITES: Final[tuple[type, ...]] = (QueueSuite, TableSuite, TopicSuite, LogSuite)
 """Those of a driver's primitives, below the ports."""

@@ -17,6 +17,7 @@ from tranship.driver import (
     Ending,
     Finding,
     Outgoing,
+    Peeking,
     Picking,
     Posting,
     QueueTraits,
@@ -391,6 +392,38 @@ class _Looking:
         await _end(connection, End.REMOVE, held)
 
 
+class _Peeking:
+    """What is looked at."""
+
+    @case(
+        "queue_peek_changes_nothing",
+        level="capability",
+        rationale="what an operator looks at must not be another message for it",
+    )
+    async def test_queue_peek_changes_nothing(self, context: CaseContext) -> None:
+        """As many as there are, each as it was however often it is looked at, and nobody else's until it is ended."""
+        connection, other = await context.connect(), await context.connect()
+        queue = connection.queue
+        if not isinstance(queue, Peeking):
+            context.skip("the queue cannot peek: the kit takes what it looks at")
+        assert not list(await queue.peek("q", 3))
+        sent = _messages(context, 5, body=bytes(range(256)))
+        await queue.send(sent)
+        for _ in range(3):
+            seen = [*await queue.peek("q", 3), *await queue.peek("q", 3)]
+            assert sorted(map(_id, seen)) == sorted(one.id for one in sent)
+            assert {bytes(one.opened()[1].body) for one in seen} == {bytes(range(256))}
+            assert {one.queue for one in seen} == {"q"}
+            assert not await _take(other, 1), "somebody else has it, too"
+            await _end(connection, End.RELEASE, *seen)
+        gone, *there = await queue.peek("q", 5)
+        await _end(connection, End.REMOVE, gone)
+        await _end(connection, End.RELEASE, *there)
+        left = await queue.peek("q", 5)
+        assert sorted(map(_id, left)) == sorted(map(_id, there))
+        await _end(connection, End.RELEASE, *left)
+
+
 class _Fusing:
     """What is one step with a verb; all with the trait ``fuses``."""
 
@@ -467,7 +500,7 @@ class _Fusing:
         assert list(await connection.queue.send([one])) == [None], "its own row is no obstacle"
 
 
-class QueueSuite(_Sending, _Holding, _Looking, _Fusing):
+class QueueSuite(_Sending, _Holding, _Looking, _Peeking, _Fusing):
     """Everything about the queue of a driver; cases about what it does not have are skipped."""
 
 
