@@ -160,6 +160,8 @@ class DriverBackend:
 
     async def open(self) -> None:
         """Connect."""
+        # Whoever opens it twice closes nothing.
+        self._supervisor.check_new()
         try:
             await self._supervisor.open()
             connection = self._supervisor.current

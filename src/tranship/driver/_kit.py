@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from tranship.clocks import Clock
 from tranship.driver._protocols import Connection
 from tranship.driver._supervisor import Supervisor
 from tranship.ports import ConnectionEvent, Consumer, ControlChannel, Inspector, ResultStore, Submitter
@@ -76,6 +77,25 @@ class Kit:
     def generation(self) -> int:
         """How many connections there have been."""
         return self._supervisor.generation
+
+    @property
+    def clock(self) -> Clock:
+        """The broker's clock."""
+        return self._supervisor.clock
+
+    @property
+    def closed(self) -> bool:
+        """Whether the backend has been closed."""
+        return self._supervisor.gate.closed
+
+    def check(self) -> None:
+        """Return while the backend is open, whether there is a connection at this moment or not.
+
+        Raises:
+            ClosedError: it is closed, or was never opened.
+            TranshipError: it has ended for good.
+        """
+        self._supervisor.check()
 
     async def run(self, verb: str, call: Callable[[Connection], Awaitable[T]], *, wait: float = 0.0) -> T:
         """Call something of the connection as the kit calls a verb: with a time limit, whatever becomes of the caller,

@@ -16,7 +16,15 @@ from tranship.driver._nouns import QueueTraits
 from tranship.driver._protocols import Connection, TellingTime, Topic, traits_of
 from tranship.driver._steps import Waits, at_once, rest
 from tranship.driver._timing import BLOCKED, Deadlines, Timed, Timing
-from tranship.errors import BrokerGone, BrokerUnreachable, ClosedError, PluginError, StorageFull, TranshipError
+from tranship.errors import (
+    BrokerGone,
+    BrokerRefused,
+    BrokerUnreachable,
+    ClosedError,
+    PluginError,
+    StorageFull,
+    TranshipError,
+)
 from tranship.guards import Gate
 from tranship.ports import ConnectionEvent
 
@@ -30,6 +38,8 @@ Classify = Callable[[Exception], TranshipError | None]
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
+STEADY: Final = 5.0
+"""Seconds after which a connection was a good one: when it is lost, the next one is made at once."""
 OF_ALL: Final = (BrokerUnreachable, PluginError, StorageFull)
 """Errors of a verb that have nothing to do with a single item of its batch."""
 CLOSING: Final = 2.0
@@ -95,6 +105,8 @@ class Supervisor:
         self.listeners: list[Callable[[ConnectionEvent, int], None]] = []
         self.on_restored: list[Callable[[], Awaitable[None]]] = []
         self.on_gone: list[Callable[[], None]] = []
+        self._pause, self._since = 0.0, 0.0
+        """Seconds before the next attempt to connect; when the last one succeeded."""
         self._reason: BaseException | None = None
         """Why there is no connection, where there was one."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -107,19 +119,30 @@ class Supervisor:
         Raises:
             ClosedError: the backend is closed, or was never opened.
             BrokerUnreachable: there is none now.
+            BrokerRefused: likewise, because the broker does not let us in any more.
             TranshipError: it is lost for good.
         """
         connection = self._connection
         if connection is None or self.gate.closed:
-            self.gate.check()
-            if self.generation == 0:
-                raise ClosedError(f"{self.url} is not open; await open() first")
-            raise BrokerUnreachable(f"{self.url}: not connected, trying again: {self._reason}") from self._reason
+            self.check()
+            kind = BrokerRefused if isinstance(self._reason, BrokerRefused) else BrokerUnreachable
+            raise kind(f"{self.url}: not connected, trying again: {self._reason}") from self._reason
         lost = connection.lost
         if lost is not None and lost.done() and (reason := _permanent(lost)) is not None:
             self.gate.failure = reason
             self.gate.check()
         return connection
+
+    def check(self) -> None:
+        """Return while the backend is open.
+
+        Raises:
+            ClosedError: it is closed, or was never opened.
+            TranshipError: it has ended for good.
+        """
+        self.gate.check()
+        if self.generation == 0:
+            raise ClosedError(f"{self.url} is not open; await open() first")
 
     @property
     def topic(self) -> Topic:
@@ -266,6 +289,16 @@ class Supervisor:
 
     # The connection's life.
 
+    def check_new(self) -> None:
+        """Return if it was neither opened nor closed before.
+
+        Raises:
+            ClosedError: it was.
+        """
+        self.gate.check()
+        if self.generation:
+            raise ClosedError(f"{self.url} was opened before; make a new backend")
+
     async def open(self) -> None:
         """Connect, once.
 
@@ -273,9 +306,7 @@ class Supervisor:
             ClosedError: it was opened or closed before.
             BrokerUnreachable, BrokerRefused, ...: as the driver classifies it.
         """
-        self.gate.check()
-        if self.generation:
-            raise ClosedError(f"{self.url} was opened before; make a new backend")
+        self.check_new()
         connection = await self._connected()
         if self.gate.closed:
             await self._close(connection)
@@ -287,7 +318,7 @@ class Supervisor:
             self.spawn(self._supervise(connection))
 
     def _use(self, connection: Connection) -> None:
-        self._connection, self.connected = connection, True
+        self._connection, self.connected, self._since = connection, True, time.monotonic()
         self.generation += 1
         self.traits = traits_of(connection.queue)
         self.immediate = getattr(connection, "immediate", False)
@@ -356,16 +387,18 @@ class Supervisor:
             self._tell(ConnectionEvent.LOST)
 
     async def _reconnected(self) -> Connection:
-        pause = FIRST_PAUSE
+        if time.monotonic() - self._since >= STEADY:
+            self._pause = 0.0
         while True:
+            if self._pause:
+                # Jitter: a thousand clients of one server do not come back in the same moment.
+                await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+            self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
             try:
                 found = await self._connected()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt may succeed
                 self._reason = error
                 log.info("%s: %s; trying again", self.url, error)
-                # Jitter: a thousand clients of one server do not come back in the same moment.
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, LONGEST_PAUSE)
             else:
                 self._use(found)
                 return found

@@ -17,7 +17,7 @@ def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
         BackendSpec(
             name="redis",
             schemes=("redis", "rediss", "unix", "valkey", "valkeys"),
-            factory="tranship_redis._backend:RedisBackend",
+            factory="tranship_redis._backend:make_backend",
             summary="Redis or Valkey; Celery workers and clients on the same queues are peers",
             requirement="redis[hiredis]>=6",
             api_version=(2, 0),

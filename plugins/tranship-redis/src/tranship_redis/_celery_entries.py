@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from tranship.errors import BrokerRefused, TranshipError
 from tranship.protocol import number_of
+from tranship_redis._channel import Channel
 from tranship_redis._keys import Keys
 from tranship_redis._levels import STEPS
-from tranship_redis._link import Link
 from tranship_redis._options import RedisOptions
 from tranship_redis._scripts import Script
 
@@ -41,7 +41,7 @@ class CeleryEntries:
         options: has the visibility timeout.
     """
 
-    def __init__(self, keys: Keys, link: Link, options: RedisOptions) -> None:
+    def __init__(self, keys: Keys, link: Channel, options: RedisOptions) -> None:
         self._keys = keys
         self._link = link
         self._timeout = options.visibility_timeout

@@ -190,7 +190,7 @@ def _started(ctx: Context) -> list[bytes]:
     """Return where and how STARTED is written: key prefix, TTL, the document around the task's id, its format."""
     document: dict[str, Any] = {
         "status": "STARTED",
-        "result": {"pid": os.getpid(), "hostname": ctx.gate.node or f"tranship@{socket.gethostname()}"},
+        "result": {"pid": os.getpid(), "hostname": ctx.node or f"tranship@{socket.gethostname()}"},
         "traceback": None,
         "children": [],
         "date_done": None,

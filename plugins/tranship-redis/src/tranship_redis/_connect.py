@@ -45,7 +45,7 @@ _INTERRUPTED: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 class Dialler:
-    """Opens connections to the server of a URL, one at a time.
+    """Opens connections to the server of a URL.
 
     Attributes:
         place: ``host:port`` or the socket's path, for messages.
@@ -64,6 +64,7 @@ class Dialler:
         self._kind, self._arguments = _how(url, options)
         self._arguments["db"] = self.db
         self._settled = False
+        self._turn = asyncio.Lock()
         self._connection: AbstractConnection | None = None
 
     async def dial(self) -> asyncio.StreamWriter:
@@ -75,17 +76,19 @@ class Dialler:
             BrokerUnreachable: nobody there, or it went away.
             BrokerRefused: wrong password, no rights, a certificate we do not trust, no Redis at all.
         """
-        failed = await self._attempt()
-        if failed and not self._settled and self.protocol == 3 and _lacks_hello(failed):
-            log.warning("%s does not speak RESP3; using RESP2", self.place)
-            self.protocol, self._connection = 2, None
+        # One at a time: they share redis-py's connection object.
+        async with self._turn:
             failed = await self._attempt()
-        if failed:
-            # Raised here, where nothing is being handled: redis-py's text may repeat what we sent.
-            raise self._explain(failed)
-        self._settled = True
-        assert self._connection is not None
-        return _detach(self._connection)
+            if failed and not self._settled and self.protocol == 3 and _lacks_hello(failed):
+                log.warning("%s does not speak RESP3; using RESP2", self.place)
+                self.protocol, self._connection = 2, None
+                failed = await self._attempt()
+            if failed:
+                # Raised here, where nothing is being handled: redis-py's text may repeat what we sent.
+                raise self._explain(failed)
+            self._settled = True
+            assert self._connection is not None
+            return _detach(self._connection)
 
     async def _attempt(self) -> Exception | None:
         # Kept between attempts: it holds the TLS context, which takes long to make.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +24,7 @@ from tranship_redis._pack import pack
 from tranship_redis._scripts import Script
 from tranship_redis._selection import MANY, Selection
 from tranship_redis._settling import Settling
-from tranship_redis._wake import Wake, wake_of
+from tranship_redis._wake import Wake
 from tranship_redis._wire import Reply
 
 __all__ = ["RedisConsumer"]
@@ -56,7 +56,6 @@ class RedisConsumer:
     Args:
         ctx: the backend's.
         queues: names, in no order.
-        on_close: called with the consumer when it has been closed.
 
     Raises:
         InvalidOptionError: a name with a zero character or half a character in it.
@@ -64,10 +63,9 @@ class RedisConsumer:
 
     hard_limit = None
 
-    def __init__(self, ctx: Context, queues: Sequence[str], on_close: Callable[[RedisConsumer], None]) -> None:
+    def __init__(self, ctx: Context, queues: Sequence[str]) -> None:
         self._ctx = ctx
         self._queues = tuple(dict.fromkeys(map(_name, queues)))
-        self._on_close = on_close
         self._claims = Claims(ctx)
         self._selection = Selection(ctx, self._queues) if len(self._queues) > MANY else None
         self._desk: _Desk | None = None
@@ -149,24 +147,19 @@ class RedisConsumer:
 
     async def aclose(self) -> None:
         """Give back what has not been settled, not counted. Idempotent."""
-        first, self._closed = not self._closed, True
+        self._closed = True
         self._bell()
         self._sleeper.close()
-        try:
-            if self._desk is not None:
-                self._desk.leave()
-                await self._desk.holding.aclose()
-        finally:
-            # Last: a backend that closes at the same time must wait for what is given back.
-            if first:
-                self._on_close(self)
+        if self._desk is not None:
+            self._desk.leave()
+            await self._desk.holding.aclose()
 
     # Connecting.
 
     async def _sit_down(self) -> _Desk:
         link = await self._ctx.work()
         self._check()
-        wake = wake_of(link, wanted=self._ctx.options.tracking == "auto")
+        wake = self._ctx.wake
         holding = Holding(self._ctx, link, self._claims.id, wake.ring)
         claim = Claiming(self._ctx.keys, link, self._claims, holding, self._heard)
         settling = Settling(self._ctx, self._claims.id, holding.drop)

@@ -50,7 +50,7 @@ class RedisControl:
         """Replay live tombstones, then follow."""
         self._context.check()
         one_listener(self._feed)
-        self._context.gate.node = node_name(worker)
+        self._context.node = node_name(worker)
         feed = self._feed = Feed(self._context, sink, worker)
         if self._celery:
             feed.mailbox = RedisMailbox(self._context, worker, hear=feed.hear, keep=self._keep)
@@ -102,7 +102,7 @@ class RedisControl:
         text = b"" if heartbeat.stopping else text_of_beat(heartbeat)
         await self._context.main.run(_BEAT, [self._context.keys.workers], [heartbeat.worker, text, WORKER_MEMORY])
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """End the feed."""
         if self._feed is not None:
             self._feed.close()

@@ -78,7 +78,7 @@ class Feed:
             self.mailbox.close()
 
     def _give(self, signals: Sequence[Signal]) -> None:
-        if self._sink is None or self._context.gate.closed:
+        if self._sink is None or self._context.closed:
             return
         try:
             self._sink(signals)

@@ -1,143 +1,145 @@
-"""One multiplexed connection that comes back by itself.
-
-Everything goes through :meth:`Link.post`: commands of one tick of the loop leave in one write, in order, and each
-is answered through a callback. A lost connection answers what was under way with ``Lost`` and is replaced, for
-as long as it takes.
-"""
+"""One of the sockets of whatever connection there is now."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from typing import Final
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
-from redis.exceptions import ResponseError
-
+from tranship.driver import Kit
 from tranship.errors import TranshipError
-from tranship_redis._audience import Hook, Listener, Remove
-from tranship_redis._errors import error_of
-from tranship_redis._lifeline import Lifeline
-from tranship_redis._pack import Part, pack
+from tranship.ports import ConnectionEvent
+from tranship_redis._channel import Channel
+from tranship_redis._connection import RedisConnection
+from tranship_redis._pack import Part
 from tranship_redis._scripts import Script
+from tranship_redis._server import ServerInfo
 from tranship_redis._wire import PushHandler, Reply, Then
 
-_SHOWN: Final = 200
-"""Characters of a key in an error."""
+__all__ = ["Hook", "Link", "Listener", "PushHandler", "Pushes", "Remove", "Reply", "Then"]
 
-__all__ = ["Hook", "Link", "Listener", "PushHandler", "Remove", "Reply", "Then"]
+log = logging.getLogger("tranship.redis")
+
+Hook = Callable[[], Awaitable[None]]
+Listener = Callable[[ConnectionEvent, int], None]
+Remove = Callable[[], None]
+"""Takes back what was registered; a second call does nothing."""
+Pushes = dict[bytes, tuple[PushHandler, ...]]
 
 
-class Link(Lifeline):
-    """What is said on the connection; :class:`Lifeline` says how it is opened, lost, made again and closed."""
+class Link:
+    """For ports, which outlive connections: what they say goes over the socket that is there now.
+
+    Args:
+        kit: of the backend.
+        pushes: who gets what the server pushes, by kind.
+        which: returns the socket of a connection.
+    """
+
+    def __init__(self, kit: Kit, place: str, pushes: Pushes, which: Callable[[RedisConnection], Channel]) -> None:
+        self.place = place
+        self.companions: dict[type, object] = {}
+        """What its users share and is about this socket, by class."""
+        self._kit, self._pushes, self._which = kit, pushes, which
+        self._hooks: list[Hook] = []
+        self._listeners: list[Listener] = []
+        kit.on_restored(self._restored)
+        kit.on_event(self._announce)
+
+    @property
+    def _connection(self) -> RedisConnection:
+        found: Any = self._kit.connection
+        connection: RedisConnection = found
+        return connection
+
+    @property
+    def _channel(self) -> Channel:
+        return self._which(self._connection)
+
+    @property
+    def generation(self) -> int:
+        """How many connections there have been."""
+        return self._kit.generation
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a connection."""
+        try:
+            return not self._connection.lost.done()
+        except TranshipError:
+            return False
+
+    @property
+    def server(self) -> ServerInfo:
+        """What the server says of itself."""
+        return self._channel.server
+
+    def on_up(self, hook: Hook) -> Remove:
+        """Await ``hook`` over each later connection, in order of registration; RESTORED is told after that.
+
+        One that raises gives the connection up.
+        """
+        self._hooks.append(hook)
+        return _remover(self._hooks, hook)
+
+    def on_event(self, listener: Listener) -> Remove:
+        """Call ``listener(event, generation)`` when the connection was lost and when it is back."""
+        self._listeners.append(listener)
+        return _remover(self._listeners, listener)
+
+    def on_push(self, kind: bytes, handler: PushHandler) -> Remove:
+        """Call ``handler`` with every push of a kind: ``b"message"``, ``b"pmessage"``, ``b"invalidate"``."""
+        self._pushes[kind] = (*self._pushes.get(kind, ()), handler)
+
+        def remove() -> None:
+            self._pushes[kind] = tuple(one for one in self._pushes[kind] if one is not handler)
+
+        return remove
 
     def post(self, data: bytes, then: Then, *, pushes: int = 0) -> None:
-        """Send one packed command; everything posted in one tick leaves in one write, in order.
-
-        Args:
-            data: one command, as :func:`~tranship_redis._pack.pack` makes it.
-            then: called exactly once, on the loop: with the reply (an error reply is a value), with
-                :class:`Lost` when the connection went after the command had left (its fate is unknown), with
-                BrokerUnreachable when it went before (it has not been carried out), or with ClosedError.
-            pushes: for (P)SUBSCRIBE and (P)UNSUBSCRIBE of so many channels, at least one: RESP3 answers
-                them by pushes; ``then(None)`` after the last of them.
-
-        Raises:
-            BrokerUnreachable: there is no connection; or BrokerRefused, if the server has refused us.
-            ClosedError: the link has been closed.
-        """
-        wire = self._wire
-        if wire is None:
-            wire = self._early()
-        wire.post(data, then, pushes)
+        """See :meth:`Channel.post`."""
+        self._channel.post(data, then, pushes=pushes)
 
     def post_script(self, script: Script, data: bytes, then: Then) -> None:
-        """Post ``data``, an EVALSHA of ``script``; where the server has lost the script, load it and post again.
-
-        Nothing had run then, but what was posted meanwhile runs before it: where the order of commands
-        matters, post it as any other command and look at the answer for ``NOSCRIPT``.
-        """
-
-        def answered(reply: Reply) -> None:
-            if type(reply) is ResponseError and reply.args[0].startswith("NOSCRIPT"):
-                self._load_and_post(script, data, then)
-            else:
-                then(reply)
-
-        self.post(data, answered)
+        """See :meth:`Channel.post_script`."""
+        self._channel.post_script(script, data, then)
 
     def hold(self) -> None:
-        """Leave what is posted next to :meth:`flush`, which has to follow in the same tick."""
-        if self._wire is not None:
-            self._wire.hold()
+        """See :meth:`Channel.hold`."""
+        if self.up:
+            self._channel.hold()
 
     def flush(self) -> None:
-        """Send at once what was posted in this tick, instead of at its end: nothing more is to come.
-
-        With :meth:`hold` before it, the loop is spared a turn.
-        """
-        if self._wire is not None:
-            self._wire.flush()
+        """See :meth:`Channel.flush`."""
+        if self.up:
+            self._channel.flush()
 
     async def call(self, *parts: Part) -> Reply:
-        """Send one command and return its reply.
-
-        Cancelled: carried out or not; the connection and everybody else's answers are not harmed.
-
-        Raises:
-            BrokerRefused, StorageFull, BrokerUnreachable: the server's error, see :func:`error_of`.
-            Lost, BrokerUnreachable, ClosedError: as in :meth:`post`.
-        """
-        answer = _Answer()
-        self.hold()
-        try:
-            self.post(pack(*parts), answer)
-        finally:
-            self.flush()
-        reply = await answer.future
-        return self._good(reply, parts[:2]) if isinstance(reply, Exception) else reply
+        """See :meth:`Channel.call`."""
+        return await self._kit.run("call", lambda _: self._channel.call(*parts))
 
     async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Part] = ()) -> Reply:
-        """Run a script and return its reply; the rest as in :meth:`call` and :meth:`post_script`."""
-        answer = _Answer()
-        self.hold()
-        try:
-            self.post_script(script, script.pack(keys, args), answer)
-        finally:
-            self.flush()
-        reply = await answer.future
-        return self._good(reply, (f"script {script.name}", *keys[:3])) if isinstance(reply, Exception) else reply
+        """See :meth:`Channel.run`."""
+        return await self._kit.run("run", lambda _: self._channel.run(script, keys, args))
 
-    def _load_and_post(self, script: Script, data: bytes, then: Then) -> None:
-        try:
-            self.post(script.load(), _ignore)
-            self.post(data, then)
-        except TranshipError as error:
-            then(error)
+    async def _restored(self) -> None:
+        for hook in list(self._hooks):
+            try:
+                await hook()
+            except BaseException:
+                self._connection.abort()
+                raise
 
-    def _good(self, failed: Exception, parts: Sequence[Part]) -> Reply:
-        if not isinstance(failed, ResponseError):
-            raise failed
-        # Command and key only: what follows them may be somebody's data.
-        raise error_of(failed, doing=f"{self.place}: {' '.join(map(_shown, parts))}")
+    def _announce(self, event: ConnectionEvent, generation: int) -> None:
+        for listener in tuple(self._listeners):
+            try:
+                listener(event, generation)
+            except Exception:
+                log.exception("telling of %s failed", event)
 
 
-class _Answer:
-    """A callback that resolves a future, whose owner may have gone."""
+def _remover(registered: list[Any], one: object) -> Remove:
+    def remove() -> None:
+        registered[:] = [other for other in registered if other is not one]
 
-    __slots__ = ("future",)
-
-    def __init__(self) -> None:
-        self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-
-    def __call__(self, reply: Reply) -> None:
-        if not self.future.done():
-            self.future.set_result(reply)
-
-
-def _shown(part: Part) -> str:
-    text = part.decode(errors="replace") if isinstance(part, bytes) else str(part)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-
-
-def _ignore(_: Reply) -> None:
-    pass
+    return remove

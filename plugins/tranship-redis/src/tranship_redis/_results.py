@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tranship.envelope import TaskState
 from tranship.errors import MessageTooLarge, TranshipError
-from tranship.ports import ConnectionEvent, ResultSink, StoredResult
+from tranship.ports import ResultSink, StoredResult
 from tranship_redis._context import Context
 from tranship_redis._documents import stored
 from tranship_redis._scripts import Script
@@ -45,8 +45,6 @@ class RedisResults:
         self._more = asyncio.Event()
         self._reading: set[asyncio.Task[None]] = set()
         self._subscriptions.attach(self._published, self._poll)
-        if ctx.pubsub is not ctx.main:
-            ctx.pubsub.on_event(self._on_event)
 
     @property
     def waiting(self) -> int:
@@ -59,7 +57,7 @@ class RedisResults:
 
     def expect(self, ids: Sequence[str]) -> None:
         """Push the results of ``ids``; subscribed in the same write as what is submitted or read next."""
-        if not self._ctx.gate.closed:
+        if not self._ctx.closed:
             self._subscriptions.add(ids)
 
     def unexpect(self, ids: Sequence[str]) -> None:
@@ -80,7 +78,7 @@ class RedisResults:
     async def get_many(self, ids: Sequence[str]) -> Sequence[StoredResult]:
         """Read what is known of ``ids``; an id without a result is PENDING, whether it exists or not."""
         self._ctx.check()
-        if self._ctx.pubsub is self._ctx.main:
+        if self._ctx.is_resp3:
             self._subscriptions.flush()
         else:
             await self._subscriptions.confirmed()
@@ -100,7 +98,7 @@ class RedisResults:
         names = [[name for one in part for name in (keys.result(one), keys.known(one))] for part in parts]
         await asyncio.gather(*(self._ctx.main.call(b"DEL", *part) for part in names))
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Push nothing any more."""
         self._sink = None
         self._subscriptions.clear()
@@ -156,11 +154,6 @@ class RedisResults:
         task = asyncio.get_running_loop().create_task(reading)
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
-
-    def _on_event(self, event: ConnectionEvent, _generation: int) -> None:
-        # Over RESP2 the subscriptions have a connection of their own, whose loss nobody else hears of.
-        if event is ConnectionEvent.RESTORED:
-            self._start(self._read_once(list(self._subscriptions)))
 
     def _poll(self, ids: Sequence[str]) -> None:
         if not self._unheard:

@@ -85,8 +85,8 @@ class RedisSubmitter:
                     self._ctx.main.flush()
         call.then(answered)
 
-    def close(self) -> None:
-        """The link has been closed: answer what is still under way with SubmitUnknown."""
+    async def aclose(self) -> None:
+        """Answer what is still under way with SubmitUnknown."""
         self._marker.close()
 
     def _post_many(self, messages: Sequence[Message], answered: Callable[[Sequence[Answer]], object]) -> None:

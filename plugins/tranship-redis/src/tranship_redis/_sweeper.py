@@ -12,11 +12,10 @@ from typing import Final
 
 from tranship.errors import ClosedError, TranshipError
 from tranship_redis._celery_entries import CeleryEntries
+from tranship_redis._channel import Channel
 from tranship_redis._complaints import Complaints
 from tranship_redis._context import Context
-from tranship_redis._link import Link
 from tranship_redis._scripts import Script
-from tranship_redis._wake import wake_of
 
 __all__ = ["Sweeper"]
 
@@ -38,11 +37,11 @@ class Sweeper:
         link: the one that consumers claim on.
     """
 
-    def __init__(self, ctx: Context, link: Link) -> None:
+    def __init__(self, ctx: Context, link: Channel) -> None:
         self._link = link
         self._keys = [ctx.keys.unacked, ctx.keys.unacked_index, ctx.keys.leases, ctx.keys.deliveries]
         self._lease = ctx.options.lease
-        self._wake = wake_of(link, wanted=ctx.options.tracking == "auto")
+        self._wake = ctx.wake
         self._celery = None if ctx.options.celery == "off" else CeleryEntries(ctx.keys, link, ctx.options)
         self._celery_pause = min(CELERY, ctx.options.visibility_timeout)
         self._tasks: list[asyncio.Task[None]] = []

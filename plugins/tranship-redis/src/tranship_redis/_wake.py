@@ -12,7 +12,6 @@ import logging
 import random
 from collections.abc import Callable, Collection
 from typing import Any, Final
-from weakref import ref
 
 from redis.exceptions import ResponseError
 
@@ -22,7 +21,7 @@ from tranship_redis._link import Link
 from tranship_redis._pack import pack
 from tranship_redis._wire import Reply
 
-__all__ = ["Bell", "Wake", "wake_of"]
+__all__ = ["Bell", "Wake"]
 
 log = logging.getLogger("tranship.redis")
 
@@ -47,13 +46,11 @@ class Wake:
     def __init__(self, link: Link, *, wanted: bool) -> None:
         self.tracking = False
         """Whether the server tells of changes."""
-        self._link = ref(link)  # the link holds us
+        self._link, self._wanted, self._asked = link, wanted, 0
         self._bells: dict[Bell, Collection[bytes]] = {}
         link.on_event(self._on_event)
-        if wanted and link.server.is_resp3:
-            link.on_push(b"invalidate", self._changed)
-            link.on_up(self._on_up)
-            self._track()
+        link.on_push(b"invalidate", self._changed)
+        link.on_up(self._on_up)
 
     def hang(self, bell: Bell, keys: Collection[bytes]) -> None:
         """From now on call ``bell`` when one of ``keys`` may have changed, or the connection."""
@@ -89,14 +86,15 @@ class Wake:
         return None
 
     async def _on_up(self) -> None:
-        self._track()
+        self.track()
 
-    def _track(self) -> None:
-        link = self._link()
+    def track(self) -> None:
+        """Ask the server for its pushes, once over each connection."""
         # With no connection there will be a next one.
         with contextlib.suppress(TranshipError):
-            if link is not None:
-                link.post(_TRACK, self._answered)
+            if self._wanted and self._asked != self._link.generation and self._link.server.is_resp3:
+                self._link.post(_TRACK, self._answered)
+                self._asked = self._link.generation
 
     def _answered(self, reply: Reply) -> None:
         self.tracking = not isinstance(reply, Exception)
@@ -107,11 +105,3 @@ class Wake:
         # Whoever waits must learn that the connection is gone.
         if event is ConnectionEvent.LOST:
             self.ring()
-
-
-def wake_of(link: Link, *, wanted: bool = True) -> Wake:
-    """Return the bells of ``link``; the first who asks says whether pushes are wanted."""
-    found = link.companions.get(Wake)
-    if not isinstance(found, Wake):
-        found = link.companions[Wake] = Wake(link, wanted=wanted)
-    return found

@@ -6,32 +6,22 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, cast
 
-from tranship.settings import BrokerURL
+from redis_context import opened
+
+from tranship.errors import BrokerRefused, BrokerUnreachable
 from tranship.testing.pytest_plugin import own_services
 from tranship.testing.services import ProcessService, redis_recipe
-from tranship_redis._connect import Dialler
 from tranship_redis._link import Link
-from tranship_redis._options import RedisOptions
+from tranship_redis._pack import pack
 from tranship_redis._wire import Wire
-
-
-def make_link(url: str, *, pubsub: bool = False, **options: Any) -> Link:
-    """A link that is not open."""
-    broker = BrokerURL.parse(url).with_options(**options)
-    read = broker.options_as(RedisOptions)
-    return Link(Dialler(broker, read), read, pubsub=pubsub)
 
 
 @contextlib.asynccontextmanager
 async def linked(url: str, *, pubsub: bool = False, **options: Any) -> AsyncIterator[Link]:
-    """An open link, and no task left after it."""
+    """The main socket of an open backend, or the one for subscriptions; no task is left after it."""
     before = asyncio.all_tasks()
-    link = make_link(url, pubsub=pubsub, **options)
-    await link.open()
-    try:
-        yield link
-    finally:
-        await link.aclose()
+    async with opened(url, **options) as context:
+        yield context.pubsub if pubsub else context.main
     assert asyncio.all_tasks() <= before
 
 
@@ -44,9 +34,32 @@ def server(*arguments: str, **options: Any) -> Iterator[ProcessService]:
 
 def wire_of(link: Link) -> Wire:
     """The connection a link has now."""
-    wire = link._wire
-    assert wire is not None
-    return wire
+    return link._channel._wire
+
+
+async def works(link: Link, seconds: float = 10.0) -> None:
+    """Wait until it does: the last fault may not be noticed before the next command."""
+    end = time.monotonic() + seconds
+    while True:
+        await until(lambda: link.up)
+        try:
+            assert await link.call("ECHO", "back") == b"back"
+            return
+        except BrokerUnreachable:
+            assert time.monotonic() < end, "it does not work again"
+
+
+async def until_why(link: Link, text: str, kind: type[Exception] = BrokerUnreachable) -> None:
+    """Wait until there is no connection for this reason."""
+    end = time.monotonic() + 30.0
+    while True:
+        try:
+            link.post(pack("PING"), lambda _: None)
+        except (BrokerUnreachable, BrokerRefused) as error:
+            if type(error) is kind and text in str(error).lower():
+                return
+        assert time.monotonic() < end, "it did not come about"
+        await asyncio.sleep(0.005)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:

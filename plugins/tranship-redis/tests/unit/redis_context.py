@@ -1,4 +1,4 @@
-"""A context as the backend makes it, without the backend: for tests of single ports."""
+"""An open backend, seen from inside: what its ports share, for tests of single ports."""
 
 from __future__ import annotations
 
@@ -7,52 +7,40 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tranship.settings import BrokerURL
-from tranship_redis._connect import Dialler
-from tranship_redis._context import Context, WorkerGate
-from tranship_redis._keys import Keys
-from tranship_redis._levels import Levels
-from tranship_redis._link import Link
-from tranship_redis._options import RedisOptions, database
+from tranship.settings import BackendConfig, BrokerURL
+from tranship_redis._backend import RedisDriver
+from tranship_redis._context import Context
+from tranship_redis._options import RedisOptions
+
+
+def make_driver(url: str, **options: Any) -> RedisDriver:
+    """What makes a backend that is not open."""
+    config = BackendConfig(BrokerURL.parse(url).with_options(**options), lambda _key, create: create())
+    return RedisDriver(config, config.options_as(RedisOptions))
 
 
 @asynccontextmanager
-async def opened(url: str, *, before: Callable[[Link], object] | None = None, **options: Any) -> AsyncIterator[Context]:
-    """Connect to ``url``; ``before`` gets the main link before it is opened."""
-    broker, made = BrokerURL.parse(url), RedisOptions(**options)
-    main = Link(Dialler(broker, made), made)
-    if before is not None:
-        before(main)
-    links = [main]
-    await main.open()
-    pubsub = main
-    if not main.server.is_resp3:
-        pubsub = Link(Dialler(broker, made), made, pubsub=True)
-        links.append(pubsub)
-        await pubsub.open()
-    keys = Keys(made.prefix, database(broker, made))
-    context = Context(
-        options=made,
-        keys=keys,
-        levels=Levels(keys, made.normal_step),
-        main=main,
-        pubsub=pubsub,
-        work=_nobody,
-        subscriptions=None,
-        name="redis",
-        url=str(broker),
-        gate=WorkerGate(str(broker)),
-    )
+async def driven(url: str, **options: Any) -> AsyncIterator[RedisDriver]:
+    """One whose backend is open."""
+    driver = make_driver(url, **options)
+    await driver.backend.open()
     try:
-        yield context
+        yield driver
     finally:
-        context.gate.closed = True
-        for link in links:
-            await link.aclose()
+        driver.context.kit._supervisor.gate.closed = False  # whoever has shut it did not close it
+        await driver.backend.aclose()
 
 
-async def _nobody() -> Any:
-    raise NotImplementedError
+@asynccontextmanager
+async def opened(url: str, **options: Any) -> AsyncIterator[Context]:
+    """What the ports of an open backend share."""
+    async with driven(url, **options) as driver:
+        yield driver.context
+
+
+def shut(context: Context) -> None:
+    """Let the backend be as if it were closed."""
+    context.kit._supervisor.gate.closed = True
 
 
 async def eventually(look: Callable[[], Awaitable[Any]] | Callable[[], Any], what: str, *, within: float = 30.0) -> Any:

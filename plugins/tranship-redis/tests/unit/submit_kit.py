@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from redis_context import opened
+from redis_context import driven
 
 from tranship.envelope import Envelope, TaskResult, TaskState, new_id
 from tranship.ports import StoredResult
@@ -15,12 +15,10 @@ from tranship.protocol import Encoder, Message, encode_result
 from tranship.settings import BrokerURL
 from tranship.testing.services import Place
 from tranship.testing.services._redis import ask_redis
+from tranship_redis._backend import RedisDriver
 from tranship_redis._context import Context
 from tranship_redis._element import read
 from tranship_redis._link import Link
-from tranship_redis._results import RedisResults
-from tranship_redis._submitter import RedisSubmitter
-from tranship_redis._subscriptions import Subscriptions
 
 ENCODER = Encoder("gen1@host")
 NORMAL = b"\x06\x163"
@@ -29,9 +27,19 @@ HOUR = 3600.0
 
 @dataclasses.dataclass
 class Ports:
-    ctx: Context
-    submitter: RedisSubmitter
-    results: RedisResults
+    driver: RedisDriver
+
+    @property
+    def ctx(self) -> Context:
+        return self.driver.context
+
+    @property
+    def submitter(self) -> Any:
+        return self.driver.backend.submitter()
+
+    @property
+    def results(self) -> Any:
+        return self.driver.backend.results()
 
     @property
     def link(self) -> Link:
@@ -48,15 +56,9 @@ class Ports:
 
 @asynccontextmanager
 async def ports(url: str, **options: Any) -> AsyncIterator[Ports]:
-    """Submitter and results on an open connection, as the backend makes them."""
-    async with opened(url, **options) as bare:
-        ctx = dataclasses.replace(bare, subscriptions=Subscriptions(bare.pubsub, bare.keys))
-        made = Ports(ctx, RedisSubmitter(ctx), RedisResults(ctx))
-        try:
-            yield made
-        finally:
-            made.submitter.close()
-            made.results.close()
+    """Submitter and results of an open backend."""
+    async with driven(url, **options) as driver:
+        yield Ports(driver)
 
 
 def message(*, check_id: bool = False, **fields: Any) -> Message:

@@ -12,6 +12,7 @@ import pytest
 from consumer_kit import KeySpace, counts, messages, settle, take
 from redis_context import opened
 from redis_kit import Raw
+from redis_kit import opened as open_backend
 
 from tranship.envelope import Priority
 from tranship.errors import BrokerRefused, InvalidOptionError
@@ -385,10 +386,8 @@ async def test_what_the_user_may_not_do_loses_nothing(redis_variant: Callable[..
         keyspace.push("rubbish")
         before = keyspace.elements()
         raw("ACL", "SETUSER", "poor", "on", ">pw", "~*", "&*", "+@all", f"-{forbidden}")
-        poor = CaseContext(Harness(f"redis://poor:pw@{address}/0"), "acl")
-        poor.namespace = context.namespace
-        async with poor:
-            backend = await poor.open(lease=60)
+        url = f"redis://poor:pw@{address}/0?namespace={context.namespace}&lease=60"
+        async with open_backend(url) as backend:
             with pytest.raises(BrokerRefused, match=forbidden.upper()):
                 await backend.consumer(["q"]).receive(5, 0.0)
         assert keyspace.elements() == before

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from redis_context import eventually, opened
+from redis_context import eventually, opened, shut
 
 from tranship.envelope import TaskState
 from tranship.errors import BrokerRefused, BrokerUnreachable, BusyError, ClosedError, InvalidOptionError, StorageFull
@@ -369,11 +369,11 @@ async def test_a_sink_that_fails_is_called_again(context: Context) -> None:
 
 async def test_after_close_nobody_is_called(context: Context) -> None:
     control, sink = await listening(context)
-    control.close()
+    await control.aclose()
     await control.send(Command(name="x"))
     await context.main.call("PING")
     assert sink.signals == []
-    context.gate.closed = True
+    shut(context)
     for refused in (
         control.listen(sink, worker="w-1"),
         control.cancel([]),

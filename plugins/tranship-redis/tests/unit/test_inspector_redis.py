@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from redis_context import opened
+from redis_context import opened, shut
 
 from tranship.codec import JSON, MSGPACK
 from tranship.envelope import Envelope, Priority
@@ -408,7 +408,7 @@ async def test_nothing_is_lost_when_the_server_refuses(context: Context) -> None
 
 async def test_after_close(context: Context) -> None:
     inspector = RedisInspector(context)
-    context.gate.closed = True
+    shut(context)
     for refused in (
         inspector.queues(),
         inspector.workers(),

@@ -1,16 +1,16 @@
 """The connection when nothing goes wrong with the network: order, answers, pushes, scripts, hooks, closing."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from link_kit import Answers, linked, make_link, server, until, wire_of
+from link_kit import Answers, linked, server, until, wire_of
 from redis.exceptions import ResponseError
+from redis_context import driven, make_driver
 
-from tranship.errors import BrokerRefused, BrokerUnreachable, ClosedError
+from tranship.errors import BrokerRefused, ClosedError
 from tranship.testing.services import ProcessService
 from tranship_redis import _scripts
 from tranship_redis._pack import pack
@@ -249,92 +249,6 @@ async def test_every_script_of_ours_is_loaded_on_connecting(url: str) -> None:
 # Hooks
 
 
-async def test_hooks_run_in_order_before_anybody_else_may_post(url: str) -> None:
-    said: list[Any] = []
-    reached, go_on = asyncio.Event(), asyncio.Event()
-    link = make_link(url)
-
-    async def first() -> None:
-        said.append(await link.call("ECHO", "first"))
-        link.on_up(brought)
-        reached.set()
-        await go_on.wait()
-
-    async def second() -> None:
-        said.append(await link.call("ECHO", "second"))
-
-    async def brought() -> None:
-        said.append(await link.call("ECHO", "brought"))
-
-    link.on_up(first)
-    link.on_up(second)
-    opening = asyncio.create_task(link.open())
-    await reached.wait()
-    assert (link.up, link.generation) == (False, 1)
-    with pytest.raises(BrokerUnreachable):
-        link.post(pack("PING"), said.append)
-    go_on.set()
-    await opening
-    assert said == [b"first", b"second", b"brought"]
-    assert await link.call("ECHO", "x") == b"x"
-    await link.aclose()
-
-
-async def test_a_push_that_comes_while_hooks_run_may_post(url: str) -> None:
-    answers = Answers()
-    link = make_link(url)
-
-    async def subscribe() -> None:
-        link.post(pack("SUBSCRIBE", "c"), answers, pushes=1)
-        await link.call("PUBLISH", "c", "x")
-
-    link.on_push(b"message", lambda _: link.post(pack("UNSUBSCRIBE", "c"), answers, pushes=1))
-    link.on_up(subscribe)
-    await link.open()
-    assert await answers.count(2) == [None, None]
-    await link.aclose()
-
-
-async def test_a_task_that_a_hook_started_has_no_special_rights_later(redis: ProcessService) -> None:
-    link = make_link(redis.url)
-    go_on = asyncio.Event()
-    refused: list[BaseException] = []
-
-    async def later() -> None:
-        await go_on.wait()
-        try:
-            link.post(pack("PING"), refused.append)
-        except BrokerUnreachable as error:
-            refused.append(error)
-
-    tasks: list[asyncio.Task[None]] = []
-
-    async def hook() -> None:
-        if not tasks:
-            tasks.append(asyncio.create_task(later()))
-            return
-        go_on.set()
-        await tasks[0]
-
-    link.on_up(hook)
-    await link.open()
-    wire_of(link).abort("for a test")
-    await until(lambda: link.up and link.generation == 2)
-    assert [type(error) for error in refused] == [BrokerUnreachable]
-    await link.aclose()
-
-
-async def test_a_hook_that_fails_at_first_fails_the_opening(url: str) -> None:
-    async def refuse() -> None:
-        raise BrokerRefused("a hook says no")
-
-    link = make_link(url)
-    link.on_up(refuse)
-    with pytest.raises(BrokerRefused, match="a hook says no"):
-        await link.open()
-    assert link.closed
-
-
 async def test_a_hook_that_fails_later_is_tried_again(url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with linked(url) as link:
         calls: list[int] = []
@@ -346,7 +260,7 @@ async def test_a_hook_that_fails_later_is_tried_again(url: str, caplog: pytest.L
 
         link.on_up(sometimes)
         wire_of(link).abort("for a test")
-        await until(lambda: link.up)
+        await until(lambda: len(calls) == 3)
         assert calls == [2, 3, 4]
     assert "a bug" in caplog.text
 
@@ -372,74 +286,28 @@ async def test_a_hook_taken_back_is_not_run(url: str) -> None:
 
 async def test_closing_answers_what_waits(url: str) -> None:
     answers = Answers()
-    link = make_link(url)
-    await link.open()
-    for _ in range(3):
-        link.post(pack("PING"), answers)
-    caller = asyncio.create_task(link.call("PING"))
-    await asyncio.sleep(0)
-    await link.aclose()
-
-    assert [type(answer) for answer in answers.got] == [ClosedError] * 3
-    with pytest.raises(ClosedError):
-        await caller
-    with pytest.raises(ClosedError, match="open a new"):
-        link.post(pack("PING"), answers)
-    with pytest.raises(ClosedError):
-        await link.open()
-    await link.aclose()
-    assert repr(link).endswith("closed, generation=1)")
-
-
-async def test_closed_before_it_was_opened(url: str) -> None:
-    link = make_link(url)
-    await link.aclose()
-    with pytest.raises(ClosedError):
-        await link.open()
-    await link.aclose()
-
-
-async def test_opened_once(url: str) -> None:
-    async with linked(url) as link:
-        with pytest.raises(ClosedError, match="before"):
-            await link.open()
-        assert await link.call("ECHO", "x") == b"x"
+    async with driven(url) as driver:
+        link = driver.context.main
+        for _ in range(3):
+            link.post(pack("BLPOP", "nothing", 0), answers)
+        caller = asyncio.create_task(link.call("BLPOP", "nothing", 0))
+        await asyncio.sleep(0)
+        await driver.backend.aclose()
+        assert [type(answer) for answer in answers.got] == [ClosedError] * 3
+        with pytest.raises(ClosedError):
+            await caller
+        with pytest.raises(ClosedError, match="open a new"):
+            link.post(pack("PING"), answers)
 
 
 async def test_no_socket_is_left(redis: ProcessService) -> None:
     before = redis.client_count()
-    links = [make_link(redis.url) for _ in range(5)]
-    await asyncio.gather(*(link.open() for link in links))
+    drivers = [make_driver(redis.url) for _ in range(5)]
+    await asyncio.gather(*(driver.backend.open() for driver in drivers))
     assert redis.client_count() == before + 5
-    sockets = [wire_of(link)._transport.get_extra_info("socket") for link in links]
-    await asyncio.gather(*(link.aclose() for link in links))
+    sockets = [wire_of(driver.context.main)._transport.get_extra_info("socket") for driver in drivers]
+    await asyncio.gather(*(driver.backend.aclose() for driver in drivers))
     assert [socket.fileno() for socket in sockets] == [-1] * 5
-    await until(lambda: redis.client_count() == before)
-
-
-async def test_closed_while_opening(url: str) -> None:
-    for rounds in range(30):
-        link = make_link(url)
-        opening = asyncio.create_task(link.open())
-        await asyncio.sleep(rounds * 0.0001)
-        await link.aclose()
-        with contextlib.suppress(ClosedError):
-            await opening
-        assert not link.up
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-async def test_cancelled_while_opening(redis: ProcessService) -> None:
-    before = redis.client_count()
-    for rounds in range(30):
-        link = make_link(redis.url)
-        opening = asyncio.create_task(link.open())
-        await asyncio.sleep(rounds * 0.0001)
-        cancelled = opening.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await opening
-        assert link.closed == (cancelled and opening.cancelled())
-        await link.aclose()
     await until(lambda: redis.client_count() == before)
 
 
@@ -447,16 +315,16 @@ def test_a_loop_that_ends_takes_the_socket_along(url: str) -> None:
     kept: list[Any] = []
 
     async def forget_to_close() -> None:
-        link = make_link(url)
-        await link.open()
-        kept.extend((link, wire_of(link)._transport.get_extra_info("socket")))
+        driver = make_driver(url)
+        await driver.backend.open()
+        link = driver.context.main
+        kept.append(wire_of(link)._transport.get_extra_info("socket"))
         kept.append(asyncio.create_task(link.call("BLPOP", "nothing", 0)))
         await asyncio.sleep(0)
 
     asyncio.run(forget_to_close())
-    link, socket, caller = kept
+    socket, caller = kept
     assert socket.fileno() == -1
-    assert link.closed
     assert caller.cancelled()
 
 

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator
 
 import pytest
-from redis_context import opened
+from redis_context import opened, shut
 from redis_kit import Raw
 
 from tranship.errors import BrokerRefused, ClosedError
@@ -72,6 +72,6 @@ async def test_what_the_server_refuses_is_said(redis_service: Service, context, 
 
 async def test_closed_is_closed(context):
     control = RedisControl(context)
-    context.gate.closed = True
+    shut(context)
     with pytest.raises(ClosedError):
         await control.marked(["a"])

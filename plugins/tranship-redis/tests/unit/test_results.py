@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from redis_context import eventually
+from link_kit import wire_of
+from redis_context import eventually, shut
 from submit_kit import Ports, ids_of, message, ports, raw, result
 from tap import Tap
 
@@ -24,7 +25,7 @@ from tranship.errors import (
     MessageTooLarge,
     StorageFull,
 )
-from tranship.ports import StoredResult
+from tranship.ports import ConnectionEvent, StoredResult
 from tranship.protocol import decode_result, encode_result
 from tranship.testing.services import Service
 from tranship_redis._documents import stored
@@ -160,12 +161,13 @@ class TestPut:
         await inbox.wait(1)
 
     async def test_closed(self, redis: Ports) -> None:
-        redis.ctx.gate.closed = True
-        for call in (redis.results.put([result("a")]), redis.results.get_many(["a"]), redis.results.forget_many(["a"])):
+        results = redis.results
+        shut(redis.ctx)
+        for call in (results.put([result("a")]), results.get_many(["a"]), results.forget_many(["a"])):
             with pytest.raises(ClosedError):
                 await call
-        redis.results.expect(["a"])
-        assert redis.results.waiting == 0
+        results.expect(["a"])
+        assert results.waiting == 0
 
     async def test_not_connected(self, redis_service: Service) -> None:
         async with ports(redis_service.url) as redis:
@@ -381,7 +383,7 @@ class TestPush:
 
         redis.results.expect(["early"])
         redis.link.on_up(slow)
-        redis.link._wire.abort("for a test")
+        wire_of(redis.link).abort("for a test")
         await reached.wait()
         redis.results.expect(["late"])
         redis.results.unexpect(["early"])
@@ -397,10 +399,11 @@ class TestPush:
             inbox = Inbox(redis)
             redis.results.expect(["a", "b"])
             await redis.results.get_many(["a"])
+            events: list[ConnectionEvent] = []
+            redis.driver.backend.on_event(lambda event, _generation: events.append(event))
             raw(redis_service.url, "CLIENT", "KILL", "TYPE", "pubsub")
+            await eventually(lambda: len(events) == 2, "whoever waits is told to read again")
             await worker.results.put([result("a")])
-            assert redis.link.up
-            await inbox.wait(1)
             await worker.results.put([result("b")])
             await eventually(lambda: {"a", "b"} <= set(inbox.ids), "both are pushed")
 
@@ -421,7 +424,7 @@ class TestPush:
         inbox = Inbox(redis)
         redis.results.expect(["a"])
         await redis.results.get_many(["a"])
-        redis.results.close()
+        await redis.results.aclose()
         assert redis.results.waiting == 0
         await redis.call("PUBLISH", META + "a", result("a").document)
         assert inbox.got == []

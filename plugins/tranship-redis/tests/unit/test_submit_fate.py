@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
-from link_kit import server
+from link_kit import server, wire_of
 from redis_context import eventually
 from submit_kit import HOUR, NORMAL, Ports, ids_of, message, messages, ports, raw
 from tap import Tap
@@ -129,7 +129,7 @@ class TestTheAnswerIsLost:
             await eventually(lambda: not tap.needle, "the question was asked")
         assert await asyncio.wait_for(call, 20) == receipts(sent)
         assert await stored(redis) == ids_of(sent)
-        assert redis.submitter._marker._epoch == 4
+        assert redis.submitter._marker._epoch >= 4
         assert await redis.submitter.submit(sent[:1]) == receipts(sent[:1])
 
     async def test_the_connection_is_given_up_again_right_after_the_question(self, redis: Ports, tap: Tap) -> None:
@@ -201,7 +201,7 @@ class TestTheMessagesAreLost:
     async def test_what_never_left(self, redis: Ports, tap: Tap) -> None:
         call = asyncio.create_task(redis.submitter.submit(messages(10)))
         await asyncio.sleep(0)  # posted, but written in the next tick only
-        redis.link._wire.abort("for a test")
+        wire_of(redis.link).abort("for a test")
         assert all_unreachable(await asyncio.wait_for(call, 10))
         assert await stored(redis) == []
 
@@ -353,8 +353,7 @@ class TestNobodyWillKnow:
             tap.hold()
             sent = messages(300)
             call = await begin(redis, sent)
-            redis.ctx.gate.closed = True
-            await redis.link.aclose()
+            await redis.driver.backend.aclose()
             answers = await asyncio.wait_for(call, 5)
         assert {type(answer) for answer in answers} == {SubmitUnknown}
         assert [answer.task_id for answer in answers] == ids_of(sent)
@@ -366,7 +365,7 @@ class TestNobodyWillKnow:
             tap._server.close()
             tap.cut()
             await eventually(lambda: not redis.link.up, "the loss is noticed")
-            redis.submitter.close()
+            await redis.submitter.aclose()
             answers = await asyncio.wait_for(call, 5)
             (late,) = await redis.submitter.submit(messages(1))
         assert {type(answer) for answer in answers} == {SubmitUnknown}

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from redis_context import eventually
+from redis_context import eventually, shut
 from submit_kit import ENCODER, HOUR, NORMAL, Ports, ids_of, message, messages, ports, raw, result
 
 from tranship.envelope import Envelope, Priority, Receipt
@@ -233,13 +233,8 @@ class TestRefusing:
         assert await redis.call("LLEN", Q) == 1
         assert await redis.submitter.submit(sent) == [Receipt(task_id) for task_id in ids_of(sent)]
 
-    async def test_not_connected(self, redis: Ports) -> None:
-        await redis.link.aclose()
-        (answer,) = await redis.submitter.submit(messages(1))
-        assert isinstance(answer, ClosedError)
-
     async def test_closed(self, redis: Ports) -> None:
-        redis.ctx.gate.closed = True
+        shut(redis.ctx)
         with pytest.raises(ClosedError):
             await redis.submitter.submit(messages(1))
 

@@ -218,11 +218,12 @@ async def test_our_own_claims_are_not_celerys(context: CaseContext, keyspace: Ke
     backend = await context.open(lease=60)
     await context.submit(backend, context.message(id="a"))
     keyspace.push(keyspace.kombu("b", tag="with \0 zero"))
-    held = await take(backend.consumer(["q"]), 2)
+    consumer = backend.consumer(["q"])
+    held = await take(consumer, 2)
     for tag in keyspace.index():
         keyspace.raw("ZADD", keyspace.key("unacked_index"), "1", tag)
     assert await restore(context) == 0
-    assert await settle(backend._consumers[0], Verdict.ACK, *held)
+    assert await settle(consumer, Verdict.ACK, *held)
 
 
 async def test_a_sweep_of_somebody_else_goes_first(context: CaseContext, keyspace: KeySpace) -> None:

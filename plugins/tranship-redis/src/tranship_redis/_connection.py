@@ -1,0 +1,209 @@
+"""One connection to the server: a socket for everything, and where it is needed one for subscriptions and one for work.
+
+Once one of the sockets is lost, the connection is; the driver kit then makes a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from tranship.driver import NoQueue
+from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
+from tranship.protocol import number_of
+from tranship_redis._channel import Channel
+from tranship_redis._connect import Dialler
+from tranship_redis._errors import Lost
+from tranship_redis._handshake import greet
+from tranship_redis._keys import Keys
+from tranship_redis._liveness import Liveness
+from tranship_redis._options import RedisOptions
+from tranship_redis._server import ServerInfo
+from tranship_redis._wire import PushHandler, Wire
+
+__all__ = ["RedisConnection"]
+
+
+class Background(Protocol):
+    """What runs for as long as a socket is there."""
+
+    def start(self) -> None:
+        """Begin, in a task of its own."""
+
+    async def aclose(self) -> None:
+        """End it."""
+
+
+class _Queues(NoQueue):
+    """What exists of queues beside the ports that serve them.
+
+    Args:
+        connection: over which they are made known.
+        keys: of the namespace.
+    """
+
+    def __init__(self, connection: RedisConnection, keys: Keys) -> None:
+        self._connection, self._keys = connection, keys
+
+    async def ensure(self, queues: Sequence[str]) -> None:
+        """Make the queues known to inspectors; lists need no creating."""
+        if queues:
+            await self._connection.main.call(b"SADD", self._keys.queues, *queues)
+
+
+class RedisConnection:
+    """See :class:`tranship.driver.Connection`.
+
+    Args:
+        dialler: connects the sockets.
+        options: of the URL.
+        keys: of the namespace.
+        pushes: who gets what the server pushes, by kind.
+        address: where Celery would send results.
+        was_master: the server served us before.
+        sweeper: makes what puts back what others have lost, for as long as there is a socket for work.
+
+    Attributes:
+        main: submits, results, control and inspection.
+        pubsub: subscriptions: ``main`` itself over RESP3, a socket of its own over RESP2.
+        fsync: how the server syncs its append-only file; None: there is none, or it does not say.
+        lost: done, with the reason, once it cannot be used any more.
+    """
+
+    table = topic = None
+
+    def __init__(
+        self,
+        dialler: Dialler,
+        options: RedisOptions,
+        keys: Keys,
+        pushes: Mapping[bytes, tuple[PushHandler, ...]],
+        *,
+        address: str,
+        was_master: bool,
+        sweeper: Callable[[Channel], Background],
+    ) -> None:
+        self._dialler, self._options, self._pushes, self._was_master = dialler, options, pushes, was_master
+        self.place, self.address = dialler.place, address
+        self.queue = _Queues(self, keys)
+        self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        self.fsync: str | None = None
+        self._channels: list[Channel] = []
+        self._lives: list[Liveness] = []
+        self._work: Channel | None = None
+        self._opening = asyncio.Lock()
+        self._make_sweeper = sweeper
+        self._sweeper: Background | None = None
+
+    async def open(self, *, work: bool) -> None:
+        """Connect, with a socket for work if that is wanted already.
+
+        Raises:
+            As :meth:`Dialler.dial` and :func:`greet`.
+        """
+        try:
+            self.main = self.pubsub = await self._open(load=True)
+            if not self.server.is_resp3:
+                self.pubsub = await self._open(subscriber=True)
+            if work:
+                await self.open_work()
+            self.fsync = await self._fsync()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    @property
+    def server(self) -> ServerInfo:
+        """What the server says of itself."""
+        return self.main.server
+
+    @property
+    def work(self) -> Channel:
+        """The socket for claims and settlements.
+
+        Raises:
+            BrokerUnreachable: there is none.
+        """
+        if self._work is None:
+            raise BrokerUnreachable(f"{self.place}: there is no connection for work")
+        return self._work
+
+    async def open_work(self) -> None:
+        """Open it, if nobody has; sweep from then on.
+
+        Raises:
+            As :meth:`open`.
+        """
+        async with self._opening:
+            if self._work is None:
+                work = await self._open(load=True)
+                if self.lost.done():
+                    raise BrokerUnreachable(f"{self.place}: the connection has gone meanwhile")
+                self._work = work
+                self._sweeper = self._make_sweeper(self._work)
+                self._sweeper.start()
+
+    async def _fsync(self) -> str | None:
+        if not self.server.aof_enabled:
+            return None
+        try:
+            found = await self.main.call(b"CONFIG", b"GET", b"appendfsync")
+        except TranshipError:
+            return None  # a managed server keeps its configuration to itself
+        values = list(found.values()) if isinstance(found, dict) else found[1::2]
+        return values[0].decode() if values else None
+
+    async def _open(self, *, load: bool = False, subscriber: bool = False) -> Channel:
+        writer = await self._dialler.dial()
+        if self.lost.done():
+            writer.transport.abort()
+            raise BrokerUnreachable(f"{self.place}: the connection has gone meanwhile")
+        channel = Channel(self.place, self._went)
+        wire = Wire(writer, self._pushes, channel.gone, subscriber=subscriber)
+        channel.use(wire)
+        self._channels.append(channel)
+        self._lives.append(Liveness(wire, timeout=self._options.command_timeout, keepalive=self._options.keepalive))
+        is_resp3 = self._dialler.protocol == 3
+        channel.server = await greet(wire, self.place, is_resp3=is_resp3, load=load, was_master=self._was_master)
+        return channel
+
+    def _went(self, reason: TranshipError) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        for channel in self._channels:
+            channel.abort(str(reason))
+
+    # What the kit calls.
+
+    @property
+    def native(self) -> Channel:
+        """The main socket: ``await backend.native.call("TTL", key)``."""
+        return self.main
+
+    async def now(self) -> float | None:
+        """Ask the server what time it is."""
+        found = [number_of(part) for part in await self.main.call(b"TIME")]
+        if len(found) != 2 or found[0] is None or found[1] is None:
+            return None
+        return found[0] + found[1] / 1e6
+
+    async def ping(self) -> None:
+        """Ask the server for a sign of life on each of the sockets."""
+        await asyncio.gather(*(channel.call(b"PING") for channel in self._channels))
+
+    def abort(self) -> None:
+        """Drop the sockets."""
+        self._went(Lost(f"{self.place}: it does not answer"))
+
+    async def aclose(self) -> None:
+        """Close the sockets. What waits for an answer gets ClosedError, unless it is lost already."""
+        if self._sweeper is not None:
+            await self._sweeper.aclose()
+        error = ClosedError(f"the connection to {self.place} has been closed; open a new backend")
+        if not self.lost.done():
+            self.lost.set_result(ConnectionAbortedError("it was closed"))
+        for channel, life in zip(self._channels, self._lives, strict=True):
+            life.stop()
+            channel.fail(error)
+        await asyncio.gather(*(channel.aclose() for channel in self._channels))
