@@ -389,11 +389,11 @@ def parts() -> dict[str, Callable[[], str]]:
     }
 
 
-def described(cls: type) -> str:
+def described(cls: Any) -> str:
     """What a plugin says of one thing that it brings."""
     docs = field_docs(cls)
     docs.setdefault("name", "what errors and `tranship plugins` call it")
-    rows = [[f"`{one.name}`", docs[one.name]] for one in fields(cls)]
+    rows = [[f"`{name}`", docs[name]] for name in cls._fields]
     return table(["field", ""], iter(rows))
 
 

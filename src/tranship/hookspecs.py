@@ -17,8 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 __all__ = [
     "API_VERSION",
@@ -64,8 +63,7 @@ def hookspec(function: F) -> F:
     return HookspecMarker(PROJECT)(function)
 
 
-@dataclass(frozen=True, slots=True)
-class BackendSpec:
+class BackendSpec(NamedTuple):
     """A backend, described without importing it."""
 
     name: str
@@ -81,16 +79,16 @@ class BackendSpec:
     """The :data:`API_VERSION` it was written for, as numbers; not given: the one that is here."""
 
 
-@dataclass(frozen=True, slots=True)
 class ResultStoreSpec(BackendSpec):
     """Something that keeps results and takes no tasks, for ``result_url``, described without importing it.
 
     Its factory returns what :func:`tranship.driver.result_store` makes of a table.
     """
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class MiddlewareSpec:
+
+class MiddlewareSpec(NamedTuple):
     """A middleware that is around every message of every client and worker, described without importing it."""
 
     name: str
@@ -103,8 +101,7 @@ class MiddlewareSpec:
     """As :attr:`BackendSpec.api_version`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClassifierSpec:
+class ClassifierSpec(NamedTuple):
     """What the exceptions of some library mean when a handler raises them, described without importing it."""
 
     name: str
@@ -117,8 +114,7 @@ class ClassifierSpec:
     """As :attr:`BackendSpec.api_version`."""
 
 
-@dataclass(frozen=True, slots=True)
-class CodecSpec:
+class CodecSpec(NamedTuple):
     """A way to write the arguments of tasks as bytes, described without importing it."""
 
     name: str
@@ -133,8 +129,7 @@ class CodecSpec:
     """As :attr:`BackendSpec.api_version`."""
 
 
-@dataclass(frozen=True, slots=True)
-class CommandSpec:
+class CommandSpec(NamedTuple):
     """A command of the ``tranship`` program, described without importing it."""
 
     name: str

@@ -215,7 +215,7 @@ def test_a_middleware_that_is_not_there_stops_who_would_do_without(registry: Reg
 def test_every_hook_has_a_description_and_a_version() -> None:
     for kind in HOOKS.values():
         assert kind.__doc__
-        assert kind.__dataclass_fields__["api_version"].default == API_VERSION
+        assert kind._field_defaults["api_version"] == API_VERSION
 
 
 COMMANDS = """

@@ -1,7 +1,14 @@
 """The asynchronous client and its handles."""
 
+from typing import TYPE_CHECKING
+
+from tranship._lazy import lazy_names
 from tranship.client._client import CANCEL_TTL, AsyncClient
 from tranship.client._handle import AsyncTaskHandle
-from tranship.client._probe import Probe
 
-__all__ = ["CANCEL_TTL", "AsyncClient", "AsyncTaskHandle", "Probe"]
+if TYPE_CHECKING:
+    from tranship.client._probe import Probe, run_probe
+
+__all__ = ["CANCEL_TTL", "AsyncClient", "AsyncTaskHandle", "Probe", "run_probe"]
+
+__getattr__ = lazy_names(globals(), {"_probe": ["Probe", "run_probe"]})

@@ -23,7 +23,6 @@ from tranship.client._prepare import (
     prepare,
     prepare_one,
 )
-from tranship.client._probe import Probe, run_probe
 from tranship.client._through import (
     Chains,
     Passed,
@@ -44,6 +43,7 @@ from tranship.task import Task, TaskCall
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
     from tranship.client._link import ClientLink
+    from tranship.client._probe import Probe
     from tranship.middleware import Chain, Middleware
     from tranship.ports import Capabilities
     from tranship.protocol import Message
@@ -288,6 +288,8 @@ class AsyncClient:
 
     async def probe(self, queue: str = "default", timeout: Duration = 10.0) -> Probe:
         """Send a task that every worker answers by itself through ``queue``, and say how each leg went."""
+        from tranship.client._probe import run_probe
+
         seconds = positive_duration("timeout", timeout)
         return await self._on_link(lambda link: run_probe(link, queue, seconds))
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Hashable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tranship._defaults import default_registry, say_default
@@ -132,7 +131,7 @@ class Connector:
         from tranship.client._link import ClientLink, LinkKey
 
         table = self._table
-        key = replace(LinkKey.of(self.settings), share=self._share, queued_elsewhere=self._queued_elsewhere)
+        key = LinkKey.of(self.settings)._replace(share=self._share, queued_elsewhere=self._queued_elsewhere)
         say_default(table, self.settings)
         registry = self._registry or default_registry(table)
         if loop not in self._leases:  # a signal's handler may have been here meanwhile

@@ -8,8 +8,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tranship.client._delayed import Delayed
 from tranship.client._pushed import Remembered
@@ -17,29 +17,22 @@ from tranship.clocks import clock_of, look
 from tranship.connections import ConnectionTable
 from tranship.envelope import Envelope, TaskResult, TaskState
 from tranship.errors import ResultsDisabled, TranshipError, UnsupportedError
-from tranship.ports import (
-    Backend,
-    CancelReport,
-    Capability,
-    ConnectionEvent,
-    ControlChannel,
-    ResultStore,
-    StoredResult,
-    Tombstone,
-)
+from tranship.ports import Backend, Capability, ConnectionEvent, ResultStore, StoredResult
 from tranship.protocol import Encoder, Message, encode_cancelled
 from tranship.registry import Registry
 from tranship.settings import BrokerURL, Settings
 from tranship.submission import Submission
 from tranship.waiting import Waiting
 
+if TYPE_CHECKING:
+    from tranship.ports import CancelReport
+
 __all__ = ["ClientLink", "LinkKey", "cancelled_result"]
 
 log = logging.getLogger("tranship.client")
 
 
-@dataclass(frozen=True, slots=True)
-class LinkKey:
+class LinkKey(NamedTuple):
     """What two clients must have in common to share a link."""
 
     broker_url: BrokerURL
@@ -83,9 +76,6 @@ class ClientLink:
             timeout=submit_timeout,
             retry_safe=backend.capabilities.has(Capability.RETRY_SAFE),
             announce=self._announcer(),
-        )
-        self._control: ControlChannel | None = (
-            backend.control() if backend.capabilities.has(Capability.CONTROL) else None
         )
 
     @classmethod
@@ -235,7 +225,7 @@ class ClientLink:
     @property
     def can_cancel(self) -> bool:
         """Whether :meth:`cancel` is supported."""
-        return self._control is not None
+        return self.backend.capabilities.has(Capability.CONTROL)
 
     async def cancel(self, kind: str, values: Sequence[str], ttl: float) -> CancelReport:
         """Cancel by ``kind`` (``"id"`` or ``"key"``) for ``ttl`` seconds.
@@ -246,10 +236,15 @@ class ClientLink:
         Raises:
             UnsupportedError: the broker has no control channel.
         """
-        if self._control is None:
+        # Loaded by the first cancel: a client that only submits has no use for it.
+        from tranship.ports import Tombstone
+
+        if not self.can_cancel:
             raise UnsupportedError(f"{self.backend.name} has no control channel: tasks cannot be cancelled there")
         expires = time.time() + ttl
-        report = await self._control.cancel([Tombstone(kind=kind, value=value, expires=expires) for value in values])
+        report = await self.backend.control().cancel(
+            [Tombstone(kind=kind, value=value, expires=expires) for value in values]
+        )
         await self.answer_elsewhere(report.removed)
         ended = [one for one in self.delayed.take_cancelled(kind, values, expires) if one not in report.removed]
         if ended:

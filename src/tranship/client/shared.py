@@ -12,7 +12,6 @@ from tranship.client._prepare import (
     prepare,
     prepare_one,
 )
-from tranship.client._probe import run_probe
 from tranship.client._through import (
     Chains,
     Passed,
@@ -44,7 +43,6 @@ __all__ = [
     "own_middleware",
     "prepare",
     "prepare_one",
-    "run_probe",
     "states_through",
     "submit_many_through",
     "submit_through",

@@ -77,10 +77,11 @@ from tranship.driver._protocols import (
     Watching,
 )
 from tranship.driver._supervisor import Classify, unreachable
-from tranship.driver._timing import ConnectionOptions, Timing
+from tranship.driver._timing import Timing
 from tranship.driver._topic import Subscriptions
 
 if TYPE_CHECKING:
+    from tranship.driver._options import ConnectionOptions
     from tranship.driver._removal import cancelled_result, queued_task
     from tranship.driver._result_store import NoQueue, result_store
 
@@ -140,6 +141,7 @@ __all__ = [
 __getattr__ = lazy_names(
     globals(),
     {
+        "_options": ["ConnectionOptions"],
         "_removal": ["cancelled_result", "queued_task"],
         "_result_store": ["NoQueue", "result_store"],
     },

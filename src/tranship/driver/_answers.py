@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from tranship.driver._nouns import Row, Stored, Taken
 from tranship.errors import PluginError, TranshipError
-from tranship.ports import QueueInfo, Settled
+from tranship.ports import Settled
 
 __all__ = ["checked", "listed"]
 
@@ -33,7 +33,6 @@ LISTS: Final[Mapping[str, type]] = {
     "find": Stored,
     "scan": Stored,
     "search": Stored,
-    "queues": QueueInfo,
     "page": Row,
     "read": bytes,
 }

@@ -16,7 +16,6 @@ from tranship.driver._delay import Delays
 from tranship.driver._kit import Kit, OwnPorts
 from tranship.driver._outcomes import Outcomes
 from tranship.driver._protocols import Connection, Ensuring, traits_of
-from tranship.driver._replies import TopicReplies
 from tranship.driver._results import DriverResults
 from tranship.driver._rows import Rows
 from tranship.driver._submitter import DriverSubmitter
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from tranship.driver._consumer import DriverConsumer
     from tranship.driver._control import DriverControl
     from tranship.driver._removal import Removal
+    from tranship.driver._replies import TopicReplies
     from tranship.driver._settling import Settling
     from tranship.driver._signal_store import SignalStore
 
@@ -84,7 +84,7 @@ class DriverBackend:
         | Callable[[], Mapping[Capability, Support | Level]]
         | None = None,
         outline: Callable[[], Connection] | None = None,
-        own: OwnPorts = OwnPorts(),  # noqa: B008 - it is frozen
+        own: OwnPorts | None = None,
         timing: Timing | None = None,
         warnings: Callable[[], Sequence[str]] = tuple,
     ) -> None:
@@ -92,7 +92,7 @@ class DriverBackend:
         self._connect, self._outline, self._warnings = connect, outline, warnings
         self._declared = declared if callable(declared) else lambda: declared or {}
         self._capabilities: Capabilities | None = None
-        self._own = own
+        own = self._own = own or OwnPorts()
         supervisor = self._supervisor = Supervisor(name, self.url, connect, classify, timing or Timing())
         rows = self._rows = Rows(supervisor)
         supervisor.table_topic = TableTopic(supervisor, rows)
@@ -101,7 +101,8 @@ class DriverBackend:
         results = DriverResults(supervisor, rows, self._delays, ttl=options.result_ttl, limit=limit)
         outcomes = self._outcomes = Outcomes(results, rows)
         self._dedup = Dedup(rows, outcomes, options.dedup_window, lambda: supervisor.traits.unique)
-        self._replies, self._replying = TopicReplies(supervisor, limit), False
+        self._replies: TopicReplies | None = None
+        self._limit = limit
         self._consumers: list[DriverConsumer] = []
         self._own_consumers: weakref.WeakSet[Any] = weakref.WeakSet()
         submitter = DriverSubmitter(supervisor, rows, self._dedup, self._delays, limit)
@@ -139,7 +140,7 @@ class DriverBackend:
     @property
     def address(self) -> str | None:
         """Where results are to be sent to, on a broker that keeps none."""
-        if self._replying:
+        if self._replies is not None:
             return self._replies.address
         found: str | None = getattr(self._supervisor.current, "address", None) if self._supervisor.connected else None
         return found
@@ -165,7 +166,10 @@ class DriverBackend:
         try:
             await self._supervisor.open()
             connection = self._supervisor.current
-            self._replying = self._own.results is None and connection.table is None and connection.topic is not None
+            if self._own.results is None and connection.table is None and connection.topic is not None:
+                from tranship.driver._replies import TopicReplies
+
+                self._replies = TopicReplies(self._supervisor, self._limit)
             self._capabilities = self._derived(self._supervisor.current)
         except BaseException:
             await self.aclose()
@@ -264,7 +268,7 @@ class DriverBackend:
     def results(self) -> ResultStore:
         """The one result store."""
         self._supervisor.gate.check()
-        if self._replying:
+        if self._replies is not None:
             return self._replies
         if not self.capabilities.answers:
             self._need(Capability.RESULTS)

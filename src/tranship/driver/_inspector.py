@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
+from tranship.driver._answers import listed
 from tranship.driver._dead import DeadLetters, Letters
 from tranship.driver._dead_queues import DeadQueues, folded
 from tranship.driver._dedup import Dedup
@@ -76,7 +77,8 @@ class DriverInspector:
         queue = self._supervisor.current.queue
         if not isinstance(queue, Counting):
             raise UnsupportedError(f"{self._supervisor.name} cannot say what is in its queues")
-        return await self._supervisor.run("queues", lambda _: queue.queues())
+        found = await self._supervisor.run("queues", lambda _: queue.queues())
+        return listed(self._supervisor.name, "queues", found, QueueInfo)
 
     async def _queues(self) -> list[QueueInfo]:
         counted = await self._counted()

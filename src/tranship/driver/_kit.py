@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -117,23 +116,33 @@ class Kit:
         self._supervisor.listeners.append(listener)
 
 
-@dataclass(frozen=True, kw_only=True)
 class OwnPorts:
     """The ports that a driver serves itself; the kit supplies the others.
 
     Each is a function that is called once, when the backend is made, and returns the port: a whole one of the driver's,
     or the kit's with some verbs of the driver's, see :func:`instead`. What such a port can do that the primitives don't
     show has to be declared. A port with an ``aclose`` is closed with the backend.
+
+    Args:
+        submitter: makes the submitter.
+        consumer: makes a consumer, and is called for each.
+        results: makes the result store. What the kit stores, of a task that is cancelled for example, goes there, too.
+            No result is one step with a message's end then: FUSED_SETTLE is for a driver that has a consumer of its
+            own, too, and declares it.
+        control, inspector: make the others.
     """
 
-    submitter: Callable[[Kit], Submitter] | None = None
-    consumer: Callable[[Kit, Sequence[str]], Consumer] | None = None
-    """Called for each consumer."""
-    results: Callable[[Kit], ResultStore] | None = None
-    """What the kit stores, of a task that is cancelled for example, goes there, too. No result is one step with a
-    message's end then: FUSED_SETTLE is for a driver that has a consumer of its own, too, and declares it."""
-    control: Callable[[Kit], ControlChannel] | None = None
-    inspector: Callable[[Kit], Inspector] | None = None
+    def __init__(
+        self,
+        *,
+        submitter: Callable[[Kit], Submitter] | None = None,
+        consumer: Callable[[Kit, Sequence[str]], Consumer] | None = None,
+        results: Callable[[Kit], ResultStore] | None = None,
+        control: Callable[[Kit], ControlChannel] | None = None,
+        inspector: Callable[[Kit], Inspector] | None = None,
+    ) -> None:
+        self.submitter, self.consumer, self.results = submitter, consumer, results
+        self.control, self.inspector = control, inspector
 
 
 class _Instead:

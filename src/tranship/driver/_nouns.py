@@ -6,8 +6,8 @@ import enum
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 from tranship.driver._packing import Facts, facts_of, facts_read, pack, unpack
 from tranship.envelope import Priority
@@ -43,8 +43,7 @@ Answer = str | None | TranshipError
 error: :class:`~tranship.errors.SubmitUnknown`, or one that means that it is definitely not stored."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendLimits:
+class SendLimits(NamedTuple):
     """How much of what is sent may travel together; the kit cuts to it, so that a driver never has to."""
 
     messages: int = 1000
@@ -61,7 +60,7 @@ class SendLimits:
         return messages <= self.messages and (messages == 1 or octets <= self.octets)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class QueueTraits:
     """How a queue behaves, where its verbs cannot tell. Whatever is not said here is refused or done by the kit."""
 
@@ -92,7 +91,7 @@ class QueueTraits:
     never for a row that was there [queue_tells_what_it_creates]."""
     tokens_survive: bool = True
     """Tokens can be ended and renewed over a later connection."""
-    limits: SendLimits = field(default_factory=SendLimits)
+    limits: SendLimits = SendLimits()  # noqa: RUF009 - it is a tuple
 
 
 @dataclass(slots=True, eq=False)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tranship.driver._nouns import (
     Answer,
@@ -21,7 +20,10 @@ from tranship.driver._nouns import (
     Undo,
 )
 from tranship.errors import TranshipError
-from tranship.ports import QueueInfo, Settled
+from tranship.ports import Settled
+
+if TYPE_CHECKING:
+    from tranship.ports import QueueInfo
 
 __all__ = [
     "Connection",
@@ -414,22 +416,31 @@ def log_of(connection: Connection) -> Log | None:
     return found
 
 
-@dataclass
 class LocalConnection:
-    """The connection of a broker that is reached without one: files, memory."""
+    """The connection of a broker that is reached without one: files, memory.
 
-    queue: Queue
-    table: Table | None = None
-    topic: Topic | None = None
-    lost: asyncio.Future[BaseException | None] | None = None
-    native: Any = None
-    log: Log | None = None
-    immediate: bool = False
-    """No verb ever waits for anything: what it does is done when its coroutine is first run. The kit then calls the
-    verbs without a task of their own: there is no moment to cancel them in."""
-    prompt: bool = False
-    """A verb is often done before it waits for anything. The kit may then begin it in a task that is not its own: up to
-    where it waits, it asks neither for its task nor for a time limit."""
+    Args:
+        queue, table, topic, lost, native, log: as of any :class:`Connection`.
+        immediate: no verb ever waits for anything: what it does is done when its coroutine is first run. The kit then
+            calls the verbs without a task of their own: there is no moment to cancel them in.
+        prompt: a verb is often done before it waits for anything. The kit may then begin it in a task that is not its
+            own: up to where it waits, it asks neither for its task nor for a time limit.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        table: Table | None = None,
+        topic: Topic | None = None,
+        lost: asyncio.Future[BaseException | None] | None = None,
+        native: Any = None,
+        *,
+        log: Log | None = None,
+        immediate: bool = False,
+        prompt: bool = False,
+    ) -> None:
+        self.queue, self.table, self.topic, self.lost, self.native = queue, table, topic, lost, native
+        self.log, self.immediate, self.prompt = log, immediate, prompt
 
     async def ping(self) -> None:
         """There is nobody to ask."""

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from tranship.checks import positive
-from tranship.settings import CommonOptions
 from tranship.timers import LazyTimer
 
-__all__ = ["BLOCKED", "ConnectionOptions", "Deadlines", "Timed", "Timing"]
+__all__ = ["BLOCKED", "Deadlines", "Timed", "Timing"]
 
 T = TypeVar("T")
 
@@ -20,8 +17,7 @@ BLOCKED: Final = 0.9
 """Seconds for which nothing but one verb has run, after which somebody is told."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Timing:
+class Timing(NamedTuple):
     """How long the kit waits for a broker with a connection, in seconds."""
 
     connect: float | None = 5.0
@@ -32,28 +28,6 @@ class Timing:
     """Between two looks at an idle connection; None: never."""
     close: float | None = 2.0
     """For closing a connection; None: as long as it takes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectionOptions(CommonOptions):
-    """URL options of a broker with a connection."""
-
-    connect_timeout: float = 5.0
-    """Seconds for one attempt to connect."""
-    command_timeout: float = 10.0
-    """Seconds without an answer after which a connection is given up."""
-    keepalive: float = 5.0
-    """Seconds between two looks at an idle connection."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("connect_timeout", "command_timeout", "keepalive"):
-            positive(name, getattr(self, name))
-
-    @property
-    def timing(self) -> Timing:
-        """The same for the kit."""
-        return Timing(connect=self.connect_timeout, command=self.command_timeout, keepalive=self.keepalive)
 
 
 class Deadlines:

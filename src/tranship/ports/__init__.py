@@ -23,21 +23,14 @@ from typing import TYPE_CHECKING
 
 from tranship._lazy import lazy_names
 from tranship.ports._capabilities import Capabilities, Capability, Level, Support
-from tranship.ports._depths import ready_in
 from tranship.ports._nouns import (
-    CancelReport,
-    Command,
     ConnectionEvent,
     CountKind,
     Delivery,
-    QueuedTask,
-    QueueInfo,
     Received,
     Settled,
     Settlement,
-    Signal,
     StoredResult,
-    Tombstone,
     Verdict,
 )
 from tranship.ports._protocols import (
@@ -53,13 +46,15 @@ from tranship.ports._protocols import (
     QueueBrowser,
     ResultSink,
     ResultStore,
-    SignalSink,
     Submitter,
 )
 
 if TYPE_CHECKING:
-    # Loaded by workers, and by who looks at them.
+    # Loaded by workers, by who looks at them or cancels, and not by who submits.
+    from tranship.ports._control import CancelReport, Command, Signal, SignalSink, Tombstone
+    from tranship.ports._depths import ready_in
     from tranship.ports._heartbeat import Heartbeat, HostFigures, RunningTask, heartbeat_data, heartbeat_of
+    from tranship.ports._queues import QueuedTask, QueueInfo
 
 __all__ = [
     "Backend",
@@ -103,5 +98,11 @@ __all__ = [
 ]
 
 __getattr__ = lazy_names(
-    globals(), {"_heartbeat": ["Heartbeat", "HostFigures", "RunningTask", "heartbeat_data", "heartbeat_of"]}
+    globals(),
+    {
+        "_control": ["CancelReport", "Command", "Signal", "SignalSink", "Tombstone"],
+        "_depths": ["ready_in"],
+        "_heartbeat": ["Heartbeat", "HostFigures", "RunningTask", "heartbeat_data", "heartbeat_of"],
+        "_queues": ["QueueInfo", "QueuedTask"],
+    },
 )

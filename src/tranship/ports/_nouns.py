@@ -1,30 +1,24 @@
-"""What goes through the ports: deliveries and their ends, results, signals, counts."""
+"""What goes through the ports all the time: deliveries and their ends, results."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from tranship.envelope import Priority, TaskState
 from tranship.errors import InvalidOptionError
 from tranship.protocol import Message, RawMessage
 
 __all__ = [
-    "CancelReport",
-    "Command",
     "ConnectionEvent",
     "CountKind",
     "Delivery",
-    "QueueInfo",
-    "QueuedTask",
     "Received",
     "Settled",
     "Settlement",
-    "Signal",
     "StoredResult",
-    "Tombstone",
     "Verdict",
 ]
 
@@ -123,69 +117,6 @@ class StoredResult:
     """How long to keep it; None: the store's default. Not set on reading."""
     reply_to: str | None = None
     """The address from the envelope, for stores that push to it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tombstone:
-    """A cancel that outlives everybody: of one task, or of all tasks with a key, until ``expires``."""
-
-    kind: str
-    """``"id"`` or ``"key"``."""
-    value: str
-    expires: float
-    running: bool = True
-    """Whether a task that runs already is stopped, too. Only a feed brings False: for Celery's plain revoke."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """A live message to workers; nobody listening means lost."""
-
-    name: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    destination: Sequence[str] | None = None
-    """Names of the workers it is for; None: all."""
-
-
-Signal = Tombstone | Command
-"""What a control feed brings."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelReport:
-    """What a cancel did at once; workers do the rest."""
-
-    removed: Sequence[str] = ()
-    """Ids of queued tasks that were removed, their CANCELLED results stored."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueInfo:
-    """One queue as the broker sees it; None where it cannot tell."""
-
-    name: str
-    ready: Mapping[Priority, int]
-    delayed: int | None = None
-    in_flight: int | None = None
-    oldest_age: float | None = None
-    """Seconds since the oldest ready task was submitted; 0.0 when none is ready."""
-    dead: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueuedTask:
-    """One task that no worker has, as it was submitted."""
-
-    id: str
-    queue: str
-    priority: Priority
-    state: Literal["ready", "delayed"]
-    """Whether a worker may take it now, or it waits for its time."""
-    task: str | None = None
-    """Its name; None: whoever wrote the message did not say."""
-    attempt: int = 0
-    """Attempts before the one that it waits for."""
-    cancel_key: str | None = None
 
 
 class ConnectionEvent(enum.Enum):

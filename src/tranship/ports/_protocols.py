@@ -8,24 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from tranship.envelope import DeadLetter, Receipt
 from tranship.errors import TranshipError
 from tranship.ports._capabilities import Capabilities
-from tranship.ports._nouns import (
-    CancelReport,
-    Command,
-    ConnectionEvent,
-    Delivery,
-    QueuedTask,
-    QueueInfo,
-    Received,
-    Settled,
-    Settlement,
-    Signal,
-    StoredResult,
-    Tombstone,
-)
+from tranship.ports._nouns import ConnectionEvent, Delivery, Received, Settled, Settlement, StoredResult
 from tranship.protocol import Message
 
 if TYPE_CHECKING:
+    from tranship.ports._control import CancelReport, Command, SignalSink, Tombstone
     from tranship.ports._heartbeat import Heartbeat
+    from tranship.ports._queues import QueuedTask, QueueInfo
 
 __all__ = [
     "Backend",
@@ -40,7 +29,6 @@ __all__ = [
     "QueueBrowser",
     "ResultSink",
     "ResultStore",
-    "SignalSink",
     "Submitter",
 ]
 
@@ -220,9 +208,6 @@ class ResultStore(Protocol):
         Concurrency: yes. Bound: one round trip. Cancelled: deleted or not. Retry: never.
         Errors: BrokerUnreachable. Closed: ClosedError.
         """
-
-
-SignalSink = Callable[[Sequence[Signal]], None]
 
 
 class ControlChannel(Protocol):

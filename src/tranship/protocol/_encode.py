@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -23,8 +23,7 @@ _EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": No
 _EMBED_TAIL: Final = b"," + orjson.dumps(_EMBED) + b"]"
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
+class _Template(NamedTuple):
     """Encoded headers in three parts; the quoted task id belongs between them."""
 
     parts: tuple[bytes, ...]
@@ -32,14 +31,16 @@ class _Template:
     """Kept alive, because the template's key has its ``id()``."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Kind:
     """What all messages of one kind have in common."""
 
-    parts: tuple[bytes, ...]
-    content_type: str
-    content_encoding: str
-    reply_to: str | None
+    __slots__ = ("content_encoding", "content_type", "parts", "reply_to")
+
+    def __init__(
+        self, parts: tuple[bytes, ...], content_type: str, content_encoding: str, reply_to: str | None
+    ) -> None:
+        self.parts, self.reply_to = parts, reply_to
+        self.content_type, self.content_encoding = content_type, content_encoding
 
 
 class Encoder:

@@ -6,8 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +31,8 @@ from tranship.registry._version import api_problem, kind_of
 from tranship.settings import BackendConfig, BrokerURL, SharedState
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from tranship.middleware import Middleware
 
 __all__ = ["Classifier", "Registry"]
@@ -68,7 +69,7 @@ class Registry:
         self._loading = threading.Lock()
         self._middleware: tuple[Middleware, ...] | None = None
         self._classifiers: tuple[Classifier, ...] | None = None
-        self._add(PluginStatus(name="builtin", distribution="tranship"), lambda: backends)
+        self._add(PluginStatus("builtin", lambda: ("tranship", "")), lambda: backends)
         for plugin, load in _installed() if entry_points else ():
             self._consider(plugin, load)
         for name in self._selection.missing(self._plugins):
@@ -172,16 +173,16 @@ class Registry:
         if refusal is None:
             self._add(plugin, load)
         else:
-            self._plugins.append(replace(plugin, state=PluginState.BLOCKED, error=PluginError(refusal)))
+            self._plugins.append(plugin._replace(state=PluginState.BLOCKED, error=PluginError(refusal)))
 
     def _add(self, plugin: PluginStatus, load: Callable[[], object]) -> None:
         try:
             specs = self._host.add(_loaded(plugin, load), plugin.label)
         except PluginError as error:
             log.warning("plugin %s was not loaded: %s", plugin.label, error)
-            self._plugins.append(replace(plugin, state=PluginState.FAILED, error=error))
+            self._plugins.append(plugin._replace(state=PluginState.FAILED, error=error))
         else:
-            self._enter(replace(plugin, parts=specs))
+            self._enter(plugin._replace(parts=specs))
 
     def _enter(self, plugin: PluginStatus) -> None:
         self._middleware = self._classifiers = None
@@ -193,7 +194,7 @@ class Registry:
         problem = next(filter(None, map(api_problem, plugin.parts)), None)
         if problem:
             log.warning("plugin %s cannot be used: %s", plugin.label, problem)
-            plugin = replace(plugin, state=PluginState.FAILED, error=PluginError(problem))
+            plugin = plugin._replace(state=PluginState.FAILED, error=PluginError(problem))
         elif any(spec.api_version > API_VERSION for spec in plugin.parts):
             log.warning("plugin %s was made for a newer tranship; some of it may not work", plugin.label)
         self._plugins.append(plugin)
@@ -223,15 +224,11 @@ def _installed() -> Iterator[tuple[PluginStatus, Callable[[], object]]]:
     from importlib import metadata
 
     for entry in sorted(metadata.entry_points(group=PROJECT), key=lambda entry: entry.name):
-        distribution = entry.dist
-        yield (
-            PluginStatus(
-                name=entry.name,
-                distribution=distribution.name if distribution else "",
-                version=distribution.version if distribution else "",
-            ),
-            entry.load,
-        )
+        yield PluginStatus(entry.name, cache(partial(_origin, entry))), entry.load
+
+
+def _origin(entry: EntryPoint) -> tuple[str, str]:
+    return (entry.dist.name, entry.dist.version) if entry.dist else ("", "")
 
 
 def _loaded(plugin: PluginStatus, load: Callable[[], object]) -> object:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from tranship.errors import PluginError, UnknownSchemeError
 from tranship.hookspecs import BackendSpec
@@ -23,8 +22,7 @@ _OURS: Final = {
 """The plugins in tranship's own repository, by their short names: the schemes that each serves."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A plugin's word that a backend of its serves a scheme."""
 
     spec: BackendSpec

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from tranship.registry._status import PluginStatus, canonical
 
@@ -15,8 +14,7 @@ _BLOCK: Final = "TRANSHIP_BLOCK_PLUGINS"
 _PREFER: Final = "TRANSHIP_PLUGINS_PREFER"
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """Names of plugins or of their distributions, in canonical form."""
 
     load: frozenset[str] | None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple
 
 from tranship.errors import PluginError
 from tranship.hookspecs import BackendSpec, PluginPart
@@ -24,20 +25,28 @@ class PluginState(enum.StrEnum):
     """TRANSHIP_LOAD_PLUGINS names it, and it is not installed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PluginStatus:
+class PluginStatus(NamedTuple):
     """One line of ``tranship plugins``."""
 
     name: str
     """Of the entry point."""
-    distribution: str = ""
-    """What pip calls it; empty when it was registered at run time."""
-    version: str = ""
+    origin: Callable[[], tuple[str, str]] = lambda: ("", "")
+    """Reads name and version of the distribution: it takes milliseconds, and hardly anybody asks."""
     state: PluginState = PluginState.LOADED
     parts: tuple[PluginPart, ...] = ()
     """Everything that it describes."""
     error: PluginError | None = None
     """Why it is not loaded; the native error is its ``__cause__``."""
+
+    @property
+    def distribution(self) -> str:
+        """What pip calls it; empty when it was registered at run time."""
+        return self.origin()[0]
+
+    @property
+    def version(self) -> str:
+        """Of the distribution; empty where there is none."""
+        return self.origin()[1]
 
     @property
     def backends(self) -> tuple[BackendSpec, ...]:
@@ -52,7 +61,7 @@ class PluginStatus:
 
     def is_called(self, names: frozenset[str]) -> bool:
         """Whether the plugin or its distribution is among ``names`` (canonical ones)."""
-        return not names.isdisjoint((canonical(self.name), canonical(self.distribution)))
+        return bool(names) and not names.isdisjoint((canonical(self.name), canonical(self.distribution)))
 
 
 def canonical(name: str) -> str:

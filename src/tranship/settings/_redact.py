@@ -9,21 +9,18 @@ __all__ = ["REDACTED", "is_secret", "redact"]
 
 REDACTED: Final = "***"
 
-_SECRET_NAME = re.compile(
-    r"passw|passphrase|secret|token|credential|signature|key$|(^|[_.-])(pass|pwd)$", re.IGNORECASE
-)
+# Texts, which re compiles when they are first used: most processes show no URL.
+_TELLING: Final = r"(?i)passw|passphrase|secret|token|credential|signature|key$|(^|[_.-])(pass|pwd)$"
 # Greedy up to the last "@": where a password holds a raw "@" or "/", too much is hidden rather than too little.
-_USERINFO = re.compile(r"^([^:@]*:/{0,2})?.*@", re.DOTALL)
+_USERINFO: Final = r"(?s)^([^:@]*:/{0,2})?.*@"
 # ``redis://user:SECRET`` without an "@" is a host with a bad port. What follows a good one may end a sentence.
-_NO_PORT = re.compile(
-    r"""((?:^|//|,)(?:\[[^\]/?]*\]|[^/:,@?\[\]\s]*)):(?!//|\d{1,5}(?:[/?,\s]|['"`)>.,:;]*$))[^/?,]+"""
-)
-_OPTION = re.compile(r"([?&]([^=&\s]+)=)[^&\s]*")
+_NO_PORT: Final = r"""((?:^|//|,)(?:\[[^\]/?]*\]|[^/:,@?\[\]\s]*)):(?!//|\d{1,5}(?:[/?,\s]|['"`)>.,:;]*$))[^/?,]+"""
+_OPTION: Final = r"([?&]([^=&\s]+)=)[^&\s]*"
 
 
 def is_secret(name: str) -> bool:
     """Whether an option of that name holds a password, a secret, a token or a key, and not where a file with one is."""
-    return _SECRET_NAME.search(name) is not None and not name.lower().endswith("_file")
+    return re.search(_TELLING, name) is not None and not name.lower().endswith("_file")
 
 
 def redact(text: str) -> str:
@@ -33,7 +30,9 @@ def redact(text: str) -> str:
 
     For texts that could not be read as a URL, and for URLs inside of options.
     """
-    hidden = _USERINFO.sub(lambda found: f"{found[1] or ''}{REDACTED}@", text)
+    hidden = re.sub(_USERINFO, lambda found: f"{found[1] or ''}{REDACTED}@", text)
     place, mark, options = hidden.partition("?")
-    place = _NO_PORT.sub(lambda found: f"{found[1]}:{REDACTED}", place)
-    return _OPTION.sub(lambda found: found[1] + REDACTED if is_secret(found[2]) else found[0], place + mark + options)
+    place = re.sub(_NO_PORT, lambda found: f"{found[1]}:{REDACTED}", place)
+    return re.sub(
+        _OPTION, lambda found: found[1] + REDACTED if is_secret(found[2]) else found[0], place + mark + options
+    )

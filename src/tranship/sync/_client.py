@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from tranship.checks import Duration, duration, positive_duration, text
-from tranship.client import CANCEL_TTL, Probe
+from tranship.client import CANCEL_TTL
 from tranship.client.shared import (
     Arrivals,
     Budget,
@@ -29,7 +29,6 @@ from tranship.client.shared import (
     own_middleware,
     prepare,
     prepare_one,
-    run_probe,
     states_through,
     submit_many_through,
     submit_through,
@@ -44,6 +43,7 @@ from tranship.task import Task, TaskCall
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
+    from tranship.client import Probe
     from tranship.client._link import ClientLink
     from tranship.middleware import Chain, Middleware
     from tranship.ports import Capabilities
@@ -280,6 +280,8 @@ class Client:
 
     def probe(self, queue: str = "default", timeout: Duration = 10.0) -> Probe:
         """Send a task that every worker answers by itself through ``queue``, and say how each leg went."""
+        from tranship.client import run_probe
+
         seconds = positive_duration("timeout", timeout)
         return self._on_link(lambda link: run_probe(link, queue, seconds))
 

@@ -7,7 +7,6 @@ many seconds as ``aging`` says. A claim writes no durable fact (see ``_store``);
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tranship.backends.sqlite._messages import raw_message
@@ -21,8 +20,7 @@ Token = tuple[int, int]
 """Number and fence of a claimed row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What a consumer wants."""
 
     queues: Sequence[str]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -26,13 +25,13 @@ Identity = tuple[int, int]
 """Device and inode."""
 
 
-@dataclass(slots=True)
 class Location:
     """A database file by its absolute path."""
 
-    path: Path
-    identity: Identity | None = None
-    """What it was when it was opened."""
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.identity: Identity | None = None
+        """What it was when it was opened."""
 
     @property
     def lock_path(self) -> Path:

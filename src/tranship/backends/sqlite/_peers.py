@@ -8,9 +8,8 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from tranship.backends.sqlite._claims import make_ready
 from tranship.backends.sqlite._pipes import Heard, connect
@@ -34,8 +33,7 @@ SIGNALS: Final = 4
 """Something was published."""
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolment:
+class Enrolment(NamedTuple):
     """What one address wants from now on."""
 
     address: str

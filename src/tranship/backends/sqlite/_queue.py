@@ -30,10 +30,11 @@ from tranship.driver import (
 )
 from tranship.envelope import Priority
 from tranship.errors import EncodeError
-from tranship.ports import CountKind, QueueInfo, Settled
+from tranship.ports import CountKind, Settled
 
 if TYPE_CHECKING:
     from tranship.backends.sqlite._connection import SqliteConnection
+    from tranship.ports import QueueInfo
 
 __all__ = ["SqliteQueue"]
 
@@ -213,6 +214,8 @@ def _count(tx: Transaction, _: None) -> list[QueueInfo]:
 
 
 def _info(tx: Transaction, name: str, rows: list[Sequence[Any]]) -> QueueInfo:
+    from tranship.ports import QueueInfo
+
     ready = {Priority(level): count for _, kind, level, count, _ in rows if kind == "ready"}
     counts = {kind: count for _, kind, _, count, _ in rows if kind != "ready"}
     heads = [seq for _, kind, _, _, seq in rows if kind == "ready"]

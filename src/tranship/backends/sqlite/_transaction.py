@@ -8,7 +8,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
@@ -37,18 +37,20 @@ class Mode(enum.IntEnum):
     """On the disk before the caller is answered."""
 
 
-@dataclass(slots=True)
 class Wakes:
     """Who is to be woken once the transaction is visible."""
 
-    queues: set[str] = field(default_factory=set)
-    """Consumers of these."""
-    rows: bool = False
-    """Who hears of rows that are created."""
-    signals: bool = False
-    """Who hears of what is published."""
-    dead: set[str] = field(default_factory=set)
-    """Nobody: processes that died, whose pipes can go."""
+    __slots__ = ("dead", "queues", "rows", "signals")
+
+    def __init__(self) -> None:
+        self.queues: set[str] = set()
+        """Consumers of these."""
+        self.rows = False
+        """Who hears of rows that are created."""
+        self.signals = False
+        """Who hears of what is published."""
+        self.dead: set[str] = set()
+        """Nobody: processes that died, whose pipes can go."""
 
     def any(self) -> bool:
         """Whether anybody is to be woken."""
@@ -100,17 +102,29 @@ class Transaction:
         return int(found[0][0]) if found else 0
 
 
-@dataclass(frozen=True, slots=True)
 class Kind(Generic[A, R]):
-    """One kind of work: a function that does many of it at once, in order."""
+    """One kind of work: a function that does many of it at once, in order.
 
-    name: str
-    run: Callable[[Transaction, Sequence[A]], Sequence[R]]
-    mode: Mode = Mode.HARD
-    first: bool = False
-    """Done and answered before what was asked for at the same time: it need not wait for the disk."""
-    grows: bool = False
-    """Adds to the database, and is refused while there is room for finishing only."""
+    Args:
+        name: for messages.
+        run: does it.
+        mode: what it needs of its transaction.
+        first: done and answered before what was asked for at the same time: it need not wait for the disk.
+        grows: adds to the database, and is refused while there is room for finishing only.
+    """
+
+    __slots__ = ("first", "grows", "mode", "name", "run")
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[Transaction, Sequence[A]], Sequence[R]],
+        mode: Mode = Mode.HARD,
+        *,
+        first: bool = False,
+        grows: bool = False,
+    ) -> None:
+        self.name, self.run, self.mode, self.first, self.grows = name, run, mode, first, grows
 
 
 @dataclass(slots=True, eq=False)
