@@ -43,6 +43,7 @@
     │   └── ResourceError                  something that is needed is not to be had now
     ├── ClosedError                        used after close
     └── BusyError                          a second caller where one is allowed
+        └── WorkerNameTaken                another worker has the name
 
 Two signals a handler may raise are not errors: :class:`Retry` and :class:`Reject`.
 
@@ -103,6 +104,7 @@ __all__ = [
     "UnknownSchemeError",
     "UnknownTask",
     "UnsupportedError",
+    "WorkerNameTaken",
 ]
 
 
@@ -474,6 +476,33 @@ class BusyError(TranshipError):
     """A second caller entered a method that one caller at a time may use, or a thread would wait for itself."""
 
     code = "BUSY"
+
+
+class WorkerNameTaken(BusyError):
+    """Another worker has the name at this broker; this one has not begun to work.
+
+    Attributes:
+        name: the name.
+        host, pid: where the other one is; empty and 0: it does not say.
+        since: when it took the name, in epoch seconds by its clock.
+    """
+
+    code = "WORKER_NAME_TAKEN"
+    retryable = True
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        name: str = "",
+        host: str = "",
+        pid: int = 0,
+        since: float = 0.0,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, task_id=task_id)
+        self.name = name
+        self.host, self.pid, self.since = host, pid, since
 
 
 class Retry(Exception):

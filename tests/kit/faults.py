@@ -13,9 +13,10 @@ from tranship.backends.memory._connection import MemoryQueue
 from tranship.backends.memory._queue import Entry
 from tranship.driver import DriverBackend, Row
 from tranship.driver._consumer import DriverConsumer
-from tranship.driver._control import HEARTBEATS, DriverControl
+from tranship.driver._control import DriverControl
 from tranship.driver._inspector import DriverInspector
 from tranship.driver._results import DriverResults
+from tranship.driver._signal_store import BEATS
 from tranship.driver._signals import heartbeat_bytes
 from tranship.driver._submitter import DriverSubmitter
 from tranship.envelope import Priority, Receipt, TaskState
@@ -334,8 +335,29 @@ class Immortal(DriverControl):
     """Keeps heartbeats for ever."""
 
     async def beat(self, heartbeat):
-        row = Row(HEARTBEATS + heartbeat.worker, heartbeat_bytes(heartbeat), None)
-        await self._supervisor.together(self._rows.put([row]))
+        row = Row(BEATS + heartbeat.worker, heartbeat_bytes(heartbeat), None)
+        await self._supervisor.together(self._names._rows.put([row]))
+
+
+class NameForAll(DriverControl):
+    """Gives a name to everybody who wants it."""
+
+    async def take_name(self, holder, seconds):
+        await super().take_name(holder, seconds)
+
+
+class NameForEver(DriverControl):
+    """Keeps a name until it is given up."""
+
+    async def take_name(self, holder, seconds):
+        return await super().take_name(holder, 1000 * seconds)
+
+
+class StrangersGoodbye(DriverControl):
+    """Gives up a name that is somebody else's."""
+
+    async def free_name(self, holder):
+        await self._supervisor.together(self._names._rows.delete([f"n/{holder.name}"]))
 
 
 class FrightenedInspector(DriverInspector):
@@ -407,6 +429,9 @@ MORE = (
     Fault("letter in a second step", "dead_copy_before_original_goes", with_queue(LetterInASecondStep)),
     Fault("polling", "receive_idle_rests", with_consumer(Polling)),
     Fault("immortal workers", "worker_heartbeat_expires", with_port("control", Immortal)),
+    Fault("a name for all", "worker_name_has_one_holder", with_port("control", NameForAll)),
+    Fault("a name for ever", "worker_name_expires", with_port("control", NameForEver)),
+    Fault("a stranger's goodbye", "worker_name_has_one_holder", with_port("control", StrangersGoodbye)),
     Fault("unreadable letter raises", "dead_unreadable_hides_no_others", with_port("inspector", FrightenedInspector)),
     Fault(
         "password in an error",

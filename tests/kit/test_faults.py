@@ -13,7 +13,7 @@ CASES = {case.id: case for case in cases_of(*PORT_SUITES)}
 
 @pytest.fixture(autouse=True)
 def _workers_are_soon_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tranship.driver._control.BEAT_KEPT", WORKER_MEMORY)
+    monkeypatch.setattr("tranship.driver._signal_store.BEAT_KEPT", WORKER_MEMORY)
 
 
 def judged(case: Case, factory) -> CaseReport:

@@ -341,21 +341,3 @@ class TestLookingOn:
             assert "chosen" in shown
             assert "1/7" in shown
             worker.kill()
-
-    def test_the_doctor_and_the_table_tell_of_namesakes(self, directory: Path) -> None:
-        at = ["-u", url_of(directory)]
-        with (
-            started(["worker", "app", "-n", "twin"], directory) as first,
-            started(["worker", "app", "-n", "twin"], directory) as second,
-        ):
-            until(lambda: "another worker is named 'twin'" in in_process("workers", *at).stderr)
-            said = in_process("doctor", *at)
-            assert said.exit_code == 0
-            assert "worker twin on" in said.stdout
-            assert "is not the only one of that name" in said.stdout
-            findings = json.loads(in_process("doctor", *at, "--json").stdout)["findings"]
-            assert [one["severity"] for one in findings if one["about"] == "namesakes"] == ["warning"]
-            for worker in (first, second):
-                worker.terminate()
-            for worker in (first, second):
-                assert finish(worker)[2].count("another worker is named 'twin', too: on ") == 1

@@ -33,7 +33,8 @@ class WorkerOptions:
         max_tasks: after how many tasks a process is replaced.
         max_memory: with how many bytes it is.
         number: which of the processes this is, from 1; None: the only one.
-        family: the name before the number, where neither the options nor the worker have one.
+        family: of the processes, see :attr:`Worker.family`; the name before the number, where neither the options nor
+            the worker have one.
     """
 
     targets: list[str]
@@ -88,6 +89,7 @@ def _worker(call: Invocation, options: WorkerOptions) -> Worker:
         worker = loaded.replace(broker_url=call.url, namespace=call.namespace, **given, **options.settings)
     else:
         worker = Worker(settings=call.settings(**options.settings), tasks=loaded, **given)
+    worker.family = options.family
     if options.number is not None:
         _check_shared(worker, options)
         if port := worker.settings.health_port:

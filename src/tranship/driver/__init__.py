@@ -18,7 +18,7 @@ refused with :class:`~tranship.errors.UnsupportedError`; :attr:`~tranship.ports.
 ``queues``                                counts for operators and autoscaling
 ``ensure``                                queues that have to be made
 ``demand``                                brokers that push
-:class:`Table`                            results, cancels, heartbeats, dedup, delay, dead letters
+:class:`Table`                            results, cancels, heartbeats, names, dedup, delay, dead letters
 :class:`Topic`                            pushed results and live commands without looking for them
 :class:`Log`                              cancels and heartbeats, where there is no table
 ``peek``                                  dead letters where there is no table, and looking is counted

@@ -249,8 +249,9 @@ class DriverBackend:
 
     def _kits_control(self) -> DriverControl:
         from tranship.driver._control import DriverControl
+        from tranship.driver._names import WorkerNames
 
-        return DriverControl(self._supervisor, self._signals, self._removal)
+        return DriverControl(self._supervisor, self._signals, self._removal, WorkerNames(self._rows))
 
     def _kits_inspector(self) -> Inspector:
         from tranship.driver._inspector import DriverInspector

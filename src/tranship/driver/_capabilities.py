@@ -53,6 +53,9 @@ def derived(
     if own.results is not None:
         # The kit writes no result of another store with an end.
         found.pop(Capability.FUSED_SETTLE, None)
+    if own.control is not None:
+        # Whether it keeps names, it declares.
+        found.pop(Capability.UNIQUE_NAMES, None)
     made = Capabilities({**found, **declared})
     if own.results is not None and not made.answers:
         raise PluginError(f"{name}: it has a result store of its own, and declares neither RESULTS nor RESULT_PUSH")
@@ -129,6 +132,7 @@ def _of_the_table(connection: Connection) -> Iterator[Found]:
     push = _emulated if connection.topic is None else _native
     yield push(Capability.RESULT_PUSH, with_submit=True)
     yield push(Capability.CONTROL)
+    yield _native(Capability.UNIQUE_NAMES)
     yield _emulated(Capability.DEAD_LETTERS)
     if isinstance(queue, Finding) and traits.finds == "all":
         yield _native(Capability.KNOWS_IDS)

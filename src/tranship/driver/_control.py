@@ -1,4 +1,4 @@
-"""Cancels with replay, live commands, heartbeats."""
+"""Cancels with replay, live commands, heartbeats, names of workers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from tranship.driver._names import WorkerNames
 from tranship.driver._nouns import stamp
 from tranship.driver._removal import Removal
 from tranship.driver._signal_store import SignalStore
@@ -15,7 +16,7 @@ from tranship.driver._signals import command_bytes, command_of, tombstone_bytes,
 from tranship.driver._supervisor import Supervisor
 from tranship.errors import TranshipError
 from tranship.guards import one_listener
-from tranship.ports import CancelReport, Command, Heartbeat, Signal, SignalSink, Tombstone
+from tranship.ports import CancelReport, Command, Heartbeat, NameHolder, Signal, SignalSink, Tombstone
 
 __all__ = ["DriverControl"]
 
@@ -30,16 +31,19 @@ AGAIN: Final = 0.5
 
 
 class DriverControl:
-    """The control channel; see :class:`tranship.ports.ControlChannel`.
+    """The control channel; see :class:`tranship.ports.ControlChannel` and :class:`tranship.ports.NameKeeper`.
 
     Args:
         supervisor: of the backend.
         store: returns where cancels and heartbeats are kept.
         removal: of what is cancelled while it waits.
+        names: of workers.
     """
 
-    def __init__(self, supervisor: Supervisor, store: Callable[[], SignalStore], removal: Removal) -> None:
-        self._supervisor, self._store, self._removal = supervisor, store, removal
+    def __init__(
+        self, supervisor: Supervisor, store: Callable[[], SignalStore], removal: Removal, names: WorkerNames
+    ) -> None:
+        self._supervisor, self._store, self._removal, self._names = supervisor, store, removal, names
         self._sink: SignalSink | None = None
         self._worker = ""
         self._obeyed: dict[str, None] = {}
@@ -113,6 +117,16 @@ class DriverControl:
         """Make the worker known for a minute, or forget it."""
         self._supervisor.gate.check()
         await self._supervisor.together(self._store().beat(heartbeat))
+
+    async def take_name(self, holder: NameHolder, seconds: float) -> NameHolder | None:
+        """Take or keep a worker's name; None: it is the holder's, else who has it."""
+        self._supervisor.gate.check()
+        return await self._supervisor.together(self._names.take(holder, seconds))
+
+    async def free_name(self, holder: NameHolder) -> None:
+        """Give a worker's name up."""
+        self._supervisor.gate.check()
+        await self._supervisor.together(self._names.free(holder))
 
     async def _publish(self, items: Sequence[tuple[str, bytes]]) -> None:
         self._supervisor.gate.check()

@@ -42,6 +42,7 @@ from tranship.ports._protocols import (
     DeadLetterTaker,
     EarlyConsumer,
     Inspector,
+    NameKeeper,
     PromptSubmitter,
     QueueBrowser,
     ResultSink,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from tranship.ports._depths import ready_in
     from tranship.ports._heartbeat import Heartbeat, HostFigures, RunningTask, heartbeat_data, heartbeat_of
     from tranship.ports._queues import QueuedTask, QueueInfo
+    from tranship.ports._worker_names import NameHolder, name_holder_data, name_holder_of
 
 __all__ = [
     "Backend",
@@ -75,6 +77,8 @@ __all__ = [
     "HostFigures",
     "Inspector",
     "Level",
+    "NameHolder",
+    "NameKeeper",
     "PromptSubmitter",
     "QueueBrowser",
     "QueueInfo",
@@ -94,6 +98,8 @@ __all__ = [
     "Verdict",
     "heartbeat_data",
     "heartbeat_of",
+    "name_holder_data",
+    "name_holder_of",
     "ready_in",
 ]
 
@@ -104,5 +110,6 @@ __getattr__ = lazy_names(
         "_depths": ["ready_in"],
         "_heartbeat": ["Heartbeat", "HostFigures", "RunningTask", "heartbeat_data", "heartbeat_of"],
         "_queues": ["QueueInfo", "QueuedTask"],
+        "_worker_names": ["NameHolder", "name_holder_data", "name_holder_of"],
     },
 )

@@ -58,6 +58,8 @@ class Capability(enum.StrEnum):
     """``Consumer.settle`` stores results and settles in one step [settle_fused_is_atomic]."""
     CONTROL = "control"
     """Tombstones with replay, live commands and heartbeats [cancel_survives_worker_restart]."""
+    UNIQUE_NAMES = "unique-names"
+    """One worker has a name at a time; another that wants it is refused [worker_name_taken_is_refused]."""
     DEAD_LETTERS = "dead-letters"
     """Dead letters can be listed, shown, replayed and purged [dead_list_show_replay_purge]."""
     INSPECT_DEPTH = "inspect-depth"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tranship.ports._control import CancelReport, Command, SignalSink, Tombstone
     from tranship.ports._heartbeat import Heartbeat
     from tranship.ports._queues import QueuedTask, QueueInfo
+    from tranship.ports._worker_names import NameHolder
 
 __all__ = [
     "Backend",
@@ -25,6 +26,7 @@ __all__ = [
     "DeadLetterTaker",
     "EarlyConsumer",
     "Inspector",
+    "NameKeeper",
     "PromptSubmitter",
     "QueueBrowser",
     "ResultSink",
@@ -258,6 +260,27 @@ class CancelMarks(ControlChannel, Protocol):
         [cancel_marks_are_seen].
 
         Concurrency: yes. Bound: one round trip. Cancelled: nothing happened. Retry: never.
+        Errors: BrokerUnreachable. Closed: ClosedError.
+        """
+
+
+@runtime_checkable
+class NameKeeper(ControlChannel, Protocol):
+    """A control channel that knows which worker has which name. With UNIQUE_NAMES."""
+
+    async def take_name(self, holder: NameHolder, seconds: float) -> NameHolder | None:
+        """Take a name for so long from now, or keep it for as much longer; None: it is the holder's. Else who has it,
+        and nothing was changed [worker_name_has_one_holder]. The name of a predecessor in the family is taken over
+        [worker_name_passes_in_family]; one whose time is over is free [worker_name_expires].
+
+        Concurrency: yes; of several who take one name at once, one gets it. Bound: a few round trips. Cancelled: taken
+        or not; safe to repeat. Retry: never. Errors: BrokerUnreachable, StorageFull. Closed: ClosedError.
+        """
+
+    async def free_name(self, holder: NameHolder) -> None:
+        """Give a name up at once; one that is somebody else's stays his [worker_name_has_one_holder].
+
+        Concurrency: yes. Bound: a few round trips. Cancelled: free or not; safe to repeat. Retry: never.
         Errors: BrokerUnreachable. Closed: ClosedError.
         """
 

@@ -118,6 +118,7 @@ _SOFT: Final = frozenset(
         Capability.AGING,
         Capability.ORDERED,
         Capability.KNOWS_IDS,
+        Capability.UNIQUE_NAMES,
         Capability.RETRY_SAFE,
         Capability.INSPECT_DEPTH,
         Capability.INSPECT_IN_FLIGHT,

@@ -6,11 +6,23 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 from tranship.errors import BrokerUnreachable, TranshipError
 from tranship.guards import one_listener
-from tranship.ports import Backend, CancelMarks, CancelReport, Command, Heartbeat, Signal, SignalSink, Tombstone
+from tranship.ports import (
+    Backend,
+    CancelMarks,
+    CancelReport,
+    Capability,
+    Command,
+    Heartbeat,
+    NameHolder,
+    NameKeeper,
+    Signal,
+    SignalSink,
+    Tombstone,
+)
 from tranship.routing._fleet import Fleet
 from tranship.routing._member import Member
 
@@ -27,9 +39,9 @@ Missed = dict[tuple[str, str], Tombstone]
 
 
 class RoutedControl:
-    """See :class:`tranship.ports.ControlChannel` and :class:`tranship.ports.CancelMarks`. Everything is told to every
-    broker; a listener hears each command once, and knows what is cancelled as soon as it has heard any broker that was
-    told.
+    """See :class:`tranship.ports.ControlChannel`, :class:`tranship.ports.CancelMarks` and
+    :class:`tranship.ports.NameKeeper`. Everything is told to every broker; a listener hears each command once, and
+    knows what is cancelled as soon as it has heard any broker that was told.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -87,6 +99,27 @@ class RoutedControl:
         """Make a worker known everywhere."""
         await self._fleet.all_usable("a heartbeat", lambda backend: backend.control().beat(heartbeat))
 
+    async def take_name(self, holder: NameHolder, seconds: float) -> NameHolder | None:
+        """Take a worker's name at every broker, or say who has it at the first where somebody else does.
+
+        Raises:
+            BrokerUnreachable: no broker has answered.
+        """
+        self._fleet.check()
+        answers: dict[Member, NameHolder | TranshipError | None] = {}
+        for one in self._fleet.usable():
+            # One after the other, in the order that all know: of two who want it, one gets it everywhere.
+            answers |= await self._fleet.each([one], lambda _member, backend: _take_name(backend, holder, seconds))
+            if isinstance(other := answers[one], NameHolder):
+                return other
+        if all(isinstance(one, TranshipError) for one in answers.values()):
+            raise self._fleet.nobody("taking a name")
+        return None
+
+    async def free_name(self, holder: NameHolder) -> None:
+        """Give a worker's name up at every broker."""
+        await self._fleet.all_usable("giving a name up", lambda backend: _free_name(backend, holder))
+
     async def join(self, member: Member) -> None:
         """``member`` is there, or there again: nothing is taken from it before it is known what is cancelled there."""
         if self._sink is not None and self._listening.get(member) is not member.backend:
@@ -129,6 +162,21 @@ def _live(missed: Missed) -> Missed:
 async def _marked(backend: Backend, keys: Sequence[str]) -> Sequence[bool]:
     control = backend.control()
     return await control.marked(keys) if isinstance(control, CancelMarks) else [False] * len(keys)
+
+
+async def _take_name(backend: Backend, holder: NameHolder, seconds: float) -> NameHolder | None:
+    keeper = _name_keeper(backend)
+    return None if keeper is None else await keeper.take_name(holder, seconds)
+
+
+async def _free_name(backend: Backend, holder: NameHolder) -> None:
+    if (keeper := _name_keeper(backend)) is not None:
+        await keeper.free_name(holder)
+
+
+def _name_keeper(backend: Backend) -> NameKeeper | None:
+    """Return what keeps names there; None: it came late, and keeps none."""
+    return cast("NameKeeper", backend.control()) if backend.capabilities.has(Capability.UNIQUE_NAMES) else None
 
 
 def _anywhere(keys: Sequence[str], answers: Mapping[Member, Sequence[bool]]) -> Sequence[bool]:

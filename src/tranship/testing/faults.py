@@ -31,7 +31,20 @@ __all__ = ["VERBS", "Faults", "FaultyBackend", "FaultyRegistry"]
 
 VERBS: Final = frozenset(
     {"open", "ping", "ensure", "submit", "receive", "release", "extend", "settle", "put", "get_many", "forget_many"}
-    | {"listen", "cancel", "send", "beat", "queues", "workers", "dead", "dead_get", "dead_replay", "dead_purge"}
+    | {
+        "listen",
+        "cancel",
+        "send",
+        "beat",
+        "take_name",
+        "free_name",
+        "queues",
+        "workers",
+        "dead",
+        "dead_get",
+        "dead_replay",
+        "dead_purge",
+    }
 )
 """The awaitable methods of all ports; their names are unique."""
 

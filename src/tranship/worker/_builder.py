@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from tranship._defaults import default_registry, say_default
 from tranship.clocks import clock_of
 from tranship.connections import process_table
-from tranship.ports import Backend, Capability, ControlChannel, ready_in
+from tranship.ports import Backend, Capability, ControlChannel, NameKeeper, ready_in
 from tranship.registry import Registry
 from tranship.settlement import Settling
 from tranship.task import Task
@@ -24,6 +24,7 @@ from tranship.worker._heartbeats import Heartbeats
 from tranship.worker._intake import Intake
 from tranship.worker._io import IOLoop
 from tranship.worker._leases import Leases
+from tranship.worker._name import WorkerName, holder
 from tranship.worker._namesakes import Namesakes
 from tranship.worker._ordered import InOrder
 from tranship.worker._presence import Presence
@@ -60,10 +61,12 @@ async def open_session(
     Raises:
         BrokerError: it cannot be reached, or refuses.
         UnsupportedError, ConfigurationError: it cannot do what the tasks need.
+        WorkerNameTaken: another worker has the name.
     """
     backend, result_backend = await _open(setup, stack, registry)
     session = SessionBuilder(setup, backend, result_backend, io).build()
     check_hard_limit(session.intake.consumer.hard_limit, setup.tasks.values(), backend.name)
+    await session.take_name(stack)
     await session.listen()
     return session
 
@@ -131,6 +134,7 @@ class SessionBuilder:
             flow,
             control=self._control,
             cancels=self._cancels,
+            name=self._name(instance),
             namesakes=namesakes,
             heartbeats=heartbeats,
             threads=self._threads,
@@ -215,6 +219,11 @@ class SessionBuilder:
         if hard_limit is not None:
             caller.longest = hard_limit * WELL_BEFORE
         return caller
+
+    def _name(self, instance: str) -> WorkerName | None:
+        if self._control is None or not self._backend.capabilities.has(Capability.UNIQUE_NAMES):
+            return None
+        return WorkerName(cast("NameKeeper", self._control), holder(self._setup.name, instance, self._setup.family))
 
     def _heartbeats(self, instance: str, namesakes: Namesakes | None) -> Heartbeats:
         setup, limits = self._setup, self._flow.types

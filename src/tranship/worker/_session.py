@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from tranship.clocks import look
@@ -13,6 +14,7 @@ from tranship.worker._checkup import WorkerStatus
 from tranship.worker._flow import Flow
 from tranship.worker._heartbeats import Heartbeats
 from tranship.worker._intake import close
+from tranship.worker._name import WorkerName
 from tranship.worker._namesakes import Namesakes
 from tranship.worker._record import Run
 from tranship.worker._setup import Setup
@@ -33,6 +35,7 @@ class Session:
         flow: what becomes of its deliveries.
         control: where cancels and commands are heard; None: the broker has no such thing.
         cancels: what is known to be cancelled.
+        name: its own, at a broker that keeps names; None: it keeps none.
         namesakes: other workers of the same name; None: nobody could tell.
         heartbeats: say that it is there.
         threads: where ``def`` handlers run.
@@ -47,6 +50,7 @@ class Session:
         *,
         control: ControlChannel | None,
         cancels: Cancels,
+        name: WorkerName | None,
         namesakes: Namesakes | None,
         heartbeats: Heartbeats,
         threads: HandlerThreads,
@@ -58,6 +62,7 @@ class Session:
         self.intake = flow.intake
         self._control = control
         self._cancels = cancels
+        self._name = name
         self._namesakes = namesakes
         self._heartbeats = heartbeats
         self._threads = threads
@@ -70,6 +75,18 @@ class Session:
     def url(self) -> str:
         """Where it consumes from, without secrets."""
         return self._backend.url
+
+    async def take_name(self, stack: AsyncExitStack) -> None:
+        """Have the name that the worker was given; ``stack`` gives it up.
+
+        Raises:
+            WorkerNameTaken: another worker has it.
+            BrokerError.
+        """
+        if self._name is not None:
+            # Also where it was taken and nobody heard of it.
+            stack.push_async_callback(self._name.free)
+            await self._name.take()
 
     async def listen(self) -> None:
         """Hear what is cancelled. To be done before :meth:`run`: nothing is admitted before we know.
@@ -90,6 +107,8 @@ class Session:
             self._isolation.warm()
         await look(self._backend, self._backend.url)
         self._helpers = [asyncio.create_task(self._flow.leases.keep()), asyncio.create_task(self._heartbeats.keep())]
+        if self._name is not None:
+            self._name.keep()
         await self.intake.run()
 
     async def drain(self, patience: float) -> None:
@@ -169,12 +188,16 @@ class Session:
 
     def _heard(self, signals: Sequence[Signal]) -> None:
         self._cancels.heard(signals)
+        if self._name is not None:
+            self._name.heard(signals)
         if self._namesakes is not None and self._namesakes.heard(signals):
             self._heartbeats.hurry()
 
     def _connection(self, event: ConnectionEvent, _generation: int) -> None:
         if event is ConnectionEvent.RESTORED:
             self.intake.hurry()
+            if self._name is not None:
+                self._name.hurry()
             if self._namesakes is not None:
                 self._namesakes.ask_again()
         # Whether it can be reached is found out now.

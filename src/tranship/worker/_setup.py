@@ -27,6 +27,8 @@ class Setup:
 
     name: str
     """The worker's."""
+    family: str
+    """Who sees to it that its workers have different names; empty: nobody."""
     settings: Settings
     """Limits and times."""
     tasks: Mapping[str, Task[..., Any]]

@@ -59,7 +59,8 @@ class Worker:
             it takes, as one that is at work does.
         result_url: where results are kept; None: at the broker.
         namespace: prefixes every name on the broker.
-        name: unique among workers; None: host, process id and something random.
+        name: unique among workers, where the broker keeps names (UNIQUE_NAMES); None: host, process id and something
+            random.
         labels: what heartbeats say of it besides, such as ``{"zone": "eu-1"}``; see :meth:`set_labels`.
         skill_dependencies: for each skill the names of what it needs loaded, such as models; heartbeats tell which
             skills are hot: those of which everything is in the :attr:`hot_cache`.
@@ -120,6 +121,9 @@ class Worker:
         self.task_type_limits = checked_limits(task_type_limits, self.tasks)
         self.queues_in_order = bool(one_of("queues_in_order", queues_in_order, (True, False)))
         self.name = name_text("name", name) if name else f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.family = ""
+        """Who sees to it that no two workers of one name are there at once: a parent that replaces its processes. A
+        worker need not wait for the name of one that has died in the family. Empty: nobody."""
         self._profile = Profile(labels, skill_dependencies)
         self._middleware = checked(middleware)
         self._overrides = checked_overrides(overrides)
@@ -149,6 +153,7 @@ class Worker:
             BrokerRefused, UnsupportedError, ...: it could not start, or can work no longer.
             ConfigurationError: an event loop is running in this thread.
             BrokerUnreachable: not for the whole of ``wait_for_broker`` could it start.
+            WorkerNameTaken: another worker of that name is at work there.
         """
         with heard(self.signalled):
             run(self.serve(), instead="await worker.serve()")
@@ -339,6 +344,7 @@ class Worker:
     def _setup(self) -> Setup:
         return Setup(
             name=self.name,
+            family=self.family,
             settings=self.settings,
             tasks=self.tasks,
             queues=self.queues,

@@ -22,6 +22,7 @@ from tranship.ports import (
 from tranship.testing.case import case
 from tranship.testing.context import CaseContext
 from tranship.testing.suites.ports.cancel_marks import CancelMarkCases
+from tranship.testing.suites.ports.worker_names import WorkerNameCases
 
 __all__ = ["ControlSuite", "Feed"]
 
@@ -234,8 +235,8 @@ class _Signalling:
         assert heartbeat_data(found) == heartbeat_data(beat)
 
 
-class ControlSuite(_Cancelling, _Signalling, CancelMarkCases):
-    """Everything about cancels, commands and heartbeats."""
+class ControlSuite(_Cancelling, _Signalling, CancelMarkCases, WorkerNameCases):
+    """Everything about cancels, commands, heartbeats and names."""
 
 
 class Feed:

@@ -12,6 +12,7 @@ from tranship.testing.suites.worker.isolation import IsolationCases
 from tranship.testing.suites.worker.leases import WorkerLeaseCases
 from tranship.testing.suites.worker.lifecycle import WorkerLifecycleCases
 from tranship.testing.suites.worker.messages import MessageCases
+from tranship.testing.suites.worker.names import WorkerNameCases
 from tranship.testing.suites.worker.outages import WorkerAwayCases, WorkerOutageCases
 from tranship.testing.suites.worker.presence import WorkerHealthCases, WorkerPresenceCases
 from tranship.testing.suites.worker.runs import RunCases
@@ -35,6 +36,7 @@ class WorkerSuite(
     WorkerErrorCases,
     WorkerPresenceCases,
     WorkerHealthCases,
+    WorkerNameCases,
     TypeLimitCases,
     TypedCases,
     WorkerLifecycleCases,
@@ -42,6 +44,6 @@ class WorkerSuite(
     IsolationCases,
     ForkCases,
 ):
-    """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, types; what is
-    around its work, dependencies, isolation, handlers that fork.
+    """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, names, types;
+    what is around its work, dependencies, isolation, handlers that fork.
     """

@@ -1,0 +1,72 @@
+"""Names of workers: one has each at a time, for as long as it says so. Owns the rows ``n/``."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from tranship.driver._nouns import Row
+from tranship.driver._rows import Rows
+from tranship.errors import BrokerUnreachable
+from tranship.ports import NameHolder, name_holder_data, name_holder_of
+
+__all__ = ["WorkerNames"]
+
+TRIES: Final = 5
+"""Looks at a row that is another one each time, before whoever wants it has to come again."""
+
+
+class WorkerNames:
+    """Who has which name, in the table. A row that nobody renews goes by itself.
+
+    Args:
+        rows: the table.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    async def take(self, holder: NameHolder, seconds: float) -> NameHolder | None:
+        """Take or keep a name; see :meth:`tranship.ports.NameKeeper.take_name`."""
+        row = Row(_key(holder), json.dumps(name_holder_data(holder)).encode(), seconds)
+        for _ in range(TRIES):
+            found = await self._found(holder)
+            (there,) = await self._rows.create([row]) if found is None else [found.value]
+            if there is None:
+                return None
+            other = _holder(there, holder.name)
+            if not holder.may_follow(other):
+                return other
+            if found is not None and await self._replaced(found, row):
+                return None
+        raise BrokerUnreachable(
+            f"the name {holder.name!r} changes its holder each time that it is looked at; try again"
+        )
+
+    async def free(self, holder: NameHolder) -> None:
+        """Give a name up that is this very holder's."""
+        for _ in range(TRIES):
+            found = await self._found(holder)
+            if found is None or _holder(found.value, holder.name).instance != holder.instance:
+                return
+            if all(await self._rows.delete([found.key], [found.version])):
+                return
+
+    async def _replaced(self, found: Row, row: Row) -> bool:
+        (version,) = await self._rows.put([row], [found.version])
+        return version is not None
+
+    async def _found(self, holder: NameHolder) -> Row | None:
+        key = _key(holder)
+        return (await self._rows.get([key])).get(key)
+
+
+def _key(holder: NameHolder) -> str:
+    return f"n/{holder.name}"
+
+
+def _holder(value: bytes, name: str) -> NameHolder:
+    try:
+        return name_holder_of(json.loads(value), name)
+    except (ValueError, RecursionError):
+        return name_holder_of(None, name)
