@@ -264,7 +264,7 @@ def kit() -> Iterator[Target]:
 
 
 def redis() -> Iterator[Target]:
-    from tranship_redis import _element, _entry, _incomplete, _keys, _levels, _mailbox_envelope, _options, _replay
+    from tranship_redis import _element, _entry, _incomplete, _keys, _levels, _options, _pidbox, _replay
 
     levels = _levels.Levels(_keys.Keys("", 0), 3)
     elements = either(documents(json_only=True), lambda random: _as_element(raws(random)))
@@ -276,7 +276,7 @@ def redis() -> Iterator[Target]:
     yield Target(
         "redis: quarantined", elements, lambda data: _decoded(_incomplete.read_quarantined(data)), (MalformedMessage,)
     )
-    yield Target("redis: broadcast", either(elements, said), _mailbox_envelope.broadcast_of, (MalformedMessage,))
+    yield Target("redis: broadcast", either(elements, said), _pidbox.broadcast_of, (MalformedMessage,))
     names = [b"step", b"queue", b"tag", b"reason", b"detail", b"task_id", b"deliveries", b"omitted", b"died"]
     fields = dicts(names, either(noise, among([text.encode(errors="replace") for text in TEXTS])))
 

@@ -337,14 +337,14 @@ async def test_a_result_key_of_another_type_is_named(context: CaseContext, raw: 
     assert not read.state.terminal
 
 
-@pytest.mark.parametrize("key", ["tranship:tombstones", "tranship:workers", "tranship:queues"])
+@pytest.mark.parametrize("key", ["tranship:rows:z", "tranship:rows:b", "tranship:queues"])
 async def test_what_operators_use_is_named_too(context: CaseContext, raw: Raw, key: str) -> None:
     raw("LPUSH", ours(context, key), "x")
     backend = await context.open()
     beat = Heartbeat(worker="w", host="h", pid=1, queues=["q"], running=[], limit=1, at=time.time())
     calls = {
-        "tranship:tombstones": lambda: backend.control().cancel([Tombstone(kind="id", value="a", expires=9e9)]),
-        "tranship:workers": lambda: backend.control().beat(beat),
+        "tranship:rows:z": lambda: backend.control().cancel([Tombstone(kind="id", value="a", expires=9e9)]),
+        "tranship:rows:b": lambda: backend.control().beat(beat),
         "tranship:queues": lambda: backend.inspector().queues(),
     }
     with pytest.raises(BrokerRefused) as caught:

@@ -241,7 +241,8 @@ async def test_spoilt_signals_and_broadcasts_stop_no_worker(
         assert await (await client.submit(echo, 1)).result(15) == 1
         broadcasts: dict[bytes, Callable[[], bytes]] = {
             b"celery.pidbox": lambda: json.dumps(broadcast(context)).encode(),
-            b"tranship.signals": lambda: b'{"tombstones":[["id","x",1e9,true]],"command":{"name":"stop"}}',
+            b"tranship.z": lambda: b'["id","x",1e9,true]',
+            b"tranship.c": lambda: b'["stop",{},["w-1"],"mark"]',
         }
         for _ in range(100):
             for name, make in broadcasts.items():

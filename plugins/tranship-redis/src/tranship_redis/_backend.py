@@ -23,10 +23,8 @@ from tranship_redis._keys import Keys
 from tranship_redis._levels import Levels
 from tranship_redis._link import Link, Pushes
 from tranship_redis._options import RedisOptions, database
-from tranship_redis._results import RedisResults
 from tranship_redis._server import ServerInfo, warnings_of
 from tranship_redis._submitter import RedisSubmitter
-from tranship_redis._subscriptions import Subscriptions
 from tranship_redis._sweeper import Sweeper
 from tranship_redis._wake import Wake
 
@@ -76,9 +74,8 @@ class RedisDriver:
             own=OwnPorts(
                 submitter=self._submitter,
                 consumer=lambda _, queues: RedisConsumer(self.context, queues),
-                results=self._results,
                 control=lambda _: RedisControl(self.context),
-                inspector=lambda _: RedisInspector(self.context, self.results),
+                inspector=lambda _: RedisInspector(self.context),
             ),
             warnings=lambda: warnings_of(self._server, self._fsync),
         )
@@ -88,10 +85,6 @@ class RedisDriver:
     def _submitter(self, kit: Kit) -> RedisSubmitter:
         self.context = self._context_of(kit)
         return RedisSubmitter(self.context)
-
-    def _results(self, _kit: Kit) -> RedisResults:
-        self.results = RedisResults(self.context)
-        return self.results
 
     def _context_of(self, kit: Kit) -> Context:
         place = self._dialler.place
@@ -114,7 +107,6 @@ class RedisDriver:
             pubsub=pubsub,
             work=opened,
             wake=wake,
-            subscriptions=Subscriptions(pubsub, self._keys),
             name=kit.name,
             url=kit.url,
         )

@@ -78,6 +78,10 @@ class Channel:
 
         self.post(data, answered)
 
+    def precede(self, post: Callable[[], object]) -> None:
+        """Call ``post`` before anything else is posted next: what it posts travels ahead of that."""
+        self._wire.ahead = post
+
     def hold(self) -> None:
         """Leave what is posted next to :meth:`flush`, which has to follow in the same tick."""
         self._wire.hold()
@@ -106,6 +110,30 @@ class Channel:
             self.flush()
         reply = await answer.future
         return self._good(reply, parts[:2]) if isinstance(reply, Exception) else reply
+
+    async def call_all(self, commands: Sequence[Sequence[Part]]) -> list[Reply]:
+        """Send several commands in one write and return their replies; the rest as in :meth:`call`."""
+        if not commands:
+            return []
+        replies: list[Reply] = []
+        answer = _Answer()
+
+        def answered(reply: Reply) -> None:
+            replies.append(reply)
+            if len(replies) == len(commands):
+                answer(None)
+
+        self.hold()
+        try:
+            for command in commands:
+                self.post(pack(*command), answered)
+        finally:
+            self.flush()
+        await answer.future
+        return [
+            self._good(reply, command[:2]) if isinstance(reply, Exception) else reply
+            for reply, command in zip(replies, commands, strict=True)
+        ]
 
     async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Part] = ()) -> Reply:
         """Run a script and return its reply; the rest as in :meth:`call` and :meth:`post_script`."""

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from tranship.driver import NoQueue
+from tranship.driver import NoQueue, QueueTraits
 from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
 from tranship.protocol import number_of
 from tranship_redis._channel import Channel
@@ -20,6 +20,8 @@ from tranship_redis._keys import Keys
 from tranship_redis._liveness import Liveness
 from tranship_redis._options import RedisOptions
 from tranship_redis._server import ServerInfo
+from tranship_redis._table import RedisTable
+from tranship_redis._topic import RedisTopic
 from tranship_redis._wire import PushHandler, Wire
 
 __all__ = ["RedisConnection"]
@@ -43,6 +45,8 @@ class _Queues(NoQueue):
         keys: of the namespace.
     """
 
+    traits = QueueTraits(delays=True, tells=True)
+
     def __init__(self, connection: RedisConnection, keys: Keys) -> None:
         self._connection, self._keys = connection, keys
 
@@ -50,6 +54,23 @@ class _Queues(NoQueue):
         """Make the queues known to inspectors; lists need no creating."""
         if queues:
             await self._connection.main.call(b"SADD", self._keys.queues, *queues)
+
+
+class _Pushes:
+    """Who gets what the server pushes over a connection.
+
+    Args:
+        connection: whose topic hears messages.
+        others: whoever else wants to hear something, by kind.
+    """
+
+    def __init__(self, connection: RedisConnection, others: Mapping[bytes, tuple[PushHandler, ...]]) -> None:
+        self._connection, self._others = connection, others
+
+    def get(self, kind: bytes) -> tuple[PushHandler, ...]:
+        """Return them."""
+        others, topic = self._others.get(kind, ()), self._connection.topic
+        return (topic.heard, *others) if topic is not None and kind == b"message" else others
 
 
 class RedisConnection:
@@ -71,8 +92,6 @@ class RedisConnection:
         lost: done, with the reason, once it cannot be used any more.
     """
 
-    table = topic = None
-
     def __init__(
         self,
         dialler: Dialler,
@@ -84,9 +103,12 @@ class RedisConnection:
         was_master: bool,
         sweeper: Callable[[Channel], Background],
     ) -> None:
-        self._dialler, self._options, self._pushes, self._was_master = dialler, options, pushes, was_master
+        self._dialler, self._options, self._keys, self._was_master = dialler, options, keys, was_master
+        self._pushes = _Pushes(self, pushes)
         self.place, self.address = dialler.place, address
         self.queue = _Queues(self, keys)
+        self.table: RedisTable | None = None
+        self.topic: RedisTopic | None = None
         self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         self.fsync: str | None = None
         self._channels: list[Channel] = []
@@ -106,6 +128,8 @@ class RedisConnection:
             self.main = self.pubsub = await self._open(load=True)
             if not self.server.is_resp3:
                 self.pubsub = await self._open(subscriber=True)
+            self.table = RedisTable(self.main, self._keys)
+            self.topic = RedisTopic(self.main, self.pubsub, self._keys, self.table)
             if work:
                 await self.open_work()
             self.fsync = await self._fsync()
@@ -198,6 +222,8 @@ class RedisConnection:
 
     async def aclose(self) -> None:
         """Close the sockets. What waits for an answer gets ClosedError, unless it is lost already."""
+        if self.topic is not None:
+            self.topic.close()
         if self._sweeper is not None:
             await self._sweeper.aclose()
         error = ClosedError(f"the connection to {self.place} has been closed; open a new backend")

@@ -11,7 +11,6 @@ from tranship_redis._keys import Keys
 from tranship_redis._levels import Levels
 from tranship_redis._link import Link
 from tranship_redis._options import RedisOptions
-from tranship_redis._subscriptions import Subscriptions
 from tranship_redis._wake import Wake
 
 __all__ = ["Context"]
@@ -33,19 +32,12 @@ class Context:
     """Claims and settlements: opened by the first who asks, the same for all."""
     wake: Wake
     """Wakes consumers."""
-    subscriptions: Subscriptions
-    """The result subscriptions, on ``pubsub``."""
     name: str
     """The plugin's name, for errors."""
     url: str
     """Where it is connected, without secrets."""
     node: str = ""
     """What Celery's tools call the worker, once it listens."""
-
-    @property
-    def is_resp3(self) -> bool:
-        """Whether subscriptions and everything else share a socket."""
-        return self.main.server.is_resp3
 
     @property
     def clock(self) -> Clock:

@@ -1,35 +1,36 @@
-"""The control channel: cancels that outlive everybody, live signals, heartbeats; Celery's workers hear of cancels."""
+"""The control channel: the kit's, and beside it what Celery's workers and other programs hear of cancels."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
+import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
+from tranship.errors import BrokerRefused, InvalidOptionError, TranshipError
 from tranship.guards import one_listener
 from tranship.mailbox import node_name
-from tranship.ports import CancelReport, Command, Heartbeat, SignalSink, Tombstone
+from tranship.ports import CancelReport, SignalSink, Tombstone
 from tranship.protocol import CANCELLED, encode_cancelled
 from tranship_redis._context import Context
-from tranship_redis._feed import Feed
-from tranship_redis._keys import SEPARATOR
-from tranship_redis._mailbox import RedisMailbox
-from tranship_redis._mailbox_envelope import revoke_message
+from tranship_redis._keys import PIDBOX, SEPARATOR
 from tranship_redis._pack import Part
+from tranship_redis._pidbox import Pidbox, revoke_message
 from tranship_redis._scripts import Script
-from tranship_redis._signals import command_text, member_of, text_of_beat, tombstones_text
+from tranship_redis._topic import RedisTopic
 
-__all__ = ["WORKER_MEMORY", "RedisControl"]
+__all__ = ["RedisControl"]
 
 log = logging.getLogger("tranship.redis")
 
-WORKER_MEMORY: Final = 60.0
-"""Seconds after which a worker without a heartbeat is forgotten."""
-_CHUNK: Final = 250
-"""Tombstones per script: some milliseconds of this loop, and of the server."""
+PART: Final = 250
+"""Ids per script or broadcast: some milliseconds of this loop, and of the server."""
+PORTION: Final = 500
+"""Signals a sink takes at once while others wait for the loop."""
 _CANCEL: Final = Script("cancel")
-_BEAT: Final = Script("beat")
 
 
 class RedisControl:
@@ -39,37 +40,116 @@ class RedisControl:
     not start the task any more, and what runs there already runs on. What Celery's clients revoke is heard as a
     tombstone (of queued tasks only, unless it says ``terminate``), and kept like one of ours. It answers
     :class:`~tranship.ports.CancelMarks`, too.
+
+    Args:
+        context: of the backend.
     """
 
     def __init__(self, context: Context) -> None:
-        self._context = context
+        self._context, self._kits = context, context.kit.control
         self._celery = context.options.celery_queues.mode != "off"
-        self._feed: Feed | None = None
+        self._sink: SignalSink | None = None
+        self._pidbox: Pidbox | None = None
+        self.send, self.beat = self._kits.send, self._kits.beat
+        context.kit.on_restored(self._follow_again)
+
+    async def aclose(self) -> None:
+        """Hear nothing of Celery's any more."""
+        self._sink = None
+        if self._pidbox is not None:
+            self._pidbox.close()
+
+    # Hearing.
 
     async def listen(self, sink: SignalSink, *, worker: str) -> None:
         """Replay live tombstones, then follow."""
         self._context.check()
-        one_listener(self._feed)
-        self._context.node = node_name(worker)
-        feed = self._feed = Feed(self._context, sink, worker)
-        if self._celery:
-            feed.mailbox = RedisMailbox(self._context, worker, hear=feed.hear, keep=self._keep)
+        one_listener(self._sink)
+        self._sink, self._context.node = sink, node_name(worker)
         try:
-            await feed.start()
+            if self._celery:
+                self._pidbox = Pidbox(self._context, worker, hear=self._hear, keep=self._keep)
+                # First: what Celery's clients revoke before that is in the replay.
+                await self._follow(self._pidbox)
+            await self._kits.listen(sink, worker=worker)
         except BaseException:
-            feed.close()
-            self._feed = None
+            await self.aclose()
             raise
 
+    def _hear(self, signals: Sequence[Tombstone]) -> None:
+        if self._sink is not None and signals:
+            self._sink(signals[:PORTION])
+            if len(signals) > PORTION:
+                asyncio.get_running_loop().call_soon(self._hear, signals[PORTION:])
+
+    async def _follow(self, pidbox: Pidbox) -> None:
+        """Subscribe to Celery's remote control.
+
+        Raises:
+            BrokerRefused: this user may not, and the URL says that Celery has to be heard.
+        """
+
+        async def follow(connection: Any) -> TranshipError | None:
+            topic: RedisTopic = connection.topic
+            topic.subscribe([PIDBOX], pidbox.heard)
+            await topic.active()
+            return topic.refused.get(PIDBOX)
+
+        refused = await self._context.kit.run("active", follow)
+        if refused is not None and self._context.options.celery_queues.mode != "auto":
+            raise refused
+        if refused is not None:
+            log.warning("Celery's remote control is not followed: %s", refused)
+
+    async def _follow_again(self) -> None:
+        if self._sink is not None and self._pidbox is not None:
+            await self._follow(self._pidbox)
+
+    # Cancelling.
+
     async def cancel(self, tombstones: Sequence[Tombstone]) -> CancelReport:
-        """Store tombstones, remove what is not due yet, and tell listeners; several hundred in each step.
+        """Store tombstones, tell listeners, Celery's too, and remove what is not due yet.
 
         Raises:
             BrokerUnreachable, BrokerRefused, StorageFull.
-            InvalidOptionError: a tombstone that cannot be stored; nothing was done.
+            InvalidOptionError: a name that Celery's workers could not read; nothing was done.
         """
-        self._context.check()
-        return CancelReport(removed=await self._store(tombstones, tell=True))
+        _check(tombstones)
+        await self._kits.cancel(tombstones)
+        ids = [one.value for one in tombstones if one.kind == "id"]
+        await self._revoke(ids)
+        for one in tombstones:
+            if one.kind == "key" and self._context.options.cancel_template:
+                await self._set_mark(one)
+        return CancelReport(removed=await self._remove(ids))
+
+    async def _keep(self, tombstones: Sequence[Tombstone]) -> None:
+        """Store what Celery has told everybody itself."""
+        await self._kits.keep(tombstones)
+        await self._remove([one.value for one in tombstones])
+
+    async def _remove(self, ids: Sequence[str]) -> list[str]:
+        """Remove tasks that are not due yet; return their ids."""
+        keys, options, removed = self._context.keys, self._context.options, []
+        for start in range(0, len(ids), PART):
+            arguments: list[Part] = [keys.prefix, options.result_ttl * 1000]
+            for one in ids[start : start + PART]:
+                arguments += one, encode_cancelled(one, CANCELLED, content_type=options.result_type)
+            removed += await self._context.main.run(_CANCEL, [keys.delayed_queues], arguments)
+        return [task_id.decode(errors="replace") for task_id in removed]
+
+    async def _revoke(self, ids: Sequence[str]) -> None:
+        """Tell Celery's workers."""
+        if not self._celery:
+            return
+        for start in range(0, len(ids), PART):
+            # Celery's clock only orders events; a command from outside never advances it.
+            message = revoke_message(ids[start : start + PART], clock=0)
+            # Who may not speak on Celery's channel has no Celery workers either.
+            with contextlib.suppress(BrokerRefused):
+                await self._context.main.call("PUBLISH", self._context.keys.pidbox, message)
+
+    # Marks: keys that other programs look for, or leave.
 
     async def marked(self, keys: Sequence[str]) -> Sequence[bool]:
         """Whether the keys of these names are set: by ``cancel_template``, without one the bare cancel keys.
@@ -86,71 +166,28 @@ class RedisControl:
     async def _is_set(self, name: str) -> bool:
         return not self._is_reserved(name) and bool(await self._context.main.call("EXISTS", name))
 
-    async def send(self, command: Command) -> None:
-        """Tell listeners.
+    async def _set_mark(self, tombstone: Tombstone) -> None:
+        """Set the key that other programs ask for, until the cancel is over; never in the way of a queue."""
+        name = self._context.options.cancel_template.replace("{key}", tombstone.value)
+        left = math.ceil(tombstone.expires - time.time())
+        if self._is_reserved(name):
+            log.warning("cancel key %r is not set as a key of its own: the name is taken", tombstone.value[:200])
+        elif left > 0:
+            keys, call = self._context.keys, self._context.main.call
+            queue = name.removeprefix(keys.prefix.decode())
+            if not await call("SISMEMBER", keys.queues, queue) and not await call("EXISTS", keys.binding(queue)):
+                await call("SET", name, "1", "NX", "EX", left)
 
-        Raises:
-            BrokerUnreachable, BrokerRefused.
-            EncodeError: an argument cannot be written.
-        """
-        self._context.check()
-        await self._context.main.call("PUBLISH", self._context.keys.signals, command_text(command))
-
-    async def beat(self, heartbeat: Heartbeat) -> None:
-        """Make a worker known."""
-        self._context.check()
-        text = b"" if heartbeat.stopping else text_of_beat(heartbeat)
-        await self._context.main.run(_BEAT, [self._context.keys.workers], [heartbeat.worker, text, WORKER_MEMORY])
-
-    async def aclose(self) -> None:
-        """End the feed."""
-        if self._feed is not None:
-            self._feed.close()
-
-    async def _keep(self, tombstones: Sequence[Tombstone]) -> None:
-        """Store what Celery has told everybody itself."""
-        await self._store(tombstones, tell=False)
-
-    async def _store(self, tombstones: Sequence[Tombstone], *, tell: bool) -> list[str]:
-        members = [member_of(one) for one in tombstones]
-        keys = [self._context.keys.tombstones, self._context.keys.delayed_queues]
-        removed: list[bytes] = []
-        for start in range(0, len(tombstones), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            arguments = self._arguments(tombstones[part], members[part], tell=tell)
-            removed += await self._context.main.run(_CANCEL, keys, arguments)
-        return [task_id.decode(errors="replace") for task_id in removed]
-
-    def _arguments(self, tombstones: Sequence[Tombstone], members: Sequence[bytes], *, tell: bool) -> list[Part]:
-        keys, options = self._context.keys, self._context.options
-        signal = tombstones_text(tombstones) if tell else b""
-        ids = [one.value for one in tombstones if one.kind == "id"]
-        # Celery's clock only orders events; a command from outside never advances it.
-        revoke = revoke_message(ids, clock=0) if tell and ids and self._celery else b""
-        out: list[Part] = [keys.prefix, keys.signals, signal, keys.mailbox, revoke, options.result_ttl * 1000]
-        out.append(len(tombstones))
-        for one, member in zip(tombstones, members, strict=True):
-            out += [member, one.expires, *self._particulars(one)]
-        return out
-
-    def _particulars(self, tombstone: Tombstone) -> tuple[str, bytes, str]:
-        if tombstone.kind == "id":
-            return tombstone.value, self._document(tombstone.value), ""
-        return "", b"", self._flag(tombstone.value)
-
-    def _document(self, task_id: str) -> bytes:
-        return encode_cancelled(task_id, CANCELLED, content_type=self._context.options.result_type)
-
-    def _flag(self, cancel_key: str) -> str:
-        """The key that other programs ask for to know whether ``cancel_key`` is cancelled; empty: none."""
-        flag = self._context.options.cancel_template.replace("{key}", cancel_key)
-        if flag and self._is_reserved(flag):
-            log.warning("cancel key %r is not set as a key of its own: the name is taken", cancel_key[:200])
-            return ""
-        return flag
-
-    def _is_reserved(self, flag: str) -> bool:
+    def _is_reserved(self, name: str) -> bool:
         """Whether the name may be one that Celery or we use for something else, and would trip over."""
         prefix = self._context.keys.prefix.decode()
         names = ("unacked", "_kombu.", "celery", "tranship:")
-        return SEPARATOR.decode() in flag or flag.startswith(tuple(prefix + name for name in names))
+        return SEPARATOR.decode() in name or name.startswith(tuple(prefix + one for one in names))
+
+
+def _check(tombstones: Sequence[Tombstone]) -> None:
+    for one in tombstones:
+        try:
+            one.value.encode()
+        except UnicodeEncodeError:
+            raise InvalidOptionError(f"{one.kind} {one.value!r} holds half a character; expected text") from None

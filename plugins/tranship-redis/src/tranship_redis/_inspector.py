@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from tranship.envelope import DeadLetter, Priority
-from tranship.ports import Heartbeat, QueuedTask, QueueInfo, ResultStore
+from tranship.ports import Heartbeat, QueuedTask, QueueInfo
 from tranship.protocol import Message, number_of
 from tranship_redis._context import Context
-from tranship_redis._control import WORKER_MEMORY
 from tranship_redis._deadcount import DeadCounts
 from tranship_redis._deadletters import DeadLetters
 from tranship_redis._keys import SEPARATOR
 from tranship_redis._levels import STEPS
 from tranship_redis._scripts import Script
-from tranship_redis._signals import beat_of
 from tranship_redis._waiting import Waiting
 
 __all__ = ["RedisInspector"]
@@ -36,9 +34,9 @@ class RedisInspector:
 
     peek_disturbs = False
 
-    def __init__(self, context: Context, results: ResultStore | None = None) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._waiting = Waiting(context, results)
+        self._waiting = Waiting(context)
         self._letters = DeadLetters(context)
         self._counts = DeadCounts(context)
 
@@ -66,12 +64,7 @@ class RedisInspector:
     async def workers(self) -> Sequence[Heartbeat]:
         """The latest beats."""
         self._context.check()
-        call = self._context.main.call
-        (seconds, micros), stored = await asyncio.gather(call("TIME"), call("HGETALL", self._context.keys.workers))
-        since = int(seconds) + int(micros) / 1e6 - WORKER_MEMORY
-        texts = stored.values() if isinstance(stored, Mapping) else stored[1::2]
-        beats = [beat for text in texts if (beat := beat_of(text, since=since)) is not None]
-        return sorted(beats, key=lambda beat: beat.worker)
+        return await self._context.kit.inspector.workers()
 
     async def dead(self, queue: str | None = None, *, limit: int = 100, after: str = "") -> Sequence[DeadLetter]:
         """List dead letters.

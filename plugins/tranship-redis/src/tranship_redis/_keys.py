@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["SEPARATOR", "Keys"]
+__all__ = ["PIDBOX", "SEPARATOR", "Keys", "is_result"]
 
 SEPARATOR: Final = b"\x06\x16"
 """Stands between a queue and its priority step, and inside of Celery's bindings."""
+
+
+PIDBOX: Final = "celery.pidbox"
+"""Among the topic's names: Celery's remote control."""
+_UNLISTED: Final = frozenset("kri")
+"""Kinds of rows that are looked for by name only: dedup keys, results, ids."""
 
 
 class Keys:
@@ -28,21 +34,21 @@ class Keys:
         "_known",
         "_link",
         "_result",
+        "_row",
+        "_rows",
+        "_signal",
         "db",
         "dead",
         "dead_ids",
         "delayed_queues",
         "deliveries",
         "leases",
-        "mailbox",
+        "pidbox",
         "prefix",
         "queues",
-        "signals",
-        "tombstones",
         "unacked",
         "unacked_index",
         "unacked_mutex",
-        "workers",
     )
 
     def __init__(self, prefix: str, db: int) -> None:
@@ -54,7 +60,7 @@ class Keys:
         self.unacked: Final = p + b"unacked"
         self.unacked_index: Final = p + b"unacked_index"
         self.unacked_mutex: Final = p + b"unacked_mutex"
-        self.mailbox: Final = p + b"/%d.celery.pidbox" % db
+        self.pidbox: Final = p + b"/%d.celery.pidbox" % db
         """The channel of Celery's remote control."""
         self._binding = p + b"_kombu.binding."
         self._result = p + b"celery-task-meta-"
@@ -69,19 +75,16 @@ class Keys:
         """Stream of dead letters."""
         self.dead_ids: Final = p + b"tranship:dead-ids"
         """Hash: task id -> its latest entry in the stream."""
-        self.tombstones: Final = p + b"tranship:tombstones"
-        """Sorted set: what is cancelled -> until when that is remembered."""
-        self.workers: Final = p + b"tranship:workers"
-        """Hash: worker -> its latest heartbeat."""
         self.queues: Final = p + b"tranship:queues"
         """Set of the queues seen."""
-        self.signals: Final = p + b"/%d.tranship.signals" % db
-        """The channel of live tombstones and commands."""
         self._delayed = p + b"tranship:delayed:"
         self._delayed_messages = p + b"tranship:delayed-messages:"
         self._dedup = p + b"tranship:dedup:"
         self._known = p + b"tranship:known:"
         self._link = p + b"tranship:link:"
+        self._row = p + b"tranship:row:"
+        self._rows = p + b"tranship:rows:"
+        self._signal = p + b"/%d.tranship." % db
 
     def list(self, queue: str, step: int) -> bytes:
         """Celery's list of ``queue`` at a priority step: 0 is the plain name."""
@@ -95,11 +98,6 @@ class Keys:
     def result(self, task_id: str) -> bytes:
         """Celery's key of a task's result, and the channel on which it is published."""
         return self._result + _bytes(task_id)
-
-    def task_id(self, result: bytes) -> str | None:
-        """The task id in the name of a result's key or channel; None: it is no such name."""
-        head = self._result
-        return result[len(head) :].decode(errors="surrogatepass") if result.startswith(head) else None
 
     def delayed(self, queue: str) -> bytes:
         """Sorted set: task id -> when it is due."""
@@ -121,7 +119,39 @@ class Keys:
         """String: the submit marker of one connection."""
         return self._link + link_id.encode()
 
+    def row(self, name: str) -> bytes:
+        """String: a row of the table; of a result Celery's key."""
+        return self.result(name[2:]) if is_result(name) else self._row + _bytes(name)
+
+    def rows(self, name: str) -> bytes | None:
+        """Sorted set, all scores 0: the names of the rows of a kind; None: nobody lists them."""
+        kind = name.partition("/")[0]
+        return None if kind in _UNLISTED else self._rows + _bytes(kind)
+
+    def channel(self, name: str) -> bytes:
+        """The channel of a topic's name; of a result Celery's."""
+        if is_result(name):
+            return self.result(name[2:])
+        return self.pidbox if name == PIDBOX else self._signal + _bytes(name)
+
+    def name(self, channel: bytes) -> str | None:
+        """The topic's name that has a channel; None: it has none."""
+        if channel.startswith(self._result):
+            return "r/" + _text(channel[len(self._result) :])
+        if channel.startswith(self._signal):
+            return _text(channel[len(self._signal) :])
+        return PIDBOX if channel == self.pidbox else None
+
+
+def is_result(name: str) -> bool:
+    """Whether it is the name of a result among rows and signals; the rest is the task's id."""
+    return name.startswith("r/")
+
 
 def _bytes(task_id: str) -> bytes:
     # Ids come from anywhere, half characters included: who waits for such a one must not harm all the others.
     return task_id.encode(errors="surrogatepass")
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="surrogatepass")

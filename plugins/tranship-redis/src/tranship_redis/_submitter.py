@@ -108,7 +108,6 @@ class RedisSubmitter:
     def _post(self, call: Call, batch: Batch) -> None:
         call.left()
         try:
-            self._ctx.subscriptions.flush()
             self._register(batch.queues)
             self._marker.post(batch)
         except TranshipError as error:

@@ -7,7 +7,7 @@ from typing import Final
 
 from tranship.driver import Facts, cancelled_result, facts_read, queued_task
 from tranship.envelope import Priority
-from tranship.ports import QueuedTask, ResultStore
+from tranship.ports import QueuedTask
 from tranship.protocol import PURGED
 from tranship_redis._context import Context
 from tranship_redis._element import read
@@ -28,11 +28,10 @@ class Waiting:
 
     Args:
         context: of the backend.
-        results: where whoever waits for what is removed hears of it; None: nowhere.
     """
 
-    def __init__(self, context: Context, results: ResultStore | None) -> None:
-        self._context, self._results = context, results
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     async def look(self, queue: str, limit: int) -> list[QueuedTask]:
         """Return what waits, as it would be taken, then what is delayed."""
@@ -107,8 +106,8 @@ class Waiting:
         gone = [facts for (_, facts), answer in zip((*elements, *delayed), answers, strict=True) if answer]
         kind = self._context.options.result_type
         told = [made for one in gone if (made := cancelled_result(one, PURGED, content_type=kind)) is not None]
-        if self._results is not None and told:
-            await self._results.put(told)
+        if told:
+            await self._context.kit.results.put(told)
         return [one.id for one in gone]
 
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from hiredis import PushNotification, Reader
 from redis.exceptions import InvalidResponse, ResponseError
@@ -43,6 +43,13 @@ _GOODBYE: Final = 1.0
 """Seconds for the other side to take note that we close."""
 
 
+class Handlers(Protocol):
+    """Who gets what is pushed."""
+
+    def get(self, kind: bytes) -> tuple[PushHandler, ...]:
+        """Return those for pushes of a kind."""
+
+
 class Wire(asyncio.Protocol):
     """A connection that works until it is lost, which is for ever.
 
@@ -57,7 +64,7 @@ class Wire(asyncio.Protocol):
     def __init__(
         self,
         writer: asyncio.StreamWriter,
-        handlers: Mapping[bytes, tuple[PushHandler, ...]],
+        handlers: Handlers,
         lost: Callable[[Wire, str, BaseException | None], None],
         *,
         subscriber: bool = False,
@@ -66,6 +73,8 @@ class Wire(asyncio.Protocol):
         """A callback of ours is running."""
         self.gone = False
         """Nothing can be sent any more."""
+        self.ahead: Callable[[], object] | None = None
+        """Called once, before anything else is posted: it posts what has to travel ahead of that."""
         self._loop = asyncio.get_running_loop()
         self._context = Context()  # else everything would run in the context of whoever posts first in a tick
         self._handlers = handlers
@@ -87,6 +96,9 @@ class Wire(asyncio.Protocol):
 
     def post(self, data: bytes, then: Then, pushes: int = 0) -> None:
         """Send one command with everything else of this tick; ``then`` gets the answer."""
+        if self.ahead is not None:
+            ahead, self.ahead = self.ahead, None
+            ahead()
         self._waiting.append(_Confirmations(then, pushes) if pushes else then)
         self._out.append(data)
         if not self._scheduled:
@@ -207,7 +219,7 @@ class Wire(asyncio.Protocol):
         kind = frame[0]
         if kind in CONFIRMATIONS:
             self._confirm()
-        for handler in self._handlers.get(kind, ()):
+        for handler in self._handlers.get(kind):
             try:
                 handler(frame)
             except Exception:

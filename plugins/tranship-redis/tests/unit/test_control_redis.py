@@ -12,7 +12,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from redis_context import eventually, opened, shut
+from redis_context import eventually, make_driver, opened
 
 from tranship.envelope import TaskState
 from tranship.errors import BrokerRefused, BrokerUnreachable, BusyError, ClosedError, InvalidOptionError, StorageFull
@@ -167,10 +167,9 @@ async def test_tombstones_expire_and_the_longer_of_two_counts(context: Context) 
     control = RedisControl(context)
     await control.cancel([dead("long", seconds=600), dead("gone", seconds=-1)])
     await control.cancel([dead("long", seconds=5)])
-    members = await context.main.call("ZRANGE", context.keys.tombstones, 0, -1, "WITHSCORES")
-    ((member, score),) = members
-    assert member == b"id:long"
-    assert score > time.time() + 500
+    (kept,) = await context.kit.control.kept()
+    assert kept.value == "long"
+    assert kept.expires > time.time() + 500
     _, sink = await listening(context)
     assert sink.values() == {"long"}
 
@@ -189,15 +188,14 @@ async def test_many_at_once(context: Context) -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        Tombstone(kind="task", value="x", expires=1.0),
         Tombstone(kind="id", value="\ud800", expires=1.0),
-        Tombstone(kind="key", value="x", expires=float("nan")),
+        Tombstone(kind="key", value="x\udfff", expires=1.0),
     ],
 )
 async def test_a_tombstone_that_cannot_be_stored(context: Context, bad: Tombstone) -> None:
     with pytest.raises(InvalidOptionError):
         await RedisControl(context).cancel([dead("good"), bad])
-    assert await context.main.call("EXISTS", context.keys.tombstones) == 0, "nothing was done"
+    assert list(await context.kit.control.kept()) == [], "nothing was done"
 
 
 async def test_other_programs_find_a_key(redis_service: Service, namespace: str) -> None:
@@ -245,13 +243,14 @@ async def test_a_full_server_refuses_before_anything_is_done(redis_service: Serv
     finally:
         await context.main.call("CONFIG", "SET", "maxmemory", "0")
     assert await delayed_keys(context) == 3
-    assert await context.main.call("EXISTS", context.keys.tombstones) == 0
+    assert list(await context.kit.control.kept()) == []
 
 
 async def test_a_name_in_use_is_said(context: Context) -> None:
-    await context.main.call("SET", context.keys.tombstones, "mine")
-    with pytest.raises(BrokerRefused, match="tombstones"):
-        await RedisControl(context).cancel([dead("t-1")])
+    await context.main.call("LPUSH", context.keys.row("z/id/t-1"), "mine")
+    await context.main.call("SET", context.keys.rows("z/"), "mine")
+    with pytest.raises(BrokerRefused, match="rows:z"):
+        await RedisControl(context).cancel([dead("t-2")])
 
 
 # --- the feed -------------------------------------------------------------------------------------
@@ -281,7 +280,7 @@ async def test_nothing_is_said_twice_by_our_own_revokes(context: Context) -> Non
     await control.send(Command(name="end"))
     await eventually(lambda: sink.names() == ["end"], "the feed follows")
     assert [one.running for one in sink.signals if isinstance(one, Tombstone)] == [True]
-    assert await context.main.call("ZRANGE", context.keys.tombstones, 0, -1) == [b"id:a"]
+    assert [one.value for one in await context.kit.control.kept()] == ["a"]
 
 
 async def test_the_replay_comes_again_after_a_lost_connection(either: Context, redis_service: Service) -> None:
@@ -312,10 +311,8 @@ async def _drop_all(context: Context, other: Context) -> None:
 
 
 async def test_a_hundred_thousand_tombstones(context: Context) -> None:
-    until = time.time() + 60
-    for start in range(0, 100_000, 1000):
-        members = [part for number in range(start, start + 1000) for part in (until, f"id:{'x' * 300}-{number}")]
-        await context.main.call("ZADD", context.keys.tombstones, *members)
+    for start in range(0, 100_000, 10_000):
+        await context.kit.control.keep([dead(f"{'x' * 300}-{start + number}") for number in range(10_000)])
     _, sink = await listening(context)
     assert len(sink.values()) == 100_000
     assert (sink.calls, context.pubsub.generation) == (1, 1)
@@ -329,22 +326,16 @@ async def test_garbage_harms_nobody(context: Context) -> None:
         b"\xff",
         b"[]",
         b"7",
-        b'{"tombstones": 7}',
-        b'{"tombstones": [["id"]]}',
-        b'{"command": 7}',
+        b'["id"]',
+        b'["id", 7, 1, true]',
+        b'["id", "x", "soon", true]',
+        b'["x", {}, 7, "mark"]',
     ):
-        await context.main.call("PUBLISH", context.keys.signals, payload)
-        await context.main.call("PUBLISH", context.keys.mailbox, payload)
-    for text in (
-        '{"command": {}}',
-        '{"command": {"name": 7}}',
-        '{"command": {"name": "x", "destination": 7}}',
-        '{"command": {"name": "x", "unknown": 7}}',
-        '{"tombstones": [["id", 7, 1, true]]}',
-        '{"tombstones": [["id", "x", "soon", true]]}',
-    ):
-        await context.main.call("PUBLISH", context.keys.signals, text)
-    await context.main.call("ZADD", context.keys.tombstones, time.time() + 60, "nonsense", time.time() + 60, b"\xff:x")
+        for channel in (context.keys.channel("z"), context.keys.channel("c"), context.keys.pidbox):
+            await context.main.call("PUBLISH", channel, payload)
+    for name, value in (("z/id/a", b"nonsense"), ("z/id/b", b"1\n[]"), ("z/id/c", b"x\n[]")):
+        await context.main.call("SET", context.keys.row(name), value)
+        await context.main.call("ZADD", context.keys.rows("z/"), 0, name)
     await RedisControl(context).send(Command(name="end"))
     await eventually(lambda: sink.names() == ["end"], "the feed goes on")
     assert sink.values() == set()
@@ -367,13 +358,16 @@ async def test_a_sink_that_fails_is_called_again(context: Context) -> None:
     await eventually(lambda: len(heard) == 2, "both come")
 
 
-async def test_after_close_nobody_is_called(context: Context) -> None:
-    control, sink = await listening(context)
-    await control.aclose()
-    await control.send(Command(name="x"))
+async def test_after_close_nobody_is_called(context: Context, redis_service: Service, namespace: str) -> None:
+    backend = make_driver(redis_service.url, namespace=namespace).backend
+    await backend.open()
+    control, sink = backend.control(), Sink()
+    await control.listen(sink, worker="w-1")
+    await backend.aclose()
+    await RedisControl(context).send(Command(name="x"))
+    await say(context, revoke("t-1"))
     await context.main.call("PING")
     assert sink.signals == []
-    shut(context)
     for refused in (
         control.listen(sink, worker="w-1"),
         control.cancel([]),
@@ -386,10 +380,10 @@ async def test_after_close_nobody_is_called(context: Context) -> None:
 
 async def test_listening_fails_and_can_be_tried_again(context: Context) -> None:
     control, sink = RedisControl(context), Sink()
-    await context.main.call("SET", context.keys.tombstones, "mine")
+    await context.main.call("SET", context.keys.rows("z/"), "mine")
     with pytest.raises(BrokerRefused):
         await control.listen(sink, worker="w-1")
-    await context.main.call("DEL", context.keys.tombstones)
+    await context.main.call("DEL", context.keys.rows("z/"))
     await control.listen(sink, worker="w-1")
     await control.send(Command(name="x"))
     await eventually(lambda: sink.names() == ["x"], "once, although it was tried twice")
@@ -429,7 +423,7 @@ async def _user(context: Context, name: str, *rules: str) -> str:
 async def test_no_right_to_celerys_channel(context: Context) -> None:
     """Our own signals work; the cancel too."""
     namespace = context.options.namespace
-    url = await _user(context, "narrow", f"&{namespace}:/0.tranship.signals", f"&{namespace}:celery-task-meta-*")
+    url = await _user(context, "narrow", f"&{namespace}:/0.tranship.*", f"&{namespace}:celery-task-meta-*")
     async with opened(url, namespace=namespace) as narrow:
         control, sink = await listening(narrow)
         await delay(context, "t-1")
@@ -444,7 +438,7 @@ async def test_no_right_to_our_channel(context: Context) -> None:
     namespace = context.options.namespace
     url = await _user(context, "deaf", f"&{namespace}:/0.celery.pidbox")
     async with opened(url, namespace=namespace) as deaf:
-        with pytest.raises(BrokerRefused, match=r"tranship\.signals"):
+        with pytest.raises(BrokerRefused, match=r"tranship\."):
             await RedisControl(deaf).listen(Sink(), worker="w-1")
         with pytest.raises(BrokerRefused, match="channel"):
             await RedisControl(deaf).cancel([dead("t-1")])
@@ -471,25 +465,22 @@ async def test_workers_are_known_until_they_stop(either: Context) -> None:
 
 
 async def test_silent_workers_are_forgotten(context: Context) -> None:
-    """By everybody's view at once; in the store by other workers' beats."""
-    control, workers = RedisControl(context), context.keys.workers
-    old = str(time.time() - 61).encode()
+    """Their rows go by themselves, their names by other workers' beats: nobody has to look at them."""
+    control, names = RedisControl(context), context.keys.rows("b/")
     for number in range(20):
-        await context.main.call("HSET", workers, f"old-{number}", old + b" {}", f"odd-{number}", b"odd")
-    await control.beat(beat("w-1"))
-    stored = (await context.main.call("HGET", workers, "w-1")).partition(b" ")[2]
-    await context.main.call("HSET", workers, "stale", old + b" " + stored)
-    assert [one.worker for one in await RedisInspector(context).workers()] == ["w-1"]
+        await control.beat(beat(f"old-{number}"))
+        assert 50 < await context.main.call("TTL", context.keys.row(f"b/old-{number}")) <= 60
+        await context.main.call("DEL", context.keys.row(f"b/old-{number}"))
 
     async def swept() -> bool:
         await control.beat(beat("w-1"))
-        names = await context.main.call("HKEYS", workers)
-        return not any(name.startswith(b"old") or name == b"stale" for name in names)
+        return await context.main.call("ZRANGE", names, 0, -1) == [b"b/w-1"]
 
     await eventually(swept, "beats of others sweep")
+    assert [one.worker for one in await RedisInspector(context).workers()] == ["w-1"]
 
 
-# --- the mailbox ----------------------------------------------------------------------------------
+# --- Celery's remote control ----------------------------------------------------------------------------------
 
 
 def revoke(ids: Any, *, method: str = "revoke", **arguments: Any) -> bytes:
@@ -509,7 +500,7 @@ def asked(method: str, arguments: dict[str, Any], **fields: Any) -> bytes:
 
 
 async def say(context: Context, payload: bytes) -> None:
-    await context.main.call("PUBLISH", context.keys.mailbox, payload)
+    await context.main.call("PUBLISH", context.keys.pidbox, payload)
 
 
 async def wait_as(context: Context, oid: str) -> bytes:
@@ -551,8 +542,7 @@ async def test_revokes_are_heard_and_kept(either: Context, redis_service: Servic
     async with opened(redis_service.url, namespace=either.options.namespace) as later:
 
         async def known() -> bool:
-            found = await later.main.call("ZRANGE", later.keys.tombstones, 0, -1)
-            return set(found) == {b"queued-id:t-1", b"queued-id:t-2", b"queued-id:t-3", b"id:t-4", b"id:t-5"}
+            return {one.value: one.running for one in await later.kit.control.kept()} == running
 
         await eventually(known, "and kept")
         _, second = await listening(later, "w-2")
@@ -624,13 +614,13 @@ async def test_fifty_thousand_ids_leave_the_loop_its_turns(context: Context) -> 
     await say(context, asked("hello", {"from_node": "c@host", "revoked": ids}))
     await eventually(lambda: len(sink.signals) == len(ids), "all come")
     assert sink.calls == 100
-    assert await context.main.call("EXISTS", context.keys.tombstones) == 0
+    assert list(await context.kit.control.kept()) == []
 
 
 async def test_celery_off(redis_service: Service, namespace: str) -> None:
     async with opened(redis_service.url, namespace=namespace, celery="off") as context:
         control, sink = await listening(context)
-        assert await context.main.call("PUBLISH", context.keys.mailbox, revoke("t-1")) == 0, "nobody subscribes"
+        assert await context.main.call("PUBLISH", context.keys.pidbox, revoke("t-1")) == 0, "nobody subscribes"
         async with opened(redis_service.url, namespace=namespace) as other:
             _, heard = await listening(other, "w-2")
             await control.cancel([dead("t-2")])

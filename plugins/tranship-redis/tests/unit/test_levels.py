@@ -1,7 +1,7 @@
 """Names on the server and priority levels, as a Celery peer has them."""
 
 from tranship.envelope import Priority
-from tranship_redis._keys import Keys
+from tranship_redis._keys import PIDBOX, Keys
 from tranship_redis._levels import Levels
 
 HIGH, NORMAL, LOW, VERY_LOW = Priority
@@ -14,14 +14,14 @@ def test_celerys_names() -> None:
     assert (keys.unacked, keys.unacked_index, keys.unacked_mutex) == (b"unacked", b"unacked_index", b"unacked_mutex")
     assert keys.binding("q") == b"_kombu.binding.q"
     assert keys.result("id-1") == b"celery-task-meta-id-1"
-    assert keys.mailbox == b"/4.celery.pidbox"
+    assert keys.pidbox == b"/4.celery.pidbox"
 
 
 def test_a_namespace_is_in_front_of_everything() -> None:
     plain, named = Keys("", 4), Keys("shop:", 4)
     fixed = [name for name in Keys.__slots__ if name not in ("db", "prefix") and not name.startswith("_")]
 
-    assert len(fixed) > 10
+    assert len(fixed) > 5
     assert [getattr(named, name) for name in fixed] == [b"shop:" + getattr(plain, name) for name in fixed]
     for make in ("delayed", "delayed_messages", "dedup", "known", "link", "binding", "result"):
         assert getattr(named, make)("x") == b"shop:" + getattr(plain, make)("x")
@@ -30,18 +30,21 @@ def test_a_namespace_is_in_front_of_everything() -> None:
 
 def test_our_own_names_cannot_be_taken_for_celerys() -> None:
     keys = Keys("p:", 0)
-    ours = [keys.leases, keys.deliveries, keys.dead, keys.dead_ids, keys.tombstones, keys.workers, keys.queues]
+    ours = [keys.leases, keys.deliveries, keys.dead, keys.dead_ids, keys.row("z/id/a"), keys.rows("z/"), keys.queues]
 
     assert all(name.startswith(b"p:tranship:") for name in [*ours, keys.delayed("q"), keys.dedup("k"), keys.known("i")])
-    assert keys.signals == b"p:/0.tranship.signals"
+    assert keys.channel("z") == b"p:/0.tranship.z"
+    assert keys.rows("r/") is None, "nobody lists results"
 
 
-def test_a_result_key_names_its_task() -> None:
+def test_a_channel_names_its_signal() -> None:
     keys = Keys("p:", 0)
 
-    assert keys.task_id(keys.result("id-1")) == "id-1"
-    assert keys.task_id(b"p:/0.tranship.signals") is None
-    assert keys.task_id(b"celery-task-meta-id-1") is None
+    assert keys.row("r/id-1") == keys.channel("r/id-1") == keys.result("id-1")
+    for name in ("r/id-1", "r/\ud800", "z", PIDBOX):
+        assert keys.name(keys.channel(name)) == name
+    for channel in (b"p:/1.tranship.z", b"celery-task-meta-id-1", b"p:/0.celery"):
+        assert keys.name(channel) is None
 
 
 def test_steps_of_the_levels() -> None:

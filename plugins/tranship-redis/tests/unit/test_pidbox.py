@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tranship.errors import MalformedMessage
 from tranship.mailbox import node_name
-from tranship_redis._mailbox_envelope import Broadcast, ReplyTo, broadcast_of, reply_message, revoke_message
+from tranship_redis._pidbox import Broadcast, ReplyTo, broadcast_of, reply_message, revoke_message
 
 GOLDEN = Path(__file__).parent / "control_vectors"
 INDEX: dict[str, dict[str, Any]] = json.loads((GOLDEN / "index.json").read_text("utf-8"))["files"]

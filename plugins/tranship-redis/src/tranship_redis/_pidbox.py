@@ -1,7 +1,7 @@
-"""Celery's remote control on the wire: what is broadcast to all workers, and what they answer.
+"""Celery's remote control: what is broadcast to all workers, and what they answer into lists.
 
 A broadcast is a message like a task's, published on one channel: its body says which method, with which
-arguments, for whom, and where an answer goes. Nothing here does I/O.
+arguments, for whom, and where an answer goes.
 """
 
 from __future__ import annotations
@@ -9,21 +9,70 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from heapq import nlargest
+from operator import attrgetter
 from typing import Any, Final
 from uuid import uuid4
 
 from tranship import codec
 from tranship.errors import EncodeError, MalformedMessage
+from tranship.mailbox import TOLD, Mailbox
+from tranship.ports import Tombstone
 from tranship.protocol.broadcast import Broadcast, ReplyTo, read_broadcast, revoke_broadcast
+from tranship_redis._context import Context
+from tranship_redis._keys import PIDBOX, SEPARATOR
+from tranship_redis._scripts import Script
 
-__all__ = ["MAILBOX", "Broadcast", "ReplyTo", "broadcast_of", "reply_message", "revoke_message"]
-
-MAILBOX: Final = "celery.pidbox"
-"""Celery's exchange for remote control."""
+__all__ = ["Broadcast", "Pidbox", "ReplyTo", "broadcast_of", "reply_message", "revoke_message"]
 
 _TRANSIENT: Final = 1
 _PERSISTENT: Final = 2
+_UNFETCHED: Final = 60
+"""Seconds after which answers that nobody fetched are forgotten."""
+_REPLY: Final = Script("pidbox_reply")
+
+
+class Pidbox(Mailbox):
+    """See :class:`tranship.mailbox.Mailbox`.
+
+    Args:
+        context: of the backend.
+        worker, hear, keep: as there.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        worker: str,
+        *,
+        hear: Callable[[Sequence[Tombstone]], None],
+        keep: Callable[[Sequence[Tombstone]], Awaitable[object]],
+    ) -> None:
+        super().__init__(worker, hear=hear, keep=keep)
+        self._context = context
+
+    def heard(self, _name: str, payload: bytes) -> None:
+        """Take in what came on the channel, whatever it is."""
+        self.take(partial(broadcast_of, payload), len(payload))
+
+    async def known(self) -> list[str]:
+        """The ids that are cancelled."""
+        cancelled = [one for one in await self._context.kit.control.kept() if one.kind == "id"]
+        return [one.value for one in nlargest(TOLD, cancelled, key=attrgetter("expires"))]
+
+    async def reply(self, asked: Broadcast, answer: Any, clock: int) -> None:
+        """Push the answer to the asker's list."""
+        to = asked.reply_to
+        assert to is not None
+        message = reply_message(self.node, answer, asked, clock=clock)
+        # The binding is the asker's: what it writes is how it waits, and gone when it has gone.
+        binding = SEPARATOR.join((to.routing_key.encode(), b"", to.queue.encode()))
+        keys = self._context.keys
+        await self._context.main.run(
+            _REPLY, [keys.binding(to.exchange), keys.list(to.queue, 0)], [binding, message, _UNFETCHED]
+        )
 
 
 def broadcast_of(payload: bytes) -> Broadcast:
@@ -47,7 +96,7 @@ def revoke_message(ids: Sequence[str], *, clock: int) -> bytes:
         EncodeError: an id is no text that JSON can carry.
     """
     headers, body = revoke_broadcast(ids, clock=clock)
-    return _message(body, codec.JSON, headers, _properties(_PERSISTENT, MAILBOX, ""))
+    return _message(body, codec.JSON, headers, _properties(_PERSISTENT, PIDBOX, ""))
 
 
 def reply_message(node: str, answer: Any, asked: Broadcast, *, clock: int) -> bytes:
