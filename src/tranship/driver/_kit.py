@@ -29,6 +29,7 @@ class Kit:
 
     Attributes:
         name, url: of the backend, the latter without secrets.
+        gate: says whether the backend is open: the first line of each public verb of a port checks it.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Kit:
         inspector: Callable[[], Inspector],
         consumer: Callable[[Sequence[str]], Consumer],
     ) -> None:
-        self.name, self.url = supervisor.name, supervisor.url
+        self.name, self.url, self.gate = supervisor.name, supervisor.url, supervisor.gate
         self.submitter, self.results = submitter, results
         self._supervisor, self._consumer = supervisor, consumer
         self._make_control, self._make_inspector = control, inspector

@@ -17,7 +17,7 @@ def tranship_register_backends(register: Callable[[BackendSpec], None]) -> None:
         BackendSpec(
             name="rabbitmq",
             schemes=("amqp", "amqps"),
-            factory="tranship_rabbitmq._backend:RabbitBackend",
+            factory="tranship_rabbitmq._backend:make_backend",
             summary="RabbitMQ; Celery workers and clients on the same queues are peers",
             api_version=(2, 0),
         )

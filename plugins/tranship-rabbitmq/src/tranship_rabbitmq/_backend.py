@@ -1,17 +1,16 @@
-"""The backend: opens and closes, and hands out the ports."""
+"""The backend: what the driver kit makes of a connection to RabbitMQ."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tranship import codec
-from tranship.errors import BrokerRefused, ClosedError, UnsupportedError
-from tranship.guards import Gate
-from tranship.ports import Capabilities, Capability, ConnectionEvent, CountKind, Level, Support
+from tranship.driver import DriverBackend, Kit, NoQueue, OwnPorts, Timing
+from tranship.errors import BrokerRefused, UnsupportedError
+from tranship.ports import Capability, ConnectionEvent, CountKind, Level, Support
 from tranship.settings import BackendConfig
 from tranship_rabbitmq._consumer import RabbitConsumer
 from tranship_rabbitmq._context import Context
@@ -33,197 +32,179 @@ from tranship_rabbitmq._warnings import warnings_of
 if TYPE_CHECKING:
     from tranship_rabbitmq.amqp.native import NativeConnection
 
-__all__ = ["RabbitBackend"]
-
-log = logging.getLogger("tranship.rabbitmq")
+__all__ = ["make_backend"]
 
 _OLDEST = (3, 9)
 """Streams came with it, which cancels and names of queues are kept in."""
 
 
-class RabbitBackend:
-    """Tasks in RabbitMQ, on Celery's own queues; see :class:`tranship.ports.Backend`.
+def make_backend(config: BackendConfig) -> DriverBackend:
+    """Return the backend of ``amqp://host``, tasks on Celery's own queues; the registry calls this."""
+    return RabbitDriver(config, config.options_as(RabbitOptions)).backend
 
-    Connections: one that publishes; one more, with the first who wants to receive anything, that consumes.
+
+class RabbitDriver:
+    """Connects, and makes the ports that RabbitMQ serves in its own way.
+
+    Args:
+        config: of the backend.
+        options: of its URL.
     """
 
-    name = "rabbitmq"
-
-    def __init__(self, config: BackendConfig) -> None:
-        self._url = config.url
-        self._options = config.options_as(RabbitOptions)
-        self._gate = Gate(self.url)
-        self._address = str(uuid.uuid4())
-        found = places(config.url, self._options)
-        self._publishing = Supervisor(found, self._options, "publish")
-        self._consuming = Supervisor(found, self._options, "consume")
+    def __init__(self, config: BackendConfig, options: RabbitOptions) -> None:
+        self._url, self._options = config.url, options
+        self._places = places(config.url, options)
         self._ports: _Ports | None = None
-        self._begun = False
-        self._consumers: list[RabbitConsumer] = []
-        self._publishing.on_event(self._hurry(self._consuming))
-        self._consuming.on_event(self._hurry(self._publishing))
+        # Each server of the URL is tried; a server that is blocked is no reason to give the connection up.
+        timing = Timing(
+            connect=options.connect_timeout * len(config.url.hosts) + options.command_timeout,
+            command=2 * options.command_timeout,
+            keepalive=None,
+            close=10.0,
+        )
+        self.backend = DriverBackend(
+            "rabbitmq",
+            config,
+            options=options,
+            connect=self._connect,
+            timing=timing,
+            declared=_declared(options),
+            warnings=self._warnings,
+            own=OwnPorts(
+                submitter=lambda kit: self._made(kit).submitter,
+                consumer=lambda kit, queues: self._made(kit).consumer(queues),
+                results=lambda kit: self._made(kit).replies,
+                control=lambda kit: self._made(kit).control,
+                inspector=lambda kit: self._made(kit).inspector,
+            ),
+        )
 
-    @property
-    def url(self) -> str:
-        """The URL as it was given, without secrets."""
-        return str(self._url)
+    def _made(self, kit: Kit) -> _Ports:
+        if self._ports is None:
+            self._ports = _Ports(self._context(kit))
+        return self._ports
 
-    @property
-    def capabilities(self) -> Capabilities:
-        """What RabbitMQ can do: all but keep results, dedup keys and leases."""
-        return _capabilities(self._options)
-
-    @property
-    def address(self) -> str:
-        """The queue that results for this process go to."""
-        return self._address
-
-    @property
-    def warnings(self) -> Sequence[str]:
-        """What is set at the server in a way that loses or delays work."""
-        odd = {} if self._ports is None else self._ports.context.topology.odd
-        return warnings_of(self._options, self._publishing, odd)
-
-    @property
-    def native(self) -> NativeConnection:
-        """The publishing connection as aio-pika has it: ``channel = await backend.native.channel()``.
-
-        For the loop that opened the backend. It does not survive a reconnect. What comes on its channels is read by the
-        client library: headers that it cannot read end the connection, which comes back.
-
-        Raises:
-            BrokerUnreachable: there is none at the moment.
-            ClosedError: there will be none any more, or the backend has not been opened.
-        """
-        self._opened()
-        return self._publishing.native
-
-    async def open(self) -> None:
+    async def _connect(self) -> RabbitConnection:
         """Connect, and look at the server.
 
         Raises:
             BrokerUnreachable: nobody there within ``connect_timeout``.
             BrokerRefused: wrong password, no such virtual host, missing rights, a certificate we do not trust.
             UnsupportedError: older than 3.9.
-            ClosedError: opened or closed before.
         """
-        self._gate.check()
-        if self._begun:
-            raise ClosedError(f"the backend of {self.url} was opened before; make a new one")
-        self._begun = True
-        try:
-            await self._publishing.open()
-            _check_server(self._publishing)
-            ports = self._ports = _Ports(self._context())
-            await ports.context.publisher.open()
-        except BaseException:
-            await self.aclose()
-            raise
-        for hook in (ports.replies.again, ports.context.journal.again, ports.control.again):
-            self._consuming.on_up(hook)
+        assert self._ports is not None
+        connection = RabbitConnection(self._ports)
+        await connection.open()
+        return connection
 
-    async def aclose(self) -> None:
-        """Give back what is held, and close both connections. Idempotent."""
-        self._gate.closed = True
-        ports = self._ports
-        try:
-            for consumer in list(self._consumers):
-                await consumer.aclose()
-            if ports is not None:
-                await ports.aclose()
-        finally:
-            await asyncio.gather(self._consuming.aclose(), self._publishing.aclose())
+    def _warnings(self) -> Sequence[str]:
+        """What is set at the server in a way that loses or delays work."""
+        assert self._ports is not None
+        context = self._ports.context
+        return warnings_of(self._options, context.publishing, context.topology.odd)
 
-    async def ping(self) -> None:
-        """Ask the server for a sign of life, on the channel that submits take.
-
-        Raises:
-            BrokerUnreachable, BrokerRefused, StorageFull.
-        """
-        context = self._opened().context
-        channel = await context.publisher.open()
-        await context.publishing.call(channel, "ping", "channel.flow", True)
-
-    def on_event(self, listener: Callable[[ConnectionEvent, int], None]) -> None:
-        """Call ``listener`` when the publishing connection was lost, and when it is back."""
-        self._publishing.on_event(listener)
-
-    async def ensure(self, queues: Sequence[str]) -> None:
-        """Create the queues of every level that do not exist.
-
-        Raises:
-            BrokerRefused: a queue is there, and of another kind.
-            BrokerUnreachable, StorageFull.
-        """
-        context = self._opened().context
-        await context.topology.queues(queues)
-        for queue in queues:
-            context.journal.announcements.add(queue)
-        await context.journal.announcements.answered()
-
-    def submitter(self) -> RabbitSubmitter:
-        """The submitter."""
-        return self._opened().submitter
-
-    def consumer(self, queues: Sequence[str]) -> RabbitConsumer:
-        """A new consumer; the second connection is opened when the first of them receives."""
-        ports = self._opened()
-        consumer = RabbitConsumer(ports.context, queues, ports.submitter, self._consumers.remove)
-        self._consumers.append(consumer)
-        return consumer
-
-    def results(self) -> Replies:
-        """Results pushed to who submitted; nothing is kept to be read."""
-        return self._opened().replies
-
-    def control(self) -> RabbitControl:
-        """The control channel."""
-        return self._opened().control
-
-    def inspector(self) -> RabbitInspector:
-        """The inspector."""
-        return self._opened().inspector
-
-    def __repr__(self) -> str:
-        return f"RabbitBackend({self.url!r})"
-
-    def _opened(self) -> _Ports:
-        self._gate.check()
-        if self._ports is None:
-            raise ClosedError(f"the backend of {self.url} is not open; await open() first")
-        return self._ports
-
-    @staticmethod
-    def _hurry(other: Supervisor) -> Callable[[ConnectionEvent, int], None]:
-        def listener(event: ConnectionEvent, _generation: int) -> None:
-            if event is ConnectionEvent.RESTORED:
-                other.hurry()
-
-        return listener
-
-    def _context(self) -> Context:
+    def _context(self, kit: Kit) -> Context:
         names, tables = Names(self._options), Tables()
-        publisher = Publisher(self._publishing, tables)
-        topology = Topology(self._publishing, self._options, names)
+        publishing = Supervisor(self._places, self._options, "publish")
+        consuming = Supervisor(self._places, self._options, "consume")
+        publisher = Publisher(publishing, tables)
+        topology = Topology(publishing, self._options, names)
         return Context(
             options=self._options,
             names=names,
             tables=tables,
-            publishing=self._publishing,
-            consuming=self._consuming,
+            publishing=publishing,
+            consuming=consuming,
             publisher=publisher,
-            side_publisher=Publisher(self._publishing, tables),
+            side_publisher=Publisher(publishing, tables),
             topology=topology,
-            journal=Journal(names.own("journal"), self._consuming, publisher, topology),
-            name=self.name,
-            url=self.url,
-            address=self._address,
-            gate=self._gate,
+            journal=Journal(names.own("journal"), consuming, publisher, topology),
+            name=kit.name,
+            url=kit.url,
+            address=str(uuid.uuid4()),
+            gate=kit.gate,
         )
 
 
+class RabbitQueue(NoQueue):
+    """The queues: for now they are only made here, and served by ports of their own.
+
+    Args:
+        context: of the backend.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def ensure(self, queues: Sequence[str]) -> None:
+        """Create the queues of every level that do not exist."""
+        await self._context.topology.queues(queues)
+        for queue in queues:
+            self._context.journal.announcements.add(queue)
+        await self._context.journal.announcements.answered()
+
+
+class RabbitConnection:
+    """Both connections of a backend: one that publishes; one more, with the first who wants to receive anything, that
+    consumes. See :class:`tranship.driver.Connection`.
+
+    Args:
+        ports: of the backend.
+    """
+
+    table = topic = None
+
+    def __init__(self, ports: _Ports) -> None:
+        self._ports, self._context = ports, ports.context
+        self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        self.queue, self.address = RabbitQueue(self._context), self._context.address
+
+    async def open(self) -> None:
+        """Connect for the first time, or wait until what was lost is back."""
+        context, ports = self._context, self._ports
+        if context.publishing.generation == 0:
+            await context.publishing.open()
+            _check_server(context.publishing)
+            await context.publisher.open()
+            for hook in (ports.replies.again, context.journal.again, ports.control.again):
+                context.consuming.on_up(hook)
+        # Why there is none is told to who asks meanwhile.
+        _ = context.publishing.wire
+        context.publishing.on_event(self._heard)
+
+    def _heard(self, event: ConnectionEvent, _generation: int) -> None:
+        if event is ConnectionEvent.LOST:
+            self._context.consuming.hurry()
+            self._lose()
+
+    def _lose(self) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    @property
+    def native(self) -> NativeConnection:
+        """The publishing connection as aio-pika has it: ``channel = await backend.native.channel()``."""
+        return self._context.publishing.native
+
+    async def ping(self) -> None:
+        """Ask the server for a sign of life, on the channel that submits take."""
+        channel = await self._context.publisher.open()
+        await self._context.publishing.call(channel, "ping", "channel.flow", True)
+
+    def abort(self) -> None:
+        """Give the publishing connection up."""
+        self._lose()
+
+    async def aclose(self) -> None:
+        """Both come back by themselves; the last port that is closed closes them."""
+        if (closing := self._ports.inspector.closing) is not None:
+            await asyncio.wait({closing})
+            # It may have been closed before it was open.
+            await self._context.publishing.aclose()
+
+
 class _Ports:
-    """The ports of an open backend."""
+    """The ports of a backend."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -231,14 +212,28 @@ class _Ports:
         self.replies = Replies(context)
         self.submitter = RabbitSubmitter(context, self.replies)
         self.control = RabbitControl(context, heartbeats)
-        self.inspector = RabbitInspector(context, heartbeats)
+        self.inspector = _LastPort(context, heartbeats)
+
+    def consumer(self, queues: Sequence[str]) -> RabbitConsumer:
+        """A new consumer; the second connection is opened when the first of them receives."""
+        return RabbitConsumer(self.context, queues, self.submitter, lambda _consumer: None)
+
+
+class _LastPort(RabbitInspector):
+    """The port that is closed last: both connections are closed with it."""
+
+    closing: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
-        """Push nothing any more."""
-        await self.submitter.aclose()
-        await self.context.journal.aclose()
-        await self.control.aclose()
-        await self.replies.aclose()
+        """Close everything that is no port. Cancelling this only stops waiting for it."""
+        self.closing = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.wait({self.closing})
+
+    async def _close(self) -> None:
+        try:
+            await self._ctx.journal.aclose()
+        finally:
+            await asyncio.gather(self._ctx.consuming.aclose(), self._ctx.publishing.aclose())
 
 
 def _check_server(supervisor: Supervisor) -> None:
@@ -249,22 +244,21 @@ def _check_server(supervisor: Supervisor) -> None:
         raise UnsupportedError(f"the server is RabbitMQ {version}; 3.9 is the oldest that can be used")
 
 
-def _capabilities(options: RabbitOptions) -> Capabilities:
+def _declared(options: RabbitOptions) -> Mapping[Capability, Support | Level]:
+    """What RabbitMQ can do: all but keep results, dedup keys and leases."""
     content_type = codec.JSON if options.result_serializer == "json" else codec.MSGPACK
     back: dict[str, Any] = {"redelivered": "back"}
-    return Capabilities(
-        {
-            Capability.DURABLE: Level.NATIVE,
-            Capability.CROSS_PROCESS: Level.NATIVE,
-            Capability.PRIORITY: Support(Level.EMULATED, {"strict": "per message"}),
-            Capability.ORDERED: Support(Level.NATIVE, back),
-            Capability.DELAY: Support(Level.EMULATED, {"resolution": TICK}),
-            Capability.DELIVERY_COUNT: Support(
-                Level.NATIVE if options.queue_type == "quorum" else Level.EMULATED, {"kind": CountKind.AT_LEAST}
-            ),
-            Capability.RESULT_PUSH: Support(Level.NATIVE, {"to": "submitter", "content_type": content_type}),
-            Capability.CONTROL: Level.EMULATED,
-            Capability.DEAD_LETTERS: Level.EMULATED,
-            Capability.INSPECT_DEPTH: Level.NATIVE,
-        }
-    )
+    return {
+        Capability.DURABLE: Level.NATIVE,
+        Capability.CROSS_PROCESS: Level.NATIVE,
+        Capability.PRIORITY: Support(Level.EMULATED, {"strict": "per message"}),
+        Capability.ORDERED: Support(Level.NATIVE, back),
+        Capability.DELAY: Support(Level.EMULATED, {"resolution": TICK}),
+        Capability.DELIVERY_COUNT: Support(
+            Level.NATIVE if options.queue_type == "quorum" else Level.EMULATED, {"kind": CountKind.AT_LEAST}
+        ),
+        Capability.RESULT_PUSH: Support(Level.NATIVE, {"to": "submitter", "content_type": content_type}),
+        Capability.CONTROL: Level.EMULATED,
+        Capability.DEAD_LETTERS: Level.EMULATED,
+        Capability.INSPECT_DEPTH: Level.NATIVE,
+    }
