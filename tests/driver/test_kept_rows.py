@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from driver.rows_driver import Broker, Queue, write
 from driver.virtual_time import on_virtual_time
 from driver.wire import Wire
 from tranship.driver import Row, facts_of, pack
+from tranship.driver._signals import tombstone_of
 from tranship.errors import BrokerUnreachable
 from tranship.ports import Heartbeat, Settlement, Tombstone, Verdict
 
@@ -123,3 +125,8 @@ async def test_silence_is_not_told_as_empty(command: float) -> None:
     wire.silent = False
     wire.cut()
     await backend.aclose()
+
+
+@pytest.mark.parametrize("expires", [10**400, float("inf"), float("nan"), "soon", None])
+def test_a_tombstone_with_an_odd_end_is_none(expires: object) -> None:
+    assert tombstone_of(json.dumps(["id", "x", expires, True]).encode()) is None

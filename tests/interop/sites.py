@@ -81,5 +81,5 @@ def held_by_rabbitmq(place: Place, vhost: str) -> list[str]:
     """Queues in ``vhost`` with tasks in them, or in the hands of a consumer; not what tells of cancels and workers."""
     said = rabbitmqctl(place, "list_queues", "-p", vhost, "--no-table-headers", "name", "messages")
     queues = dict(line.rsplit(maxsplit=1) for line in said.splitlines() if line.strip())
-    stays = ("tranship.journal", "tranship.beats", "tranship.signals", ".dead", ".lock")
+    stays = ("tranship.cancels", "tranship.heartbeats", "tranship.queues", ".dead", ".lock")
     return [name for name, count in queues.items() if count != "0" and not any(part in name for part in stays)]

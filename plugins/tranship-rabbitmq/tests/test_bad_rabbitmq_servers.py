@@ -197,7 +197,7 @@ async def test_the_first_delays_of_a_virtual_host_survive_a_kill_at_once(rabbitm
 async def test_a_stream_whose_process_is_away_is_waited_for(rabbitmq_service, lab):
     """A server that has just started knows a stream before it can be read."""
     await (await lab.open()).inspector().queues()
-    await control_beside(rabbitmq_service)("eval", _AILING % f"{lab.namespace}:tranship.journal")
+    await control_beside(rabbitmq_service)("eval", _AILING % f"{lab.namespace}:tranship.queues")
 
     async def looked() -> bool:
         backend = await lab.open()

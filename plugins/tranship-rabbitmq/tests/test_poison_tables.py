@@ -15,7 +15,6 @@ from tranship import AsyncClient, Worker, task
 from tranship.errors import EncodeError, MalformedMessage
 from tranship.ports import ConnectionEvent, Verdict
 from tranship.testing.context import CaseContext, task_id
-from tranship_rabbitmq._feed import _tombstones
 from tranship_rabbitmq._frames import frames_of
 from tranship_rabbitmq._tables import DELIVERIES, Tables
 from tranship_rabbitmq.amqp.content import Properties, properties_of
@@ -85,11 +84,6 @@ async def test_what_can_be_read_and_not_written_comes_again_as_it_was(lab: CaseC
         await lab.settle(consumer, Verdict.NACK if count < 3 else Verdict.REJECT, delivery)
     (letter,) = await backend.inspector().dead()
     assert letter.body == b"[[1], {}, null]"
-
-
-@pytest.mark.parametrize("expires", [10**400, float("inf"), float("nan"), "soon", None])
-def test_a_tombstone_with_an_odd_end_is_none(expires: Any) -> None:
-    assert _tombstones([["id", "x", expires, True]]) == []
 
 
 @pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])

@@ -16,16 +16,17 @@ from tranship_rabbitmq._consumer import RabbitConsumer
 from tranship_rabbitmq._context import Context
 from tranship_rabbitmq._control import RabbitControl
 from tranship_rabbitmq._delays import TICK
-from tranship_rabbitmq._heartbeats import Heartbeats
 from tranship_rabbitmq._inspector import RabbitInspector
-from tranship_rabbitmq._journal import Journal
+from tranship_rabbitmq._log import RabbitLog
 from tranship_rabbitmq._names import Names
 from tranship_rabbitmq._options import RabbitOptions, places
 from tranship_rabbitmq._publisher import Publisher
+from tranship_rabbitmq._queue_names import QueueNames
 from tranship_rabbitmq._replies import Replies
 from tranship_rabbitmq._submitter import RabbitSubmitter
 from tranship_rabbitmq._supervisor import Supervisor
 from tranship_rabbitmq._tables import Tables
+from tranship_rabbitmq._topic import RabbitTopic
 from tranship_rabbitmq._topology import Topology
 from tranship_rabbitmq._warnings import warnings_of
 
@@ -81,7 +82,7 @@ class RabbitDriver:
 
     def _made(self, kit: Kit) -> _Ports:
         if self._ports is None:
-            self._ports = _Ports(self._context(kit))
+            self._ports = _Ports(self._context(kit), kit)
         return self._ports
 
     async def _connect(self) -> RabbitConnection:
@@ -109,6 +110,7 @@ class RabbitDriver:
         consuming = Supervisor(self._places, self._options, "consume")
         publisher = Publisher(publishing, tables)
         topology = Topology(publishing, self._options, names)
+        entries = RabbitLog(names, consuming, publisher, topology)
         return Context(
             options=self._options,
             names=names,
@@ -118,7 +120,8 @@ class RabbitDriver:
             publisher=publisher,
             side_publisher=Publisher(publishing, tables),
             topology=topology,
-            journal=Journal(names.own("journal"), consuming, publisher, topology),
+            log=entries,
+            queue_names=QueueNames(entries),
             name=kit.name,
             url=kit.url,
             address=str(uuid.uuid4()),
@@ -140,8 +143,8 @@ class RabbitQueue(NoQueue):
         """Create the queues of every level that do not exist."""
         await self._context.topology.queues(queues)
         for queue in queues:
-            self._context.journal.announcements.add(queue)
-        await self._context.journal.announcements.answered()
+            self._context.queue_names.add(queue)
+        await self._context.queue_names.answered()
 
 
 class RabbitConnection:
@@ -152,12 +155,13 @@ class RabbitConnection:
         ports: of the backend.
     """
 
-    table = topic = None
+    table = None
 
     def __init__(self, ports: _Ports) -> None:
         self._ports, self._context = ports, ports.context
         self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         self.queue, self.address = RabbitQueue(self._context), self._context.address
+        self.topic, self.log = RabbitTopic(self._context, self._lose), self._context.log
 
     async def open(self) -> None:
         """Connect for the first time, or wait until what was lost is back."""
@@ -166,8 +170,7 @@ class RabbitConnection:
             await context.publishing.open()
             _check_server(context.publishing)
             await context.publisher.open()
-            for hook in (ports.replies.again, context.journal.again, ports.control.again):
-                context.consuming.on_up(hook)
+            context.consuming.on_up(ports.replies.again)
         # Why there is none is told to who asks meanwhile.
         _ = context.publishing.wire
         context.publishing.on_event(self._heard)
@@ -197,6 +200,7 @@ class RabbitConnection:
 
     async def aclose(self) -> None:
         """Both come back by themselves; the last port that is closed closes them."""
+        self.topic.close()
         if (closing := self._ports.inspector.closing) is not None:
             await asyncio.wait({closing})
             # It may have been closed before it was open.
@@ -206,13 +210,12 @@ class RabbitConnection:
 class _Ports:
     """The ports of a backend."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, kit: Kit) -> None:
         self.context = context
-        heartbeats = Heartbeats(context.names.own("beats"), context.consuming, context.publisher, context.topology)
         self.replies = Replies(context)
         self.submitter = RabbitSubmitter(context, self.replies)
-        self.control = RabbitControl(context, heartbeats)
-        self.inspector = _LastPort(context, heartbeats)
+        self.control = RabbitControl(context, kit)
+        self.inspector = _LastPort(context, kit)
 
     def consumer(self, queues: Sequence[str]) -> RabbitConsumer:
         """A new consumer; the second connection is opened when the first of them receives."""
@@ -231,7 +234,7 @@ class _LastPort(RabbitInspector):
 
     async def _close(self) -> None:
         try:
-            await self._ctx.journal.aclose()
+            await self._ctx.queue_names.aclose()
         finally:
             await asyncio.gather(self._ctx.consuming.aclose(), self._ctx.publishing.aclose())
 

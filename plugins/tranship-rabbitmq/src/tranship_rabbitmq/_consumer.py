@@ -185,8 +185,8 @@ class RabbitConsumer:
         await self._ctx.consuming.open()
         await self._ctx.topology.queues(self._queues)
         for queue in self._queues:
-            self._ctx.journal.announcements.add(queue)
-        await self._ctx.journal.announcements.answered()
+            self._ctx.queue_names.add(queue)
+        await self._ctx.queue_names.answered()
         # What was taken over an earlier channel is somebody else's.
         self._prefetch.clear()
         self._fetcher.forget()

@@ -12,8 +12,9 @@ from tranship_rabbitmq._supervisor import Supervisor
 from tranship_rabbitmq._tables import Tables
 
 if TYPE_CHECKING:
-    from tranship_rabbitmq._journal import Journal
+    from tranship_rabbitmq._log import RabbitLog
     from tranship_rabbitmq._publisher import Publisher
+    from tranship_rabbitmq._queue_names import QueueNames
     from tranship_rabbitmq._topology import Topology
 
 __all__ = ["Context"]
@@ -35,7 +36,9 @@ class Context:
     side_publisher: Publisher
     """What may fail through others, such as answers to exchanges that are gone: it must not take tasks along."""
     topology: Topology
-    journal: Journal
+    log: RabbitLog
+    """What everybody has to know, and who comes later, too."""
+    queue_names: QueueNames
     name: str
     """The plugin's name, for errors."""
     url: str

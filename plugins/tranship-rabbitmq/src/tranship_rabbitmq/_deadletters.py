@@ -135,7 +135,7 @@ class DeadLetters:
         for letter, message in zip(letters, messages, strict=True):
             name = self._context.names.dead(letter.queue)
             await self._context.topology.have_own(name, {})
-            self._context.journal.announcements.add(letter.queue)
+            self._context.queue_names.add(letter.queue)
             await self._context.publisher.publish(self._taken_in(letter, message), message.body, routing_key=name)
 
     def _taken_in(self, letter: DeadLetter, message: Message) -> Properties:
@@ -160,9 +160,7 @@ class DeadLetters:
     async def _queues(self, queue: str | None) -> list[str]:
         if queue is not None:
             return [queue]
-        await self._context.consuming.open()
-        await self._context.journal.sync()
-        return sorted(self._context.journal.queues)
+        return list(await self._context.queue_names.known())
 
     async def _look(self, queues: Collection[str], remove: Callable[[DeadLetter], bool]) -> list[DeadLetter]:
         """Return every dead letter once, oldest first; those to ``remove`` are gone afterwards."""

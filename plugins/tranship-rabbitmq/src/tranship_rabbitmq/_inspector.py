@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from tranship.driver import Kit
 from tranship.envelope import DeadLetter, Priority
 from tranship.ports import Heartbeat, QueueInfo
 from tranship.protocol import Message
 from tranship_rabbitmq._context import Context
 from tranship_rabbitmq._deadletters import DeadLetters
-from tranship_rabbitmq._heartbeats import Heartbeats
 
 __all__ = ["RabbitInspector"]
 
@@ -23,19 +23,16 @@ class RabbitInspector:
 
     peek_disturbs = True
 
-    def __init__(self, ctx: Context, heartbeats: Heartbeats) -> None:
-        self._ctx = ctx
-        self._heartbeats = heartbeats
+    def __init__(self, ctx: Context, kit: Kit) -> None:
+        self._ctx, self._kits = ctx, kit.inspector
         self._letters = DeadLetters(ctx)
 
     async def queues(self) -> Sequence[QueueInfo]:
         """Count what is ready, and what is dead."""
         self._ctx.check()
-        await self._ctx.consuming.open()
-        await self._ctx.journal.sync()
         found: list[QueueInfo] = []
         names = self._ctx.names
-        for queue in sorted(self._ctx.journal.queues):
+        for queue in await self._ctx.queue_names.known():
             levels = {one.name: one.priority for one in names.physical([queue])}
             counts = await self._ctx.topology.counts([*levels, names.dead(queue)])
             info = _info(queue, levels, counts, counts.get(names.dead(queue), 0))
@@ -44,7 +41,7 @@ class RabbitInspector:
         return found
 
     async def ready(self, queues: Collection[str]) -> int:
-        """Count what is ready in some queues, without the journal: who asks knows their names."""
+        """Count what is ready in some queues, which who asks knows by name."""
         self._ctx.check()
         names = [one.name for one in self._ctx.names.physical(queues)]
         return sum((await self._ctx.topology.counts(names)).values())
@@ -52,7 +49,7 @@ class RabbitInspector:
     async def workers(self) -> Sequence[Heartbeat]:
         """The latest beats."""
         self._ctx.check()
-        return await self._heartbeats.read()
+        return await self._kits.workers()
 
     async def dead(self, queue: str | None = None, *, limit: int = 100, after: str = "") -> Sequence[DeadLetter]:
         """List dead letters."""

@@ -109,16 +109,19 @@ class Publisher:
         if why is not None:
             raise failure(why, f"publishing to {routing_key or exchange!r}")
 
-    async def publish_all(self, messages: Sequence[tuple[Properties, bytes, str]]) -> None:
-        """Publish messages to queues that need not be there any more; returns once the server has heard them all.
+    async def publish_all(
+        self, messages: Sequence[tuple[Properties, bytes, str]], *, exchange: str = "", mandatory: bool = False
+    ) -> None:
+        """Publish messages, each with its routing key; returns once the server has heard them all. Unless they are
+        mandatory, the queues that they go to need not be there any more.
 
         Raises:
             As :meth:`publish`; some may have been stored then.
         """
         await self.open()
         answers = _Answers(len(messages))
-        for properties, body, queue in messages:
-            self.post_any(properties, body, answers.take, routing_key=queue, exchange="", mandatory=False)
+        for properties, body, key in messages:
+            self.post_any(properties, body, answers.take, routing_key=key, exchange=exchange, mandatory=mandatory)
         why = await self._supervisor.bounded(answers.done, doing="publishing")
         if why is not None:
             raise failure(why, "publishing")

@@ -158,8 +158,8 @@ class RabbitSubmitter:
         name, _ = self._ctx.names.place(envelope.queue, envelope.priority)
         if not self._ctx.topology.knows(name):
             await self._ctx.topology.have(Physical(name, envelope.queue, envelope.priority))
-            self._ctx.journal.announcements.add(envelope.queue)
-            await self._ctx.journal.announcements.answered()
+            self._ctx.queue_names.add(envelope.queue)
+            await self._ctx.queue_names.answered()
         await channel.wire.drained(_CHUNK)
 
     async def _schedule(self, call: _Call, index: int, message: Message) -> None:

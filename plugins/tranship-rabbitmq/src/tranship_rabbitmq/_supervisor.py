@@ -127,6 +127,10 @@ class Supervisor:
         async with self._opening:
             if self._watching is None and not self.closed:
                 await self._connect()
+                if self.closed and self._connection is not None:
+                    # Meanwhile: who closed has seen no connection.
+                    await self._connection.aclose()
+                    raise ClosedError("the connection has been closed")
                 self._watching = asyncio.get_running_loop().create_task(self._supervise())
                 if self._password is not None:
                     self._renewing = asyncio.get_running_loop().create_task(self._renew(self._password))

@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
-from tranship.errors import BrokerRefused, TranshipError
-from tranship_rabbitmq._errors import error_of, is_missing, mismatch, retryable
+from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError
+from tranship_rabbitmq._errors import error_of, is_down, is_missing, mismatch, retryable
 from tranship_rabbitmq._names import Names, Physical
 from tranship_rabbitmq._options import RabbitOptions
-from tranship_rabbitmq._streams import when_there
 from tranship_rabbitmq._supervisor import Supervisor
 from tranship_rabbitmq.amqp.channel import Channel, Reply
 from tranship_rabbitmq.amqp.ends import ChannelEnded
 from tranship_rabbitmq.amqp.methods import Method
 
-__all__ = ["WRITTEN_DOWN", "Topology"]
+__all__ = ["WRITTEN_DOWN", "Topology", "when_there"]
 
+T = TypeVar("T")
 log = logging.getLogger("tranship.rabbitmq")
 
 _DECISIVE: Final = {"x-queue-type": "queue_type", "x-max-priority": "max_priority"}
 """Arguments that a URL option stands for. Others are the operator's business."""
 _LOCKED: Final = 405
+_AWAY: Final = 0.1
+"""Seconds between two looks at a queue whose node is not there yet."""
 _LOOK: Final = 0.02
 """Seconds between two looks at a lock that somebody else has for some milliseconds."""
 _STREAMS_KEPT: Final = "tranship.streams.kept"
@@ -291,6 +293,23 @@ class Topology:
         if self._channel is None or self._channel.ended is not None:
             self._channel = await self._supervisor.channel()
         return await self._supervisor.call(self._channel, doing, name, *arguments)
+
+
+async def when_there(attempt: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+    """Return what ``attempt`` returns; a server that has just started gets ``seconds`` to find its queues again.
+
+    Raises:
+        BrokerUnreachable: it has not found them; and whatever else ``attempt`` raises.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while True:
+        try:
+            return await attempt()
+        except BrokerUnreachable as error:
+            if not is_down(error) or loop.time() > until:
+                raise
+        await asyncio.sleep(_AWAY)
 
 
 def _declaration(name: str, arguments: Mapping[str, Any], *, passive: bool = False) -> tuple[Any, ...]:

@@ -15,8 +15,10 @@ from tranship.testing.suites import (
     ControlSuite,
     InspectorSuite,
     LifecycleSuite,
+    LogSuite,
     ResultStoreSuite,
     SubmitterSuite,
+    TopicSuite,
 )
 
 pytestmark = pytest.mark.timeout(180)
@@ -30,6 +32,12 @@ class TestRabbitMQ(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite
     @pytest.mark.timeout(900)
     def test_the_report_is_true(self, harness: Harness) -> None:
         check_report(Path(__file__).with_name("report.json"), harness, "rabbitmq", type(self).__bases__)
+
+
+class TestPrimitivesOfRabbitMQ(TopicSuite, LogSuite):
+    @pytest.fixture
+    def harness(self, rabbitmq_harness) -> Harness:
+        return rabbitmq_harness()
 
 
 @pytest.mark.parametrize("name", ["black_hole_submitter", "black_hole_consumer"])

@@ -45,6 +45,8 @@ queue.declare         50 10  short shortstr bit bit bit bit bit table
 queue.declare-ok      50 11  shortstr long long
 queue.bind            50 20  short shortstr shortstr shortstr bit table
 queue.bind-ok         50 21
+queue.unbind          50 50  short shortstr shortstr shortstr table
+queue.unbind-ok       50 51
 queue.purge           50 30  short shortstr bit
 queue.purge-ok        50 31  long
 queue.delete          50 40  short shortstr bit bit bit

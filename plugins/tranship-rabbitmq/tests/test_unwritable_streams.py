@@ -1,4 +1,4 @@
-"""A journal that cannot be made: tasks come and go all the same, and their queues are listed once it can."""
+"""Streams that cannot be made: tasks come and go all the same, and their queues are listed once they can."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def mend(
         await mended()
 
 
-async def test_tasks_go_on_without_a_journal_and_are_listed_with_it(
+async def test_tasks_go_on_without_streams_and_are_listed_with_them(
     lab: CaseContext, mend: Callable[[], Awaitable[None]]
 ) -> None:
     """The first submit waits for one attempt, no other for any; no connection is lost over it; nothing is forgotten."""
@@ -61,7 +61,7 @@ async def test_tasks_go_on_without_a_journal_and_are_listed_with_it(
     async def listed() -> bool:
         return {info.name for info in await inspector.queues()} == {"first", "second"}
 
-    # Asking for them makes the journal if nobody has yet; who submitted writes into it by himself.
+    # Asking for them makes the stream if nobody has yet; who submitted writes into it by himself.
     await lab.eventually(listed, "both queues are listed")
 
 

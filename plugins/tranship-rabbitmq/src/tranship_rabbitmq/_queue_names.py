@@ -1,55 +1,55 @@
-"""Names of queues on their way into the journal: tried again beside everything else until it takes them."""
+"""The names of all queues that anybody uses, which RabbitMQ tells nobody over AMQP: a log of our own."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from tranship.errors import TranshipError
-from tranship_rabbitmq._streams import Entry
+from tranship_rabbitmq._log import FIRST, RabbitLog
 
-__all__ = ["Announcements"]
+__all__ = ["QueueNames"]
 
 log = logging.getLogger("tranship.rabbitmq")
 
+_LOG: Final = "queues"
 _PATIENCE: Final = 2.0
 """Seconds for one attempt, and for whoever waits for it."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 
 
-class Announcements:
-    """The names that one backend uses, each entered once.
+class QueueNames:
+    """The names that one backend uses, each entered once, and those that others have entered.
 
     A server that has just started may be unable to store them for a minute: they are tried again as long as the
     backend is open, and nobody waits for the second attempt.
 
     Args:
-        write: stores entries.
+        entries: where they are.
     """
 
-    def __init__(self, write: Callable[[Sequence[Entry]], Awaitable[None]]) -> None:
-        self._write = write
+    def __init__(self, entries: RabbitLog) -> None:
+        self._log = entries
         self._entered: set[str] = set()
         self._left: set[str] = set()
         self._entering: asyncio.Task[None] | None = None
         self._answered = asyncio.Event()
         """Set: nothing is left, or the latest attempt failed, or has taken too long."""
         self._answered.set()
+        self._known: set[str] = set()
+        self._offset: Any = FIRST
+        self._reading = asyncio.Lock()
 
     def add(self, queue: str) -> None:
         """Enter a name, if that has not been done."""
         if queue not in self._entered:
             self._left.add(queue)
-            self._start()
-
-    def repeat(self) -> None:
-        """Enter all of them again: what was entered has gone."""
-        self._left |= self._entered
-        self._entered.clear()
-        self._start()
+            if self._entering is None or self._entering.done():
+                self._answered.clear()
+                self._entering = asyncio.get_running_loop().create_task(self._enter())
 
     async def answered(self) -> None:
         """Return once every name has been entered, or an attempt has failed; after two seconds at the latest."""
@@ -60,6 +60,22 @@ class Announcements:
             # Nobody waits for this attempt once more.
             self._answered.set()
 
+    async def known(self) -> Sequence[str]:
+        """Return every name that anybody has entered, reading what is new.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
+        """
+        await self.answered()
+        async with self._reading:
+            entries, end = await self._log.read_from(_LOG, self._offset)
+            if self._offset != FIRST and end <= self._offset:
+                # It was deleted, and is another one now.
+                entries, end = await self._log.read_from(_LOG, FIRST)
+            self._offset = end
+            self._known.update(entry.decode(errors="replace") for entry in entries)
+        return sorted(self._known)
+
     async def aclose(self) -> None:
         """Let an attempt that is under way end, then enter no more."""
         await self.answered()
@@ -69,18 +85,13 @@ class Announcements:
         if self._left:
             log.warning("closed before these queues were listed: %s", ", ".join(sorted(self._left)))
 
-    def _start(self) -> None:
-        if self._left and (self._entering is None or self._entering.done()):
-            self._answered.clear()
-            self._entering = asyncio.get_running_loop().create_task(self._enter())
-
     async def _enter(self) -> None:
         pause, tell = _FIRST_PAUSE, log.warning
         while self._left:
             names = sorted(self._left)
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    await self._write([{"queue": name} for name in names])
+                    await self._log.append(_LOG, [name.encode() for name in names])
             except (TranshipError, TimeoutError) as error:
                 self._answered.set()
                 tell("not listed yet: queue %s: %s", ", ".join(names), str(error) or "the server takes its time")

@@ -1,16 +1,16 @@
-"""Names of queues get into the journal, sooner or later, and keep nobody waiting for it."""
+"""Names of queues get into their log, sooner or later, and keep nobody waiting for it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError
-from tranship_rabbitmq._announcing import Announcements
-from tranship_rabbitmq._streams import Entry
+from tranship_rabbitmq._queue_names import QueueNames
 
 
 class Book:
@@ -19,15 +19,22 @@ class Book:
     def __init__(self, *errors: TranshipError) -> None:
         self.names: list[str] = []
         self.attempts = 0
+        self.read: list[Any] = []
         self._errors = list(errors)
         self._changed = asyncio.Event()
 
-    async def write(self, entries: Sequence[Entry]) -> None:
+    async def append(self, _name: str, entries: Sequence[bytes]) -> None:
         self.attempts += 1
         if self._errors:
             raise self._errors.pop(0)
-        self.names += [entry["queue"] for entry in entries]
+        self.names += [entry.decode() for entry in entries]
         self._changed.set()
+
+    async def read_from(self, _name: str, offset: Any) -> tuple[list[bytes], int]:
+        self.read.append(offset)
+        first = 0 if offset == "first" else offset
+        self.names.append("")  # the reader's mark
+        return [name.encode() for name in self.names[first:] if name], len(self.names)
 
     async def has(self, *names: str) -> None:
         async with asyncio.timeout(5):
@@ -38,51 +45,54 @@ class Book:
 
 async def test_a_name_is_entered_once() -> None:
     book = Book()
-    announcements = Announcements(book.write)
+    names = QueueNames(book)
     for queue in ("q", "p", "q"):
-        announcements.add(queue)
-        await announcements.answered()
-    announcements.add("p")
-    await announcements.aclose()
+        names.add(queue)
+        await names.answered()
+    names.add("p")
+    await names.aclose()
     assert book.names == ["q", "p"]
 
 
 async def test_what_fails_is_repeated_and_waited_for_once() -> None:
     book = Book(*[BrokerUnreachable("the coordinator is away")] * 3)
-    announcements = Announcements(book.write)
-    announcements.add("q")
-    await announcements.answered()
+    names = QueueNames(book)
+    names.add("q")
+    await names.answered()
     assert book.attempts == 1
-    announcements.add("p")
-    await announcements.answered()
+    names.add("p")
+    await names.answered()
     assert book.attempts == 1, "the second waited for the second attempt"
     await book.has("p", "q")
-    await announcements.aclose()
+    await names.aclose()
 
 
 async def test_what_is_refused_is_tried_again_with_the_next_name() -> None:
     book = Book(BrokerRefused("no rights"))
-    announcements = Announcements(book.write)
-    announcements.add("q")
-    await announcements.answered()
-    announcements.add("p")
+    names = QueueNames(book)
+    names.add("q")
+    await names.answered()
+    names.add("p")
     await book.has("p", "q")
-    await announcements.aclose()
+    await names.aclose()
 
 
-async def test_names_of_a_deleted_journal_are_entered_again() -> None:
+async def test_only_what_is_new_is_read_unless_the_log_is_another_one() -> None:
     book = Book()
-    announcements = Announcements(book.write)
-    announcements.add("q")
-    await book.has("q")
-    announcements.repeat()
-    await book.has("q", "q")
-    await announcements.aclose()
+    names = QueueNames(book)
+    for queue in ("q", "p"):
+        names.add(queue)
+        await names.answered()
+        assert queue in await names.known()
+    book.names[:] = ["r"]
+    assert await names.known() == ["p", "q", "r"]
+    assert book.read == ["first", 2, 4, "first"]
+    await names.aclose()
 
 
 async def test_closing_says_what_was_not_entered(caplog: pytest.LogCaptureFixture) -> None:
-    announcements = Announcements(Book(*[BrokerUnreachable("away")] * 99).write)
-    announcements.add("forgotten")
+    names = QueueNames(Book(*[BrokerUnreachable("away")] * 99))
+    names.add("forgotten")
     with caplog.at_level(logging.WARNING):
-        await announcements.aclose()
+        await names.aclose()
     assert "closed before these queues were listed: forgotten" in caplog.text

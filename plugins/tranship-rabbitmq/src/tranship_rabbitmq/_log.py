@@ -1,0 +1,184 @@
+"""The log: a stream for each name. Streams keep what was read, so that whoever comes later reads all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from tranship.errors import BrokerUnreachable
+from tranship_rabbitmq._errors import error_of
+from tranship_rabbitmq._names import Names
+from tranship_rabbitmq._publisher import Publisher
+from tranship_rabbitmq._supervisor import Supervisor
+from tranship_rabbitmq._topology import WRITTEN_DOWN, Topology, when_there
+from tranship_rabbitmq.amqp.channel import Arrived, Channel
+from tranship_rabbitmq.amqp.content import Properties, properties_of
+from tranship_rabbitmq.amqp.ends import Ended, Returned
+from tranship_rabbitmq.amqp.table import TableError
+
+__all__ = ["FIRST", "RabbitLog"]
+
+FIRST: Final = "first"
+"""The offset of a stream's first entry."""
+_LONG: Final = {"x-max-age": "30D", "x-stream-max-segment-size-bytes": 1_000_000}
+"""What is older may be dropped; only whole segments are."""
+_SHORT: Final = {"x-max-age": "1h", "x-stream-max-segment-size-bytes": 500_000}
+_WINDOW: Final = 1000
+"""Entries on their way: RabbitMQ wants a limit for streams."""
+_MARK: Final = "mark"
+"""Type of a message that is no entry, but tells its reader how far he has to read."""
+
+
+class RabbitLog:
+    """See :class:`tranship.driver.Log`.
+
+    To read is to follow the stream from an offset on up to a mark of one's own.
+
+    Args:
+        names: of streams.
+        consuming: the connection to read on.
+        publisher: writes.
+        topology: declares.
+    """
+
+    def __init__(self, names: Names, consuming: Supervisor, publisher: Publisher, topology: Topology) -> None:
+        self._names, self._consuming, self._publisher, self._topology = names, consuming, publisher, topology
+
+    async def append(self, name: str, entries: Sequence[bytes]) -> None:
+        """Publish entries; returns once they are stored.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
+        """
+        if entries:
+            await self._publish(name, [(None, entry) for entry in entries])
+
+    async def read(self, name: str, since: float = 0.0) -> Sequence[bytes]:
+        """Follow the stream from its beginning on, or from a moment.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
+        """
+        entries, _ = await self.read_from(name, datetime.fromtimestamp(since, UTC) if since else FIRST)
+        return entries
+
+    async def read_from(self, name: str, offset: Any) -> tuple[list[bytes], int]:
+        """Return the entries from an offset on, and the offset behind them.
+
+        Args:
+            name: of the log.
+            offset: as RabbitMQ's ``x-stream-offset``.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
+        """
+        await self._declare(name)
+        await self._consuming.open()
+        reading, doing = _Reading(), f"reading {self._stream(name)!r}"
+        channel = await when_there(lambda: self._follow(reading, name, offset), seconds=self._consuming.command_timeout)
+        try:
+            await self._publish(name, [(reading.mark, b"")])
+            await self._consuming.bounded(reading.done, doing=doing)
+        except Ended as why:
+            self._topology.forget(self._stream(name))
+            raise error_of(why, doing=doing) from why
+        finally:
+            channel.on_ended = lambda _why: None
+            await self._consuming.bounded(channel.close(), doing=doing)
+        return reading.entries, reading.end
+
+    async def kept(self, *, until: float) -> None:
+        """Return once what was appended outlives a server that is killed now, or is over before one would be back.
+
+        Args:
+            until: when it is over, in epoch seconds.
+
+        Raises:
+            BrokerRefused, BrokerUnreachable, StorageFull.
+        """
+        if until > time.time() + WRITTEN_DOWN:
+            await self._topology.streams_kept()
+
+    def _stream(self, name: str) -> str:
+        return self._names.own(name)
+
+    async def _declare(self, name: str) -> None:
+        kept = _SHORT if name == "heartbeats" else _LONG
+        await self._topology.have_stream(self._stream(name), {"x-queue-type": "stream", **kept})
+
+    async def _publish(self, name: str, messages: Sequence[tuple[str | None, bytes]]) -> None:
+        """Publish entries, or marks of some reader."""
+        await self._declare(name)
+        stream = self._stream(name)
+        entry = Properties(delivery_mode=2, correlation_id=stream)
+        try:
+            await self._publisher.publish_all(
+                [
+                    (entry if mark is None else replace(entry, message_id=mark, type=_MARK), body, stream)
+                    for mark, body in messages
+                ],
+                mandatory=True,
+            )
+        except BrokerUnreachable as error:
+            if isinstance(error.__cause__, Returned):
+                self._topology.forget(stream)
+            raise
+
+    async def _follow(self, reading: _Reading, name: str, offset: Any) -> Channel:
+        """Begin to read, and return the channel.
+
+        Raises:
+            BrokerRefused, BrokerUnreachable, StorageFull.
+        """
+        consuming, stream = self._consuming, self._stream(name)
+        channel, doing = await consuming.channel(), f"reading {stream!r}"
+        channel.consumers["reader"] = lambda arrived: reading.heard(channel, arrived)
+        channel.on_cancelled = lambda _tag: reading.ended(Ended("the stream has been deleted"))
+        try:
+            await consuming.call(channel, doing, "basic.qos", 0, _WINDOW, False)
+            consume = (0, stream, "reader", False, False, False, False, {"x-stream-offset": offset})
+            await consuming.call(channel, doing, "basic.consume", *consume)
+        except Ended as why:
+            raise error_of(why, doing=doing) from why
+        except BaseException:
+            # Nobody will ever close it.
+            channel.post(lambda _: None, "channel.close", 200, "", 0, 0)
+            raise
+        channel.on_ended = reading.ended
+        return channel
+
+
+class _Reading:
+    """One pass over a stream."""
+
+    def __init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+        self.entries: list[bytes] = []
+        self.end = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def heard(self, channel: Channel, arrived: Arrived) -> None:
+        """Take in what the stream has next."""
+        if not arrived.tag % (_WINDOW // 4):
+            channel.send("basic.ack", arrived.tag, True)
+        if self.done.done():
+            return
+        try:
+            properties = properties_of(arrived.header)
+            if properties.message_id == self.mark:
+                self.end = int(properties.headers()["x-stream-offset"]) + 1
+                self.done.set_result(None)
+            elif properties.type != _MARK:
+                self.entries.append(arrived.body)
+        except (TableError, LookupError, ValueError):
+            return  # somebody else's
+
+    def ended(self, why: Ended) -> None:
+        """Nothing comes any more."""
+        if not self.done.done():
+            self.done.set_exception(why)
