@@ -126,14 +126,17 @@ class Supervisor:
         """
         async with self._opening:
             if self._watching is None and not self.closed:
-                await self._connect()
-                if self.closed and self._connection is not None:
-                    # Meanwhile: who closed has seen no connection.
-                    await self._connection.aclose()
-                    raise ClosedError("the connection has been closed")
+                await self._connect_first()
                 self._watching = asyncio.get_running_loop().create_task(self._supervise())
                 if self._password is not None:
                     self._renewing = asyncio.get_running_loop().create_task(self._renew(self._password))
+
+    async def _connect_first(self) -> None:
+        await self._connect()
+        if self.closed and self._connection is not None:
+            # Meanwhile: who closed has seen no connection.
+            await self._connection.aclose()
+            raise ClosedError("the connection has been closed")
 
     async def aclose(self) -> None:
         """Take leave of the server. Idempotent."""
