@@ -16,7 +16,7 @@ from driver.conditions import until
 from driver.crashes import message, result
 from driver.rows_driver import Broker, Queue, Table, Topic
 from driver.wire import Wire
-from tranship.driver import LocalConnection, TakenBatch, _timing
+from tranship.driver import LocalConnection, TakenBatch, _steps
 from tranship.errors import PluginError, SubmitUnknown
 from tranship.ports import Command, Heartbeat, Settlement, Tombstone, Verdict
 
@@ -258,7 +258,7 @@ async def test_what_post_says_wrongly_is_unknown(how: str, answer: Any, says: st
 
 @pytest.mark.parametrize("immediate", [False, True], ids=["task", "immediate"])
 async def test_a_verb_that_blocks_the_loop_is_named(caplog, monkeypatch, immediate: bool) -> None:
-    for module in ("_timing", "_supervisor", "_posts"):
+    for module in ("_steps", "_supervisor", "_posts"):
         monkeypatch.setattr(f"tranship.driver.{module}.BLOCKED", 0.02)
 
     class Blocking(Queue):
@@ -274,7 +274,7 @@ async def test_a_verb_that_blocks_the_loop_is_named(caplog, monkeypatch, immedia
 
 
 async def test_a_verb_that_only_waits_blocks_nothing(caplog, monkeypatch) -> None:
-    monkeypatch.setattr(_timing, "BLOCKED", 0.02)
+    monkeypatch.setattr(_steps, "BLOCKED", 0.02)
 
     class Slow(Queue):
         async def send(self, batch):

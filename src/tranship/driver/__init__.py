@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING
 
 from tranship._lazy import lazy_names
 from tranship.driver._backend import DriverBackend
+from tranship.driver._dialling import Classify, unreachable
 from tranship.driver._kit import Kit, OwnPorts, instead
 from tranship.driver._nouns import (
     Answer,
@@ -76,7 +77,6 @@ from tranship.driver._protocols import (
     Topic,
     Watching,
 )
-from tranship.driver._supervisor import Classify, unreachable
 from tranship.driver._timing import Timing
 from tranship.driver._topic import Subscriptions
 

@@ -13,13 +13,14 @@ from tranship.clocks import Clock
 from tranship.driver._capabilities import derived
 from tranship.driver._dedup import Dedup
 from tranship.driver._delay import Delays
+from tranship.driver._dialling import Classify, unreachable
 from tranship.driver._kit import Kit, OwnPorts
 from tranship.driver._outcomes import Outcomes
 from tranship.driver._protocols import Connection, Ensuring, traits_of
 from tranship.driver._results import DriverResults
 from tranship.driver._rows import Rows
 from tranship.driver._submitter import DriverSubmitter
-from tranship.driver._supervisor import Classify, Supervisor, unreachable
+from tranship.driver._supervisor import Supervisor
 from tranship.driver._timing import Timing
 from tranship.driver._topic import TableTopic
 from tranship.errors import TranshipError, UnsupportedError

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from tranship.driver._answers import checked
 from tranship.driver._nouns import Answer, Outgoing
 from tranship.driver._protocols import Connection, Posting
+from tranship.driver._steps import BLOCKED
 from tranship.driver._supervisor import AnswerLost, Supervisor
-from tranship.driver._timing import BLOCKED, Deadlines
+from tranship.driver._timing import Deadlines
 from tranship.errors import PluginError, TranshipError
 
 __all__ = ["Posts"]

@@ -1,19 +1,28 @@
-"""Running a coroutine without a task of its own: to its end where it never waits, or on from where it waits."""
+"""Running a coroutine without a task of its own, step by step: at once, or with an eye on how long a step takes."""
 
 from __future__ import annotations
 
+import time
 import types
-from collections.abc import Awaitable, Coroutine, Generator
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, Final, TypeVar
 
-__all__ = ["Waits", "at_once", "rest"]
+__all__ = ["BLOCKED", "Waits", "at_once", "begun", "stepped", "steps_of"]
 
 T = TypeVar("T")
+Steps = Coroutine[Any, Any, T] | Generator[Any, Any, T]
+
+BLOCKED: Final = 0.9
+"""Seconds for which nothing but one verb has run, after which somebody is told."""
 
 
 class Waits(Exception):
     """Something that was to be done at once waits for something."""
+
+
+def steps_of(work: Awaitable[T]) -> Steps[T]:
+    """Return what can be run step by step."""
+    return work if isinstance(work, types.CoroutineType) else work.__await__()
 
 
 def at_once(work: Awaitable[T]) -> T:
@@ -22,7 +31,7 @@ def at_once(work: Awaitable[T]) -> T:
     Raises:
         Waits: it does; it has been closed.
     """
-    steps = work if isinstance(work, types.CoroutineType) else work.__await__()
+    steps = steps_of(work)
     try:
         steps.send(None)
     except StopIteration as done:
@@ -32,22 +41,41 @@ def at_once(work: Awaitable[T]) -> T:
     raise Waits
 
 
-async def rest(work: Coroutine[Any, Any, T], waits_for: Any) -> T:
-    """Go on with work that waits for something already."""
-    return await _going_on(work, waits_for)
+async def begun(steps: Steps[T], waits_for: Any) -> T:
+    """Go on with what waits for something already."""
+    return await stepped(steps, waits_for=waits_for, waits=True)
 
 
 @types.coroutine
-def _going_on(work: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+def stepped(
+    steps: Steps[T],
+    told: Callable[[float], None] | None = None,
+    *,
+    waits_for: Any = None,
+    waits: bool = False,
+) -> Generator[Any, Any, T]:
+    """Run it in the current task, as ``await`` would.
+
+    Args:
+        steps: what is run; see :func:`steps_of`.
+        told: called with the seconds of a step that lets nobody else run for long.
+        waits_for: with ``waits``: what it waits for already.
+        waits: its first step is done.
+    """
+    error: BaseException | None = None
     while True:
+        if waits:
+            try:
+                yield waits_for
+                error = None
+            except BaseException as thrown:  # noqa: BLE001 - whatever is thrown in, a cancel above all, is its own to hear
+                error = thrown
+        waits, began = True, time.monotonic()
         try:
-            received = yield waits_for
-        except BaseException as error:  # noqa: BLE001 - a cancel above all, which is the work's to hear
-            step = partial(work.throw, error)
-        else:
-            step = partial(work.send, received)
-        try:
-            waits_for = step()
+            waits_for = steps.send(None) if error is None else steps.throw(error)
         except StopIteration as done:
             value: T = done.value
             return value
+        finally:
+            if told is not None and (seconds := time.monotonic() - began) > BLOCKED:
+                told(seconds)

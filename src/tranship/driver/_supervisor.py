@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from tranship.clocks import Clock
 from tranship.driver._answers import checked, listed
+from tranship.driver._dialling import Classify, Dialler
 from tranship.driver._nouns import QueueTraits
 from tranship.driver._protocols import Connection, TellingTime, Topic, traits_of
-from tranship.driver._steps import Waits, at_once, rest
-from tranship.driver._timing import BLOCKED, Deadlines, Timed, Timing
+from tranship.driver._steps import BLOCKED, Waits, at_once, begun, stepped, steps_of
+from tranship.driver._timing import Deadlines, Timing
 from tranship.errors import (
     BrokerGone,
     BrokerRefused,
@@ -28,18 +28,11 @@ from tranship.errors import (
 from tranship.guards import Gate
 from tranship.ports import ConnectionEvent
 
-__all__ = ["OF_ALL", "AnswerLost", "Classify", "Supervisor", "unreachable"]
+__all__ = ["OF_ALL", "AnswerLost", "Supervisor"]
 
 T = TypeVar("T")
 log = logging.getLogger("tranship.driver")
 
-Classify = Callable[[Exception], TranshipError | None]
-"""Makes one of our errors of a native one; None: it is a bug, and no news from the broker."""
-
-FIRST_PAUSE: Final = 0.05
-LONGEST_PAUSE: Final = 1.0
-STEADY: Final = 5.0
-"""Seconds after which a connection was a good one: when it is lost, the next one is made at once."""
 OF_ALL: Final = (BrokerUnreachable, PluginError, StorageFull)
 """Errors of a verb that have nothing to do with a single item of its batch."""
 CLOSING: Final = 2.0
@@ -48,13 +41,6 @@ CLOSING: Final = 2.0
 
 class AnswerLost(BrokerUnreachable):
     """The connection went while a verb was under way: it may have been done."""
-
-
-def unreachable(error: Exception) -> TranshipError | None:
-    """Classify the errors of the standard library: what has to do with a connection, and nothing else."""
-    if isinstance(error, OSError | EOFError | TimeoutError):
-        return BrokerUnreachable(f"{type(error).__name__}: {error}")
-    return None
 
 
 def _permanent(lost: asyncio.Future[BaseException | None]) -> TranshipError | None:
@@ -93,7 +79,7 @@ class Supervisor:
         self, name: str, url: str, connect: Callable[[], Awaitable[Connection]], classify: Classify, timing: Timing
     ) -> None:
         self.name, self.url, self.gate = name, url, Gate(url)
-        self._connect, self._classify, self.timing = connect, classify, timing
+        self._dialler, self._classify, self.timing = Dialler(url, connect, classify, timing), classify, timing
         self._connection: Connection | None = None
         self._deadlines: Deadlines | None = None
         self.table_topic: Topic | None = None
@@ -105,12 +91,7 @@ class Supervisor:
         self.listeners: list[Callable[[ConnectionEvent, int], None]] = []
         self.on_restored: list[Callable[[], Awaitable[None]]] = []
         self.on_gone: list[Callable[[], None]] = []
-        self._pause, self._since = 0.0, 0.0
-        """Seconds before the next attempt to connect; when the last one succeeded."""
-        self._reason: BaseException | None = None
-        """Why there is no connection, where there was one."""
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._closes: set[asyncio.Task[None]] = set()
 
     @property
     def current(self) -> Connection:
@@ -125,11 +106,12 @@ class Supervisor:
         connection = self._connection
         if connection is None or self.gate.closed:
             self.check()
-            kind = BrokerRefused if isinstance(self._reason, BrokerRefused) else BrokerUnreachable
-            raise kind(f"{self.url}: not connected, trying again: {self._reason}") from self._reason
+            reason = self._dialler.failure
+            kind = BrokerRefused if isinstance(reason, BrokerRefused) else BrokerUnreachable
+            raise kind(f"{self.url}: not connected, trying again: {reason}") from reason
         lost = connection.lost
-        if lost is not None and lost.done() and (reason := _permanent(lost)) is not None:
-            self.gate.failure = reason
+        if lost is not None and lost.done() and (permanent := _permanent(lost)) is not None:
+            self.gate.failure = permanent
             self.gate.check()
         return connection
 
@@ -193,14 +175,10 @@ class Supervisor:
             return listed(self.name, verb, self.now(verb, run))
         connection, mark = self.current, self.begin(wait)
         try:
-            return listed(self.name, verb, await Timed(run(connection), lambda seconds: self.blocked(verb, seconds)))
-        except BrokerGone as gone:
-            self._give_up(gone)
-            raise
-        except TranshipError:
-            raise
-        except Exception as native:
-            raise self.explained(verb, native, connection) from native
+            steps = steps_of(run(connection))
+            return listed(self.name, verb, await stepped(steps, lambda seconds: self.blocked(verb, seconds)))
+        except Exception as native:  # noqa: BLE001 - it is raised
+            self._raise(verb, native, connection)
         finally:
             self.end(mark)
 
@@ -209,13 +187,8 @@ class Supervisor:
         connection, began = self.current, time.monotonic()
         try:
             return at_once(run(connection))
-        except BrokerGone as gone:
-            self._give_up(gone)
-            raise
-        except TranshipError:
-            raise
-        except Exception as native:
-            raise self.explained(verb, native, connection) from native
+        except Exception as native:  # noqa: BLE001 - it is raised
+            self._raise(verb, native, connection)
         finally:
             if (seconds := time.monotonic() - began) > BLOCKED:
                 self.blocked(verb, seconds)
@@ -255,7 +228,7 @@ class Supervisor:
         except StopIteration as done:
             value: T = done.value
             return value
-        return self.spawn(rest(work, waits_for))
+        return self.spawn(begun(work, waits_for))
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that ends with the backend at the latest; its error, if nobody asks, is nobody's."""
@@ -287,6 +260,12 @@ class Supervisor:
         connection.abort()
         return AnswerLost(f"{self.url}: {made}")
 
+    def _raise(self, verb: str, native: Exception, connection: Connection) -> NoReturn:
+        made = self.explained(verb, native, connection)
+        if made is native:
+            raise native
+        raise made from native
+
     # The connection's life.
 
     def check_new(self) -> None:
@@ -307,9 +286,10 @@ class Supervisor:
             BrokerUnreachable, BrokerRefused, ...: as the driver classifies it.
         """
         self.check_new()
-        connection = await self._connected()
+        connection = await self._dialler.connect()
         if self.gate.closed:
-            await self._close(connection)
+            self._dialler.close_soon(connection)
+            await self._dialler.closed()
             self.gate.check()
         self._use(connection)
         with contextlib.suppress(TranshipError):
@@ -318,12 +298,13 @@ class Supervisor:
             self.spawn(self._supervise(connection))
 
     def _use(self, connection: Connection) -> None:
-        self._connection, self.connected, self._since = connection, True, time.monotonic()
+        self._connection, self.connected = connection, True
         self.generation += 1
         self.traits = traits_of(connection.queue)
         self.immediate = getattr(connection, "immediate", False)
         self.prompt = getattr(connection, "prompt", False)
-        self._deadlines = None if connection.lost is None else Deadlines(self.timing.command, connection.abort)
+        limited = connection.lost is not None and self.timing.command is not None
+        self._deadlines = Deadlines(self.timing.command, connection.abort) if limited else None
 
     def _gone(self) -> Connection | None:
         connection, self._connection = self._connection, None
@@ -333,21 +314,6 @@ class Supervisor:
         for hook in self.on_gone:
             hook()
         return connection
-
-    async def _connected(self) -> Connection:
-        try:
-            async with asyncio.timeout(self.timing.connect) as limit:
-                return await self._connect()
-        except TranshipError:
-            raise
-        except Exception as native:
-            if limit.expired():
-                text = f"{self.url}: no connection within {self.timing.connect} s"
-                raise BrokerUnreachable(text) from native
-            made = self._classify(native)
-            if made is None:
-                raise
-            raise made from native
 
     async def _supervise(self, connection: Connection) -> None:
         """Watch over the connection, and replace it when it is lost, until the backend is closed."""
@@ -367,41 +333,25 @@ class Supervisor:
                 if not connection.lost.done():
                     with contextlib.suppress(TranshipError):
                         await self.run("ping", lambda current: current.ping())
-            self._reason = connection.lost.result()
-            log.warning("%s: the connection is lost: %r", self.url, self._reason)
+            self._dialler.failure = connection.lost.result()
+            log.warning("%s: the connection is lost: %r", self.url, self._dialler.failure)
             if (reason := _permanent(connection.lost)) is not None:
                 self._give_up(reason)
                 return
             self._gone()
             self._tell(ConnectionEvent.LOST)
-            self._close_soon(connection)
-            connection = await self._reconnected()
+            self._dialler.close_soon(connection)
+            connection = await self._dialler.connect_again()
+            self._use(connection)
             await self._restore()
 
     def _give_up(self, reason: TranshipError) -> None:
         """Have every call say so from now on: what we were connected to is gone, and does not come back."""
         self.gate.failure = reason
         if self._connection is not None:
-            self._close_soon(self._connection)
+            self._dialler.close_soon(self._connection)
             self._gone()
             self._tell(ConnectionEvent.LOST)
-
-    async def _reconnected(self) -> Connection:
-        if time.monotonic() - self._since >= STEADY:
-            self._pause = 0.0
-        while True:
-            if self._pause:
-                # Jitter: a thousand clients of one server do not come back in the same moment.
-                await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
-            self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
-            try:
-                found = await self._connected()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt may succeed
-                self._reason = error
-                log.info("%s: %s; trying again", self.url, error)
-            else:
-                self._use(found)
-                return found
 
     async def read_clock(self) -> None:
         """Ask the broker what time it is, where it has a clock of its own.
@@ -435,19 +385,6 @@ class Supervisor:
             except Exception:
                 log.exception("%s: a listener failed", self.url)
 
-    def _close_soon(self, connection: Connection) -> None:
-        """Close a connection that is lost; the end of the backend waits for that."""
-        task = asyncio.get_running_loop().create_task(self._close(connection))
-        self._closes.add(task)
-        task.add_done_callback(self._closes.discard)
-
-    async def _close(self, connection: Connection) -> None:
-        try:
-            async with asyncio.timeout(self.timing.close):
-                await connection.aclose()
-        except Exception as error:  # noqa: BLE001 - whatever happens, it is not used any more
-            log.debug("%s: closing: %r", self.url, error)
-
     async def aclose(self) -> None:
         """End everything. Idempotent."""
         self.gate.closed = True
@@ -462,6 +399,5 @@ class Supervisor:
                 log.warning("%s: %d verbs of %s ignore that they are cancelled", self.url, len(left), self.name)
         connection = self._gone()
         if connection is not None:
-            self._close_soon(connection)
-        if self._closes:
-            await asyncio.wait(self._closes)
+            self._dialler.close_soon(connection)
+        await self._dialler.closed()

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple
 
 from tranship.timers import LazyTimer
 
-__all__ = ["BLOCKED", "Deadlines", "Timed", "Timing"]
-
-T = TypeVar("T")
-
-BLOCKED: Final = 0.9
-"""Seconds for which nothing but one verb has run, after which somebody is told."""
+__all__ = ["Deadlines", "Timing"]
 
 
 class Timing(NamedTuple):
@@ -71,33 +65,3 @@ class Deadlines:
             self._overdue()
         elif self._until:
             self._timer.set(self._next)
-
-
-class Timed(Generic[T]):
-    """Awaits something, and tells when it runs for long without letting anybody else run.
-
-    Args:
-        work: what is awaited.
-        told: called with the seconds that it has run.
-    """
-
-    def __init__(self, work: Awaitable[T], told: Callable[[float], None]) -> None:
-        self._steps, self._told = work.__await__(), told
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        error: BaseException | None = None
-        while True:
-            began = time.monotonic()
-            try:
-                waits_for = self._steps.send(None) if error is None else self._steps.throw(error)
-            except StopIteration as done:
-                value: T = done.value
-                return value
-            finally:
-                if (seconds := time.monotonic() - began) > BLOCKED:
-                    self._told(seconds)
-            try:
-                yield waits_for
-                error = None
-            except BaseException as thrown:  # noqa: BLE001 - whatever is thrown in, a cancel above all, is the verb's
-                error = thrown
