@@ -249,15 +249,17 @@ def test_a_backend_slot_is_a_read(own_redis):
 async def test_a_waiter_holds_no_slot(own_redis):
     limits = {"broker_pool_limit": 1, "backend_pool_limit": 1, "pool_acquire_timeout": 5.0}
     async with create_async_client("nobody", "v1", broker_url=own_redis.url, **limits) as client:
-        waiting = asyncio.gather(*(client.sync([], {}, timeout=1.5) for _ in range(50)), return_exceptions=True)
+        waiting = asyncio.gather(*(client.sync([], {}, timeout=30) for _ in range(50)), return_exceptions=True)
         slots = client._transport._limits()
         links = await client._transport.links(None)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(links.backend.waiting) < 50:
                 await client.async_call([], {})
         assert len(links.backend.waiting) == 50
         assert [one.taken for one in slots] == [0, 0]
-        assert {type(one) for one in await waiting} == {TaskTimeoutError}
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
 
 
 def test_a_forked_child_has_slots_and_connections_of_its_own(own_redis):

@@ -180,6 +180,10 @@ def test_a_loop_that_was_closed_takes_its_link_along(table, wires):
     assert (wires.opened, wires.closed) == (2, 1)
 
 
+@pytest.mark.skipif(
+    (3, 12, 0) <= sys.version_info < (3, 12, 2),
+    reason="Python 3.12.0 and 3.12.1 start no thread once the main one has ended, although another still runs",
+)
 def test_a_hosts_name_is_found_when_the_main_thread_has_ended():
     code = (
         "import threading\nfrom tranship._portal import Portal\n"

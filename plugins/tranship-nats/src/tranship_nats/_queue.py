@@ -37,6 +37,9 @@ GRACE: Final = 0.1
 """Seconds that a message may lie here while nobody takes: idle workers elsewhere would have it."""
 PAUSE: Final = 0.2
 """Seconds between two attempts at a server that answers with errors, or not at all."""
+BELIEVED: Final = 0.9
+"""The share of a lease that counts here. The server counts from when it sent the message, and who renews too late is
+told that it was done, although somebody else has the task."""
 CHECK: Final = 2.0
 """Seconds that looking after the consumers may take at least."""
 
@@ -249,7 +252,7 @@ class NatsQueue:
         if told is None:
             return None
         now = self._loop.time()
-        until = now + self.consumers.lease(place.slot[0])
+        until = now + BELIEVED * self.consumers.lease(place.slot[0])
         if self._broker.was_settled(told):
             self._connection.post(frame(ack, b"", b"", ACK))
             return None
@@ -352,7 +355,7 @@ class NatsQueue:
             if isinstance(answer, TranshipError):
                 raise answer
             if _is_done(answer):
-                one.until = now + self.consumers.lease(one.slot[0])
+                one.until = now + BELIEVED * self.consumers.lease(one.slot[0])
             else:
                 one.done = True
         return [not one.done and one.until > now for one in tokens]
