@@ -55,6 +55,8 @@ class Broker:
     topic: bool = True
     log: bool = False
     peeks: bool = False
+    answers: bool = False
+    """Whether there are reply queues."""
     waits: bool = False
     posts: bool = False
     tells: bool = False
@@ -75,6 +77,10 @@ class Broker:
     logs: Callable[[Broker], Any] = field(default_factory=lambda: Log)
     written: list[tuple[str, float, bytes]] = field(default_factory=list)
     """The entries of all logs: name, time, entry."""
+    answered: dict[str, list[Any]] = field(default_factory=dict)
+    """Results that nobody has heard yet, by address."""
+    submitters: dict[str, Callable[[Any], None]] = field(default_factory=dict)
+    """Who hears results, by address."""
 
     def now(self) -> float:
         return time.time() + self.ahead
@@ -99,13 +105,16 @@ class Broker:
         chosen = config.options_as(CommonOptions)
         lease = chosen.lease if self.leases else None
 
+        address = f"replies-{next(self.numbers)}"
+
         async def connect() -> Any:
             table = self.tables(self) if self.table else None
             topic = self.topics(self) if self.topic else None
             queue = self.queues(self, lease)
             log = self.logs(self) if self.log else None
+            replies = Replies(self, address) if self.answers else None
             made = TimedConnection if self.tells_time else LocalConnection
-            return wrap(made(queue, table, topic, native=self, log=log, immediate=self.immediate))
+            return wrap(made(queue, table, topic, native=self, log=log, replies=replies, immediate=self.immediate))
 
         return DriverBackend("rows", config, options=chosen, connect=connect, own=self.own(self))
 
@@ -357,6 +366,24 @@ class Log:
 
     async def read(self, name, since=0.0):
         return [entry for own, at, entry in self._broker.written if own == name and at >= since]
+
+
+class Replies:
+    def __init__(self, broker: Broker, address: str) -> None:
+        self._broker, self.address = broker, address
+
+    def hear(self, heard):
+        self._broker.submitters[self.address] = on_this_loop(heard)
+        self._tell(self.address)
+
+    async def push(self, results):
+        for one in results:
+            self._broker.answered.setdefault(one.reply_to, []).append(one)
+            self._tell(one.reply_to)
+
+    def _tell(self, address):
+        if address in self._broker.submitters and self._broker.answered.get(address):
+            self._broker.submitters[address](self._broker.answered.pop(address))
 
 
 def on_this_loop(heard: Callable[..., None]) -> Callable[..., None]:

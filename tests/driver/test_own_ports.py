@@ -125,6 +125,14 @@ class TestResultsThatNobodyKeeps(ResultStoreSuite, LifecycleSuite):
         return RowsHarness(table=False)
 
 
+class TestResultsInReplyQueues(ResultStoreSuite, LifecycleSuite, InspectorSuite):
+    """Neither topic nor table, and a reply queue for each who submits."""
+
+    @pytest.fixture
+    def harness(self) -> Harness:
+        return RowsHarness(table=False, topic=False, answers=True)
+
+
 @pytest.mark.parametrize("fuses", [False, True], ids=["apart", "fused"])
 async def test_the_kit_stores_results_where_the_driver_does(fuses: bool) -> None:
     broker = Broker(**on_a_shelf(fuses=fuses))

@@ -21,6 +21,7 @@ refused with :class:`~tranship.errors.UnsupportedError`; :attr:`~tranship.ports.
 :class:`Table`                            results, cancels, heartbeats, names, dedup, delay, dead letters
 :class:`Topic`                            pushed results and live commands without looking for them
 :class:`Log`                              cancels and heartbeats, where there is no table
+:class:`ReplyQueue`                       results that come once, to who submitted, where none are kept
 ``peek``                                  dead letters where there is no table, and looking is counted
 :class:`TellingTime`                      the broker's clock, by which delays and deadlines go
 :class:`OwnPorts`                         whole ports, or single verbs of them, that the driver serves itself
@@ -70,6 +71,7 @@ from tranship.driver._protocols import (
     Pushing,
     Queue,
     Renewing,
+    ReplyQueue,
     Scanning,
     Searching,
     Table,
@@ -111,6 +113,7 @@ __all__ = [
     "Queue",
     "QueueTraits",
     "Renewing",
+    "ReplyQueue",
     "Row",
     "Scanning",
     "Searching",

@@ -16,7 +16,7 @@ from tranship.driver._delay import Delays
 from tranship.driver._dialling import Classify, unreachable
 from tranship.driver._kit import Kit, OwnPorts
 from tranship.driver._outcomes import Outcomes
-from tranship.driver._protocols import Connection, Ensuring, traits_of
+from tranship.driver._protocols import Connection, Ensuring, answers_submitters, traits_of
 from tranship.driver._results import DriverResults
 from tranship.driver._rows import Rows
 from tranship.driver._submitter import DriverSubmitter
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tranship.driver._consumer import DriverConsumer
     from tranship.driver._control import DriverControl
     from tranship.driver._removal import Removal
-    from tranship.driver._replies import TopicReplies
+    from tranship.driver._replies import PushedResults
     from tranship.driver._settling import Settling
     from tranship.driver._signal_store import SignalStore
 
@@ -102,7 +102,7 @@ class DriverBackend:
         results = DriverResults(supervisor, rows, self._delays, ttl=options.result_ttl, limit=limit)
         outcomes = self._outcomes = Outcomes(results, rows)
         self._dedup = Dedup(rows, outcomes, options.dedup_window, lambda: supervisor.traits.unique)
-        self._replies: TopicReplies | None = None
+        self._replies: PushedResults | None = None
         self._limit = limit
         self._consumers: list[DriverConsumer] = []
         self._own_consumers: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -166,11 +166,11 @@ class DriverBackend:
         self._supervisor.check_new()
         try:
             await self._supervisor.open()
-            connection = self._supervisor.current
-            if self._own.results is None and connection.table is None and connection.topic is not None:
-                from tranship.driver._replies import TopicReplies
+            if self._own.results is None and answers_submitters(self._supervisor.current):
+                from tranship.driver._replies import PushedResults
 
-                self._replies = TopicReplies(self._supervisor, self._limit)
+                self._replies = PushedResults(self._supervisor, self._limit)
+                self._outcomes.take_over(self._replies)
             self._capabilities = self._derived(self._supervisor.current)
         except BaseException:
             await self.aclose()

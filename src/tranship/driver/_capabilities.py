@@ -16,7 +16,9 @@ from tranship.driver._protocols import (
     Scanning,
     Searching,
     TellingTime,
+    answers_submitters,
     log_of,
+    replies_of,
     traits_of,
 )
 from tranship.errors import PluginError
@@ -147,5 +149,6 @@ def _of_no_table(connection: Connection) -> Iterator[Found]:
 
 
 def _of_the_topic(connection: Connection) -> Iterator[Found]:
-    if connection.topic is not None and connection.table is None:
-        yield _emulated(Capability.RESULT_PUSH)
+    if answers_submitters(connection):
+        push = _emulated if replies_of(connection) is None else _native
+        yield push(Capability.RESULT_PUSH, to="submitter")

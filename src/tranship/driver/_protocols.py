@@ -20,7 +20,7 @@ from tranship.driver._nouns import (
     Undo,
 )
 from tranship.errors import TranshipError
-from tranship.ports import Settled
+from tranship.ports import Settled, StoredResult
 
 if TYPE_CHECKING:
     from tranship.ports import QueueInfo
@@ -38,13 +38,16 @@ __all__ = [
     "Pushing",
     "Queue",
     "Renewing",
+    "ReplyQueue",
     "Scanning",
     "Searching",
     "Table",
     "TellingTime",
     "Topic",
     "Watching",
+    "answers_submitters",
     "log_of",
+    "replies_of",
     "traits_of",
 ]
 
@@ -354,6 +357,31 @@ class Topic(Protocol):
         """
 
 
+class ReplyQueue(Protocol):
+    """Results that come once, to who submitted: for a broker that keeps none, and has a way of its own to bring them.
+    Without it, and without a table, the kit uses the topic, of which who is away hears nothing.
+    """
+
+    @property
+    def address(self) -> str:
+        """Where results for this process go: it travels as ``reply_to``. The same over each connection."""
+
+    def hear(self, heard: Callable[[Sequence[StoredResult]], None]) -> None:
+        """From now on call ``heard``, on the loop, with the results that come; what is sent from now on is sent when
+        there is something that they can come to [result_pushed_to_submitter], and what comes while the connection is
+        away comes over the next one [result_waits_for_submitter].
+
+        Concurrency: once. Bound: does not wait, and does no I/O of its own. Closed: ends with the connection.
+        """
+
+    async def push(self, results: Sequence[StoredResult]) -> None:
+        """Send each result to its ``reply_to``, which every one of them has; who is not there any more gets none.
+
+        Concurrency: yes. Bound: one round trip. Cancelled: sent or not, each of them. Retry: never. Errors: raised:
+        sent or not. Closed: whatever is native.
+        """
+
+
 class Connection(Protocol):
     """One connection to the broker, and what works over it. A new one is made after each loss: that is a generation.
 
@@ -383,7 +411,7 @@ class Connection(Protocol):
     def native(self) -> Any:
         """The driver's own object, for :attr:`~tranship.ports.Backend.native`."""
 
-    # An attribute ``log``, where there is one, is a :class:`Log`.
+    # An attribute ``log``, where there is one, is a :class:`Log`; an attribute ``replies`` is a :class:`ReplyQueue`.
     #
     # An attribute ``address``, where there is one, goes into ``reply_to``: for a driver that brings results to who has
     # submitted, with a result store of its own, see :class:`OwnPorts`.
@@ -410,6 +438,17 @@ class TellingTime(Protocol):
         """
 
 
+def replies_of(connection: Connection) -> ReplyQueue | None:
+    """Return the reply queue of a connection; most have none."""
+    found: ReplyQueue | None = getattr(connection, "replies", None)
+    return found
+
+
+def answers_submitters(connection: Connection) -> bool:
+    """Whether results come to who submitted, and are kept nowhere."""
+    return connection.table is None and (connection.topic is not None or replies_of(connection) is not None)
+
+
 def log_of(connection: Connection) -> Log | None:
     """Return the log of a connection; most have none."""
     found: Log | None = getattr(connection, "log", None)
@@ -420,7 +459,7 @@ class LocalConnection:
     """The connection of a broker that is reached without one: files, memory.
 
     Args:
-        queue, table, topic, lost, native, log: as of any :class:`Connection`.
+        queue, table, topic, lost, native, log, replies: as of any :class:`Connection`.
         immediate: no verb ever waits for anything: what it does is done when its coroutine is first run. The kit then
             calls the verbs without a task of their own: there is no moment to cancel them in.
         prompt: a verb is often done before it waits for anything. The kit may then begin it in a task that is not its
@@ -436,11 +475,12 @@ class LocalConnection:
         native: Any = None,
         *,
         log: Log | None = None,
+        replies: ReplyQueue | None = None,
         immediate: bool = False,
         prompt: bool = False,
     ) -> None:
         self.queue, self.table, self.topic, self.lost, self.native = queue, table, topic, lost, native
-        self.log, self.immediate, self.prompt = log, immediate, prompt
+        self.log, self.replies, self.immediate, self.prompt = log, replies, immediate, prompt
 
     async def ping(self) -> None:
         """There is nobody to ask."""
