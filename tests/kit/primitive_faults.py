@@ -52,6 +52,16 @@ class PostsInSilence(Queue):
         super()._post(batch, lambda answers: done(answers) if len(batch) == 1 else None)
 
 
+class RecallsEverything(Queue):
+    """Of what is lost with a connection it has stored every other message, and says that it has all."""
+
+    def _post(self, batch, done):
+        super()._post(batch[::2], lambda _answers: done(ConnectionResetError("it has gone")))
+
+    async def recall(self, batches):
+        return [[None] * len(batch) for batch in batches]
+
+
 class PostsTwice(Queue):
     def _post(self, batch, done):
         super()._post(batch, done)
@@ -289,6 +299,7 @@ class SubscribesLate(Topic):
 FAULTS = (
     _queue("answers too few", "queue_send_answers_each", AnswersTooFew),
     _queue("posts and says nothing", "queue_post_answers_each", PostsInSilence, posts=True),
+    _queue("recalls what it never had", "queue_recall_tells", RecallsEverything, posts=True),
     _queue("posts and answers twice", "queue_post_answers_each", PostsTwice, posts=True),
     _queue("tells of what was there", "queue_tells_what_it_creates", TellsOfWhatWasThere, tells=True),
     _queue("creates in silence", "queue_tells_what_it_creates", TellsNothing, tells=True),

@@ -10,6 +10,7 @@ refused with :class:`~tranship.errors.UnsupportedError`; :attr:`~tranship.ports.
 ``send``, ``take``, ``end``               submitting and working: a :class:`Queue`
 :class:`QueueTraits`                      levels, order, counts, waiting, delays, one-step ends
 ``post``                                  sends that cost no task
+``recall``                                what became of a send whose answer was lost
 ``renew``                                 leases: a crash is noticed while the worker's host lives on
 ``watch``                                 waking, instead of looking twenty times a second
 ``find``, ``pick``                        states of tasks, unknown ids; cancelling what is queued
@@ -70,6 +71,7 @@ from tranship.driver._protocols import (
     Posting,
     Pushing,
     Queue,
+    Recalling,
     Renewing,
     ReplyQueue,
     Scanning,
@@ -112,6 +114,7 @@ __all__ = [
     "Pushing",
     "Queue",
     "QueueTraits",
+    "Recalling",
     "Renewing",
     "ReplyQueue",
     "Row",

@@ -19,6 +19,7 @@ NOTHING: Final = type(None)
 KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "send": (NOTHING, str, TranshipError),
     "post": (NOTHING, str, TranshipError),
+    "recall": (NOTHING, str, TranshipError),
     "end": (Settled, TranshipError),
     "renew": (bool,),
     "create": (NOTHING, bytes),

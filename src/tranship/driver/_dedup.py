@@ -42,7 +42,8 @@ class Dedup:
         if envelope.dedup_key is None:
             return None
         window = self._window if envelope.dedup_window is None else envelope.dedup_window
-        return Row(f"k/{hashlib.sha256(envelope.dedup_key.encode()).hexdigest()}", envelope.id.encode(), window)
+        digest = hashlib.sha256(envelope.dedup_key.encode(errors="surrogatepass")).hexdigest()
+        return Row(f"k/{digest}", envelope.id.encode(errors="surrogatepass"), window)
 
     @staticmethod
     def unless(message: Message) -> str | None:

@@ -109,40 +109,59 @@ class Row:
     """Only with ``tells``: what to publish under the row's key when it is created, and only then. None: nothing."""
 
 
-@dataclass(slots=True, eq=False)
 class Outgoing:
-    """One message for a queue."""
+    """One message for a queue.
 
-    facts: Facts
-    source: Message | RawMessage
-    """Headers, body, content type and encoding, as they are there: for drivers that need no more."""
-    ready: float = 0.0
-    """When it may be taken, in epoch seconds. Only queues with the trait ``delays`` see one in the future."""
-    first: Row | None = None
-    """Only with ``fuses``: to create in the same step. Where another id has the row, the message is not stored, and the
-    answer is that id; its own id there is no obstacle."""
-    unless: str | None = None
-    """Only with ``fuses``: the message is not stored where this row exists; the answer is then its own id."""
-    mark: str | None = None
-    """Tells it from what was sent under the same id before: it is a retry, or was replayed. The same mark again is the
-    same message again. None: it is a task that is submitted."""
+    Args:
+        facts: what has to be known of it; None: what a task that is encoded says of itself.
+        source: headers, body, content type and encoding, as they are there: for drivers that need no more.
+        ready: when it may be taken, in epoch seconds. Only queues with the trait ``delays`` see one in the future.
+        first: only with ``fuses``: to create in the same step. Where another id has the row, the message is not stored,
+            and the answer is that id; its own id there is no obstacle.
+        unless: only with ``fuses``: the message is not stored where this row exists; the answer is then its own id.
+        mark: tells it from what was sent under the same id before: it is a retry, or was replayed. The same mark again
+            is the same message again. None: it is a task that is submitted.
+    """
+
+    __slots__ = ("_facts", "first", "mark", "ready", "source", "unless")
+
+    def __init__(
+        self,
+        facts: Facts | None,
+        source: Message | RawMessage,
+        ready: float = 0.0,
+        *,
+        first: Row | None = None,
+        unless: str | None = None,
+        mark: str | None = None,
+    ) -> None:
+        self._facts, self.source, self.ready = facts, source, ready
+        self.first, self.unless, self.mark = first, unless, mark
 
     @classmethod
     def of(cls, message: Message) -> Outgoing:
         """Return what is sent for an encoded task, to be taken at its ``not_before``."""
-        return cls(facts_of(message), message, message.envelope.not_before or 0.0)
+        return cls(None, message, message.envelope.not_before or 0.0)
+
+    @property
+    def facts(self) -> Facts:
+        """What has to be known of it."""
+        if self._facts is None:
+            assert isinstance(self.source, Message)
+            self._facts = facts_of(self.source)
+        return self._facts
 
     @property
     def message(self) -> RawMessage:
         """Headers, body and properties, for drivers with a wire format of their own."""
         if isinstance(self.source, Message):
-            self.source = self.source.raw()
+            self._facts, self.source = self.facts, self.source.raw()
         return self.source
 
     @property
     def id(self) -> str:
         """The task's id."""
-        return self.facts.id
+        return self.source.envelope.id if self._facts is None else self._facts.id  # type: ignore[union-attr]
 
     @property
     def queue(self) -> str:

@@ -1,4 +1,7 @@
-"""Sends without a task: each batch is answered once, whatever the driver does with its callback."""
+"""Sends without a task: each batch is answered once, whatever the driver does with its callback.
+
+Where the queue can recall, what was under way when the connection went is answered over the next one.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Final, cast
 
 from tranship.driver._answers import checked
 from tranship.driver._nouns import Answer, Outgoing
-from tranship.driver._protocols import Connection, Posting
+from tranship.driver._protocols import Connection, Posting, Recalling
 from tranship.driver._steps import BLOCKED
 from tranship.driver._supervisor import AnswerLost, Supervisor
 from tranship.driver._timing import Deadlines
@@ -20,16 +24,18 @@ __all__ = ["Posts"]
 
 log = logging.getLogger("tranship.driver")
 
+AGAIN: Final = 0.5
+"""Seconds between two questions what became of a batch."""
 Done = Callable[[Sequence[Answer] | TranshipError], None]
 
 
 class _Post:
-    """One batch: how many messages, over which connection, and who is told."""
+    """One batch, over which connection it went, and who is told."""
 
-    __slots__ = ("answered", "connection", "count", "done", "mark")
+    __slots__ = ("answered", "batch", "connection", "done", "mark")
 
-    def __init__(self, connection: Connection, count: int, mark: object, done: Done) -> None:
-        self.connection, self.count, self.mark, self.done = connection, count, mark, done
+    def __init__(self, connection: Connection, batch: Sequence[Outgoing], mark: object, done: Done) -> None:
+        self.connection, self.batch, self.mark, self.done = connection, batch, mark, done
         self.answered = False
         """Whether the driver has said something; whoever waited may have been told before that."""
 
@@ -44,10 +50,14 @@ class Posts:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._open: dict[_Post, None] = {}
+        self._lost: dict[_Post, None] = {}
+        """Those whose answer went with their connection, and is asked for over the next one."""
         self._calling: _Post | None = None
         self._asked: tuple[int, Posting | None] = 0, None
+        self._recalls = False
         self._deadlines = Deadlines(supervisor.timing.command, self._overdue)
         supervisor.on_gone.append(self._give_up)
+        supervisor.on_restored.append(self._recall)
 
     @property
     def possible(self) -> bool:
@@ -60,7 +70,26 @@ class Posts:
         if self._asked[0] != self._supervisor.generation:
             queue = self._supervisor.current.queue
             self._asked = self._supervisor.generation, queue if isinstance(queue, Posting) else None
+            self._recalls = isinstance(queue, Recalling)
         return self._asked[1]
+
+    @property
+    def recalled(self) -> bool:
+        """Whether what is posted now gets an answer even if the connection goes."""
+        return self._queue is not None and self._recalls
+
+    async def sent(self, batch: Sequence[Outgoing]) -> Sequence[Answer]:
+        """Send a batch and return its answers.
+
+        Raises:
+            TranshipError: instead of them.
+        """
+        waiter: asyncio.Future[Sequence[Answer] | TranshipError] = asyncio.get_running_loop().create_future()
+        self.post(batch, lambda found: None if waiter.done() else waiter.set_result(found))
+        found = await waiter
+        if isinstance(found, TranshipError):
+            raise found
+        return found
 
     def post(self, batch: Sequence[Outgoing], done: Done) -> None:
         """Send a batch, and call ``done`` once, later, with the answers or one of our errors.
@@ -84,7 +113,7 @@ class Posts:
         connection, loop, thread = self._supervisor.current, asyncio.get_running_loop(), threading.get_ident()
         queue = self._queue
         assert queue is not None
-        post = _Post(connection, len(batch), self._begin(connection), done)
+        post = _Post(connection, batch, self._begin(connection), done)
         self._open[post] = None
 
         def heard(found: Sequence[Answer] | Exception) -> None:
@@ -114,7 +143,11 @@ class Posts:
         if self._open.pop(post, self) is None:
             self._supervisor.end(post.mark)
             self._deadlines.end(post.mark)
-            post.done(self._outcome(post, found))
+            outcome = self._outcome(post, found)
+            if self._recalls and isinstance(outcome, AnswerLost) and not self._over:
+                self._lost[post] = None
+            else:
+                post.done(outcome)
 
     def _outcome(self, post: _Post, found: Sequence[Answer] | Exception) -> Sequence[Answer] | TranshipError:
         if isinstance(found, Exception):
@@ -122,7 +155,7 @@ class Posts:
             made.__cause__ = made.__cause__ or (None if made is found else found)
             return made
         try:
-            return checked(self._supervisor.name, "post", found, post.count)
+            return checked(self._supervisor.name, "post", found, len(post.batch))
         except TranshipError as wrong:
             return wrong
 
@@ -136,9 +169,20 @@ class Posts:
         log.error("%s", text)
         self._answer_all(PluginError(text))
 
+    @property
+    def _over(self) -> bool:
+        """Whether there will be no other connection."""
+        gate = self._supervisor.gate
+        return gate.closed or gate.failure is not None
+
     def _give_up(self) -> None:
         """Tell everybody that the connection has gone, with whatever was under way."""
         self._deadlines.close()
+        if self._recalls:
+            self._lost |= self._open
+            self._open = {}
+        if self._over:
+            self._open, self._lost = {**self._lost, **self._open}, {}
         self._answer_all(AnswerLost(f"{self._supervisor.url}: the connection has gone"))
 
     def _answer_all(self, error: TranshipError) -> None:
@@ -146,3 +190,33 @@ class Posts:
         for post in posts:
             self._deadlines.end(post.mark)
             post.done(error)
+
+    # What became of those whose answer was lost.
+
+    async def _recall(self) -> None:
+        """Ask once before anybody is told that the broker is back, and then for as long as it is refused."""
+        if self._lost and not await self._found_out():
+            self._supervisor.spawn(self._ask_again(self._supervisor.generation))
+
+    async def _ask_again(self, generation: int) -> None:
+        while self._lost and self._supervisor.generation == generation and self._supervisor.connected:
+            await asyncio.sleep(AGAIN)
+            await self._found_out(again=True)
+
+    async def _found_out(self, *, again: bool = False) -> bool:
+        """Answer those whose connection has gone; False: nobody says yet what became of them."""
+        posts, name = list(self._lost), self._supervisor.name
+        batches = [post.batch for post in posts]
+        try:
+            found = await self._supervisor.run("recall", lambda c: cast("Recalling", c.queue).recall(batches))
+            if len(found) != len(batches):
+                raise PluginError(f"{name}: recall() gave {len(found)} answers for {len(batches)} batches")
+            answers = [checked(name, "recall", one, len(batch)) for one, batch in zip(found, batches, strict=True)]
+        except TranshipError as error:
+            level = logging.DEBUG if again else logging.WARNING
+            log.log(level, "%s: it is not known yet what became of messages: %s", self._supervisor.url, error)
+            return False
+        for post, answer in zip(posts, answers, strict=True):
+            if self._lost.pop(post, self) is None:
+                post.done(answer)
+        return True

@@ -37,6 +37,7 @@ __all__ = [
     "Posting",
     "Pushing",
     "Queue",
+    "Recalling",
     "Renewing",
     "ReplyQueue",
     "Scanning",
@@ -121,6 +122,22 @@ class Posting(Protocol):
 
         Concurrency: yes. Bound: does not wait. Cancelled: cannot be. Retry: never. Errors: raised: nothing of the batch
         is stored; otherwise as of :meth:`Queue.send`. Closed: whatever is native.
+        """
+
+
+@runtime_checkable
+class Recalling(Posting, Protocol):
+    """A queue that posts, and finds out over a later connection what became of what was posted when one went."""
+
+    async def recall(self, batches: Sequence[Sequence[Outgoing]]) -> Sequence[Sequence[Answer]]:
+        """Say what became of batches that were posted, the very sequences, over connections that have gone without an
+        answer [queue_recall_tells]: of each message as :meth:`Queue.send` does; what is not stored never will be.
+
+        The kit asks once over each new connection, before it says that there is one, and again while it is refused.
+        Whoever submits waits for that, instead of being told that nobody knows.
+
+        Concurrency: one at a time. Bound: a round trip for each connection that has gone. Cancelled: nothing happened.
+        Retry: never. Errors: raised. Closed: whatever is native.
         """
 
 

@@ -14,7 +14,7 @@ from tranship.driver._nouns import Answer, Outgoing, SendLimits
 from tranship.driver._posts import Posts
 from tranship.driver._rows import Rows
 from tranship.driver._supervisor import OF_ALL, AnswerLost, Supervisor
-from tranship.envelope import Priority, Receipt
+from tranship.envelope import Priority, Receipt, receipts
 from tranship.errors import (
     BrokerUnreachable,
     ClosedError,
@@ -98,22 +98,31 @@ class DriverSubmitter:
 
     def _ready_to_go(self, messages: Sequence[Message]) -> list[Outgoing] | None:
         """Return what can be posted: all of it in one batch, with nothing to do before it or after it."""
-        supervisor, now = self._supervisor, self._supervisor.clock.now()
-        traits, keeps_rows, octets = supervisor.traits, supervisor.current.table is not None, 0
+        traits, limit, octets = self._supervisor.traits, self.max_message_size, 0
+        like: object = None
         for one in messages:
-            envelope = one.envelope
-            octets += one.size
-            if self._refusal(one, keeps_rows=keeps_rows) is not None:
-                return None
-            if not traits.fuses and (one.check_id or envelope.dedup_key is not None):
-                return None
-            if one.check_id and self._dedup.asks_a_store:
-                return None
-            if not traits.delays and (envelope.not_before or 0.0) > now:
-                return None
+            size = one.size
+            octets += size
+            # What is like the one before needs nothing else: most are, tens of thousands in a second.
+            if one.like is not like or like is None or one.check_id or size > limit:
+                if not self._goes_at_once(one):
+                    return None
+                like = one.like
         if not traits.limits.hold(len(messages), octets):
             return None
         return [self._outgoing(one, fused=traits.fuses) for one in messages]
+
+    def _goes_at_once(self, message: Message) -> bool:
+        """Whether nothing has to be done before a message is sent, and nothing after it."""
+        supervisor, envelope = self._supervisor, message.envelope
+        traits, keeps_rows = supervisor.traits, supervisor.current.table is not None
+        if self._refusal(message, keeps_rows=keeps_rows) is not None:
+            return False
+        if not traits.fuses and (message.check_id or envelope.dedup_key is not None):
+            return False
+        if message.check_id and self._dedup.asks_a_store:
+            return False
+        return traits.delays or (envelope.not_before or 0.0) <= supervisor.clock.now()
 
     def _posted(
         self,
@@ -122,14 +131,17 @@ class DriverSubmitter:
         answered: Callable[[Sequence[Said]], None],
     ) -> None:
         if not isinstance(found, TranshipError):
-            answered([_said(one.id, answer) for one, answer in zip(batch, found, strict=True)])
+            if any(found):
+                answered([_said(one.id, answer) for one, answer in zip(batch, found, strict=True)])
+            else:
+                answered(receipts([one.id for one in batch]))
             return
         sent = dict(enumerate(batch))
         if isinstance(found, ClosedError):
             answered([found] * len(batch))
         elif self._concerns_all(sent, found):
             answered(
-                [_said(one.id, answer) for one, answer in zip(batch, self._failed(sent, found).values(), strict=True)]
+                [_said(one.id, answer) for one, answer in zip(batch, _each_failed(sent, found).values(), strict=True)]
             )
         else:
             task = self._supervisor.spawn(self._one_by_one(sent))
@@ -238,12 +250,17 @@ class DriverSubmitter:
             return {}
         batch = list(messages.values())
         try:
-            found = await self._supervisor.answers("send", lambda c: c.queue.send(batch), len(batch))
+            found = await self._answers(batch)
             return dict(zip(messages, found, strict=True))
         except TranshipError as error:
             if self._concerns_all(messages, error):
                 return self._failed(messages, error)
         return await self._one_by_one(messages)
+
+    async def _answers(self, batch: Sequence[Outgoing]) -> Sequence[Answer]:
+        if self._posts.recalled:
+            return await self._posts.sent(batch)
+        return await self._supervisor.answers("send", lambda c: c.queue.send(batch), len(batch))
 
     @staticmethod
     def _concerns_all(messages: Mapping[int, Outgoing], error: TranshipError) -> bool:
@@ -258,9 +275,7 @@ class DriverSubmitter:
         self._supervisor.gate.check()
         if isinstance(error, ClosedError):
             raise error
-        if isinstance(error, UNSURE):
-            return {at: _unknown(one.id, error) for at, one in messages.items()}
-        return {at: _about(one, error) for at, one in messages.items()}
+        return _each_failed(messages, error)
 
     async def _noted(
         self, messages: Mapping[int, Message], answers: Mapping[int, Answer], going: Mapping[int, Outgoing]
@@ -278,6 +293,12 @@ class DriverSubmitter:
 
 def _said(task_id: str, answer: Answer) -> Said:
     return answer if isinstance(answer, TranshipError) else Receipt(task_id, answer)
+
+
+def _each_failed(messages: Mapping[int, Outgoing], error: TranshipError) -> dict[int, Answer]:
+    if isinstance(error, UNSURE):
+        return {at: _unknown(one.id, error) for at, one in messages.items()}
+    return {at: _about(one, error) for at, one in messages.items()}
 
 
 def _unknown(task_id: str, cause: TranshipError) -> SubmitUnknown:

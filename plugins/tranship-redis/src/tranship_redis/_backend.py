@@ -12,6 +12,7 @@ from tranship.driver import DriverBackend, Kit, OwnPorts, Timing
 from tranship.errors import BrokerUnreachable
 from tranship.ports import Capability, CountKind, Level, Support
 from tranship.settings import BackendConfig
+from tranship_redis._broker import Broker
 from tranship_redis._connect import Dialler
 from tranship_redis._connection import RedisConnection
 from tranship_redis._consumer import RedisConsumer
@@ -24,7 +25,6 @@ from tranship_redis._levels import Levels
 from tranship_redis._link import Link, Pushes
 from tranship_redis._options import RedisOptions, database
 from tranship_redis._server import ServerInfo, warnings_of
-from tranship_redis._submitter import RedisSubmitter
 from tranship_redis._sweeper import Sweeper
 from tranship_redis._wake import Wake
 
@@ -72,19 +72,19 @@ class RedisDriver:
             timing=Timing(connect=None, command=None, keepalive=None),
             declared=self._declared,
             own=OwnPorts(
-                submitter=self._submitter,
                 consumer=lambda _, queues: RedisConsumer(self.context, queues),
-                control=lambda _: RedisControl(self.context),
+                control=self._control,
                 inspector=lambda _: RedisInspector(self.context),
             ),
             warnings=lambda: warnings_of(self._server, self._fsync),
         )
+        self._broker = Broker(options, self._keys, self.backend.clock)
 
     # The ports.
 
-    def _submitter(self, kit: Kit) -> RedisSubmitter:
+    def _control(self, kit: Kit) -> RedisControl:
         self.context = self._context_of(kit)
-        return RedisSubmitter(self.context)
+        return RedisControl(self.context)
 
     def _context_of(self, kit: Kit) -> Context:
         place = self._dialler.place
@@ -136,8 +136,7 @@ class RedisDriver:
     async def _attempt(self) -> RedisConnection:
         connection = RedisConnection(
             self._dialler,
-            self._options,
-            self._keys,
+            self._broker,
             self._pushes,
             address=self._address,
             was_master=self._was_connected,

@@ -8,7 +8,7 @@ from typing import Final
 
 from redis.exceptions import ResponseError
 
-from tranship.errors import TranshipError
+from tranship.errors import BrokerUnreachable, TranshipError
 from tranship.ports import Delivery
 from tranship_redis._claims import CLAIM, Claim, Claims, Found
 from tranship_redis._errors import error_of
@@ -128,5 +128,4 @@ class Claiming:
     def _error(self, reply: Exception) -> TranshipError:
         if isinstance(reply, ResponseError):
             return error_of(reply, doing=f"{self._link.place}: claiming")
-        assert isinstance(reply, TranshipError)
-        return reply
+        return reply if isinstance(reply, TranshipError) else BrokerUnreachable(str(reply))

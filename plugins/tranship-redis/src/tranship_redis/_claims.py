@@ -21,10 +21,9 @@ from tranship_redis._element import read
 from tranship_redis._held import MOST, Held, Place, microseconds
 from tranship_redis._incomplete import read_quarantined
 from tranship_redis._levels import STEPS
-from tranship_redis._pack import bulk
+from tranship_redis._pack import bulk, millis
 from tranship_redis._scripts import Script
 from tranship_redis._selection import Pick, Report, peers_of
-from tranship_redis._writer import millis
 
 __all__ = ["CLAIM", "Claim", "Claims", "Found"]
 

@@ -6,19 +6,17 @@ Once one of the sockets is lost, the connection is; the driver kit then makes a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from tranship.driver import NoQueue, QueueTraits
 from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
 from tranship.protocol import number_of
+from tranship_redis._broker import Broker
 from tranship_redis._channel import Channel
 from tranship_redis._connect import Dialler
-from tranship_redis._errors import Lost
 from tranship_redis._handshake import greet
-from tranship_redis._keys import Keys
 from tranship_redis._liveness import Liveness
-from tranship_redis._options import RedisOptions
+from tranship_redis._queue import RedisQueue
 from tranship_redis._server import ServerInfo
 from tranship_redis._table import RedisTable
 from tranship_redis._topic import RedisTopic
@@ -35,25 +33,6 @@ class Background(Protocol):
 
     async def aclose(self) -> None:
         """End it."""
-
-
-class _Queues(NoQueue):
-    """What exists of queues beside the ports that serve them.
-
-    Args:
-        connection: over which they are made known.
-        keys: of the namespace.
-    """
-
-    traits = QueueTraits(delays=True, tells=True)
-
-    def __init__(self, connection: RedisConnection, keys: Keys) -> None:
-        self._connection, self._keys = connection, keys
-
-    async def ensure(self, queues: Sequence[str]) -> None:
-        """Make the queues known to inspectors; lists need no creating."""
-        if queues:
-            await self._connection.main.call(b"SADD", self._keys.queues, *queues)
 
 
 class _Pushes:
@@ -78,8 +57,7 @@ class RedisConnection:
 
     Args:
         dialler: connects the sockets.
-        options: of the URL.
-        keys: of the namespace.
+        broker: what is known beyond the connection.
         pushes: who gets what the server pushes, by kind.
         address: where Celery would send results.
         was_master: the server served us before.
@@ -95,18 +73,16 @@ class RedisConnection:
     def __init__(
         self,
         dialler: Dialler,
-        options: RedisOptions,
-        keys: Keys,
+        broker: Broker,
         pushes: Mapping[bytes, tuple[PushHandler, ...]],
         *,
         address: str,
         was_master: bool,
         sweeper: Callable[[Channel], Background],
     ) -> None:
-        self._dialler, self._options, self._keys, self._was_master = dialler, options, keys, was_master
+        self._dialler, self._broker, self._was_master = dialler, broker, was_master
         self._pushes = _Pushes(self, pushes)
         self.place, self.address = dialler.place, address
-        self.queue = _Queues(self, keys)
         self.table: RedisTable | None = None
         self.topic: RedisTopic | None = None
         self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
@@ -128,8 +104,9 @@ class RedisConnection:
             self.main = self.pubsub = await self._open(load=True)
             if not self.server.is_resp3:
                 self.pubsub = await self._open(subscriber=True)
-            self.table = RedisTable(self.main, self._keys)
-            self.topic = RedisTopic(self.main, self.pubsub, self._keys, self.table)
+            self.queue = RedisQueue(self._broker, self.main)
+            self.table = RedisTable(self.main, self._broker.keys)
+            self.topic = RedisTopic(self.main, self.pubsub, self._broker.keys, self.table)
             if work:
                 await self.open_work()
             self.fsync = await self._fsync()
@@ -187,7 +164,8 @@ class RedisConnection:
         wire = Wire(writer, self._pushes, channel.gone, subscriber=subscriber)
         channel.use(wire)
         self._channels.append(channel)
-        self._lives.append(Liveness(wire, timeout=self._options.command_timeout, keepalive=self._options.keepalive))
+        options = self._broker.options
+        self._lives.append(Liveness(wire, timeout=options.command_timeout, keepalive=options.keepalive))
         is_resp3 = self._dialler.protocol == 3
         channel.server = await greet(wire, self.place, is_resp3=is_resp3, load=load, was_master=self._was_master)
         return channel
@@ -218,7 +196,7 @@ class RedisConnection:
 
     def abort(self) -> None:
         """Drop the sockets."""
-        self._went(Lost(f"{self.place}: it does not answer"))
+        self._went(BrokerUnreachable(f"{self.place}: it does not answer"))
 
     async def aclose(self) -> None:
         """Close the sockets. What waits for an answer gets ClosedError, unless it is lost already."""

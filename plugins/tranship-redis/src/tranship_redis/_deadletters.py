@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
+from tranship.driver import Outgoing
 from tranship.envelope import DeadLetter
 from tranship.errors import InvalidOptionError, MalformedMessage
 from tranship.protocol import Message
@@ -94,7 +95,7 @@ class DeadLetters:
         keys, elements = self._context.keys, Elements(self._context.keys, self._context.levels)
         adding: list[str | bytes | int] = []
         for letter, message in zip(letters, messages, strict=True):
-            element = elements.build(message, tag=self._tags.next(), timestamp=b"%.3f" % letter.died_at)
+            element = elements.build(Outgoing.of(message), tag=self._tags.next(), timestamp=b"%.3f" % letter.died_at)
             step = self._context.levels.step(letter.priority)
             about = (letter.reason, letter.detail, message.envelope.id, letter.deliveries, repr(letter.died_at))
             adding += (letter.queue, step, *about, element)

@@ -26,9 +26,10 @@ import orjson
 
 from tranship import codec
 from tranship.checks import invalid
+from tranship.driver import Facts, Outgoing
 from tranship.envelope import Priority
 from tranship.errors import EncodeError, MalformedMessage
-from tranship.protocol import Message, RawMessage
+from tranship.protocol import Message, RawMessage, decode
 from tranship_redis._keys import Keys
 from tranship_redis._levels import Levels
 
@@ -61,20 +62,16 @@ class Slot:
 
     __slots__ = ("after", "before", "list", "queue", "size", "step")
 
-    def __init__(self, message: Message, step: int, key: bytes) -> None:
-        queue = message.envelope.queue
-        self.queue = queue
+    def __init__(self, facts: Facts, content: tuple[str, str], step: int, key: bytes) -> None:
+        self.queue = facts.queue
         self.step = step
         self.list = key
         """The key of the list."""
-        self.before = b'","content-encoding":%b,"content-type":%b,"headers":' % (
-            quoted(message.content_encoding),
-            quoted(message.content_type),
-        )
+        self.before = b'","content-encoding":%b,"content-type":%b,"headers":' % (quoted(content[1]), quoted(content[0]))
         self.after = (
             b',"reply_to":%b,"delivery_mode":2,"delivery_info":{"exchange":"","routing_key":%b},'
             b'"priority":%d,"body_encoding":"base64","delivery_tag":"'
-        ) % (quoted(message.envelope.reply_to), quoted(queue), step)
+        ) % (quoted(facts.reply_to), quoted(facts.queue), step)
         self.size = len(_BODY) + len(self.before) + len(_OURS) + len(self.after)
         """Bytes of the constant parts of :meth:`Elements.framed`."""
 
@@ -88,26 +85,32 @@ class Elements:
         self._slots: dict[tuple[str, Priority, str, str, str | None], Slot] = {}
         self._likes: dict[object, Slot] = {}
 
-    def known(self, message: Message) -> Slot | None:
+    def known(self, source: Message | RawMessage) -> Slot | None:
         """Return the slot of a message whose like has been here, and which needs nothing but a place in its list."""
-        return self._likes.get(message.like)
+        return self._likes.get(source.like) if isinstance(source, Message) else None
 
-    def slot(self, message: Message) -> Slot:
-        """Return where ``message`` goes and what its element shares with its like.
+    def slot(self, message: Outgoing) -> tuple[Slot, Message | RawMessage]:
+        """Return where ``message`` goes and what its element shares with its like, and what to write into it.
 
         Raises:
             InvalidOptionError: no worker could serve a queue of this name.
+            MalformedMessage: it is not a complete message, and a Celery worker that takes one dies.
         """
-        envelope = message.envelope
-        key = (envelope.queue, envelope.priority, message.content_type, message.content_encoding, envelope.reply_to)
-        slot = self._slots.get(key) or self._keep(key, message)
-        if message.like is not None and envelope.not_before is None and envelope.dedup_key is None:
-            if len(self._likes) >= _SLOTS:
-                self._likes.clear()
-            self._likes[message.like] = slot
-        return slot
+        facts, source = message.facts, message.source
+        if not isinstance(source, Message):
+            source = _complete(source, facts)
+        content = str(source.content_type), str(source.content_encoding)
+        key = (facts.queue, facts.level, *content, facts.reply_to)
+        slot = self._slots.get(key) or self._keep(key, facts, content)
+        if isinstance(source, Message) and source.like is not None:
+            envelope = source.envelope
+            if envelope.not_before is None and envelope.dedup_key is None:
+                if len(self._likes) >= _SLOTS:
+                    self._likes.clear()
+                self._likes[source.like] = slot
+        return slot, source
 
-    def build(self, message: Message, *, tag: bytes, timestamp: bytes) -> bytes:
+    def build(self, message: Outgoing, *, tag: bytes, timestamp: bytes) -> bytes:
         """Return the element for ``message``.
 
         Args:
@@ -115,36 +118,53 @@ class Elements:
             tag: the delivery tag, from :class:`Tags`.
             timestamp: epoch seconds as a JSON number.
         """
-        framed = self.framed(self.slot(message), message, tag, end_of(timestamp))
+        slot, source = self.slot(message)
+        framed = self.framed(slot, source, message.id, tag, end_of(timestamp))
         return framed[framed.index(b"\n") + 1 : -2]
 
     @staticmethod
-    def framed(slot: Slot, message: Message, tag: bytes, end: bytes) -> bytes:
-        """Return the element for ``message`` as one string of a command, in one step.
+    def framed(slot: Slot, source: Message | RawMessage, task_id: str, tag: bytes, end: bytes) -> bytes:
+        """Return an element as one string of a command, in one step.
 
         Args:
             slot: the message's.
-            message: what to send.
+            source: what to write, as :meth:`slot` returns it.
+            task_id: the task's id.
             tag: the delivery tag, from :class:`Tags`.
             end: what :func:`end_of` returns for the time of handing over.
         """
-        body, headers = b2a_base64(message.body, newline=False), message.headers
-        task_id = quoted(message.envelope.id)
-        size = slot.size + len(body) + len(headers) + len(task_id) + len(tag) + len(end) - 2
+        body, headers = b2a_base64(source.body, newline=False), source.headers
+        assert type(headers) is bytes
+        quoted_id = quoted(task_id)
+        size = slot.size + len(body) + len(headers) + len(quoted_id) + len(tag) + len(end) - 2
         # No more than ten parts: they are joined without a place of their own.
         head = b"$%d\r\n%b" % (size, _BODY)
-        return b"".join((head, body, slot.before, headers, _OURS, task_id, slot.after, tag, end))
+        return b"".join((head, body, slot.before, headers, _OURS, quoted_id, slot.after, tag, end))
 
-    def _keep(self, key: tuple[str, Priority, str, str, str | None], message: Message) -> Slot:
-        envelope = message.envelope
-        if "\0" in envelope.queue:
+    def _keep(self, key: tuple[str, Priority, str, str, str | None], facts: Facts, content: tuple[str, str]) -> Slot:
+        if "\0" in facts.queue:
             # No worker could serve it: a claim's token ends the name of the list there.
-            raise invalid("queue", envelope.queue, "a name without zero characters")
-        step = self._levels.step(envelope.priority)
+            raise invalid("queue", facts.queue, "a name without zero characters")
+        step = self._levels.step(facts.level)
         if len(self._slots) >= _SLOTS:
             self._slots.clear()
-        slot = self._slots[key] = Slot(message, step, self._keys.list(envelope.queue, step))
+        slot = self._slots[key] = Slot(facts, content, step, self._keys.list(facts.queue, step))
         return slot
+
+
+def _complete(raw: RawMessage, facts: Facts) -> RawMessage:
+    """Return a message that anybody may have written, written anew: what was verified is what is sent.
+
+    Raises:
+        MalformedMessage: it is not a complete message.
+    """
+    decode(raw, queue=facts.queue, priority=facts.level)
+    content_type = raw.content_type or codec.JSON
+    encoding = raw.content_encoding or codec.content_encoding_of(codec.content_type_of(content_type))
+    # Celery marks what it restores, and a message that starts over has never been delivered.
+    found = raw.headers if isinstance(raw.headers, Mapping) else codec.loads(raw.headers, codec.JSON)
+    headers = {name: value for name, value in (found or {}).items() if name != "redelivered"}
+    return RawMessage(codec.dumps(headers), raw.body, content_type, encoding)
 
 
 def end_of(timestamp: bytes) -> bytes:

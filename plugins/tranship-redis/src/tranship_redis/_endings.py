@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tranship import codec
+from tranship.driver import Outgoing
 from tranship.envelope import Envelope
 from tranship.ports import Settlement, Verdict
 from tranship.protocol import Message
 from tranship_redis._context import Context
 from tranship_redis._element import Elements, Tags
 from tranship_redis._held import Held
-from tranship_redis._pack import Part
-from tranship_redis._writer import millis
+from tranship_redis._pack import Part, millis
 
 __all__ = ["Endings", "weight"]
 
@@ -75,7 +75,7 @@ class Endings:
 
     def _replacement(self, number: int, message: Message) -> list[Part]:
         envelope, now = message.envelope, self._clock.now()
-        element = self._elements.build(message, tag=self._tags.next(), timestamp=b"%.3f" % now)
+        element = self._elements.build(Outgoing.of(message), tag=self._tags.next(), timestamp=b"%.3f" % now)
         queue, due = envelope.queue, envelope.not_before
         if due is None or due <= now:
             parts: list[Part] = ["replace", number, self._levels.key(queue, envelope.priority), element]

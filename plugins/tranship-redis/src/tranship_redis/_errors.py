@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from redis.exceptions import ResponseError
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, StorageFull, TranshipError
 from tranship_redis._scripts import command_at
 
-__all__ = ["Lost", "NotReady", "again", "error_of", "is_demotion", "reply_error", "unsent"]
+__all__ = ["Lost", "NotReady", "again", "error_of", "is_demotion", "reply_error"]
 
 
-class Lost(BrokerUnreachable):
-    """The connection was lost after the command had been handed over: whether it was carried out is unknown."""
+E = TypeVar("E", bound=Exception)
 
-    code = "BROKER_UNREACHABLE"
+
+class Lost(ConnectionError):
+    """The connection was lost after the command had been handed over: whether it was carried out is unknown.
+
+    It is none of tranship's errors: the driver kit makes one of it, which says that.
+    """
 
 
 class NotReady(BrokerUnreachable):
@@ -85,25 +89,11 @@ def error_of(reply: ResponseError, *, doing: str) -> TranshipError:
     return error
 
 
-def again(error: TranshipError) -> TranshipError:
+def again(error: E) -> E:
     """Return a fresh exception like ``error``, for the next of several callers."""
     copy = type(error)(str(error))
     copy.__cause__ = error.__cause__
     return copy
-
-
-def unsent(reason: Exception, otherwise: str) -> TranshipError:
-    """Return why there is no connection, for those who want to send something now: its fate is known.
-
-    Args:
-        reason: why the latest attempt to connect failed.
-        otherwise: the text where the reason has none.
-    """
-    if isinstance(reason, TranshipError) and not isinstance(reason, Lost):
-        return reason
-    error = BrokerUnreachable(str(reason) or otherwise)
-    error.__cause__ = reason
-    return error
 
 
 def is_demotion(reply: ResponseError) -> bool:

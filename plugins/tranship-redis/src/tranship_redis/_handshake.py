@@ -9,7 +9,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from tranship.errors import TranshipError
-from tranship_redis._errors import error_of
+from tranship_redis._errors import Lost, error_of
 from tranship_redis._pack import pack
 from tranship_redis._scripts import ALL
 from tranship_redis._server import ServerInfo
@@ -69,6 +69,6 @@ async def _all(wire: Wire, commands: list[bytes]) -> list[Any]:
         wire.post(command, answered)
     await done
     for answer in answers:
-        if isinstance(answer, TranshipError):
+        if isinstance(answer, TranshipError | Lost):
             raise answer
     return answers

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from tranship.errors import TranshipError
+from tranship.errors import BrokerUnreachable, TranshipError
 from tranship.ports import Delivery
 from tranship_redis._context import Context
 from tranship_redis._errors import Lost, error_of
@@ -182,9 +182,9 @@ class Holding:
         return outcome
 
     def _failure(self, reply: Any) -> TranshipError | None:
-        if isinstance(reply, TranshipError):
+        if isinstance(reply, TranshipError | Lost):
             self._unheard = True
-            return reply
+            return reply if isinstance(reply, TranshipError) else BrokerUnreachable(str(reply))
         if not isinstance(reply, ResponseError):
             refusal = reply[1].decode(errors="replace")
             if not refusal:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import hiredis
 
-__all__ = ["Part", "bulk", "pack"]
+__all__ = ["Part", "bulk", "millis", "pack"]
 
 Part = bytes | str | int | float
+
+_LONGEST: Final = 100 * 365 * 86400.0
 
 
 def pack(*parts: Part) -> bytes:
@@ -25,3 +27,8 @@ def pack(*parts: Part) -> bytes:
 def bulk(value: bytes) -> bytes:
     """Return one string of a command, for those who join their commands themselves."""
     return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def millis(seconds: float) -> bytes:
+    """Return a TTL for PX: whole milliseconds, at least one, and no more than Redis takes."""
+    return b"%d" % max(1, round(min(seconds, _LONGEST) * 1000))

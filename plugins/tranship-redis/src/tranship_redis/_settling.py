@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from tranship.errors import TranshipError
+from tranship.errors import BrokerUnreachable, TranshipError
 from tranship.ports import Settled, Settlement
 from tranship_redis._context import Context
 from tranship_redis._endings import Endings, weight
-from tranship_redis._errors import Lost, error_of
+from tranship_redis._errors import error_of
 from tranship_redis._held import MOST, Held, microseconds
 from tranship_redis._link import Link
 from tranship_redis._pack import Part
@@ -98,7 +98,7 @@ class Settling:
         arguments: list[Part] = [number, self._lease, TTL, count, *parts, *memory.asked(settlements)]
         try:
             text, refusal, marker = await link.run(_SETTLE, self._keys, arguments)
-        except (Lost, asyncio.CancelledError):
+        except (BrokerUnreachable, asyncio.CancelledError):
             memory.lost(settlements, number)
             raise
         memory.heard(settlements, marker)

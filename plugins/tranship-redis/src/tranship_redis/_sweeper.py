@@ -15,6 +15,7 @@ from tranship_redis._celery_entries import CeleryEntries
 from tranship_redis._channel import Channel
 from tranship_redis._complaints import Complaints
 from tranship_redis._context import Context
+from tranship_redis._errors import Lost
 from tranship_redis._scripts import Script
 
 __all__ = ["Sweeper"]
@@ -70,6 +71,8 @@ class Sweeper:
                 seconds = await work()
             except ClosedError:
                 return
+            except Lost:
+                seconds = pause
             except TranshipError as error:
                 log.log(logging.DEBUG if error.retryable else logging.WARNING, "sweeping failed: %s", error)
                 seconds = pause

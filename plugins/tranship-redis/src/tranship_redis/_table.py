@@ -14,9 +14,8 @@ from tranship.driver import Row
 from tranship.protocol import result_state
 from tranship_redis._channel import Channel
 from tranship_redis._keys import Keys, is_result
-from tranship_redis._pack import Part
+from tranship_redis._pack import Part, millis
 from tranship_redis._scripts import Script
-from tranship_redis._writer import millis
 
 __all__ = ["RedisTable", "result_value"]
 

@@ -124,13 +124,13 @@ class Wire(asyncio.Protocol):
         heard = self._received if not self._waiting or self._reader.has_data() else 0
         return bool(self._waiting), self._answered, heard, self._written - backlog if backlog else 0
 
-    def fail(self, sent: TranshipError, unsent: TranshipError) -> None:
+    def fail(self, sent: Exception, unsent: TranshipError) -> None:
         """Take no more, and answer everything that waits: ``sent`` what has left us, ``unsent`` what has not."""
         self.gone = True
         first_unsent = len(self._waiting) - len(self._out)
         waiting, self._waiting, self._out = self._waiting, deque(), []
         for index, then in enumerate(waiting):
-            _call(then, again(sent if index < first_unsent else unsent))
+            _call(then, again(sent) if index < first_unsent else again(unsent))
 
     def abort(self, why: str) -> None:
         """Give the connection up at once."""

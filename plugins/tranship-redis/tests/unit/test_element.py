@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tranship.codec import JSON, MSGPACK
+from tranship.driver import Outgoing
 from tranship.envelope import Envelope, Priority
 from tranship.errors import MalformedMessage
 from tranship.protocol import Encoder, Message, RawMessage, decode
@@ -32,7 +33,7 @@ def elements(normal_step: int = 3) -> Elements:
 
 
 def element(message: Message) -> bytes:
-    return elements().build(message, tag=b"tag-1", timestamp=b"1790000000.123")
+    return elements().build(Outgoing.of(message), tag=b"tag-1", timestamp=b"1790000000.123")
 
 
 def message(**fields: Any) -> Message:
@@ -99,15 +100,15 @@ class TestBuild:
             (Priority.VERY_LOW, 9, b"peers\x06\x169"),
         ):
             sent = message(priority=priority)
-            assert elements().slot(sent).list == key
+            assert elements().slot(Outgoing.of(sent))[0].list == key
             assert json.loads(element(sent))["properties"]["priority"] == step
-        assert elements(normal_step=0).slot(message()).list == b"peers"
+        assert elements(normal_step=0).slot(Outgoing.of(message()))[0].list == b"peers"
 
     def test_slots_are_shared_and_bounded(self) -> None:
         made = elements()
-        assert made.slot(message(id="1")) is made.slot(message(id="2"))
+        assert made.slot(Outgoing.of(message(id="1")))[0] is made.slot(Outgoing.of(message(id="2")))[0]
         for number in range(3000):
-            made.slot(message(queue=f"q-{number}"))
+            made.slot(Outgoing.of(message(queue=f"q-{number}")))
         assert len(made._slots) <= 1024
 
     def test_a_lone_surrogate_is_escaped(self) -> None:
@@ -122,7 +123,8 @@ class TestBuild:
     @settings(max_examples=100, deadline=None)
     def test_framed_it_says_its_own_length(self, sent: Message) -> None:
         made = elements()
-        framed = made.framed(made.slot(sent), sent, b"tag-1", end_of(b"1790000000.123"))
+        slot, source = made.slot(Outgoing.of(sent))
+        framed = made.framed(slot, source, sent.envelope.id, b"tag-1", end_of(b"1790000000.123"))
         assert framed == bulk(element(sent))
 
     def test_only_what_needs_no_more_than_a_place_is_known_by_its_like(self) -> None:
@@ -130,11 +132,11 @@ class TestBuild:
         plain, later, unique = message(), message(not_before=9e9), message(dedup_key="k")
         for sent in (later, unique):
             sent.like = object()
-            assert made.slot(sent)
+            assert made.slot(Outgoing.of(sent))
             assert made.known(sent) is None
         plain.like = like
         assert made.known(plain) is None
-        assert made.slot(plain) is made.known(plain)
+        assert made.slot(Outgoing.of(plain))[0] is made.known(plain)
         assert made.known(message()) is None
 
     def test_tags_are_unique(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 from redis_context import opened, shut
 
 from tranship.codec import JSON, MSGPACK
+from tranship.driver import Outgoing
 from tranship.envelope import Envelope, Priority
 from tranship.errors import BrokerRefused, ClosedError, InvalidOptionError, MalformedMessage, StorageFull
 from tranship.ports import QueueInfo
@@ -37,7 +38,7 @@ def element(context: Context, task_id: str = "t-1", **fields: Any) -> bytes:
     tag = fields.pop("tag", "tag-1").encode()
     envelope = Envelope(**{"id": task_id, "task": "peers.add", "args": [1, 2], "queue": "q", **fields})
     return Elements(context.keys, context.levels).build(
-        Encoder("gen1@h").encode(envelope), tag=tag, timestamp=timestamp
+        Outgoing.of(Encoder("gen1@h").encode(envelope)), tag=tag, timestamp=timestamp
     )
 
 

@@ -15,10 +15,10 @@ from submit_kit import HOUR, NORMAL, Ports, ids_of, message, messages, ports, ra
 from tap import Tap
 
 from tranship.envelope import Receipt
-from tranship.errors import BrokerRefused, BrokerUnreachable, StorageFull, SubmitUnknown
+from tranship.errors import BrokerRefused, BrokerUnreachable, ClosedError, StorageFull, SubmitUnknown
 from tranship.testing.proxy import FaultProxy
 from tranship.testing.services import ProcessService, Service
-from tranship_redis import _marker
+from tranship_redis import _journal
 from tranship_redis._errors import Lost
 
 Q = b"q" + NORMAL
@@ -48,11 +48,18 @@ async def either(tap: Tap, request: pytest.FixtureRequest) -> AsyncIterator[Port
         yield made
 
 
-async def begin(redis: Ports, sent: list) -> asyncio.Task:
+def journal_of(redis: Ports) -> _journal.SubmitJournal:
+    """What is known of the batches of the connection that is there now."""
+    return redis.driver.backend._supervisor.current.queue._journal
+
+
+async def begin(redis: Ports, sent: list) -> asyncio.Future[list]:
     """Start a submit and wait until all of it has been posted."""
-    before = redis.submitter._marker._number
-    call = asyncio.create_task(redis.submitter.submit(sent))
-    await eventually(lambda: redis.submitter._marker._number >= before + -(-len(sent) // 250), "it is posted")
+    journal = journal_of(redis)
+    before = journal._number
+    call: asyncio.Future[list] = asyncio.get_running_loop().create_future()
+    redis.submitter.post(sent, call.set_result)
+    await eventually(lambda: journal._number >= before + -(-len(sent) // 250), "it is posted")
     await asyncio.sleep(0)
     return call
 
@@ -116,7 +123,7 @@ class TestTheAnswerIsLost:
             assert [plain, first] == receipts(batch[:2])
             assert [twin.duplicate_of for twin in twins] == [first.id, first.id]
         await redis.submitter.submit(messages(1))
-        assert (await redis.call("GET", redis.submitter._marker._key)).endswith(b":")  # forgotten once answered
+        assert (await redis.call("GET", journal_of(redis).key)).endswith(b":")  # forgotten once answered
 
     async def test_the_answer_to_the_question_is_lost_too(self, redis: Ports, tap: Tap) -> None:
         sent = messages(10)
@@ -124,12 +131,11 @@ class TestTheAnswerIsLost:
         call = await begin(redis, sent)
         await eventually(lambda: raw(tap.target, "LLEN", Q) == 10, "the server has them")
         for _ in range(2):
-            tap.needle = _marker._RESUME.sha
+            tap.needle = _journal._RESUME.sha
             tap.cut()
             await eventually(lambda: not tap.needle, "the question was asked")
         assert await asyncio.wait_for(call, 20) == receipts(sent)
         assert await stored(redis) == ids_of(sent)
-        assert redis.submitter._marker._epoch >= 4
         assert await redis.submitter.submit(sent[:1]) == receipts(sent[:1])
 
     async def test_the_connection_is_given_up_again_right_after_the_question(self, redis: Ports, tap: Tap) -> None:
@@ -318,9 +324,10 @@ class TestTheServer:
         self, redis: Ports, tap: Tap, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         answers: list = []
-        post_script = redis.link.post_script
+        channel = journal_of(redis)._channel
+        post_script = channel.post_script
         monkeypatch.setattr(
-            redis.link,
+            channel,
             "post_script",
             lambda script, data, then: post_script(script, data, lambda reply: answers.append((then, reply))),
         )
@@ -338,7 +345,7 @@ class TestTheServer:
         monkeypatch.undo()
         for then, _ in answers[1:]:
             then(Lost("the connection has gone"))
-        await redis.submitter._marker._resume()
+        await eventually(lambda: len(got) == 3, "it is found out")
         assert [type(got[one][0]) for one in ids_of([full, behind, later])] == [
             StorageFull,
             BrokerUnreachable,
@@ -365,19 +372,19 @@ class TestNobodyWillKnow:
             tap._server.close()
             tap.cut()
             await eventually(lambda: not redis.link.up, "the loss is noticed")
-            await redis.submitter.aclose()
+            await redis.driver.backend.aclose()
             answers = await asyncio.wait_for(call, 5)
-            (late,) = await redis.submitter.submit(messages(1))
+            with pytest.raises(ClosedError):
+                await redis.submitter.submit(messages(1))
         assert {type(answer) for answer in answers} == {SubmitUnknown}
-        assert not isinstance(late, Receipt)
 
-    async def test_gone_for_longer_than_the_marker_is_kept(self, redis: Ports, tap: Tap) -> None:
+    async def test_gone_for_longer_than_the_journal_is_kept(self, redis: Ports, tap: Tap) -> None:
         tap.mute()
         call = await begin(redis, messages(3))
         await eventually(lambda: raw(tap.target, "LLEN", Q) == 3, "the server has them")
-        raw(tap.target, "DEL", redis.submitter._marker._key)  # as if it had expired
-        for batch in redis.submitter._marker._under_way.values():
-            batch.posted -= HOUR
+        journal = journal_of(redis)
+        raw(tap.target, "DEL", journal.key)  # as if it had expired
+        journal._under_way = {one: (batch, at - HOUR) for one, (batch, at) in journal._under_way.items()}
         tap.cut()
         answers = await asyncio.wait_for(call, 10)
         assert {type(answer) for answer in answers} == {SubmitUnknown}
@@ -395,7 +402,7 @@ class TestTheScript:
             async def run(epoch: int, number: int, before: int, answered: int, *steps: bytes | int) -> object:
                 steps = steps or (b"push", b"list", 1, b"%d" % number)
                 return await redis.link.run(
-                    _marker._SUBMIT, [b"marker"], [f"{epoch}:{before}:", f"{epoch}:{number}:", answered, 60000, *steps]
+                    _journal._SUBMIT, [b"marker"], [f"{epoch}:{before}:", f"{epoch}:{number}:", answered, 60000, *steps]
                 )
 
             run.call = redis.call
@@ -445,7 +452,7 @@ class TestTheScript:
 
     async def test_the_question_keeps_what_it_was_not_asked_for(self, run) -> None:
         await run.call("SET", "marker", '3:7:{"7":[[0,"d","x"]]}')
-        resume = _marker._RESUME
+        resume = _journal._RESUME
         assert await run.call("EVALSHA", resume.sha, 1, "marker", 4, 1000) == b'3:7:{"7":[[0,"d","x"]]}'
         assert await run.call("GET", "marker") == b'4:7:{"7":[[0,"d","x"]]}'
         await run.call("DEL", "marker")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator
 
@@ -31,6 +32,11 @@ async def redis(redis_service: Service) -> AsyncIterator[Ports]:
     raw(redis_service.url, "FLUSHALL")
     async with ports(redis_service.url) as made:
         yield made
+
+
+def taken(key: str) -> str:
+    """The name under which a dedup key is taken."""
+    return f"tranship:dedup:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def large(size: int) -> Message:
@@ -93,7 +99,7 @@ class TestStoring:
         sent = [large(400_000) for _ in range(12)]
         assert await redis.submitter.submit(sent) == [Receipt(task_id) for task_id in ids_of(sent)]
         assert await redis.ids_in(Q) == ids_of(sent)
-        assert redis.submitter._marker._number == 6
+        assert redis.driver.backend._supervisor.current.queue._journal._number == 6
 
     async def test_others_run_between_batches(self, redis: Ports) -> None:
         ticks = 0
@@ -183,7 +189,8 @@ class TestRefusing:
             assert "'bad'" in str(error)
         assert special.task_id == sent[2].envelope.id
         assert await redis.ids_in(Q) == [first.id, last.id]
-        assert await redis.call("EXISTS", "tranship:dedup:k", f"tranship:known:{sent[2].envelope.id}") == 0
+        assert await redis.call("KEYS", "tranship:dedup:*") == []
+        assert await redis.call("EXISTS", f"tranship:known:{sent[2].envelope.id}") == 0
         assert await redis.submitter.submit([sent[2]]) != [Receipt(sent[2].envelope.id)]
 
     async def test_a_list_this_user_may_not_touch(self, redis: Ports) -> None:
@@ -245,7 +252,6 @@ class TestRefusing:
             sent = messages(300)
             answers = await redis.submitter.submit(sent)
             assert {type(answer) for answer in answers} == {BrokerUnreachable}
-            assert [answer.task_id for answer in answers] == ids_of(sent)
             redis_service.start()
             await eventually(lambda: redis.link.up, "it comes back")
             assert await redis.submitter.submit(sent) == [Receipt(task_id) for task_id in ids_of(sent)]
@@ -295,7 +301,7 @@ class TestDedup:
         ]
         assert await redis.submitter.submit([late]) == [Receipt(late.envelope.id, duplicate_of=duplicate)]
         assert await redis.ids_in(Q) == [duplicate]
-        assert 59000 < await redis.call("PTTL", "tranship:dedup:k") <= 60000
+        assert 59000 < await redis.call("PTTL", taken("k")) <= 60000
 
     async def test_after_the_window(self, redis: Ports) -> None:
         await redis.submitter.submit([message(dedup_key="k", dedup_window=0.05)])
@@ -314,15 +320,15 @@ class TestDedup:
         raw(redis_service.url, "FLUSHALL")
         async with ports(redis_service.url, dedup_window=7.0) as redis:
             await redis.submitter.submit([message(dedup_key="k")])
-            assert 6000 < await redis.call("PTTL", "tranship:dedup:k") <= 7000
+            assert 6000 < await redis.call("PTTL", taken("k")) <= 7000
 
     async def test_a_window_beyond_all_measure(self, redis: Ports) -> None:
         sent = message(dedup_key="k", dedup_window=1e300)
         assert await redis.submitter.submit([sent]) == [Receipt(sent.envelope.id)]
 
     async def test_a_key_held_by_something_else(self, redis: Ports) -> None:
-        await redis.call("SET", "tranship:dedup:k", b"\xff\xfe")
-        await redis.call("LPUSH", "tranship:dedup:list", "x")
+        await redis.call("SET", taken("k"), b"\xff\xfe")
+        await redis.call("LPUSH", taken("list"), "x")
         odd, wrong = await redis.submitter.submit([message(dedup_key="k"), message(dedup_key="list")])
         assert odd.duplicate_of == "\ufffd\ufffd"
         assert isinstance(wrong, BrokerRefused)

@@ -21,6 +21,7 @@ from tranship.driver import (
     Picking,
     Posting,
     QueueTraits,
+    Recalling,
     Renewing,
     Row,
     Scanning,
@@ -31,6 +32,7 @@ from tranship.driver import (
     Watching,
 )
 from tranship.envelope import Priority, new_id
+from tranship.errors import SubmitUnknown, TranshipError
 from tranship.ports import CountKind, Settled
 from tranship.testing.case import case
 from tranship.testing.context import CaseContext
@@ -86,6 +88,44 @@ class _Sending:
             assert list(answers) == [None] * len(batches[number])
         sent = [one.id for batch in batches for one in batch]
         assert Counter(map(_id, await _take(connection, 9))) == Counter(sent)
+
+    @case(
+        "queue_recall_tells",
+        level="capability",
+        rationale="who is told that nobody knows has to submit twice, or perhaps never",
+    )
+    async def test_queue_recall_tells(self, context: CaseContext) -> None:
+        """Of what was under way when its connection went, a later one says what is stored: just that comes, once."""
+        connection = await context.connect()
+        if not isinstance(connection.queue, Recalling):
+            context.skip("the queue cannot recall")
+        answered: dict[int, Sequence[Answer] | Exception] = {}
+        batches = [_messages(context, 3) for _ in range(20)]
+        for number, batch in enumerate(batches):
+            connection.queue.post(batch, partial(answered.__setitem__, number))
+            if number == len(batches) // 2:
+                await asyncio.sleep(0)  # some of it is on its way, some is not
+        connection.abort()
+
+        async def all_answered() -> bool:
+            return len(answered) == len(batches)
+
+        await context.eventually(all_answered, "each batch is answered when the connection goes")
+        later = await context.connect()
+        assert isinstance(later.queue, Recalling)
+        lost = [batch for number, batch in enumerate(batches) if not _is_definite(answered[number])]
+        found = await later.queue.recall(lost)
+        assert [len(one) for one in found] == [3] * len(lost)
+        told = dict(zip(map(id, lost), found, strict=True))
+        stored = [
+            one.id
+            for number, batch in enumerate(batches)
+            for one, answer in zip(batch, _answers(told.get(id(batch), answered[number])), strict=True)
+            if answer is None
+        ]
+        assert not any(isinstance(answer, SubmitUnknown) for one in found for answer in one)
+        assert Counter(map(_id, await _take(later, 100))) == Counter(stored)
+        assert not await _take(later, 1), "what was not stored came later"
 
     @case("queue_take_limits", level="core", rationale="who asks for one and gets ten holds nine back from others")
     async def test_queue_take_limits(self, context: CaseContext) -> None:
@@ -531,6 +571,15 @@ def _need(context: CaseContext, there: object, trait: str) -> None:
 
 def _slots(queue: str = "q") -> list[Slot]:
     return [(queue, Priority.NORMAL)]
+
+
+def _answers(found: Sequence[Answer] | Exception) -> Sequence[Answer]:
+    return [found] * 3 if isinstance(found, TranshipError) else [] if isinstance(found, Exception) else found
+
+
+def _is_definite(answers: Sequence[Answer] | Exception) -> bool:
+    """Whether a batch was answered, be it that nothing of it was sent."""
+    return not isinstance(answers, Exception) or isinstance(answers, TranshipError)
 
 
 def _messages(context: CaseContext, count: int, *, body: bytes | None = None, **envelope: Any) -> list[Outgoing]:

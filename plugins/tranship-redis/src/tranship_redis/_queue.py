@@ -1,0 +1,113 @@
+"""All queues over one connection: the verbs of the driver kit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from redis.exceptions import ResponseError
+
+from tranship.driver import Answer, NoQueue, Outgoing, QueueTraits, SendLimits
+from tranship.errors import BrokerUnreachable
+from tranship_redis._batch import Batch
+from tranship_redis._broker import Broker
+from tranship_redis._channel import Channel
+from tranship_redis._journal import SubmitJournal
+from tranship_redis._pack import pack
+from tranship_redis._wire import Reply
+
+__all__ = ["RedisQueue"]
+
+BATCH: Final = 250
+"""Messages of a batch: about half a millisecond of either side's time."""
+BYTES: Final = 1 << 20
+"""A batch has no more, unless it is a single message."""
+UNDER_WAY: Final = 8
+"""Batches of one submit that are under way at once."""
+_QUEUES: Final = 10_000
+"""Names of queues that are remembered as registered."""
+
+Done = Callable[[Sequence[Answer] | Exception], None]
+
+
+class RedisQueue(NoQueue):
+    """See :class:`tranship.driver.Queue`.
+
+    Args:
+        broker: what is known beyond the connection.
+        channel: where messages are sent.
+    """
+
+    traits = QueueTraits(
+        levels=True,
+        delays=True,
+        unique=True,
+        fuses=True,
+        tells=True,
+        limits=SendLimits(messages=BATCH, octets=BYTES, under_way=UNDER_WAY),
+    )
+
+    def __init__(self, broker: Broker, channel: Channel) -> None:
+        self._broker, self._channel = broker, channel
+        self._journal = SubmitJournal(channel, broker.keys)
+        self._registered: set[str] = set()
+
+    # Sending.
+
+    async def send(self, batch: Sequence[Outgoing]) -> Sequence[Answer]:  # type: ignore[override]
+        """Store messages."""
+        answers: asyncio.Future[Sequence[Answer] | Exception] = asyncio.get_running_loop().create_future()
+        self.post(batch, lambda found: None if answers.done() else answers.set_result(found))
+        found = await answers
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def post(self, batch: Sequence[Outgoing], done: Done) -> None:
+        """Do the same, at once: nothing more is to come."""
+        made = self._broker.writer.batch(batch)
+        if not made:
+            done(made.answers)
+            return
+        self._channel.hold()
+        try:
+            self._register(made)
+            self._journal.post(made, partial(self._posted, batch, done))
+        finally:
+            self._channel.flush()
+
+    def _posted(self, batch: Sequence[Outgoing], done: Done, found: Sequence[Answer] | Exception) -> None:
+        if isinstance(found, Exception):
+            self._broker.lost[id(batch)] = self._journal
+        done(found)
+
+    async def recall(self, batches: Sequence[Sequence[Outgoing]]) -> Sequence[Sequence[Answer]]:
+        """Ask what the server knows of the connections that have gone."""
+        lost, answers = self._broker.lost, dict[int, list[Answer]]()
+        for journal in {id(one): one for batch in batches if (one := lost.get(id(batch)))}.values():
+            answers |= await journal.recall(self._channel)
+        never = BrokerUnreachable("the connection was lost before the message was sent; it was not stored")
+        for batch in batches:
+            lost.pop(id(batch), None)
+        return [answers.get(id(batch), [never] * len(batch)) for batch in batches]
+
+    def _register(self, batch: Batch) -> None:
+        """Make the queues of a batch known to inspectors."""
+        if batch.queues <= self._registered:
+            return
+        if len(self._registered) > _QUEUES:
+            self._registered.clear()
+        new = batch.queues - self._registered
+        self._channel.post(pack(b"SADD", self._broker.keys.queues, *new), partial(self._did_register, new))
+        self._registered |= new
+
+    def _did_register(self, queues: set[str], reply: Reply) -> None:
+        if isinstance(reply, ResponseError):
+            self._registered -= queues
+
+    async def ensure(self, queues: Sequence[str]) -> None:
+        """Make the queues known to inspectors; lists need no creating."""
+        if queues:
+            await self._channel.call(b"SADD", self._broker.keys.queues, *queues)
