@@ -104,3 +104,9 @@ async def test_a_rejected_task_is_kept_in_a_queue_of_its_own(registry: Registry,
     (left,) = (await backend.consumer(["q.dead"]).receive(5, 1.0)).deliveries
     assert left.queue == "q.dead"
     await backend.aclose()
+
+
+async def test_ids_cannot_be_kept_where_there_are_no_rows(registry: Registry, tmp_path: Path) -> None:
+    chosen = settings(tmp_path, "ids").replace(broker_url=BrokerURL.parse("three://ids?knows_ids=true"))
+    with pytest.raises(UnsupportedError, match="knows_ids: three has no table to keep ids in"):
+        await AsyncClient(settings=chosen, registry=registry).open()

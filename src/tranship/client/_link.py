@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tranship.client._delayed import Delayed
 from tranship.client._pushed import Remembered
@@ -21,11 +21,11 @@ from tranship.ports import Backend, Capability, ConnectionEvent, ResultStore, St
 from tranship.protocol import Encoder, Message, encode_cancelled
 from tranship.registry import Registry
 from tranship.settings import BrokerURL, Settings
-from tranship.submission import Submission
+from tranship.submission import Submission, submitter_of
 from tranship.waiting import Waiting
 
 if TYPE_CHECKING:
-    from tranship.ports import CancelReport
+    from tranship.ports import CancelReport, IdKeeper
 
 __all__ = ["ClientLink", "LinkKey", "cancelled_result"]
 
@@ -63,15 +63,18 @@ class ClientLink:
     ) -> None:
         self.backend = backend
         self.clock = clock_of(backend)
-        self._queued_elsewhere = queued_elsewhere or result_backend is not None
+        store = result_backend or backend
+        self._is_told = store.capabilities.told_of_ids
+        # A store of its own has never heard of tasks that are only queued, unless it is told.
+        self._knows_ids = self._is_told or not (queued_elsewhere or result_backend is not None)
         self.loop = asyncio.get_running_loop()
         self.reply_to = (result_backend or backend).address
         self.encoder = Encoder()
         self.delayed = Delayed()
         self._result_backend = result_backend
-        self._store, self._waiting = self._open_results(result_backend or backend)
+        self._store, self._waiting = self._open_results(store)
         self.submission = Submission(
-            backend.submitter(),
+            submitter_of(backend, store),
             loop=self.loop,
             timeout=submit_timeout,
             retry_safe=backend.capabilities.has(Capability.RETRY_SAFE),
@@ -112,8 +115,7 @@ class ClientLink:
             store,
             loop=self.loop,
             push=backend.capabilities.has(Capability.RESULT_PUSH),
-            # A store of its own has never heard of tasks that are only queued.
-            knows_ids=not self._queued_elsewhere and backend.capabilities.has(Capability.KNOWS_IDS),
+            knows_ids=self._knows_ids and backend.capabilities.has(Capability.KNOWS_IDS),
         )
 
         def on_event(event: ConnectionEvent, _generation: int) -> None:
@@ -212,10 +214,20 @@ class ClientLink:
     async def replay(self, ids: Sequence[str]) -> Sequence[str]:
         """Queue dead letters again; their old results make room for new ones, wherever results are kept."""
         inspector = self.backend.inspector()
-        if self._result_backend is not None and self._store is not None:
+        if self._store is not None and (self._is_told or self._result_backend is not None):
             letters = await inspector.dead_get(ids)
-            await self._store.forget_many([letter.task_id for letter in letters if letter.task_id])
+            await self._begin_again(self._store, [letter.task_id for letter in letters if letter.task_id])
         return await inspector.dead_replay(ids)
+
+    async def _begin_again(self, store: ResultStore, ids: Sequence[str]) -> None:
+        """Let the store forget results, and know the ids all the same."""
+        if self._result_backend is not None:
+            await store.forget_many(ids)
+        if self._is_told:
+            # Loaded by operators.
+            from tranship.ports import KnownId
+
+            await cast("IdKeeper", store).keep_ids([KnownId(one) for one in ids])
 
     @property
     def answers_submits_only(self) -> bool:

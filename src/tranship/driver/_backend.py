@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     # Loaded where they are asked for: a client that submits and waits needs none of them.
     from tranship.driver._consumer import DriverConsumer
     from tranship.driver._control import DriverControl
+    from tranship.driver._known_ids import KnownIds
     from tranship.driver._removal import Removal
     from tranship.driver._replies import PushedResults
     from tranship.driver._settling import Settling
@@ -49,6 +50,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DriverBackend"]
 
+_NO_IDS: Final = (
+    "knows_ids: {} has no table to keep ids in; leave the option out, or give it to the store that keeps results "
+    "(result_url=sqlite:///results.db?knows_ids=true)"
+)
 GIVING_BACK: Final = 2.0
 """Seconds that a consumer has to give back what it holds when the backend is closed."""
 
@@ -122,6 +127,7 @@ class DriverBackend:
         if own.inspector is not None:
             self._inspector = own.inspector(kit)
         outcomes.take_over(self._results)
+        self._known_ids = self._told_of_ids(options.result_ttl) if options.knows_ids else None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -171,6 +177,7 @@ class DriverBackend:
 
                 self._replies = PushedResults(self._supervisor, self._limit)
                 self._outcomes.take_over(self._replies)
+            self._check_keeps_ids(self._supervisor.current)
             self._capabilities = self._derived(self._supervisor.current)
         except BaseException:
             await self.aclose()
@@ -274,7 +281,16 @@ class DriverBackend:
             return self._replies
         if not self.capabilities.answers:
             self._need(Capability.RESULTS)
-        return self._results
+        return self._results if self._known_ids is None else self._known_ids
+
+    def _check_keeps_ids(self, connection: Connection) -> None:
+        if self._known_ids is not None and connection.table is None:
+            raise UnsupportedError(_NO_IDS.format(self.name))
+
+    def _told_of_ids(self, ttl: float) -> KnownIds:
+        from tranship.driver._known_ids import KnownIds
+
+        return KnownIds(self._results, self._supervisor, self._rows, ttl=ttl)
 
     @cached_property
     def _control(self) -> ControlChannel:
@@ -294,7 +310,8 @@ class DriverBackend:
         return self._inspector
 
     def _derived(self, connection: Connection) -> Capabilities:
-        return derived(self.name, connection, self._declared(), self._own)
+        told = self._known_ids is not None
+        return derived(self.name, connection, self._declared(), self._own, told=told)
 
     def _need(self, capability: Capability) -> None:
         self._supervisor.gate.check()

@@ -30,7 +30,12 @@ Found = tuple[Capability, Support]
 
 
 def derived(
-    name: str, connection: Connection, declared: Mapping[Capability, Support | Level], own: OwnPorts
+    name: str,
+    connection: Connection,
+    declared: Mapping[Capability, Support | Level],
+    own: OwnPorts,
+    *,
+    told: bool = False,
 ) -> Capabilities:
     """Return the capabilities of a driver that is connected.
 
@@ -39,6 +44,7 @@ def derived(
         connection: its own.
         declared: what nothing here can show (DURABLE, CROSS_PROCESS), and what the driver knows better.
         own: the ports that it serves itself.
+        told: whether its result store is told of ids.
 
     Raises:
         PluginError: its traits promise what its verbs cannot keep.
@@ -58,7 +64,8 @@ def derived(
     if own.control is not None:
         # Whether it keeps names, it declares.
         found.pop(Capability.UNIQUE_NAMES, None)
-    made = Capabilities({**found, **declared})
+    by_telling = dict([_emulated(Capability.KNOWS_IDS, told=True)] if told else [])
+    made = Capabilities({**found, **declared, **by_telling})
     if own.results is not None and not made.answers:
         raise PluginError(f"{name}: it has a result store of its own, and declares neither RESULTS nor RESULT_PUSH")
     if own.control is not None and not made.has(Capability.CONTROL):

@@ -16,6 +16,7 @@ from tranship.operations._move_patience import GaveUp, Patience, Stop, Stopped
 from tranship.operations._move_report import Tally
 from tranship.ports import Backend, Capability, ResultStore, StoredResult
 from tranship.protocol import Message
+from tranship.submission import submitter_of
 
 __all__ = ["Target"]
 
@@ -36,7 +37,7 @@ class Target:
 
     def __init__(self, backend: Backend, cancels: Cancels, patience: Patience, stop: Stop, tally: Tally) -> None:
         self._backend = backend
-        self._submitter = backend.submitter()
+        self._submitter = submitter_of(backend)
         self._cancels = cancels
         self._patience = patience
         self._stop = stop
@@ -170,7 +171,9 @@ class Target:
         Marks of ids may outlive the messages at the target, which is where a message comes back to that was moved
         away from there: to believe them would lose it.
         """
-        known = self._backend.capabilities.has(Capability.KNOWS_IDS)
+        capabilities = self._backend.capabilities
+        # A store that is told of ids proves nothing: it was told so before each submit.
+        known = capabilities.has(Capability.KNOWS_IDS) and not capabilities.told_of_ids
         states = await self._states([item.key[0] for item in items])
         missing = []
         for item, state in zip(items, states, strict=True):

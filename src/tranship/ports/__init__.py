@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from tranship.ports._control import CancelReport, Command, Signal, SignalSink, Tombstone
     from tranship.ports._depths import ready_in
     from tranship.ports._heartbeat import Heartbeat, HostFigures, RunningTask, heartbeat_data, heartbeat_of
+    from tranship.ports._known_ids import IdKeeper, KnownId
     from tranship.ports._queues import QueuedTask, QueueInfo
     from tranship.ports._worker_names import NameHolder, name_holder_data, name_holder_of
 
@@ -75,7 +76,9 @@ __all__ = [
     "EarlyConsumer",
     "Heartbeat",
     "HostFigures",
+    "IdKeeper",
     "Inspector",
+    "KnownId",
     "Level",
     "NameHolder",
     "NameKeeper",
@@ -109,6 +112,7 @@ __getattr__ = lazy_names(
         "_control": ["CancelReport", "Command", "Signal", "SignalSink", "Tombstone"],
         "_depths": ["ready_in"],
         "_heartbeat": ["Heartbeat", "HostFigures", "RunningTask", "heartbeat_data", "heartbeat_of"],
+        "_known_ids": ["IdKeeper", "KnownId"],
         "_queues": ["QueueInfo", "QueuedTask"],
         "_worker_names": ["NameHolder", "name_holder_data", "name_holder_of"],
     },

@@ -53,7 +53,8 @@ class Capability(enum.StrEnum):
     RESULT_TTL = "result-ttl"
     """Results expire; property ``ttl``: per-result or per-store [result_ttl_expires]."""
     KNOWS_IDS = "knows-ids"
-    """An unknown id is told apart from a pending one [result_unknown_id_not_pending]."""
+    """An unknown id is told apart from a pending one [result_unknown_id_not_pending]; property ``told``: of the ids
+    that the store was told of when their tasks were submitted (option ``knows_ids``) [result_ids_known_if_told]."""
     FUSED_SETTLE = "fused-settle"
     """``Consumer.settle`` stores results and settles in one step [settle_fused_is_atomic]."""
     CONTROL = "control"
@@ -125,6 +126,11 @@ class Capabilities(Mapping[Capability, Support]):
                 f"{name} keeps no results and cannot be the result store of another broker: set TRANSHIP_RESULT_URL, "
                 "or result_url, to one that does, such as redis://... or sqlite:///..."
             )
+
+    @property
+    def told_of_ids(self) -> bool:
+        """Whether the result store knows the ids that it is told of, and no others."""
+        return bool(self._supports[Capability.KNOWS_IDS].properties.get("told"))
 
     @property
     def result_type(self) -> str:

@@ -97,6 +97,10 @@ def _content_type(given: Sequence[Properties]) -> Properties:
     return {"content_type": types.pop() if len(types) == 1 else codec.JSON}
 
 
+def _told(given: Sequence[Properties]) -> Properties:
+    return {"told": True} if any(one.get("told") for one in given) else {}
+
+
 def _push(_given: Sequence[Properties]) -> Properties:
     """Before a submit nobody knows where it will go."""
     return {"with_submit": False}
@@ -110,6 +114,7 @@ _WEAKER: Final[Mapping[Capability, Callable[[Sequence[Properties]], Properties]]
     Capability.RESULTS: _content_type,
     Capability.RESULT_PUSH: _push,
     Capability.RESULT_TTL: _ttl,
+    Capability.KNOWS_IDS: _told,
 }
 
 _SOFT: Final = frozenset(

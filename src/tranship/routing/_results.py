@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 from tranship.envelope import TaskState
 from tranship.errors import BrokerUnreachable, TranshipError
@@ -14,6 +14,9 @@ from tranship.routing._fleet import Fleet
 from tranship.routing._member import Member
 from tranship.routing._picking import Picking
 from tranship.routing._placements import Placements
+
+if TYPE_CHECKING:
+    from tranship.ports import IdKeeper, KnownId
 
 __all__ = ["RoutedResults"]
 
@@ -152,9 +155,21 @@ class RoutedResults:
         if errors:
             raise errors[0]
 
+    async def keep_ids(self, tasks: Sequence[KnownId]) -> Sequence[bool]:
+        """Let every broker that has to be told know ids, whichever gets the tasks; True: none knew it before."""
+        answers = await self._fleet.all_usable("keeping ids", lambda backend: _keep_ids(backend, tasks))
+        return [all(fresh[place] for fresh in answers.values()) for place in range(len(tasks))]
+
+    async def drop_ids(self, ids: Sequence[str]) -> None:
+        """Let no broker know these ids any more."""
+        await self._fleet.all_usable("dropping ids", lambda backend: _drop_ids(backend, ids))
+
     async def _find(self, ids: Sequence[str]) -> None:
         """Learn where tasks are that came neither from here nor through here, from brokers that know."""
-        if not ids or len(self._fleet.members) == 1 or not self._fleet.capabilities.has(Capability.KNOWS_IDS):
+        capabilities = self._fleet.capabilities
+        # What they are told of, they are all told.
+        knows = capabilities.has(Capability.KNOWS_IDS) and not capabilities.told_of_ids
+        if not ids or len(self._fleet.members) == 1 or not knows:
             return
         found = await self._fleet.each(self._fleet.usable(), lambda _member, backend: backend.results().get_many(ids))
         for member, answers in found.items():
@@ -217,6 +232,21 @@ class RoutedResults:
         ]
         if wanted and self._sink is not None:
             self._sink(wanted)
+
+
+async def _keep_ids(backend: Backend, tasks: Sequence[KnownId]) -> Sequence[bool]:
+    keeper = _id_keeper(backend)
+    return [True] * len(tasks) if keeper is None else await keeper.keep_ids(tasks)
+
+
+async def _drop_ids(backend: Backend, ids: Sequence[str]) -> None:
+    if (keeper := _id_keeper(backend)) is not None:
+        await keeper.drop_ids(ids)
+
+
+def _id_keeper(backend: Backend) -> IdKeeper | None:
+    """Return what is told of ids there; None: it knows them by itself."""
+    return cast("IdKeeper", backend.results()) if backend.capabilities.told_of_ids else None
 
 
 def _rank(state: TaskState) -> int:

@@ -38,6 +38,9 @@ class CommonOptions:
     """How long a dedup key stays taken."""
     max_message_size: int = 16 * _MEBIBYTE
     """Bytes of body and headers together."""
+    knows_ids: bool = False
+    """Keep the id of each task that is submitted, for ``result_ttl`` at least, so that an unknown id is told from a
+    pending one also where the queues have no index; for everybody who submits, and at the store that keeps results."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

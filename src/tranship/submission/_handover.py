@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 from tranship.errors import SubmitUnknown, TranshipError
-from tranship.ports import PromptSubmitter, Submitter
+from tranship.ports import Backend, PromptSubmitter, Submitter
 from tranship.protocol import Message
 from tranship.submission._jobs import Answer
 
-__all__ = ["HandOver", "unknown"]
+if TYPE_CHECKING:
+    from tranship.ports import IdKeeper
+
+__all__ = ["HandOver", "submitter_of", "unknown"]
 
 log = logging.getLogger("tranship.submission")
 
@@ -63,6 +67,22 @@ class HandOver:
             # A driver's bug must not leave callers waiting.
             log.exception("the backend's submit failed in an unexpected way")
             return [unknown(message, error) for message in messages]
+
+
+def submitter_of(backend: Backend, store: Backend | None = None) -> Submitter:
+    """Return the submitter of a broker; where results are at a store that has to be told of ids, one that tells it.
+
+    Args:
+        backend: the broker.
+        store: where results are kept; None: at the broker.
+    """
+    keeper = store or backend
+    if not keeper.capabilities.told_of_ids:
+        return backend.submitter()
+    # Loaded by those who have asked for it.
+    from tranship.submission._telling import TellingSubmitter
+
+    return TellingSubmitter(backend.submitter(), cast("IdKeeper", keeper.results()))
 
 
 def unknown(message: Message, cause: BaseException | None = None) -> SubmitUnknown:

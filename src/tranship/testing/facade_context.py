@@ -97,6 +97,7 @@ class FacadeContext:
         *,
         lease: float | None = None,
         max_message_size: int | None = None,
+        knows_ids: bool = False,
         kind: Kind | None = None,
         via: FaultProxy | None = None,
         middleware: Sequence[Middleware] = (),
@@ -104,10 +105,15 @@ class FacadeContext:
     ) -> FacadeClient:
         """Return a client that is not opened; it is closed at the end.
 
-        ``lease`` and ``max_message_size`` are the URL's; ``via`` is a proxy of the context's to connect through;
+        ``lease`` and ``max_message_size`` are the URL's, ``knows_ids`` is that of the store which keeps results;
+        ``via`` is a proxy of the context's to connect through;
         ``settings`` are those of the client.
         """
-        url = self._url(via, lease=lease, max_message_size=max_message_size)
+        elsewhere = self.context.harness.results
+        if knows_ids and elsewhere is not None:
+            settings["result_url"] = elsewhere.url(self.context.namespace, {"knows_ids": "true"})
+        told = "true" if knows_ids and elsewhere is None else None
+        url = self._url(via, lease=lease, max_message_size=max_message_size, knows_ids=told)
         make = Client if (kind or self.kind) == "blocking" else AsyncClient
         chosen = self._settings(url, settings)
         client = FacadeClient(make(middleware=middleware, settings=chosen, registry=self.registry(self.client_faults)))

@@ -31,20 +31,8 @@ __all__ = ["VERBS", "Faults", "FaultyBackend", "FaultyRegistry"]
 
 VERBS: Final = frozenset(
     {"open", "ping", "ensure", "submit", "receive", "release", "extend", "settle", "put", "get_many", "forget_many"}
-    | {
-        "listen",
-        "cancel",
-        "send",
-        "beat",
-        "take_name",
-        "free_name",
-        "queues",
-        "workers",
-        "dead",
-        "dead_get",
-        "dead_replay",
-        "dead_purge",
-    }
+    | {"keep_ids", "drop_ids", "listen", "cancel", "send", "beat", "take_name", "free_name"}
+    | {"queues", "workers", "dead", "dead_get", "dead_replay", "dead_purge"}
 )
 """The awaitable methods of all ports; their names are unique."""
 

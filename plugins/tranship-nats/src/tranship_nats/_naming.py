@@ -50,6 +50,10 @@ def untoken(text: str) -> str:
         return text
 
 
+BUCKETS: Final = ("results", "ids", "cancels", "workers", "names", "keys", "dead", "rows")
+"""Kinds of key-value buckets."""
+
+
 class Names:
     """The names of one namespace.
 
@@ -68,7 +72,7 @@ class Names:
         self.root = root
         self.api = f"$JS.{domain}.API" if domain else "$JS.API"
         self.work, self.delay = f"{root}-work", f"{root}-delay"
-        self._buckets = {name: f"{root}-{name}" for name in ("results", "cancels", "workers", "keys", "dead", "rows")}
+        self._buckets = {name: f"{root}-{name}" for name in BUCKETS}
 
     # Streams.
 

@@ -33,6 +33,8 @@ log = logging.getLogger("tranship.nats")
 
 BEAT_MEMORY: Final = 60.0
 """Seconds after which a worker without a heartbeat is forgotten."""
+FLEETING: Final = ("workers", "names")
+"""Kinds of what is said again soon: it is kept in memory, and gone with the server."""
 RESTING: Final = 1.0
 """Seconds between a stream's deletion and its making. nats-server 2.9 forgets a stream's name first and removes its
 files later: of a stream that is made in between it removes the new ones, and never delivers what is in it."""
@@ -172,7 +174,7 @@ class Streams:
         if await self.look(kind):
             return
         definition = self._definitions[kind]
-        if kind in self._known and kind != "workers":
+        if kind in self._known and kind not in FLEETING:
             log.warning("stream %s was deleted with everything in it; it is made again", definition.name)
         if kind in self._seen:
             await asyncio.sleep(RESTING)
@@ -214,8 +216,10 @@ def _definitions(names: Names, options: NatsOptions) -> dict[str, _Definition]:
     }
     ages = {
         "results": options.result_ttl,
+        "ids": options.result_ttl,
         "keys": options.dedup_window,
         "workers": BEAT_MEMORY,
+        "names": BEAT_MEMORY,
         "cancels": 0.0,
         "dead": 0.0,
         "rows": 0.0,
@@ -228,7 +232,7 @@ def _definitions(names: Names, options: NatsOptions) -> dict[str, _Definition]:
         "allow_direct": True,
     }
     for kind, age in ages.items():
-        rest = {**bucket, "storage": "memory"} if kind == "workers" else bucket
+        rest = {**bucket, "storage": "memory"} if kind in FLEETING else bucket
         subjects = [names.key(kind, ">")]
         found[kind] = _Definition(names.bucket(kind), subjects, "limits", age, min(120.0, age), rest)
     return found

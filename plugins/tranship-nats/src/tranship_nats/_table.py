@@ -19,7 +19,15 @@ from tranship_nats._streams import Streams
 
 __all__ = ["NatsTable"]
 
-_BUCKETS: Final[Mapping[str, str]] = {"r": "results", "k": "keys", "z": "cancels", "b": "workers", "d": "dead"}
+_BUCKETS: Final[Mapping[str, str]] = {
+    "r": "results",
+    "s": "ids",
+    "k": "keys",
+    "z": "cancels",
+    "b": "workers",
+    "n": "names",
+    "d": "dead",
+}
 """The bucket of each kind of row; all others are in ``rows``."""
 _EXPECTED: Final = b"Nats-Expected-Last-Subject-Sequence"
 _ENDS: Final = b"Ends-At"

@@ -14,13 +14,15 @@ from tranship.errors import (
     InvalidOptionError,
     ResultsDisabled,
     ResultTimeout,
+    StorageFull,
     TaskNotFound,
+    UnsupportedError,
 )
 from tranship.ports import Capability
 from tranship.protocol import decode
 from tranship.task import task
 from tranship.testing.facade_context import FacadeContext, facade_case
-from tranship.testing.facades import raised
+from tranship.testing.facades import FacadeClient, raised
 from tranship.testing.suites.facade.submit import echo
 
 __all__ = ["ResultCases"]
@@ -172,6 +174,39 @@ class ResultCases:
         assert await handle.result(facade.context.patience) == "known now"
 
     @facade_case(
+        "result_ids_known_if_told",
+        level="capability",
+        needs=NEEDS,
+        rationale="who asks for an id with a typo gets an answer on every broker, at a price that he has agreed to",
+    )
+    async def test_result_ids_known_if_told(self, facade: FacadeContext) -> None:
+        """With ``knows_ids`` an unknown id is told from a pending one, by everybody; what was refused, or forgotten, is
+        unknown. Where there is nothing to keep ids in, the option is refused.
+        """
+        try:
+            client, other = await facade.client(knows_ids=True), await facade.client(knows_ids=True)
+        except UnsupportedError as error:
+            facade.context.skip(f"refused: {error}")
+        tasks = [await client.submit(echo, 1), *await client.submit_many([echo.call(2), echo.call(3)])]
+        for one in tasks:
+            assert await other.handle(one.id).state() is TaskState.PENDING
+        await _insist_unknown(facade, other, "nope")
+        facade.client_faults.refused = lambda _message: StorageFull("no room")
+        await raised(client.submit(echo.options(task_id="refused"), 1), StorageFull)
+        facade.client_faults.refused = lambda _message: None
+        await _insist_unknown(facade, other, "refused")
+        if await facade.context.has(Capability.DELAY):
+            late = await client.submit(echo.options(delay=600), 1)
+            assert await other.handle(late.id).state() is TaskState.SCHEDULED
+        await facade.work(echo)
+        found = await other.collect([other.handle(one.id) for one in tasks], facade.context.patience)
+        assert [one.value for one in found] == [1, 2, 3]
+        await client.forget([tasks[0]])
+        await _insist_unknown(facade, other, tasks[0].id)
+        unaware = await facade.client()
+        assert await unaware.handle(tasks[1].id).result(facade.context.patience) == 2
+
+    @facade_case(
         "result_unknown_id_wait_is_bounded",
         level="capability",
         needs=NEEDS,
@@ -240,3 +275,9 @@ class ResultCases:
         assert facade.client_faults.hit["get_many"] == 4
         facade.client_faults.fail("get_many", BrokerRefused)
         await raised(client.handle(task_id).result(facade.context.patience), BrokerRefused)
+
+
+async def _insist_unknown(facade: FacadeContext, client: FacadeClient, task_id: str) -> None:
+    handle = client.handle(task_id)
+    assert await handle.state() is TaskState.UNKNOWN
+    await raised(handle.result(facade.context.patience), TaskNotFound)
