@@ -79,7 +79,7 @@ class Removal:
         queue = self._supervisor.current.queue
         if not isinstance(queue, Scanning) or not isinstance(queue, Picking):
             raise UnsupportedError(f"{self._supervisor.name} cannot show or remove what waits in a queue")
-        return await self._supervisor.run("scan", lambda _: queue.scan(name, state, limit))
+        return await self._supervisor.run("scan", lambda _: queue.scan(name, state, limit), wait=SEARCHING)
 
     async def _purge_all(self, name: str) -> list[str]:
         """Page by page from the front, until a page has nothing that could be removed: workers take some, too."""

@@ -67,7 +67,8 @@ class Capability(enum.StrEnum):
     INSPECT_IN_FLIGHT = "inspect-in-flight"
     INSPECT_OLDEST = "inspect-oldest"
     BROWSE = "browse"
-    """Waiting tasks can be looked at, and removed one by one or all [inspect_waiting_in_order]."""
+    """Waiting tasks can be looked at, and removed one by one or all [inspect_waiting_in_order]; property
+    ``given_back``: ``hidden`` where what a worker has given back is neither shown nor removed."""
 
 
 class Level(enum.StrEnum):

@@ -146,6 +146,7 @@ _DECLARED: Final[Mapping[Capability, Support | Level]] = {
         ),
         Level.NATIVE,
     ),
+    Capability.BROWSE: Support(Level.EMULATED, {"given_back": "hidden"}),
     Capability.PRIORITY: Level.EMULATED,
     Capability.DELAY: Support(Level.EMULATED, {"resolution": 0.01, "moved_by": "workers"}),
     Capability.DELIVERY_COUNT: Support(Level.NATIVE, {"kind": CountKind.AT_LEAST, "killed": "forgets"}),

@@ -1,14 +1,17 @@
-"""What has been taken from the server: the token of a message, and what an acknowledgement's subject tells."""
+"""What has been taken from the server, or seen: the token of a message, and what an acknowledgement's subject tells."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
 
-from tranship.driver import Slot, Taken
+from tranship.driver import Slot, Stored, Taken
 from tranship.protocol import whole_of
 from tranship_nats._message import from_schedule, raw_of, tried
 
-__all__ = ["ACK", "NAK", "PROGRESS", "Token", "Told", "told_by"]
+if TYPE_CHECKING:
+    from tranship_nats._jetstream import Seen
+
+__all__ = ["ACK", "NAK", "PROGRESS", "Token", "Told", "seen_as", "told_by"]
 
 ACK: Final = b"+ACK"
 NAK: Final = b"-NAK"
@@ -46,18 +49,26 @@ class Token:
     Args:
         slot: where it was taken from.
         told: of its message.
-        ack: where its end is told; empty for what was taken from the schedule, and is there still.
+        ack: where its end is told; empty for what was picked from a stream, and is there still.
         block: its headers as they came.
         data: its payload as it came.
         until: the end of its lease, on the loop's clock.
+        source: the kind of stream that it was picked from; empty: its consumer has handed it out.
     """
 
-    __slots__ = ("ack", "block", "data", "done", "slot", "told", "until")
+    __slots__ = ("ack", "block", "data", "done", "slot", "source", "told", "until")
 
     def __init__(  # noqa: PLR0917 - what came with one message, made for each
-        self, slot: Slot, told: Told, ack: bytes, block: bytes | None, data: bytes, until: float
+        self,
+        slot: Slot,
+        told: Told,
+        ack: bytes,
+        block: bytes | None,
+        data: bytes,
+        until: float,
+        source: Literal["", "work", "delay"] = "",
     ) -> None:
-        self.slot, self.told, self.ack = slot, told, ack
+        self.slot, self.told, self.ack, self.source = slot, told, ack, source
         self.block, self.data, self.until = block, data, until
         self.done = False
 
@@ -73,7 +84,12 @@ class Token:
     def taken(self) -> Taken:
         """Return the message for the kit."""
         # The schedule has numbers of its own.
-        origin = f"{'' if self.ack else 'd'}{self.told.seq}"
+        origin = f"{'d' if self.source == 'delay' else ''}{self.told.seq}"
         taken = Taken(self, *self.slot, raw_of(self.block, self.data), self.count, origin=origin)
         taken.scheduled = from_schedule(self.block)
         return taken
+
+
+def seen_as(seen: Seen, slot: Slot, state: Literal["ready", "delayed"]) -> Stored:
+    """Return a message that was looked at for the kit."""
+    return Stored(seen, Taken(None, *slot, raw_of(seen.block, seen.data)).opened()[0], state)

@@ -14,17 +14,18 @@ from tranship.driver import End, Ending, Outgoing, QueueTraits, SendLimits, Slot
 from tranship.envelope import Priority
 from tranship.errors import BrokerUnreachable, SubmitUnknown, TranshipError
 from tranship.ports import CountKind, QueueInfo, Settled
+from tranship_nats._backlog import Backlog
 from tranship_nats._broker import Broker
 from tranship_nats._connection import Answer, Ask
 from tranship_nats._consumers import Consumers, Place, place_at
 from tranship_nats._counting import counted
 from tranship_nats._delivery import ACK, NAK, PROGRESS, Token, told_by
-from tranship_nats._errors import CONSUMER_MISSING, STREAM_MISSING, Lost, again, error_in, no_responders
+from tranship_nats._errors import Lost, again, error_in, no_responders
 from tranship_nats._jetstream import JetStream, Seen
 from tranship_nats._message import RESERVE, block_of, copied, escaped, frame
 from tranship_nats._pulling import Inbox, Pull
 from tranship_nats._repair import Durable, Repair
-from tranship_nats._schedule import Schedule, seen_as
+from tranship_nats._schedule import Schedule
 from tranship_nats._streams import Streams
 
 __all__ = ["NatsQueue"]
@@ -58,7 +59,7 @@ class NatsQueue:
         self._loop = asyncio.get_running_loop()
         self.consumers = Consumers(js, streams, broker.options, broker.leases)
         self.repair = Repair(js, broker.clock)
-        self.schedule = Schedule(broker, js, streams, self.repair)
+        self.schedule, self.backlog = Schedule(broker, js, streams, self.repair), Backlog(broker, js)
         self._places: dict[Slot, Place] = {}
         self._ready: set[Place] = set()
         """Places whose consumers have been there, over this connection."""
@@ -302,8 +303,9 @@ class NatsQueue:
         await self._disown([one.token for one in endings])
         now = self._loop.time()
         ours = {one.token: one.end for one in endings if one.token.is_ours(now)}
-        early = {token: await self.schedule.end(token, end) for token, end in ours.items() if not token.ack}
-        told = early | await self._end({token: end for token, end in ours.items() if token.ack})
+        told = {token: await self.schedule.end(token, end) for token, end in ours.items() if token.source == "delay"}
+        told |= await self.backlog.end({token: end for token, end in ours.items() if token.source == "work"})
+        told |= await self._end({token: end for token, end in ours.items() if not token.source})
         return [told.get(one.token, Settled.LOST) for one in endings]
 
     async def _end(self, ours: Mapping[Token, End]) -> dict[Token, Settled | TranshipError]:
@@ -367,33 +369,32 @@ class NatsQueue:
             if one.ack and one.told.stored_at < born:
                 one.done = True
 
-    # What is not due.
+    # What nobody holds.
 
     async def find(self, ids: Sequence[str], cancel_keys: Sequence[str]) -> Sequence[Stored]:  # noqa: ARG002 - no index
         """Look for tasks that are not due, by id."""
         return await self.schedule.find(ids)
 
+    async def search(self, queue: str, ids: Sequence[str]) -> Sequence[Stored]:
+        """Look for them in the schedule, and through what no consumer has handed out."""
+        delayed = [one for one in await self.schedule.find(ids) if one.facts.queue == queue]
+        return [*await self.backlog.search(queue, ids), *delayed]
+
     async def scan(self, queue: str, state: str, limit: int) -> Sequence[Stored]:
         """Look through the schedule, or through what no consumer has handed out."""
         if state == "delayed":
             return await self.schedule.scan(queue, limit)
-        return await self._undelivered(queue, limit) if state == "ready" else []
-
-    async def _undelivered(self, queue: str, limit: int) -> list[Stored]:
-        found: list[Stored] = []
-        for level in Priority:
-            place, stream = self._place((queue, level)), self._broker.names.work
-            info = await self._js.find(f"CONSUMER.INFO.{stream}.{place.consumer}", CONSUMER_MISSING, STREAM_MISSING)
-            after = info["delivered"]["stream_seq"] if info is not None else 0
-            async for seen in self._js.walk(stream, place.subject.decode(), after):
-                if len(found) >= limit:
-                    break
-                found.append(seen_as(seen, place.slot, "ready"))
-        return found
+        return await self.backlog.scan(queue, limit) if state == "ready" else []
 
     async def pick(self, refs: Sequence[Seen]) -> Sequence[Taken]:
-        """Take from the schedule what is there still."""
-        return await self.schedule.pick(refs)
+        """Take what is there still, from the stream that each is in."""
+        ready = f"{self._broker.names.root}.t."
+        waiting = [one for one in refs if one.subject.startswith(ready)]
+        picked = {one.token.told.seq: one for one in await self.backlog.pick(waiting)} if waiting else {}
+        delayed = [one for one in refs if not one.subject.startswith(ready)]
+        early = {one.token.told.seq: one for one in await self.schedule.pick(delayed)} if delayed else {}
+        found = [(picked if one.subject.startswith(ready) else early).get(one.seq) for one in refs]
+        return [one for one in found if one is not None]
 
     # Looking.
 

@@ -10,11 +10,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 
-from tranship.driver import End, Slot, Stored, Taken
+from tranship.driver import End, Stored, Taken
 from tranship.envelope import Priority
 from tranship.errors import TranshipError
 from tranship.ports import Settled
@@ -22,14 +22,14 @@ from tranship.protocol import epoch_of, whole_of
 from tranship_nats._broker import Broker
 from tranship_nats._connection import Answer, Ask
 from tranship_nats._consumers import made
-from tranship_nats._delivery import ACK, NAK, Token, Told, told_by
+from tranship_nats._delivery import ACK, NAK, Token, Told, seen_as, told_by
 from tranship_nats._errors import MESSAGE_MISSING, SEQUENCE_MISSING, STREAM_MISSING, error_in, no_responders
 from tranship_nats._jetstream import JetStream, Seen, checked, moment, nanos
-from tranship_nats._message import NOT_BEFORE, copied, frame, headers_of, moved_id, raw_of, status_of
+from tranship_nats._message import NOT_BEFORE, copied, frame, headers_of, moved_id, status_of
 from tranship_nats._repair import Durable, Repair
 from tranship_nats._streams import Streams
 
-__all__ = ["NAME", "Schedule", "seen_as", "server_time"]
+__all__ = ["NAME", "Schedule", "server_time"]
 
 log = logging.getLogger("tranship.nats")
 
@@ -235,17 +235,12 @@ class Schedule:
 
     def _taken(self, seen: Seen) -> Taken:
         slot = self._broker.names.place_of(seen.subject)
-        token = Token(slot, Told(1, seen.seq, b""), b"", seen.block, seen.data, float("inf"))
+        token = Token(slot, Told(1, seen.seq, b""), b"", seen.block, seen.data, float("inf"), "delay")
         self._picked[seen.seq] = token
         return token.taken()
 
 
 _MISSING: Final = (SEQUENCE_MISSING, MESSAGE_MISSING)
-
-
-def seen_as(seen: Seen, slot: Slot, state: Literal["ready", "delayed"]) -> Stored:
-    """Return a message that was looked at for the kit."""
-    return Stored(seen, Taken(None, *slot, raw_of(seen.block, seen.data)).opened()[0], state)
 
 
 async def server_time(broker: Broker, js: JetStream, streams: Streams) -> float | None:
