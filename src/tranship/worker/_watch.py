@@ -62,8 +62,10 @@ class Watch:
         self._named = ""
         self._every = every
         self._unheeding = Unheeding()
-        self._idle = 0
-        """Looks in a row that found nothing running."""
+        self._idle = IDLE
+        """Looks in a row that found nothing running; it begins with a rest."""
+        self._begun = 0.0
+        """When the task began that ended its rest: it may have kept the interpreter to itself since."""
         self._resting = self._ended = False
         self._woken = threading.Event()
         self._thread = ServiceThread(target=self._look_again, name="tranship-watch")
@@ -77,7 +79,7 @@ class Watch:
     def begin(self) -> None:
         """A task begins, which may block: rest no more; any thread."""
         if self._resting:
-            self._resting = False
+            self._resting, self._begun = False, time.monotonic()
             self._woken.set()
 
     def stop(self) -> None:
@@ -93,7 +95,7 @@ class Watch:
             pause = self._every * (REST if resting else 1)
             if self._woken.wait(pause):
                 self._woken.clear()
-                looked, self._idle = time.monotonic(), 0
+                looked, self._idle = self._begun, 0
                 continue
             now, runs = time.monotonic(), self._running()
             held, looked = now - looked - pause, now
