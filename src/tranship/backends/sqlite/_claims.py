@@ -43,6 +43,7 @@ class _Candidate(NamedTuple):
     queue: str
 
 
+_LEVELS: Final = tuple(Priority)
 _CANDIDATE: Final = "SELECT seq, priority, enqueued, deliveries, fence, id, queue FROM task"
 _PROMOTE: Final = "UPDATE task SET state=0, due=NULL WHERE state=1 AND due<=?"
 _REAP: Final = "UPDATE task SET state=0, due=NULL, owner=NULL WHERE state=2 AND due<=?"
@@ -96,7 +97,7 @@ def _taken(tx: Transaction, chosen: Sequence[_Candidate], owner: str, lease: flo
         Taken(
             (one.seq, one.fence + 1),
             one.queue,
-            Priority(one.priority),
+            _LEVELS[one.priority],
             raw_message(*bodies[one.seq][1:]),
             one.deliveries + 1,
             task_id=one.id,

@@ -108,7 +108,7 @@ class SqliteQueue:
         if all(one.end is End.RELEASE and not one.rows and not one.then for one in endings):
             held = await self._writer.call(RELEASE, [one.token for one in endings], weight=len(endings))
             return [Settled.CONFIRMED if ours else Settled.LOST for ours in held]
-        weight = max(2 * len(endings), sum(len(row.value) for one in endings for row in one.rows) // ROW)
+        weight = max(2 * len(endings), sum([len(row.value) for one in endings for row in one.rows]) // ROW)
         return await self._writer.call(END, endings, weight=weight)
 
     # Taking.

@@ -92,14 +92,15 @@ def _said(ending: Ending, ours: dict[Token, Ending]) -> Settled:
 
 
 def _carry_out(tx: Transaction, endings: Sequence[Ending]) -> None:
-    seqs: dict[End, list[int]] = {end: [] for end in End}
-    for one in endings:
-        seqs[one.end].append(one.token[0])
-    make_ready(tx, seqs[End.REQUEUE])
-    make_ready(tx, seqs[End.RELEASE], uncount=1)
-    _delete(tx, seqs[End.REMOVE])
+    make_ready(tx, _ended(endings, End.REQUEUE))
+    make_ready(tx, _ended(endings, End.RELEASE), uncount=1)
+    _delete(tx, _ended(endings, End.REMOVE))
     _insert(tx, [message for one in endings for message in one.then])
     create(tx, [row for one in endings for row in one.rows])
+
+
+def _ended(endings: Sequence[Ending], end: End) -> list[int]:
+    return [one.token[0] for one in endings if one.end is end]
 
 
 def _delete(tx: Transaction, seqs: Sequence[int]) -> None:
