@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from tranship.driver._nouns import Row, Stored, Taken
 from tranship.errors import PluginError, TranshipError
@@ -13,8 +13,6 @@ __all__ = ["checked", "listed"]
 
 T = TypeVar("T")
 
-FEW: Final = 8
-"""Answers that are looked at one by one; of more, one of each type."""
 NOTHING: Final = type(None)
 KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "send": (NOTHING, str, TranshipError),
@@ -46,14 +44,12 @@ def checked(driver: str, verb: str, answers: Sequence[T], count: int) -> Sequenc
     Raises:
         PluginError: there are not ``count`` of them, or one is none that the verb may give.
     """
-    kinds = KINDS[verb]
-    if not isinstance(answers, Sequence) or len(answers) != count:
+    if not isinstance(answers, list | Sequence) or len(answers) != count:
         given = f"{len(answers)} answers" if isinstance(answers, Sequence) else repr(answers)
         raise PluginError(f"{driver}: {verb}() gave {given} for {count} items; a driver answers each of them, in order")
-    for answer in answers if count < FEW else {type(one): one for one in answers}.values():
-        if not isinstance(answer, kinds):
-            names = ", ".join(kind.__name__ for kind in kinds)
-            raise PluginError(f"{driver}: {verb}() answered {answer!r:.100}; expected one of {names}")
+    for stranger in _others(answers, KINDS[verb]):
+        names = ", ".join(kind.__name__ for kind in KINDS[verb])
+        raise PluginError(f"{driver}: {verb}() answered {stranger!r:.100}; expected one of {names}")
     return answers
 
 
@@ -66,9 +62,14 @@ def listed(driver: str, verb: str, found: T, kind: type | None = None) -> T:
     kind = kind or LISTS.get(verb)
     if kind is None:
         return found
-    if not isinstance(found, Sequence):
+    if not isinstance(found, list | Sequence):
         raise PluginError(f"{driver}: {verb}() gave {found!r:.100}; expected a sequence of {kind.__name__}")
-    for one in found:
-        if not isinstance(one, kind):
-            raise PluginError(f"{driver}: {verb}() gave {one!r:.100} among what it found; expected {kind.__name__}")
+    for stranger in _others(found, (kind,)):
+        raise PluginError(f"{driver}: {verb}() gave {stranger!r:.100} among what it found; expected {kind.__name__}")
     return found
+
+
+def _others(found: Sequence[Any], kinds: tuple[type, ...]) -> Iterable[Any]:
+    """Return what is of no such kind; one look for each type that there is, because there may be thousands."""
+    strange = [kind for kind in set(map(type, found)) if not issubclass(kind, kinds)]
+    return [one for one in found if type(one) in strange] if strange else ()

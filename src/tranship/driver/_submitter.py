@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from tranship.driver._dedup import Dedup
 from tranship.driver._delay import Delays
@@ -82,8 +82,7 @@ class DriverSubmitter:
         if batch is not None:
             self._posts.post(batch, lambda found: self._posted(batch, found, answered))
         else:
-            task = self._supervisor.spawn(self._submitted(messages))
-            task.add_done_callback(lambda done: answered(self._outcome(done, messages)))
+            self._tell_later(self._submitted(messages), [one.envelope.id for one in messages], answered)
 
     async def _submitted(self, messages: Sequence[Message]) -> Sequence[Said]:
         try:
@@ -91,10 +90,22 @@ class DriverSubmitter:
         except TranshipError as error:
             return [error] * len(messages)
 
-    def _outcome(self, done: asyncio.Task[Sequence[Said]], messages: Sequence[Message]) -> Sequence[Said]:
-        if done.cancelled():
-            return [_unknown(one.envelope.id, ClosedError(f"{self._supervisor.url} is closed")) for one in messages]
-        return done.result()
+    def _tell_later(
+        self,
+        work: Coroutine[Any, Any, Sequence[Said]],
+        ids: Sequence[str],
+        answered: Callable[[Sequence[Said]], None],
+    ) -> None:
+        """Call ``answered`` when ``work`` is done, or when it has ended with the backend."""
+
+        def ended(done: asyncio.Task[Sequence[Said]]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                closed = ClosedError(f"{self._supervisor.url} is closed")
+                answered([_unknown(one, closed) for one in ids])
+            else:
+                answered(done.result())
+
+        self._supervisor.spawn(work).add_done_callback(ended)
 
     def _ready_to_go(self, messages: Sequence[Message]) -> list[Outgoing] | None:
         """Return what can be posted: all of it in one batch, with nothing to do before it or after it."""
@@ -130,27 +141,17 @@ class DriverSubmitter:
         found: Sequence[Answer] | TranshipError,
         answered: Callable[[Sequence[Said]], None],
     ) -> None:
-        if not isinstance(found, TranshipError):
-            if any(found):
-                answered([_said(one.id, answer) for one, answer in zip(batch, found, strict=True)])
-            else:
-                answered(receipts([one.id for one in batch]))
-            return
-        sent = dict(enumerate(batch))
         if isinstance(found, ClosedError):
             answered([found] * len(batch))
-        elif self._concerns_all(sent, found):
-            answered(
-                [_said(one.id, answer) for one, answer in zip(batch, _each_failed(sent, found).values(), strict=True)]
-            )
+        elif not isinstance(found, TranshipError):
+            answered(_all_said(batch, found) if any(found) else receipts([one.id for one in batch]))
+        elif self._concerns_all(sent := dict(enumerate(batch)), found):
+            answered(_all_said(batch, _each_failed(sent, found).values()))
         else:
-            task = self._supervisor.spawn(self._one_by_one(sent))
-            task.add_done_callback(lambda done: answered(self._of_each(batch, done)))
+            self._tell_later(self._again(batch), [one.id for one in batch], answered)
 
-    def _of_each(self, batch: Sequence[Outgoing], done: asyncio.Task[dict[int, Answer]]) -> list[Said]:
-        if done.cancelled() or done.exception() is not None:
-            return [_unknown(one.id, ClosedError(f"{self._supervisor.url} is closed")) for one in batch]
-        return [_said(one.id, answer) for one, answer in zip(batch, done.result().values(), strict=True)]
+    async def _again(self, batch: Sequence[Outgoing]) -> list[Said]:
+        return _all_said(batch, (await self._one_by_one(dict(enumerate(batch)))).values())
 
     def _refusal(self, message: Message, *, keeps_rows: bool) -> TranshipError | None:
         envelope, size, name, traits = message.envelope, message.size, self._supervisor.name, self._supervisor.traits
@@ -293,6 +294,10 @@ class DriverSubmitter:
 
 def _said(task_id: str, answer: Answer) -> Said:
     return answer if isinstance(answer, TranshipError) else Receipt(task_id, answer)
+
+
+def _all_said(batch: Sequence[Outgoing], answers: Iterable[Answer]) -> list[Said]:
+    return [_said(one.id, answer) for one, answer in zip(batch, answers, strict=True)]
 
 
 def _each_failed(messages: Mapping[int, Outgoing], error: TranshipError) -> dict[int, Answer]:
