@@ -18,6 +18,7 @@ from tranship.driver import DriverBackend
 from tranship.errors import BrokerUnreachable, WorkerNameTaken
 from tranship.ports import Heartbeat, NameHolder, name_holder_data, name_holder_of
 from tranship.registry import Registry
+from tranship.routing import failover
 from tranship.worker import _name
 from tranship.worker._name import KEPT, WorkerName, holder
 
@@ -207,6 +208,22 @@ async def test_the_error_says_where_and_since_when() -> None:
     assert (raised.value.code, raised.value.retryable, raised.value.pid) == ("WORKER_NAME_TAKEN", True, os.getpid())
     first.stop()
     await serving
+
+
+async def test_one_that_is_refused_by_one_of_its_brokers_keeps_no_name_at_the_others() -> None:
+    one, other = (Registry().create(f"memory://names-{which}") for which in ("one", "other"))
+    await one.open()
+    await other.open()
+    holding = Worker(other.url, tasks=[nothing], name="w")
+    serving = asyncio.create_task(holding.serve())
+    await aio_until(lambda: holding.status().ready)
+    with pytest.raises(WorkerNameTaken):
+        await Worker(failover(one.url, other.url), tasks=[nothing], name="w").serve()
+    assert await one.control().take_name(holder("w", "third", ""), 60.0) is None  # type: ignore[attr-defined]
+    holding.stop()
+    await serving
+    for backend in (one, other):
+        await backend.aclose()
 
 
 @pytest.mark.parametrize("garbage", [None, 5, "x", [], {}, {"pid": "x", "since": "soon", "instance": 3, "host": None}])
