@@ -36,7 +36,7 @@ from hostile import (
 
 from tranship import codec
 from tranship.envelope import DeadLetter, Priority, TaskState
-from tranship.errors import ConfigurationError, InvalidOptionError, InvalidURLError, MalformedMessage, TranshipError
+from tranship.errors import ConfigurationError, InvalidOptionError, InvalidURLError, MalformedMessage
 from tranship.protocol import (
     Decoder,
     RawMessage,
@@ -264,9 +264,8 @@ def kit() -> Iterator[Target]:
 
 
 def redis() -> Iterator[Target]:
-    from tranship_redis import _element, _entry, _incomplete, _keys, _levels, _options, _pidbox, _replay
+    from tranship_redis import _element, _incomplete, _options, _pidbox
 
-    levels = _levels.Levels(_keys.Keys("", 0), 3)
     elements = either(documents(json_only=True), lambda random: _as_element(raws(random)))
 
     def said(random: Random) -> bytes:
@@ -277,17 +276,6 @@ def redis() -> Iterator[Target]:
         "redis: quarantined", elements, lambda data: _decoded(_incomplete.read_quarantined(data)), (MalformedMessage,)
     )
     yield Target("redis: broadcast", either(elements, said), _pidbox.broadcast_of, (MalformedMessage,))
-    names = [b"step", b"queue", b"tag", b"reason", b"detail", b"task_id", b"deliveries", b"omitted", b"died"]
-    fields = dicts(names, either(noise, among([text.encode(errors="replace") for text in TEXTS])))
-
-    def letter(given: Any) -> object:
-        odd, element = given
-        reply = (b"1790000000000-0", [part for pair in {**odd, b"element": element}.items() for part in pair])
-        entry = _entry.entry_of(reply)
-        _entry.letter_of(entry, levels)
-        return _replay.rebuilt(entry, levels, tag=b"t", timestamp=1.0)
-
-    yield Target("redis: dead letter", tuples(fields, elements), letter, (TranshipError,))
     yield Target("redis: options", tuples(_just(_options.RedisOptions), options), _options_of, (ConfigurationError,))
 
 

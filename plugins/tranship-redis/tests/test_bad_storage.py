@@ -295,7 +295,7 @@ async def test_a_bad_key_of_delayed_messages_keeps_the_schedule(
 
 @pytest.mark.parametrize(
     ("key", "make"),
-    [("tranship:dead", ("SET", "x")), ("tranship:dead-ids", ("SET", "x")), ("unacked_index", ("SET", "x"))],
+    [("tranship:rows:d", ("SET", "x")), ("unacked_index", ("SET", "x"))],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
 async def test_a_settlement_that_cannot_be_carried_out_loses_nothing(

@@ -128,7 +128,7 @@ async def test_an_element_costs_what_its_size_is(context: CaseContext, raw: Raw,
         assert list(await consumer.settle(rejected)) == [Settled.CONFIRMED]
 
     await meter.assert_linear(meet)
-    assert raw("XLEN", ours(context, "tranship:dead")) == 9
+    assert raw("ZCARD", ours(context, "tranship:rows:d")) == 9
     assert raw("LLEN", list_of(context)) == 0
     assert_nothing_held(context, raw)
 

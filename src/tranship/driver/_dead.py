@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from tranship.driver._nouns import Outgoing, Row, Taken, stamp
 from tranship.driver._packing import Facts, facts_of, headers_read, pack, unpack
 from tranship.driver._rows import Rows
 from tranship.envelope import DeadLetter
+from tranship.errors import MalformedMessage
 from tranship.ports import Settlement
 from tranship.protocol import Message, RawMessage
 
@@ -23,6 +24,8 @@ __all__ = ["DeadLetters", "Letters"]
 log = logging.getLogger("tranship.driver")
 
 LETTERS: Final = "d/"
+NAMED: Final = 3
+"""Letters that an error names."""
 
 
 class Letters(Protocol):
@@ -91,12 +94,19 @@ class DeadLetters:
     async def replay(self, ids: Sequence[str], send: Callable[[Outgoing, DeadLetter], Awaitable[None]]) -> list[str]:
         """Send letters again, each before it is removed: broken off before that, it is still there."""
         sent: set[str | None] = set()
+        refused: dict[str, MalformedMessage] = {}
         for letter in await self.named(ids):
             message = await self._message(letter)
             if message is not None:
-                await send(message, letter)
-                await self._remove([letter.id])
-                sent |= {letter.id, letter.task_id}
+                try:
+                    await send(message, letter)
+                except MalformedMessage as error:
+                    refused[letter.id] = error
+                else:
+                    await self._remove([letter.id])
+                    sent |= {letter.id, letter.task_id}
+        if refused:
+            raise _refusal(refused)
         return [one for one in ids if one in sent]
 
     async def purge(self, ids: Collection[str] | None, queue: str | None) -> int:
@@ -112,6 +122,17 @@ class DeadLetters:
     async def _remove(self, ids: Collection[str]) -> int:
         """Delete letters by their own ids; return how many there were."""
         return sum(await self._rows.delete(LETTERS + one for one in ids))
+
+
+def _refusal(refused: Mapping[str, MalformedMessage]) -> MalformedMessage:
+    whys = "; ".join(f"{letter}: {error}" for letter, error in list(refused.items())[:NAMED])
+    more = f"; and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
+    first = next(iter(refused.values()))
+    return MalformedMessage(
+        f"not queued again, because the broker takes complete messages only: dead letter {whys}{more}. All others of "
+        "this call have been queued; purge those that nobody can run",
+        task_id=first.task_id,
+    )
 
 
 def _parted(row: Row) -> tuple[list[Any], Facts, RawMessage]:

@@ -19,7 +19,7 @@ from tranship_redis._consumer import RedisConsumer
 from tranship_redis._context import Context
 from tranship_redis._control import RedisControl
 from tranship_redis._errors import NotReady
-from tranship_redis._inspector import RedisInspector
+from tranship_redis._inspector import inspector
 from tranship_redis._keys import Keys
 from tranship_redis._levels import Levels
 from tranship_redis._link import Link, Pushes
@@ -74,7 +74,7 @@ class RedisDriver:
             own=OwnPorts(
                 consumer=lambda _, queues: RedisConsumer(self.context, queues),
                 control=self._control,
-                inspector=lambda _: RedisInspector(self.context),
+                inspector=lambda _: inspector(self.context),
             ),
             warnings=lambda: warnings_of(self._server, self._fsync),
         )

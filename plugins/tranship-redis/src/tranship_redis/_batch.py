@@ -180,8 +180,8 @@ class Writer:
         return len(frames)
 
     def _add(self, batch: Batch, index: int, message: Outgoing, now: float, end: bytes) -> None:
-        slot, source = self._elements.slot(message)
-        framed = self._elements.framed(slot, source, message.id, self._tags.next(), end)
+        slot, source, task_id = self._elements.slot(message)
+        framed = self._elements.framed(slot, source, task_id, self._tags.next(), end)
         needs = self._needs(message, slot, now)
         if needs[0]:
             batch.add(index, slot, framed, needs)

@@ -40,7 +40,7 @@ class Claiming:
     def __init__(
         self, keys: Keys, link: Link, claims: Claims, holding: Holding, heard: Callable[[Claim, Found], None]
     ) -> None:
-        self._keys = [keys.unacked, keys.unacked_index, keys.leases, keys.dead, keys.dead_ids]
+        self._keys = [keys.unacked, keys.unacked_index, keys.leases, keys.letters, keys.letter_names]
         self._link = link
         self._claims = claims
         self._holding = holding

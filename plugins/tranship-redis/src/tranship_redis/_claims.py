@@ -35,8 +35,8 @@ _FIXED: Final = (
     "unacked_index",
     "leases",
     "deliveries",
-    "dead",
-    "dead_ids",
+    "letters",
+    "letter_names",
     "delayed_queues",
 )
 """The keys that every claim has, in this order."""

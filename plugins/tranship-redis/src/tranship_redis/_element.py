@@ -89,8 +89,8 @@ class Elements:
         """Return the slot of a message whose like has been here, and which needs nothing but a place in its list."""
         return self._likes.get(source.like) if isinstance(source, Message) else None
 
-    def slot(self, message: Outgoing) -> tuple[Slot, Message | RawMessage]:
-        """Return where ``message`` goes and what its element shares with its like, and what to write into it.
+    def slot(self, message: Outgoing) -> tuple[Slot, Message | RawMessage, str]:
+        """Return where ``message`` goes and what its element shares with its like; what to write into it; and its id.
 
         Raises:
             InvalidOptionError: no worker could serve a queue of this name.
@@ -98,7 +98,7 @@ class Elements:
         """
         facts, source = message.facts, message.source
         if not isinstance(source, Message):
-            source = _complete(source, facts)
+            source, facts = _complete(source, facts)
         content = str(source.content_type), str(source.content_encoding)
         key = (facts.queue, facts.level, *content, facts.reply_to)
         slot = self._slots.get(key) or self._keep(key, facts, content)
@@ -108,7 +108,7 @@ class Elements:
                 if len(self._likes) >= _SLOTS:
                     self._likes.clear()
                 self._likes[source.like] = slot
-        return slot, source
+        return slot, source, facts.id
 
     def build(self, message: Outgoing, *, tag: bytes, timestamp: bytes) -> bytes:
         """Return the element for ``message``.
@@ -118,8 +118,7 @@ class Elements:
             tag: the delivery tag, from :class:`Tags`.
             timestamp: epoch seconds as a JSON number.
         """
-        slot, source = self.slot(message)
-        framed = self.framed(slot, source, message.id, tag, end_of(timestamp))
+        framed = self.framed(*self.slot(message), tag, end_of(timestamp))
         return framed[framed.index(b"\n") + 1 : -2]
 
     @staticmethod
@@ -152,19 +151,21 @@ class Elements:
         return slot
 
 
-def _complete(raw: RawMessage, facts: Facts) -> RawMessage:
-    """Return a message that anybody may have written, written anew: what was verified is what is sent.
+def _complete(raw: RawMessage, facts: Facts) -> tuple[RawMessage, Facts]:
+    """Return a message that anybody may have written, written anew: what was verified is what is sent. And its facts,
+    of which the body may know what the headers do not say.
 
     Raises:
         MalformedMessage: it is not a complete message.
     """
-    decode(raw, queue=facts.queue, priority=facts.level)
+    envelope = decode(raw, queue=facts.queue, priority=facts.level)
     content_type = raw.content_type or codec.JSON
     encoding = raw.content_encoding or codec.content_encoding_of(codec.content_type_of(content_type))
     # Celery marks what it restores, and a message that starts over has never been delivered.
     found = raw.headers if isinstance(raw.headers, Mapping) else codec.loads(raw.headers, codec.JSON)
     headers = {name: value for name, value in (found or {}).items() if name != "redelivered"}
-    return RawMessage(codec.dumps(headers), raw.body, content_type, encoding)
+    facts = facts._replace(id=envelope.id, reply_to=envelope.reply_to)
+    return RawMessage(codec.dumps(headers), raw.body, content_type, encoding), facts
 
 
 def end_of(timestamp: bytes) -> bytes:
@@ -226,9 +227,11 @@ def _read_any(element: bytes) -> RawMessage:
     properties = fields.get("properties")
     if not isinstance(properties, Mapping):
         properties = {}
-    headers: Any = fields.get("headers")
+    headers = fields.get("headers")
+    if headers is None:
+        headers = {}
     return RawMessage(
-        {} if headers is None else headers,
+        headers if isinstance(headers, Mapping) else _written(headers),
         _body(fields.get("body"), properties.get("body_encoding")),
         _text(fields.get("content-type")),
         _text(fields.get("content-encoding")),

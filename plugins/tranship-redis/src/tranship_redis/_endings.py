@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tranship import codec
-from tranship.driver import Outgoing
+from tranship.driver import Outgoing, Taken
+from tranship.driver._dead import DeadLetters
 from tranship.envelope import Envelope
 from tranship.ports import Settlement, Verdict
 from tranship.protocol import Message
@@ -25,6 +26,8 @@ _OWN: Final = 200
 def weight(settlement: Settlement) -> int:
     """Return about how many bytes a settlement takes."""
     result, replacement = settlement.result, settlement.replacement
+    if settlement.verdict is Verdict.REJECT:
+        return _OWN + len(settlement.delivery.message.body) + (len(result.document) if result else 0)
     return _OWN + (len(result.document) if result else 0) + (replacement.size if replacement else 0)
 
 
@@ -67,11 +70,15 @@ class Endings:
             return self._replacement(number, message)
         if settlement.verdict is Verdict.NACK:
             return ["nack", number]
-        delivery = settlement.delivery
-        held: Held = delivery.token
-        place = (held.place.queue, held.place.step)
-        said = (_storable(settlement.reason), _storable(settlement.detail))
-        return ["reject", number, *place, *said, delivery.delivery_count]
+        return ["reject", number, *self._letter(settlement)]
+
+    @staticmethod
+    def _letter(settlement: Settlement) -> tuple[bytes, bytes]:
+        """Return the dead letter that a delivery becomes: the name of its row, and what is stored."""
+        one = settlement.delivery
+        taken = Taken(one.token, one.queue, one.priority, one.message, one.delivery_count)
+        row = DeadLetters.row(taken, settlement)
+        return row.key.encode(), b"1\n" + row.value
 
     def _replacement(self, number: int, message: Message) -> list[Part]:
         envelope, now = message.envelope, self._clock.now()
@@ -112,8 +119,3 @@ class Endings:
             "task_id": task_id,
         }
         return codec.dumps(document, codec.MSGPACK) if self._packed else json.dumps(document).encode()
-
-
-def _storable(text: str) -> bytes:
-    """``text``, its lone surrogates spelt out: a bad word in a reason must not keep a message from dying."""
-    return text.encode(errors="backslashreplace")

@@ -31,7 +31,7 @@ class Held:
 
     def __init__(self, token: bytes, tag: bytes, place: Place, number: int, *, letter: bool = False) -> None:
         self.token = token
-        """The claim token, ``<list>\\0<tag>\\0<claim id>``; or the id of the dead letter."""
+        """The claim token, ``<list>\\0<tag>\\0<claim id>``; or the name of the dead letter."""
         self.tag = tag
         self.place = place
         self.number = number

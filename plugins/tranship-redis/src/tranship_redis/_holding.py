@@ -47,7 +47,7 @@ class Holding:
     def __init__(self, ctx: Context, link: Link, name: str, returned: Callable[[Collection[bytes]], None]) -> None:
         keys = ctx.keys
         self._keys = keys
-        self._release_keys = [keys.unacked, keys.unacked_index, keys.leases, keys.dead, keys.dead_ids]
+        self._release_keys = [keys.unacked, keys.unacked_index, keys.leases, keys.letters, keys.letter_names]
         self._link = link
         self._name = name.encode()
         self._lease = microseconds(ctx.options.lease)

@@ -16,13 +16,12 @@ def read_quarantined(element: bytes) -> RawMessage:
     """Return the message in an element that was kept apart.
 
     One that is complete, and was kept apart for another reason, is a message like any other. An incomplete one
-    would kill or stall Celery's workers, and is not run here either: its body has a content type that nobody reads,
-    and whose name says what is wrong, because that is what the core's decoder quotes.
+    would kill or stall Celery's workers, and is not run here either: the core is told what is wrong with it.
     """
     message = read(element)
     lacking = _lacking(element)
     if lacking is not None and message.headers is not element:
-        message.body, message.content_type = b"", f"none: {lacking}"
+        message.problem = lacking
     return message
 
 

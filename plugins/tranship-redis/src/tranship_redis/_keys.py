@@ -38,11 +38,11 @@ class Keys:
         "_rows",
         "_signal",
         "db",
-        "dead",
-        "dead_ids",
         "delayed_queues",
         "deliveries",
         "leases",
+        "letter_names",
+        "letters",
         "pidbox",
         "prefix",
         "queues",
@@ -71,10 +71,10 @@ class Keys:
         """Hash: delivery tag -> deliveries so far, where that is more than none."""
         self.delayed_queues: Final = p + b"tranship:delayed-queues"
         """Hash: task id -> queue, for delayed tasks."""
-        self.dead: Final = p + b"tranship:dead"
-        """Stream of dead letters."""
-        self.dead_ids: Final = p + b"tranship:dead-ids"
-        """Hash: task id -> its latest entry in the stream."""
+        self.letters: Final = p + b"tranship:row:d/"
+        """The keys of dead letters, which are rows, begin with it."""
+        self.letter_names: Final = p + b"tranship:rows:d"
+        """The index of their names."""
         self.queues: Final = p + b"tranship:queues"
         """Set of the queues seen."""
         self._delayed = p + b"tranship:delayed:"

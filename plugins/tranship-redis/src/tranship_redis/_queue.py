@@ -13,6 +13,7 @@ from tranship.driver import Answer, NoQueue, Outgoing, QueueTraits, SendLimits
 from tranship.errors import BrokerUnreachable
 from tranship_redis._batch import Batch
 from tranship_redis._broker import Broker
+from tranship_redis._browsing import Browsing
 from tranship_redis._channel import Channel
 from tranship_redis._journal import SubmitJournal
 from tranship_redis._pack import pack
@@ -53,6 +54,8 @@ class RedisQueue(NoQueue):
         self._broker, self._channel = broker, channel
         self._journal = SubmitJournal(channel, broker.keys)
         self._registered: set[str] = set()
+        browsing = Browsing(channel, broker.keys, broker.levels)
+        self.queues = browsing.queues
 
     # Sending.
 

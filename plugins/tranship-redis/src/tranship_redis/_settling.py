@@ -52,7 +52,7 @@ class Settling:
     def __init__(self, ctx: Context, name: str, ended: Callable[[Collection[Held]], None]) -> None:
         keys = ctx.keys
         marker = keys.prefix + b"tranship:settled:" + name.encode()
-        names = [keys.unacked, keys.unacked_index, keys.leases, keys.deliveries, keys.dead, keys.dead_ids]
+        names = [keys.unacked, keys.unacked_index, keys.leases, keys.deliveries, keys.letters, keys.letter_names]
         self._keys = [*names, keys.delayed_queues, marker]
         self._lease = microseconds(ctx.options.lease)
         self._endings = Endings(ctx)

@@ -76,20 +76,12 @@ class RedisTable:
         return rows
 
     async def delete(self, keys: Sequence[str], if_version: Sequence[int] | None = None) -> Sequence[bool]:
-        """Delete each, or only in that version; with a result what is known of its id."""
-        others = [Row(key, b"") for key in keys if not is_result(key)]
-        versions = None
-        if if_version is not None:
-            versions = [one for key, one in zip(keys, if_version, strict=True) if not is_result(key)]
-        done = await self._run(b"delete", others, [NO_VERSION] * len(others), versions)
-        deleted = {row.key for row, is_done in zip(others, done, strict=True) if is_done}
-        results = [key for key in keys if is_result(key)]
-        for start in range(0, len(results), READ):
-            part = results[start : start + READ]
-            await self._channel.call_all([(b"DEL", self._keys.known(key[2:])) for key in part])
-            counts = await self._channel.call_all([(b"DEL", self._keys.row(key)) for key in part])
-            deleted |= {key for key, count in zip(part, counts, strict=True) if count}
-        return [key in deleted for key in keys]
+        """Delete each, or only in that version; with a result what is remembered of its id."""
+        known = [self._keys.known(key[2:]) for key in keys if is_result(key)]
+        for start in range(0, len(known), READ):
+            await self._channel.call(b"DEL", *known[start : start + READ])
+        rows = [Row(key, b"") for key in keys]
+        return [done == 1 for done in await self._run(b"delete", rows, [NO_VERSION] * len(rows), if_version)]
 
     async def page(self, prefix: str, after: str, limit: int) -> Sequence[Row]:
         """Read the next names of the kind's index, and the rows that have them; those that have gone are taken out.

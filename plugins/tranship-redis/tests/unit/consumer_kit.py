@@ -6,19 +6,35 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis_kit import Raw, element
 from tap import Tap
 
+from tranship.driver import Facts, headers_bytes, unpack
 from tranship.envelope import Priority
 from tranship.ports import Backend, Consumer, Delivery, Settled, Settlement, Verdict
-from tranship.protocol import Message
+from tranship.protocol import Message, RawMessage
 from tranship.registry import Registry
 from tranship.settings import BrokerURL
 from tranship.testing.context import CaseContext, ids_of
 
 STEPS = {Priority.HIGH: b"", Priority.NORMAL: b"\x06\x163", Priority.LOW: b"\x06\x166", Priority.VERY_LOW: b"\x06\x169"}
+
+
+class Letter(NamedTuple):
+    """A dead letter as it is stored."""
+
+    reason: str
+    detail: str
+    deliveries: int
+    facts: Facts
+    message: RawMessage
+
+    @property
+    def as_it_came(self) -> bytes:
+        """Of what is no message: as it came."""
+        return self.message.body or headers_bytes(self.message)
 
 
 class KeySpace:
@@ -67,9 +83,15 @@ class KeySpace:
         found: list[bytes] = self.raw("LRANGE", self.list(queue, priority), "0", "-1")
         return found[::-1]
 
-    def letters(self) -> list[dict[bytes, bytes]]:
-        found = self.raw("XRANGE", self.key("tranship:dead"), "-", "+")
-        return [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in found]
+    def letters(self) -> list[Letter]:
+        """The dead letters, the oldest first."""
+        found = []
+        for name in self.raw("ZRANGE", self.key("tranship:rows:d"), "0", "-1"):
+            _, about, data = self.raw("GET", self.key("tranship:row:" + name.decode())).split(b"\n", 2)
+            reason, detail, deliveries, _ = json.loads(about)
+            facts, message = unpack(data)
+            found.append(Letter(reason, detail, deliveries, facts, message))
+        return found
 
     def result(self, task_id: str) -> bytes | None:
         found: bytes | None = self.raw("GET", self.key(f"celery-task-meta-{task_id}"))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tranship.driver import Row, facts_read, pack
+from tranship.driver._nouns import stamp
 from tranship.settings import BackendConfig, BrokerURL
 from tranship_redis._backend import RedisDriver
 from tranship_redis._context import Context
+from tranship_redis._element import read
 from tranship_redis._options import RedisOptions
 
 
@@ -41,6 +46,27 @@ async def opened(url: str, **options: Any) -> AsyncIterator[Context]:
 def shut(context: Context) -> None:
     """Let the backend be as if it were closed."""
     context.kit._supervisor.gate.closed = True
+
+
+async def bury(
+    context: Context,
+    element: bytes,
+    *,
+    queue: str = "q",
+    step: int = 3,
+    reason: str = "rejected",
+    detail: str = "by a test",
+    deliveries: int = 2,
+    died: float | None = None,
+) -> str:
+    """Keep an element as a dead letter, as the driver kit does; return the letter's id."""
+    mark, message = stamp(), read(element)
+    about = json.dumps([reason, detail, deliveries, time.time() if died is None else died]).encode()
+    facts = facts_read(message, queue, context.levels.priority(step))
+    table = context.kit.connection.table
+    assert table is not None
+    assert await table.create([Row(f"d/{mark}", about + b"\n" + pack(facts, message))]) == [None]
+    return mark
 
 
 async def eventually(look: Callable[[], Awaitable[Any]] | Callable[[], Any], what: str, *, within: float = 30.0) -> Any:

@@ -80,7 +80,7 @@ async def test_a_quarantine_nobody_heard_of_leaves_dead_letters(context: CaseCon
         await lose_answer(tap, "quarantine", consumer.receive(5, 5.0))
         held = await until_works(lambda: take(consumer, 1))
         assert counts(held) == {"good": 1}
-        assert [letter[b"reason"] for letter in keyspace.letters()] == [b"malformed"]
+        assert [letter.reason for letter in keyspace.letters()] == ["malformed"]
 
 
 async def test_a_release_that_never_arrived_is_made_up_for(context: CaseContext, keyspace: KeySpace) -> None:

@@ -303,7 +303,7 @@ async def test_many_queues_are_served_like_few(
     got = await take(consumer, 6)
     names = ids_of([one for one in got if not one.token.letter])
     assert [name for name in names if name != "due"] == ["HIGH", "NORMAL", "LOW", "VERY_LOW"]
-    assert [letter[b"reason"] for letter in keyspace.letters()] == [b"malformed"]
+    assert [letter.reason for letter in keyspace.letters()] == ["malformed"]
     await settle(consumer, Verdict.ACK, *got)
     for number in (0, 21, 49):
         waiting = context.start(consumer.receive(1, 60.0))

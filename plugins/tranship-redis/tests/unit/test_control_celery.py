@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_context import eventually, opened
+from redis_context import bury, eventually, opened
 
 from tranship.errors import MalformedMessage
 from tranship.mailbox import node_name
@@ -23,7 +23,7 @@ from tranship.ports import Signal, Tombstone
 from tranship.testing.services import Service
 from tranship_redis._context import Context
 from tranship_redis._control import RedisControl
-from tranship_redis._inspector import RedisInspector
+from tranship_redis._inspector import inspector as inspector_of
 
 celery = pytest.importorskip("celery")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -270,7 +270,7 @@ async def test_a_celery_worker_runs_what_is_replayed_and_meets_nothing_else(
 ) -> None:
     """Elements that would kill it stay among the dead letters; one that only lacked its properties runs."""
     app, one = make_app(), await worker()
-    inspector, keys = RedisInspector(context), context.keys
+    inspector = inspector_of(context)
     whole = {"id": str(uuid.uuid4()), "task": "peers.touch"}
     messages = [
         {"body": json.dumps([[str(tmp_path / "ran")], {}, None]), "headers": whole},
@@ -278,10 +278,7 @@ async def test_a_celery_worker_runs_what_is_replayed_and_meets_nothing_else(
         {"body": "[[], {}, {}]", "headers": {"task": "peers.touch"}},
         ["nonsense"],
     ]
-    letters = []
-    for message in messages:
-        fields = ("queue", "peers", "step", 0, "task_id", "x", "element", json.dumps(message))
-        letters.append((await context.main.call("XADD", keys.dead, "*", *fields)).decode())
+    letters = [await bury(context, json.dumps(message).encode(), queue="peers", step=0) for message in messages]
     with pytest.raises(MalformedMessage, match=letters[3]):
         await inspector.dead_replay(letters)
     assert await asyncio.to_thread(app.AsyncResult(whole["id"]).get, timeout=20) == "ran"

@@ -22,7 +22,7 @@ from tranship.protocol import decode_result
 from tranship.testing.services import Service
 from tranship_redis._context import Context
 from tranship_redis._control import RedisControl
-from tranship_redis._inspector import RedisInspector
+from tranship_redis._inspector import inspector as inspector_of
 
 SUCCESS = b'{"status": "SUCCESS", "result": 1, "task_id": "x"}'
 
@@ -225,7 +225,7 @@ async def test_a_cancel_key_is_not_in_the_way_of_a_queue_of_the_namespace(
 
 
 @pytest.mark.parametrize(
-    "name", ["unacked", "unacked_index", "_kombu.binding.q", "tranship:dead", "celery", "q\x06\x163"]
+    "name", ["unacked", "unacked_index", "_kombu.binding.q", "tranship:rows:d", "celery", "q\x06\x163"]
 )
 async def test_a_cancel_key_is_never_in_the_way(redis_service: Service, name: str) -> None:
     async with opened(redis_service.url, cancel_template="{key}") as context:
@@ -453,7 +453,7 @@ def beat(worker: str, **fields: Any) -> Heartbeat:
 
 
 async def test_workers_are_known_until_they_stop(either: Context) -> None:
-    control, inspector = RedisControl(either), RedisInspector(either)
+    control, inspector = RedisControl(either), inspector_of(either)
     await control.beat(beat("w-2"))
     await control.beat(beat("w-1", limit=3))
     await control.beat(beat("w-2", running=[RunningTask(id="a"), RunningTask(id="b")]))
@@ -477,7 +477,7 @@ async def test_silent_workers_are_forgotten(context: Context) -> None:
         return await context.main.call("ZRANGE", names, 0, -1) == [b"b/w-1"]
 
     await eventually(swept, "beats of others sweep")
-    assert [one.worker for one in await RedisInspector(context).workers()] == ["w-1"]
+    assert [one.worker for one in await inspector_of(context).workers()] == ["w-1"]
 
 
 # --- Celery's remote control ----------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ class TestBuild:
     @settings(max_examples=100, deadline=None)
     def test_framed_it_says_its_own_length(self, sent: Message) -> None:
         made = elements()
-        slot, source = made.slot(Outgoing.of(sent))
+        slot, source, _ = made.slot(Outgoing.of(sent))
         framed = made.framed(slot, source, sent.envelope.id, b"tag-1", end_of(b"1790000000.123"))
         assert framed == bulk(element(sent))
 

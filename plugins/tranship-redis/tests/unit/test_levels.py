@@ -30,7 +30,15 @@ def test_a_namespace_is_in_front_of_everything() -> None:
 
 def test_our_own_names_cannot_be_taken_for_celerys() -> None:
     keys = Keys("p:", 0)
-    ours = [keys.leases, keys.deliveries, keys.dead, keys.dead_ids, keys.row("z/id/a"), keys.rows("z/"), keys.queues]
+    ours = [
+        keys.leases,
+        keys.deliveries,
+        keys.letters,
+        keys.letter_names,
+        keys.row("z/id/a"),
+        keys.rows("z/"),
+        keys.queues,
+    ]
 
     assert all(name.startswith(b"p:tranship:") for name in [*ours, keys.delayed("q"), keys.dedup("k"), keys.known("i")])
     assert keys.channel("z") == b"p:/0.tranship.z"

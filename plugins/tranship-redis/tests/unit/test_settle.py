@@ -19,6 +19,7 @@ from tranship.ports import Backend, Consumer, Settled, Settlement, StoredResult,
 from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.harness import Harness
 from tranship.testing.services import Service
+from tranship_redis._element import read
 
 CONFIRMED, LOST = Settled.CONFIRMED, Settled.LOST
 
@@ -198,18 +199,11 @@ async def test_a_dead_letter_has_everything(context: CaseContext, keyspace: KeyS
     result = context.result("a", None, state=TaskState.DEAD_LETTERED)
     await settle(consumer, Verdict.REJECT, held, reason="half \ud800", detail="é", result=result)
     (letter,) = keyspace.letters()
-    assert letter == {
-        b"queue": b"q",
-        b"step": b"6",
-        b"tag": held.token.tag,
-        b"reason": b"half \\ud800",
-        b"detail": "é".encode(),
-        b"task_id": b"a",
-        b"deliveries": b"2",
-        b"element": element,
-    }
-    ((entry, _),) = keyspace.raw("XRANGE", keyspace.key("tranship:dead"), "-", "+")
-    assert keyspace.raw("HGET", keyspace.key("tranship:dead-ids"), "a") == entry
+    assert (letter.reason, letter.detail, letter.deliveries) == ("half \ud800", "é", 2)
+    assert (letter.facts.id, letter.facts.queue, letter.facts.level) == ("a", "q", Priority.LOW)
+    came = read(element)
+    assert (letter.message.headers, letter.message.body) == (came.headers, came.body)
+    assert letter.message.properties == came.properties
     assert keyspace.result("a") == result.document
     keyspace.nothing_held()
 
@@ -306,11 +300,9 @@ async def test_a_quarantined_message_is_settled_like_any_other(
     result = context.result("b", 1) if verdict is not Verdict.NACK else None
     said = {"reason": "kit", "detail": "kit"}
     assert await settle(consumer, verdict, twin, result=result, **said, **more) == [CONFIRMED]
-    letters = [(one[b"reason"], one[b"task_id"], one[b"queue"], one[b"step"]) for one in keyspace.letters()]
-    left = {Verdict.NACK: [(b"duplicate-tag", b"b", b"q", b"3")], Verdict.REJECT: [(b"kit", b"b", b"q", b"3")]}
-    assert letters == left.get(verdict, [])
-    known = keyspace.raw("HGET", keyspace.key("tranship:dead-ids"), "b")
-    assert (known is not None) is bool(letters)
+    letters = [(one.reason, *one.facts[:3]) for one in keyspace.letters()]
+    reason = {Verdict.NACK: "duplicate-tag", Verdict.REJECT: "kit"}.get(verdict)
+    assert letters == ([] if reason is None else [(reason, "b", "q", Priority.NORMAL)])
     assert len(keyspace.elements()) == (verdict is Verdict.REPLACE)
     assert (keyspace.result("b") is not None) is (result is not None)
     if verdict is not Verdict.NACK:
@@ -362,7 +354,7 @@ async def test_a_task_whose_result_has_no_place_can_die(context: CaseContext, ke
     result = context.result("bad", 1)
     assert await settle(consumer, Verdict.REJECT, *held, result=result, reason="delivery-limit") == [CONFIRMED]
     (letter,) = keyspace.letters()
-    assert (letter[b"task_id"], letter[b"reason"]) == (b"bad", b"delivery-limit")
+    assert (letter.facts.id, letter.reason) == ("bad", "delivery-limit")
     assert keyspace.raw("TYPE", keyspace.key("celery-task-meta-bad")) == b"list"
     keyspace.nothing_held()
 
@@ -371,8 +363,7 @@ async def test_a_task_whose_result_has_no_place_can_die(context: CaseContext, ke
     ("verdict", "key"),
     [
         (Verdict.NACK, "q\x06\x163"),
-        (Verdict.REJECT, "tranship:dead"),
-        (Verdict.REJECT, "tranship:dead-ids"),
+        (Verdict.REJECT, "tranship:rows:d"),
         (Verdict.REPLACE, "q\x06\x163"),
     ],
 )

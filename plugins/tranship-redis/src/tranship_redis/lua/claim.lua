@@ -1,7 +1,7 @@
 -- Takes messages from lists and holds them, in one step.
 -- Everything is recorded before it leaves its list, so that nothing is lost whatever the server refuses.
 -- What is rare is a function made where it is needed: making one costs as much as a small command.
--- KEYS: unacked, unacked_index, leases, deliveries, dead, dead-ids, delayed-queues,
+-- KEYS: unacked, unacked_index, leases, deliveries, what the keys of dead letters begin with, their index, delayed-queues,
 --       per schedule: delayed, delayed-messages; then the lists, in the order to look at them
 -- ARGV: limit, lease in microseconds, claim id, how many elements to look at in one go, how many queues,
 --       result prefix, TTL of STARTED in ms, its document before and after the task id, "json" or "msgpack",
@@ -15,7 +15,7 @@
 --          others are empty now, and the server has been made to tell when that ends,
 --          and unless the bytes per list are "": per schedule, ms as above; numbers of schedules from which something
 --          became due
-local unacked, index, leases, deliveries, dead, dead_ids = unpack(KEYS, 1, 6)
+local unacked, index, leases, deliveries, apart, names = unpack(KEYS, 1, 6)
 local limit, claim, queues = math.min(tonumber(ARGV[1]), 500), ARGV[3], tonumber(ARGV[5])
 -- Bytes of elements, and those of them that had to be decoded, after which a claim takes no more: all others wait for it.
 local PIECE, ENOUGH, DECODED, PROMOTED = tonumber(ARGV[4]), 4194304, 262144, 500
@@ -277,24 +277,30 @@ if #tags > 0 then write('ZADD', leases, unpack(held)) end
 if #tags > 0 and not refused then write('HSET', unacked, unpack(values)) end
 
 if #bad > 0 then
-  local function bury(number)
+-- include: set_apart
+  local function keep_apart(number)
     local list, raw, reason, detail, id = unpack(bad[number])
     if not id and decoded <= DECODED then
       read = read or reader()
       id = read(raw)
     end
-    id = id or ''
     local queue, step = (list - 1) % queues + 1, 3 * math.floor((list - 1) / queues)
     if seats ~= '' then
       local high, low, digit = string.byte(seats, 3 * list - 2, 3 * list)
       queue, step = 256 * high + low + 1, string.char(digit)
     end
-    bad[number][5] = id
-    letters[number] = write('XADD', dead, '*', 'queue', ARGV[10 + 3 * queue], 'step', step, 'tag', '', 'reason', reason,
-      'detail', detail, 'task_id', id, 'deliveries', 1, 'element', raw)
+    local function set(again)
+      local letter, why = set_apart(apart, names, claim .. number, ARGV[10 + 3 * queue], step, reason, detail, id or '', raw)
+      if not why then letters[number] = letter
+      elseif again and find(sub(why, 1, 40), 'OOM ', 1, true) then
+        call('ZREM', leases, '')
+        set(false)
+      else refused = {err = why} end
+    end
+    set(true)
   end
   for number = 1, #bad do
-    if not refused then bury(number) end
+    if not refused then keep_apart(number) end
   end
 end
 
@@ -314,7 +320,10 @@ if refused then
     end
   end
   for number, letter in pairs(letters) do
-    if type(letter) == 'string' and not gone[bad[number][1]] then try('XDEL', dead, letter) end
+    if not gone[bad[number][1]] then
+      try('DEL', apart .. sub(letter, 3))
+      try('ZREM', names, letter)
+    end
   end
   return refused
 end
@@ -337,8 +346,7 @@ end
 
 local quarantined = {}
 for number, letter in ipairs(letters) do
-  local list, raw, _, _, id = unpack(bad[number], 1, 5)
-  if id ~= '' then try('HSET', dead_ids, id, letter) end
+  local list, raw = unpack(bad[number])
   quarantined[3 * number - 2], quarantined[3 * number - 1], quarantined[3 * number] = list, letter, raw
 end
 -- The others are empty now: reading again what we have changed makes the server tell us when that ends.

@@ -1,8 +1,8 @@
 -- Gives deliveries back to the front of their lists, not counted.
--- KEYS: unacked, unacked_index, leases, dead, dead-ids
+-- KEYS: unacked, unacked_index, leases, what the keys of dead letters begin with, their index
 -- ARGV: how many, their claim tokens in the order in which they came, then for each quarantined one: list, dead letter
 -- Returns: how many were given back, and the first error or ""
-local unacked, index, leases, dead, dead_ids = unpack(KEYS)
+local unacked, index, leases, letters, names = unpack(KEYS)
 local count, given, refusal = tonumber(ARGV[1]), 0, ''
 
 local function push(list, raw)
@@ -34,12 +34,14 @@ local function give_back(token)
 end
 
 local function take_out(list, letter)
-  local found = redis.call('XRANGE', dead, letter, letter)[1]
-  local fields = {}
-  for i = 1, found and #found[2] or 0, 2 do fields[found[2][i]] = found[2][i + 1] end
-  if not fields.element or not push(list, fields.element) then return end
-  redis.call('XDEL', dead, letter)
-  if redis.call('HGET', dead_ids, fields.task_id) == letter then redis.call('HDEL', dead_ids, fields.task_id) end
+  local key = letters .. string.sub(letter, 3)
+  -- The version, what is said of the letter, the sizes of two parts, these, and the element.
+  local packed = string.match(redis.call('GET', key) or '', '^%d+\n[^\n]*\n(.*)$')
+  if not packed then return end
+  local head, headers = struct.unpack('>I4I4', packed)
+  if not push(list, string.sub(packed, 9 + head + headers)) then return end
+  redis.call('DEL', key)
+  redis.call('ZREM', names, letter)
 end
 
 for i = #ARGV - 1, count + 2, -2 do take_out(ARGV[i], ARGV[i + 1]) end

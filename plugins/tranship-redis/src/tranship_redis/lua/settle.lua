@@ -1,5 +1,6 @@
 -- Ends deliveries: the result, the verdict and the removal of each in one step; nothing of one that is not ours.
--- KEYS: unacked, unacked_index, leases, deliveries, dead, dead-ids, delayed-queues, marker
+-- KEYS: unacked, unacked_index, leases, deliveries, what the keys of dead letters begin with, their index,
+--       delayed-queues, marker
 -- ARGV: number of the batch, lease in microseconds, TTL of the marker in seconds, how many items (numbered from 1),
 --       per item: claim token, delivery tag, key of its result ("" = none), TTL in ms, document;
 --       then what makes an item more than an ACK, any of these:
@@ -7,7 +8,7 @@
 --         "counted", item: it was delivered before
 --         "quarantined", item: its token is a dead letter
 --         "nack", item
---         "reject", item, queue, step, reason, detail, deliveries
+--         "reject", item, name of its dead letter, the letter
 --         "replace", item, list, element
 --         "delay", item, delayed, delayed-messages, task id, queue, due, step and element
 --         "retrying", item, key that exists where there are Celery peers ("" = there are), key of the result, TTL
@@ -16,9 +17,9 @@
 --          and the marker as it was
 -- The marker, "<number>:<answers>", remembers the last batch for a client that lost its answers with the connection,
 -- and shuts out what arrives late of batches before it.
-local unacked, index, leases, deliveries, dead, dead_ids, delayed_queues, marker = unpack(KEYS)
+local unacked, index, leases, deliveries, letters, names, delayed_queues, marker = unpack(KEYS)
 local count = tonumber(ARGV[4])
-local SIZES = {asked = 4, counted = 2, quarantined = 2, nack = 2, reject = 7, replace = 4, delay = 8, retrying = 6}
+local SIZES = {asked = 4, counted = 2, quarantined = 2, nack = 2, reject = 4, replace = 4, delay = 8, retrying = 6}
 local answers, mine, tags, extras, refusal = {}, {}, {}, {}, ''
 
 -- Returns the reply, or nothing and an error that says what was refused: the server itself does not.
@@ -136,30 +137,14 @@ local function nack(item)
   redis.pcall('EXPIRE', deliveries, 604800)
 end
 
--- Bytes that have been decoded: a batch of long ones must not keep everybody waiting.
-local decoded = 0
-
-local function bury(queue, step, tag, reason, detail, seen, raw)
--- include: ending_of
--- include: message_of
-  local message, text = nil, ''
-  if decoded <= 1048576 then message, text = message_of(raw) end
-  decoded = decoded + #text
-  local id = headers_of(message).id
-  if type(id) ~= 'string' then id = '' end
-  local letter, refused = try('XADD', dead, '*', 'queue', queue, 'step', step, 'tag', tag, 'reason', reason,
-    'detail', detail, 'task_id', id, 'deliveries', seen, 'element', raw)
-  if refused or id == '' then return refused end
-  _, refused = try('HSET', dead_ids, id, letter)
-  if refused then redis.call('XDEL', dead, letter) end
+local function reject(place)
+  local letter, value = unpack(ARGV, place + 1, place + 2)
+  local key = letters .. string.sub(letter, 3)
+  local _, refused = try('SET', key, value)
+  if refused then return refused end
+  _, refused = try('ZADD', names, 0, letter)
+  if refused then redis.call('DEL', key) end
   return refused
-end
-
-local function reject(item, place, letter)
-  local queue, step, reason, detail, seen = unpack(ARGV, place + 1, place + 5)
-  if letter then return bury(queue, step, letter.tag, reason, detail, seen, letter.element) end
-  local raw, refused = element_of(item)
-  return refused or bury(queue, step, ARGV[5 * item + 1], reason, detail, seen, raw)
 end
 
 local function delay(place)
@@ -175,10 +160,10 @@ local function say_retry(place)
   if binding == '' or redis.call('EXISTS', binding) == 1 then return store(key, ttl, document) end
 end
 
-local function decide(item, extra, letter)
-  if extra.nack then return not letter and nack(item) or nil end
+local function decide(item, extra)
+  if extra.nack then return not extra.quarantined and nack(item) or nil end
   local refused
-  if extra.reject then refused = reject(item, extra.reject, letter) end
+  if extra.reject then refused = reject(extra.reject) end
   if extra.replace then _, refused = try('LPUSH', ARGV[extra.replace + 1], ARGV[extra.replace + 2]) end
   if extra.delay then refused = delay(extra.delay) end
   if not refused and extra.retrying then say_retry(extra.retrying) end
@@ -186,12 +171,12 @@ local function decide(item, extra, letter)
   return refused
 end
 
-local function finish(item, extra, letter)
+local function finish(item, extra)
   local key, refused = ARGV[5 * item + 2], nil
   if key ~= '' then refused = store(key, ARGV[5 * item + 3], ARGV[5 * item + 4]) end
   -- What is somebody else's key cannot be a result, ever: without this the task would come back for ever.
   if refused and extra and extra.reject and string.find(refused, '^WRONGTYPE') then refused = nil end
-  if extra and not refused then refused = decide(item, extra, letter) end
+  if extra and not refused then refused = decide(item, extra) end
   answers[item] = refused and 'E' or '1'
   if refused and refusal == '' then refusal = refused end
   return refused
@@ -206,21 +191,14 @@ for place = #mine, 1, -1 do
 end
 if #gone > 0 then redis.call('HDEL', unacked, unpack(gone)) end
 
-local function letter_of(id)
-  local found, refused = try('XRANGE', dead, id, id)
-  local fields = {}
-  for i = 1, found and found[1] and #found[1][2] or 0, 2 do fields[found[1][2][i]] = found[1][2][i + 1] end
-  return fields, refused
-end
-
 local function finish_letter(item, extra)
-  local id = ARGV[5 * item]
-  local letter = letter_of(id)
-  if not letter.element then
+  local letter = ARGV[5 * item]
+  local key = letters .. string.sub(letter, 3)
+  if redis.call('EXISTS', key) == 0 then
     answers[item] = '0'
-  elseif not finish(item, extra, letter) and not extra.nack then
-    redis.call('XDEL', dead, id)
-    if redis.pcall('HGET', dead_ids, letter.task_id) == id then redis.call('HDEL', dead_ids, letter.task_id) end
+  elseif not finish(item, extra) and not extra.nack then
+    redis.call('DEL', key)
+    redis.call('ZREM', names, letter)
   end
 end
 
