@@ -15,9 +15,9 @@ from unittest.mock import patch
 from driver import scenarios
 from driver.crashes import Scenario
 from tranship.driver._consumer import DriverConsumer
+from tranship.driver._dead import DeadLetters
 from tranship.driver._dedup import Dedup
 from tranship.driver._delay import Delays
-from tranship.driver._inspector import DriverInspector
 from tranship.driver._removal import Removal
 from tranship.driver._results import DriverResults
 from tranship.driver._settling import Settling
@@ -160,8 +160,8 @@ FAULTS = (
         scenarios.submitted,
         DriverSubmitter,
         "_failed",
-        "if isinstance(error, UNSURE):",
-        "if False:",
+        "return _each_failed(messages, error)",
+        "return {at: _about(one, error) for at, one in messages.items()}",
     ),
     DriverFault(
         "cancels without a result",
@@ -174,9 +174,9 @@ FAULTS = (
     DriverFault(
         "replays without a letter",
         scenarios.replayed,
-        DriverInspector,
-        "_replay",
-        "await self._send_again(message, letter)",
-        "await self._letters.remove([letter.id])\n            await self._send_again(message, letter)",
+        DeadLetters,
+        "replay",
+        "await send(message, letter)",
+        "await self._remove([letter.id])\n            await send(message, letter)",
     ),
 )
