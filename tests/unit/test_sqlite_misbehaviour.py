@@ -11,9 +11,9 @@ import pytest
 from sqlite_kit import done, inside, look, message, opened, success, task_id_of, until
 
 from tranship.backends.sqlite import _topic
-from tranship.backends.sqlite._locks import ForkGate, Gate
+from tranship.backends.sqlite._file import ForkGate, Gate
 from tranship.backends.sqlite._peers import ENROLL
-from tranship.backends.sqlite._rows import CREATE
+from tranship.backends.sqlite._table import CREATE
 from tranship.backends.sqlite._transaction import Kind, Mode, each
 from tranship.driver import Row
 from tranship.driver._signals import command_bytes

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tranship.backends.sqlite import _claims, _database, _queue, _rows, _topic
+from tranship.backends.sqlite import _database, _queue, _table, _tasks, _topic
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ READY = "SEARCH task USING COVERING INDEX task_ready (ns=? AND queue=?)"
 
 @pytest.mark.parametrize("queues", [1, 5])
 def test_outlook_reads_indexes_alone(database, queues):
-    assert plan(database, _claims.outlook(queues)) == [
+    assert plan(database, _tasks.outlook(queues)) == [
         "SCAN CONSTANT ROW",
         READY,
         "SEARCH task USING COVERING INDEX task_delayed",
@@ -40,17 +40,17 @@ def test_outlook_reads_indexes_alone(database, queues):
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
-        (_claims._READY, ["SEARCH task USING INDEX task_ready (ns=? AND queue=?)"]),
-        (_claims._READY_LEVEL, ["SEARCH task USING INDEX task_ready (ns=? AND queue=? AND priority=?)"]),
-        (_claims._PROMOTE, ["SEARCH task USING INDEX task_delayed (due<?)"]),
-        (_claims._REAP, ["SEARCH task USING INDEX task_leased (due<?)"]),
-        (_claims._TAKE, ["SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"]),
-        (_claims._BODIES, ["SEARCH body USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (_tasks._READY, ["SEARCH task USING INDEX task_ready (ns=? AND queue=?)"]),
+        (_tasks._READY_LEVEL, ["SEARCH task USING INDEX task_ready (ns=? AND queue=? AND priority=?)"]),
+        (_tasks._PROMOTE, ["SEARCH task USING INDEX task_delayed (due<?)"]),
+        (_tasks._REAP, ["SEARCH task USING INDEX task_leased (due<?)"]),
+        (_tasks._TAKE, ["SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (_tasks._BODIES, ["SEARCH body USING INTEGER PRIMARY KEY (rowid=?)"]),
         (_topic.TOLD, ["SEARCH row USING INTEGER PRIMARY KEY (rowid>?)", "SCAN sqlite_sequence"]),
         (_topic.SIGNALS_SINCE, ["SEARCH signal USING INTEGER PRIMARY KEY (rowid>?)", "SCAN sqlite_sequence"]),
-        (_rows.READ, ["SEARCH row USING INDEX sqlite_autoindex_row_1 (ns=? AND key=?)"]),
-        (_rows._ONE, ["SEARCH row USING INDEX sqlite_autoindex_row_1 (ns=? AND key=?)"]),
-        (_rows._PAGE, ["SEARCH row USING INDEX sqlite_autoindex_row_1 (ns=? AND key>? AND key<?)"]),
+        (_table.READ, ["SEARCH row USING INDEX sqlite_autoindex_row_1 (ns=? AND key=?)"]),
+        (_table._ONE, ["SEARCH row USING INDEX sqlite_autoindex_row_1 (ns=? AND key=?)"]),
+        (_table._PAGE, ["SEARCH row USING INDEX sqlite_autoindex_row_1 (ns=? AND key>? AND key<?)"]),
         (
             _queue.BY_ID,
             [
@@ -72,7 +72,7 @@ def test_outlook_reads_indexes_alone(database, queues):
                 "SEARCH body USING INTEGER PRIMARY KEY (rowid=?)",
             ],
         ),
-        (_claims._NAMED, ["SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (_tasks._NAMED, ["SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"]),
     ],
 )
 def test_statement_searches_its_index(database, sql, expected):
@@ -80,7 +80,7 @@ def test_statement_searches_its_index(database, sql, expected):
 
 
 def test_claims_are_not_sorted(database):
-    rows = database.execute("EXPLAIN QUERY PLAN " + _claims._READY, (0, 0, 0)).fetchall()
+    rows = database.execute("EXPLAIN QUERY PLAN " + _tasks._READY, (0, 0, 0)).fetchall()
     assert not [row for row in rows if "TEMP B-TREE" in row[3]]
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 from sqlite_kit import claim_and_die, in_process, inside, look, make, message, opened, serve, until
 
-from tranship.backends.sqlite._pipes import Heard, WakePipe, probe
+from tranship.backends.sqlite._peers import Heard, WakePipe, probe
 from tranship.envelope import TaskState
 from tranship.errors import ClosedError
 

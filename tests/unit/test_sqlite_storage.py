@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlite_kit import in_process, inside, look, make, message, open_and_submit, opened, until
 
-from tranship.backends.sqlite._location import file_system, refuse_network
+from tranship.backends.sqlite._file import file_system, refuse_network
 from tranship.envelope import Receipt
 from tranship.errors import (
     BrokerGone,
@@ -199,7 +199,7 @@ async def test_missing_directory(tmp_path):
 
 
 def test_memory_and_hosts_are_no_files(tmp_path):
-    from tranship.backends.sqlite._location import locate
+    from tranship.backends.sqlite._file import locate
     from tranship.settings import BrokerURL
 
     for text in ("sqlite:///:memory:", "sqlite://host/a.db"):

@@ -9,10 +9,9 @@ import time
 import pytest
 from sqlite_kit import done, inside, look, message, opened, task_id_of, until
 
-from tranship.backends.sqlite._claims import CLAIM, Claim
-from tranship.backends.sqlite._location import Location
-from tranship.backends.sqlite._locks import SideLock
-from tranship.backends.sqlite._rows import CREATE
+from tranship.backends.sqlite._file import Location, SideLock
+from tranship.backends.sqlite._table import CREATE
+from tranship.backends.sqlite._tasks import CLAIM, Claim
 from tranship.backends.sqlite._transaction import Kind, Transaction, chunks, each
 from tranship.backends.sqlite._upkeep import Checkpointer
 from tranship.driver import Row

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tranship.backends.sqlite._connection import SqliteConnection
-from tranship.backends.sqlite._location import Location, locate
-from tranship.backends.sqlite._locks import ForkGate
+from tranship.backends.sqlite._file import ForkGate, Location, locate
 from tranship.backends.sqlite._options import SqliteOptions
 from tranship.driver import DriverBackend, Timing
 from tranship.ports import Capability, Level, Support

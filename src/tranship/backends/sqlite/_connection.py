@@ -8,13 +8,23 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
-from tranship.backends.sqlite._database import open_reader
-from tranship.backends.sqlite._errors import again, explain, is_busy
-from tranship.backends.sqlite._location import Location
-from tranship.backends.sqlite._locks import ForkGate, Gate
+from tranship.backends.sqlite._database import again, explain, is_busy, open_reader
+from tranship.backends.sqlite._file import ForkGate, Gate, Location
 from tranship.backends.sqlite._options import SqliteOptions
-from tranship.backends.sqlite._peers import ENROLL, FORGET_DEAD, LEAVE, ROWS, SIGNALS, TASKS, Enrolment, Waker
-from tranship.backends.sqlite._pipes import Heard, WakePipe, dead_pipes, probe
+from tranship.backends.sqlite._peers import (
+    ENROLL,
+    FORGET_DEAD,
+    LEAVE,
+    ROWS,
+    SIGNALS,
+    TASKS,
+    Enrolment,
+    Heard,
+    WakePipe,
+    Waker,
+    dead_pipes,
+    probe,
+)
 from tranship.backends.sqlite._queue import SqliteQueue
 from tranship.backends.sqlite._store import Store
 from tranship.backends.sqlite._table import SqliteTable

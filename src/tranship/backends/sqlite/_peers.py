@@ -1,21 +1,216 @@
-"""Who listens where: the table of peers, and waking them."""
+"""Who else uses the file, and wake-ups across processes: every backend listens at a named pipe, and wakes others by
+writing a byte into theirs.
+
+The pipe also tells whether its process lives: opening the pipe of a dead one finds no reader, however the process
+died. A wake-up is only a hint after a commit; who misses it looks again soon all the same (``_connection``).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import enum
+import errno
 import functools
 import json
 import os
+import secrets
+import stat
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tranship.backends.sqlite._claims import make_ready
-from tranship.backends.sqlite._pipes import Heard, connect
+from tranship.backends.sqlite._file import Identity
+from tranship.backends.sqlite._tasks import make_ready
 from tranship.backends.sqlite._transaction import Kind, Mode, Transaction, Wakes, each
 
-__all__ = ["ENROLL", "FORGET_DEAD", "LEAVE", "ROWS", "SIGNALS", "TASKS", "Enrolment", "Waker"]
+__all__ = [
+    "ENROLL",
+    "FORGET_DEAD",
+    "LEAVE",
+    "ROWS",
+    "SIGNALS",
+    "TASKS",
+    "Enrolment",
+    "Heard",
+    "WakePipe",
+    "Waker",
+    "connect",
+    "dead_pipes",
+    "directories",
+    "probe",
+    "sweep",
+]
+
+OLD: Final = 86400.0
+"""Seconds after which a dead pipe of another database is no evidence any more: its leases are long over."""
+
+_NOBODY: Final = errno.ENXIO
+
+
+class Heard(enum.Enum):
+    """What became of a wake-up, or of a probe."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    """The pipe has no reader."""
+    UNKNOWN = "unknown"
+    """There is no such pipe here: swept away, or in another container."""
+
+
+def directories(identity: Identity) -> list[Path]:
+    """Where pipes for the file of this ``identity`` may be, in order of preference.
+
+    Short names, keyed by device and inode, and not beside the database: its directory may be on anything.
+    """
+    uid = os.getuid() if hasattr(os, "getuid") else 0
+    key = f"{identity[0]:x}-{identity[1]:x}"
+    runtime = [Path(found, "tranship") for found in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{uid}") if found]
+    shared = [Path(parent, f"tranship-{uid}") for parent in (tempfile.gettempdir(), "/tmp")]  # noqa: S108 - made private
+    return [directory / key for directory in dict.fromkeys(runtime + shared)]
+
+
+def probe(address: str, places: list[Path]) -> Heard:
+    """Say whether the process with this address lives."""
+    descriptor = connect(address, places)
+    if isinstance(descriptor, Heard):
+        return descriptor
+    os.close(descriptor)
+    return Heard.ALIVE
+
+
+def connect(address: str, places: list[Path]) -> int | Heard:
+    """Open the pipe of ``address`` for waking its process."""
+    if "/" in address or "\0" in address or address.startswith("."):
+        # It came from another process, and is only a name.
+        return Heard.UNKNOWN
+    for place in places:
+        try:
+            return os.open(place / address, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno == _NOBODY:
+                return Heard.DEAD
+    return Heard.UNKNOWN
+
+
+def dead_pipes(places: list[Path]) -> list[str]:
+    """Addresses of processes that died without taking their pipe away.
+
+    A pipe is the evidence of a death: it goes only after what the process held has been returned.
+    """
+    found = (pipe for place in places for pipe in _inside(place))
+    return [pipe.name for pipe in found if probe(pipe.name, [pipe.parent]) is Heard.DEAD]
+
+
+def sweep(places: list[Path]) -> None:
+    """Delete what was left behind in other directories, by processes of databases that nobody opens any more."""
+    for place in places:
+        for directory in _inside(place.parent):
+            if directory not in places:
+                with contextlib.suppress(OSError):
+                    _sweep(directory)
+
+
+def _sweep(directory: Path) -> None:
+    for pipe in _inside(directory):
+        if time.time() - pipe.lstat().st_mtime > OLD and probe(pipe.name, [directory]) is Heard.DEAD:
+            pipe.unlink(missing_ok=True)
+    directory.rmdir()
+
+
+def _inside(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir()) if directory.lstat().st_uid == os.getuid() else []
+    except OSError:
+        return []
+
+
+class WakePipe:
+    """The pipe of one backend. :attr:`address` is its name, also where there can be no pipe (Windows)."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.places = directories(identity)
+        self.address = f"{os.getpid():x}-{secrets.token_hex(6)}"
+        self._path: Path | None = None
+        self._reader = -1
+        self._writer = -1
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def open(self) -> None:
+        """Make the pipe; without one everybody relies on looking at intervals."""
+        if not hasattr(os, "mkfifo"):
+            return
+        sweep(self.places)
+        # Twice: somebody who sweeps may remove a directory that is still empty.
+        for place in self.places * 2:
+            with contextlib.suppress(OSError):
+                self._make(place)
+                return
+
+    def listen(self, loop: asyncio.AbstractEventLoop, woken: Callable[[], None]) -> None:
+        """Have ``loop`` call ``woken`` when somebody writes into the pipe."""
+        if self._reader >= 0:
+            self._loop = loop
+            loop.add_reader(self._reader, woken)
+
+    def drain(self) -> bytes:
+        """What has been written into it since the last time."""
+        try:
+            return os.read(self._reader, 65536)
+        except (BlockingIOError, OSError):
+            return b""
+
+    @property
+    def missing(self) -> bool:
+        """Whether somebody swept the pipe away (a cleaner of temporary files)."""
+        return self._path is not None and not self._path.exists()
+
+    def close(self) -> None:
+        """Stop listening and remove the pipe, and its directory when it was the last."""
+        if self._path is None:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._reader)
+        self._drop()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+            self._path.parent.rmdir()
+        self._path = None
+
+    def abandon(self) -> None:
+        """Close the descriptors only: what a forked child does, lest it keep a dead parent's pipe alive.
+
+        The loop's selector is shared with the parent and must not hear of it.
+        """
+        self._path = None
+        self._drop()
+
+    def _drop(self) -> None:
+        for descriptor in (self._reader, self._writer):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._reader = self._writer = -1
+
+    def _make(self, place: Path) -> None:
+        _private(place)
+        # Renamed only when there is a reader, or a probe in between would take us for dead.
+        unborn = place / f".{self.address}"
+        os.mkfifo(unborn, 0o600)
+        self._reader = os.open(unborn, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # Our own write end keeps the loop from seeing the end of the stream whenever somebody closes his.
+        self._writer = os.open(unborn, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._path = unborn.rename(place / self.address)
+
+
+def _private(place: Path) -> None:
+    for directory in (place.parent, place):
+        directory.mkdir(mode=0o700, exist_ok=True)
+        status = directory.lstat()
+        if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
+            raise PermissionError(errno.EPERM, "somebody else could write here", str(directory))
+
 
 MOST_PIPES: Final = 64
 """Pipes kept open by a waker."""

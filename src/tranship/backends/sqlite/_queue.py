@@ -7,11 +7,20 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from tranship.backends.sqlite._claims import CLAIM, PICK, RELEASE, RENEW, Claim, Token, outlook
-from tranship.backends.sqlite._database import DELAYED, LEASED, READY, lease_clock
-from tranship.backends.sqlite._errors import explain
-from tranship.backends.sqlite._messages import raw_message, refusal
-from tranship.backends.sqlite._tasks import END, SEND
+from tranship.backends.sqlite._database import DELAYED, LEASED, READY, explain, lease_clock
+from tranship.backends.sqlite._tasks import (
+    CLAIM,
+    END,
+    PICK,
+    RELEASE,
+    RENEW,
+    SEND,
+    Claim,
+    Token,
+    outlook,
+    raw_message,
+    refusal,
+)
 from tranship.backends.sqlite._transaction import Kind, Mode, Transaction, each, to_json
 from tranship.backends.sqlite._upkeep import ROW
 from tranship.driver import (

@@ -21,10 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
-from tranship.backends.sqlite._database import create, namespace, open_writer
-from tranship.backends.sqlite._errors import concerns_storage, explain
-from tranship.backends.sqlite._location import Location
-from tranship.backends.sqlite._locks import Gate, SideLock
+from tranship.backends.sqlite._database import concerns_storage, create, explain, namespace, open_writer
+from tranship.backends.sqlite._file import Gate, Location, SideLock
 from tranship.backends.sqlite._options import SqliteOptions
 from tranship.backends.sqlite._peers import Waker
 from tranship.backends.sqlite._transaction import Job, Kind, Mode, Transaction, refuse

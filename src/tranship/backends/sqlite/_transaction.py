@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
-from tranship.backends.sqlite._database import lease_clock
-from tranship.backends.sqlite._errors import again
+from tranship.backends.sqlite._database import again, lease_clock
 from tranship.errors import TranshipError
 
 __all__ = ["Job", "Kind", "Mode", "Transaction", "Wakes", "chunks", "each", "refuse", "to_json"]

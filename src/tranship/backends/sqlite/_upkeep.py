@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tranship.backends.sqlite._location import Location
+from tranship.backends.sqlite._file import Location
 from tranship.backends.sqlite._transaction import Kind, Mode, Transaction
 from tranship.errors import StorageFull
 

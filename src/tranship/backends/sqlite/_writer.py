@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
-from tranship.backends.sqlite._errors import again, explain
+from tranship.backends.sqlite._database import again, explain
 from tranship.backends.sqlite._store import Store
 from tranship.backends.sqlite._transaction import Job, Kind, Mode, refuse
 from tranship.errors import ClosedError, TranshipError
