@@ -30,7 +30,7 @@ class IdKeeper(ResultStore, Protocol):
 
     async def keep_ids(self, tasks: Sequence[KnownId]) -> Sequence[bool]:
         """Know these ids: PENDING, or SCHEDULED, until there is a result; say of each whether it was not known before
-        [result_ids_known_if_told].
+        [result_told_ids_are_known].
 
         Concurrency: yes. Bound: one or two round trips. Cancelled: known or not; safe to repeat. Retry: never.
         Errors: BrokerUnreachable, StorageFull: some may be known. Closed: ClosedError.

@@ -141,6 +141,10 @@ class RoutedResults:
     async def forget_many(self, ids: Sequence[str]) -> None:
         """Delete results, wherever they may be."""
         self._fleet.check()
+        ended: list[str] = []
+        if self._fleet.capabilities.told_of_ids:
+            # All were told of them, and the result is at one.
+            ended = [one.id for one in await self.get_many(ids) if one.state.terminal]
         asked: dict[Member, list[str]] = {}
         for task_id in ids:
             for one in self._placements.of(task_id) or self._fleet.members:
@@ -154,6 +158,8 @@ class RoutedResults:
         errors = [answer for answer in found.values() if isinstance(answer, TranshipError)]
         if errors:
             raise errors[0]
+        if ended:
+            await self.drop_ids(ended)
 
     async def keep_ids(self, tasks: Sequence[KnownId]) -> Sequence[bool]:
         """Let every broker that has to be told know ids, whichever gets the tasks; True: none knew it before."""

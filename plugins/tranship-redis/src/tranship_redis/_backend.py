@@ -166,7 +166,6 @@ class RedisDriver:
             **dict.fromkeys(Capability, Level.NATIVE),
             Capability.KNOWS_IDS: Level.NONE,
             Capability.AGING: Level.NONE,
-            Capability.UNIQUE_NAMES: Level.NONE,
             Capability.DELAY: Support(Level.NATIVE, {"resolution": 0.01}),
             Capability.DELIVERY_COUNT: Support(Level.NATIVE, {"kind": CountKind.EXACT}),
             Capability.RETRY_SAFE: Support(Level.NATIVE, {"among": "checked"}),

@@ -34,7 +34,7 @@ _CANCEL: Final = Script("cancel")
 
 
 class RedisControl:
-    """See :class:`tranship.ports.ControlChannel`.
+    """See :class:`tranship.ports.ControlChannel` and :class:`tranship.ports.NameKeeper`.
 
     A cancel by id is told to Celery's workers as a plain revoke, unless the option ``celery`` is ``off``: they do
     not start the task any more, and what runs there already runs on. What Celery's clients revoke is heard as a
@@ -51,6 +51,7 @@ class RedisControl:
         self._sink: SignalSink | None = None
         self._pidbox: Pidbox | None = None
         self.send, self.beat = self._kits.send, self._kits.beat
+        self.take_name, self.free_name = self._kits.take_name, self._kits.free_name
         context.kit.on_restored(self._follow_again)
 
     async def aclose(self) -> None:

@@ -67,7 +67,7 @@ async def test_what_it_can_do(redis: ProcessService) -> None:
     async with opened(redis.url) as backend:
         found = backend.capabilities
     absent = {capability for capability, support in found.items() if support.level is Level.NONE}
-    assert absent == {Capability.AGING, Capability.KNOWS_IDS, Capability.UNIQUE_NAMES}
+    assert absent == {Capability.AGING, Capability.KNOWS_IDS}
     assert found[Capability.DURABLE].properties == {"fsync": "always"}
     assert found[Capability.RESULT_PUSH].properties == {"with_submit": True}
     assert found[Capability.RESULTS].properties == {"content_type": codec.JSON}

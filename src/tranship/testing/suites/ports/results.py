@@ -10,7 +10,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from tranship.envelope import TRANSITIONS, ErrorInfo, TaskState, new_id
-from tranship.ports import Capability, ResultStore, Settlement, Verdict
+from tranship.errors import UnsupportedError
+from tranship.ports import Capability, IdKeeper, KnownId, ResultStore, Settlement, Verdict
 from tranship.protocol import decode, decode_result
 from tranship.testing.case import case
 from tranship.testing.context import CaseContext
@@ -117,6 +118,34 @@ class _Storing:
         read = await other.results().get_many([new_id(), queued])
         assert [one.state for one in read] == [TaskState.UNKNOWN, TaskState.PENDING]
         assert [one.document for one in read] == [b"", b""]
+
+    @case(
+        "result_told_ids_are_known",
+        level="capability",
+        needs=_RESULTS,
+        rationale="a store that is told of ids knows them, and takes none of them for a result",
+    )
+    async def test_result_told_ids_are_known(self, context: CaseContext) -> None:
+        """With ``knows_ids`` an id that was told is PENDING, or SCHEDULED, everywhere, until there is a result; any
+        other, and one that was taken back or forgotten, is UNKNOWN.
+        """
+        try:
+            store, other = [(await context.open(knows_ids="true")).results() for _ in range(2)]
+        except UnsupportedError as error:
+            context.skip(f"refused: {error}")
+        assert isinstance(store, IdKeeper), "a store with knows_ids has to be an IdKeeper"
+        now, names = time.time(), ("ready", "late", "taken-back", "never-told")
+        assert list(await store.keep_ids([KnownId("ready"), KnownId("late", ready=now + 600)])) == [True, True]
+        assert list(await store.keep_ids([KnownId("taken-back", ttl=60), KnownId("ready")])) == [True, False]
+        await store.drop_ids(["taken-back", "never-told"])
+        known = [TaskState.PENDING, TaskState.SCHEDULED, TaskState.UNKNOWN, TaskState.UNKNOWN]
+        assert [one.state for one in await other.get_many(names)] == known
+        assert list(await other.put([context.result("ready", 1), context.result("never-told", 2)])) == [True, True]
+        ended = [TaskState.SUCCESS, TaskState.SCHEDULED, TaskState.UNKNOWN, TaskState.SUCCESS]
+        assert [one.state for one in await store.get_many(names)] == ended
+        await store.forget_many(names)
+        forgotten = [TaskState.UNKNOWN, TaskState.SCHEDULED, TaskState.UNKNOWN, TaskState.UNKNOWN]
+        assert [one.state for one in await other.get_many(names)] == forgotten
 
     @case(
         "state_transitions_legal",
