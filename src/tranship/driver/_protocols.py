@@ -345,6 +345,9 @@ class Topic(Protocol):
     the kit reads the table again.
     """
 
+    # An attribute ``pushes_alone``, where it is true, has the kit push each result in the turn of the loop that it is
+    # heard in, instead of together with what is heard in the same turn. So it is with a connection that is immediate.
+
     async def publish(self, items: Sequence[tuple[str, bytes]]) -> None:
         """Tell each subscriber of a name the value [topic_reaches_subscribers].
 

@@ -99,8 +99,7 @@ class DriverResults:
         task_id = name[2:]
         if not value:
             self._read([task_id], told=True)
-        elif self._supervisor.immediate:
-            # What such a topic has to tell, it tells in one go by itself.
+        elif self._supervisor.immediate or getattr(self._supervisor.topic, "pushes_alone", False):
             if task_id in self._expected and self._sink is not None:
                 self._sink([_stored_result(task_id, value)])
         else:

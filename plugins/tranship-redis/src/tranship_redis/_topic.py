@@ -53,6 +53,8 @@ class RedisTopic:
         refused: names that the server does not let us hear, and why; without results.
     """
 
+    pushes_alone = True
+
     def __init__(self, main: Channel, pubsub: Channel, keys: Keys, table: RedisTable) -> None:
         self._main, self._pubsub, self._keys, self._table = main, pubsub, keys, table
         self.refused: dict[str, TranshipError] = {}
@@ -130,11 +132,13 @@ class RedisTopic:
         """Post what has changed."""
         if self._fresh:
             fresh, self._fresh = self._fresh, {}
-            # Apart from each other: one that is refused has all of its command refused.
-            self._post(b"SUBSCRIBE", [name for name in fresh if is_result(name)])
-            for name in fresh:
-                if not is_result(name):
-                    self._post(b"SUBSCRIBE", [name])
+            results = [name for name in fresh if name.startswith("r/")]
+            self._post(b"SUBSCRIBE", results)
+            if len(results) < len(fresh):
+                # Apart: of names that are subscribed to together all are refused for the sake of one.
+                for name in fresh:
+                    if not is_result(name):
+                        self._post(b"SUBSCRIBE", [name])
         if self._stale:
             stale, self._stale = list(self._stale), {}
             self._post(b"UNSUBSCRIBE", stale)
@@ -142,11 +146,12 @@ class RedisTopic:
     def _post(self, command: bytes, names: Sequence[str]) -> None:
         for start in range(0, len(names), BATCH):
             part = names[start : start + BATCH]
-            # The connection may have gone: over the next one the kit begins anew.
-            with contextlib.suppress(TranshipError):
-                data = pack(command, *map(self._keys.channel, part))
+            data = pack(command, *map(self._keys.channel, part))
+            try:
                 self._pubsub.post(data, partial(self._confirmed, part), pushes=len(part))
-                self._unconfirmed += 1
+            except TranshipError:
+                return  # The connection has gone: over the next one the kit begins anew.
+            self._unconfirmed += 1
 
     def _confirmed(self, names: Sequence[str], reply: Reply) -> None:
         if isinstance(reply, ResponseError):
@@ -172,15 +177,14 @@ class RedisTopic:
 
     def heard(self, frame: Sequence[Any]) -> None:
         """Tell what the server has pushed."""
-        name = self._keys.name(frame[1])
+        name, value = self._keys.name(frame[1]), frame[2]
         if name is None:
             return
-        value = result_value(name[2:], frame[2]) if is_result(name) else frame[2]
-        self._tell(name, value)
-
-    def _tell(self, name: str, value: bytes) -> None:
-        if not is_result(name) or value.startswith(_TERMINAL):
-            self._subscriptions.tell(name, value)
+        if name.startswith("r/"):
+            value = result_value(name[2:], value)
+            if not value.startswith(_TERMINAL):
+                return
+        self._subscriptions.tell(name, value)
 
     async def _poll(self) -> None:
         """Read, again and again, what nothing can be heard of."""
@@ -190,8 +194,8 @@ class RedisTopic:
             # What cannot be read now is read the next time.
             with contextlib.suppress(TranshipError):
                 for row in await self._table.get(list(self._polled)):
-                    if row is not None and row.key in self._polled:
-                        self._tell(row.key, row.value)
+                    if row is not None and row.key in self._polled and row.value.startswith(_TERMINAL):
+                        self._subscriptions.tell(row.key, row.value)
             await asyncio.sleep(POLL)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._more.wait(), pause - POLL if self._polled else None)
