@@ -19,6 +19,7 @@ refused with :class:`~tranship.errors.UnsupportedError`; :attr:`~tranship.ports.
 ``queues``                                counts for operators and autoscaling
 ``ensure``                                queues that have to be made
 ``demand``                                brokers that push
+``reader``                                brokers that have a channel, or credit, for each consumer
 :class:`Table`                            results, cancels, heartbeats, names, dedup, delay, dead letters
 :class:`Topic`                            pushed results and live commands without looking for them
 :class:`Log`                              cancels and heartbeats, where there is no table
@@ -71,6 +72,8 @@ from tranship.driver._protocols import (
     Posting,
     Pushing,
     Queue,
+    Reader,
+    Reading,
     Recalling,
     Renewing,
     ReplyQueue,
@@ -114,6 +117,8 @@ __all__ = [
     "Pushing",
     "Queue",
     "QueueTraits",
+    "Reader",
+    "Reading",
     "Recalling",
     "Renewing",
     "ReplyQueue",

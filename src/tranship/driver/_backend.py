@@ -232,8 +232,10 @@ class DriverBackend:
         if connection.table is not None and not traits_of(connection.queue).delays:
             self._delays.start()
         from tranship.driver._consumer import DriverConsumer
+        from tranship.driver._early import EarlyConsumer, takes_early
 
-        consumer = DriverConsumer(self._supervisor, queues, self._settling, self._delays, self._consumers.remove)
+        kind = EarlyConsumer if takes_early(connection) else DriverConsumer
+        consumer = kind(self._supervisor, queues, self._settling, self._delays, self._consumers.remove)
         self._consumers.append(consumer)
         return consumer
 

@@ -6,20 +6,27 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from typing import Final
 
 from tranship.checks import whole
 from tranship.driver._answers import listed
 from tranship.driver._delay import DelayedRow, Delays
 from tranship.driver._inflight import InFlightTable
-from tranship.driver._nouns import Slot, Stored, Taken, TakenBatch, Undo
+from tranship.driver._nouns import Slot, Taken, TakenBatch, Undo
 from tranship.driver._prefetch import SUSPECT, PrefetchBuffer, apart_from_suspects
-from tranship.driver._protocols import Connection, Picking, Pushing, Queue, Renewing, Scanning, Watching, traits_of
+from tranship.driver._protocols import (
+    Pushing,
+    Queue,
+    Reader,
+    Reading,
+    Renewing,
+    Watching,
+    traits_of,
+)
 from tranship.driver._settling import Settling
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import Priority
-from tranship.errors import ClosedError, PluginError, TranshipError, UnsupportedError
+from tranship.errors import ClosedError, PluginError, TranshipError
 from tranship.guards import OneReceiver
 from tranship.ports import ConnectionEvent, CountKind, Delivery, Received, Settled, Settlement
 from tranship.timers import Sleeper
@@ -80,6 +87,10 @@ class DriverConsumer:
         """The last that was taken was a suspect: there may be more, and whatever is taken with them is counted."""
         self._unwatch: Undo | None = None
         self._pushing: Pushing | None = None
+        self._met: Queue | None = None
+        self._reader: Reader | None = None
+        self._source: Queue | Reader
+        """What is taken with: the queue that was met last, or its reader."""
         self._meet(supervisor.current.queue)
         supervisor.listeners.append(self._connection_changed)
 
@@ -100,9 +111,16 @@ class DriverConsumer:
 
     def _meet(self, queue: Queue) -> None:
         """Use what the queue of a new connection can do besides; asking for a protocol is slow."""
-        self._pushing = queue if isinstance(queue, Pushing) else None
+        self._met, self._reader = queue, queue.reader() if isinstance(queue, Reading) else None
+        self._source = self._reader or queue
+        self._pushing = self._source if isinstance(self._source, Pushing) else None
         if isinstance(queue, Watching):
             self._unwatch = queue.watch(self._slots(), self._heard)
+
+    def _meet_current(self) -> None:
+        queue = self._supervisor.current.queue
+        if queue is not self._met:
+            self._meet(queue)
 
     def _heard(self) -> None:
         self._news = True
@@ -114,7 +132,7 @@ class DriverConsumer:
             self._buffer.clear()
             self._in_flight.clear()
         if event is ConnectionEvent.RESTORED:
-            self._meet(self._supervisor.current.queue)
+            self._meet_current()
         self._heard()
 
     async def _woken(self, until: float) -> None:
@@ -197,13 +215,16 @@ class DriverConsumer:
         patience = left + SILENCE
         # What was done when nobody received is in the buffer, and says nothing of now.
         if self._taking is None or self._taking.done():
+            self._meet_current()
             self._demand(slots, limit)
             started = self._supervisor.start(self._take(slots, limit, left))
             if not isinstance(started, asyncio.Task):
                 return started
             self._taking = started
-        elif self._traits.waits:
-            patience = left
+        else:
+            # It may wait for something else than what is wanted now.
+            self._demand(slots, limit)
+            patience = left if self._traits.waits else patience
         taking = self._taking
         # It ends, too, when this consumer is closed.
         taking.add_done_callback(self._sleeper.wake)
@@ -225,9 +246,9 @@ class DriverConsumer:
         supervisor, waits = self._supervisor, wait if self._traits.waits else 0.0
         limit = 1 if self._careful else limit
         if supervisor.immediate:
-            batch = supervisor.now("take", lambda c: c.queue.take(slots, limit, wait))
+            batch = supervisor.now("take", lambda _: self._source.take(slots, limit, wait))
         else:
-            batch = await supervisor.run("take", lambda c: c.queue.take(slots, limit, wait), wait=waits)
+            batch = await supervisor.run("take", lambda _: self._source.take(slots, limit, wait), wait=waits)
         self._check_batch(batch)
         if not batch.items:
             return batch
@@ -271,34 +292,6 @@ class DriverConsumer:
         self._in_flight.add(taken)
         return taken
 
-    async def receive_early(self, limit: int) -> Received:
-        """Return messages that are not due yet."""
-        whole("limit", limit)
-        self._check()
-        with self._receiver:
-            taken = await self._supervisor.together(self._early(limit))
-            return Received(self._handed_out(taken))
-
-    async def _early(self, limit: int) -> Sequence[Taken]:
-        connection, generation = self._supervisor.current, self._supervisor.generation
-        taken = await self._taken_early(connection, limit)
-        self._stamp(taken, generation)
-        return taken
-
-    async def _taken_early(self, connection: Connection, limit: int) -> Sequence[Taken]:
-        queue = connection.queue
-        if not self._traits.delays and connection.table is not None:
-            waiting = [one async for one in self._delays.waiting() if one.facts.queue in self._queues]
-            claimed = await self._delays.claim(waiting[:limit], self.lease or CLAIMED)
-            return [one.taken() for one in claimed]
-        if not isinstance(queue, Scanning) or not isinstance(queue, Picking):
-            raise UnsupportedError(f"{self._supervisor.name} cannot take messages before they are due")
-        found: list[Stored] = []
-        for name in self._queues:
-            found += await self._supervisor.run("scan", partial(_scan_delayed, queue, name, limit))
-        refs = [one.ref for one in found[:limit]]
-        return await self._supervisor.run("pick", lambda _: queue.pick(refs))
-
     # What is held.
 
     def _demand(self, slots: Sequence[Slot], credit: int) -> None:
@@ -333,7 +326,7 @@ class DriverConsumer:
 
     async def _give_back(self, taken: Sequence[Taken]) -> None:
         try:
-            await self._settling.release(taken)
+            await self._settling.release(taken, handed_out=False)
         except TranshipError as error:
             log.info(
                 "%s: %d messages are not given back, and come after their lease: %s",
@@ -348,7 +341,7 @@ class DriverConsumer:
         """Give deliveries back, not counted."""
         self._check()
         taken = [found for one in deliveries if (found := self._in_flight.find(one)) is not None]
-        await self._supervisor.together(self._settling.release(taken))
+        await self._supervisor.together(self._settling.release(taken, handed_out=True))
         self._in_flight.drop(taken)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[bool]:
@@ -362,11 +355,9 @@ class DriverConsumer:
             if isinstance(one.token, DelayedRow):
                 ours[one] = await self._delays.renew(one.token, self.lease or CLAIMED)
         queued = [one for one in ours if not isinstance(one.token, DelayedRow)]
-        if queued and self._traits.lease is not None:
-            queue = self._supervisor.current.queue
-            assert isinstance(queue, Renewing)
-            asked = [one.token for one in queued]
-            renewed = await self._supervisor.answers("renew", lambda _: queue.renew(asked), len(asked))
+        if queued and isinstance(queue := self._supervisor.current.queue, Renewing):
+            asked, renew = [one.token for one in queued], queue.renew
+            renewed = await self._supervisor.answers("renew", lambda _: renew(asked), len(asked))
             ours |= zip(queued, renewed, strict=True)
         self._in_flight.drop(one for one, is_ours in ours.items() if not is_ours and not one.unsure)
         kept = {one for one, is_ours in ours.items() if is_ours}
@@ -407,8 +398,8 @@ class DriverConsumer:
             if self._traits.waits:
                 taking.cancel()
             await asyncio.wait({taking}, timeout=SILENCE)
-        await self._give_back([*self._buffer.clear(), *self._in_flight.clear()])
-
-
-async def _scan_delayed(queue: Scanning, name: str, limit: int, _connection: Connection) -> Sequence[Stored]:
-    return await queue.scan(name, "delayed", limit)
+        reader, in_flight = self._reader, self._in_flight.clear()
+        # What was handed out goes back with what a reader has, as it was taken.
+        await self._give_back([*self._buffer.clear(), *(in_flight if reader is None else ())])
+        if reader is not None:
+            await self._supervisor.run("aclose", lambda _: reader.aclose())

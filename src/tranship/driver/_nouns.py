@@ -303,6 +303,9 @@ class Ending:
     """Only with ``fuses``: to create, if the token is ours; a row that is there already stays as it is."""
     then: Sequence[Outgoing] = ()
     """Only with ``fuses``: to send, if the token is ours."""
+    handed_out: bool = False
+    """With RELEASE: somebody had it. Where counts are not exact, this time may be counted; of what was only held, it is
+    not."""
 
 
 @dataclass(slots=True, eq=False)

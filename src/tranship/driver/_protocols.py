@@ -37,6 +37,8 @@ __all__ = [
     "Posting",
     "Pushing",
     "Queue",
+    "Reader",
+    "Reading",
     "Recalling",
     "Renewing",
     "ReplyQueue",
@@ -172,16 +174,43 @@ class Watching(Protocol):
 
 @runtime_checkable
 class Pushing(Protocol):
-    """A queue whose broker sends messages by itself, to whoever has said how many he takes."""
+    """A queue, or a reader, whose broker sends messages by itself, to whoever has said how many he takes."""
 
     def demand(self, slots: Sequence[Slot], credit: int) -> None:
         """From now on let the broker send up to ``credit`` messages that nobody has taken yet; 0: none.
 
         ``take`` then brings what has arrived, all of it, and waits for more; what it brings beyond its limit lies in
-        the kit's prefetch buffer. The kit demands as much as a receive asks for, and nothing soon after nobody asks:
-        what is there by then it takes and releases, so that others get it.
+        the kit's prefetch buffer. A take that waits for other slots returns. The kit demands as much as a receive asks
+        for, and nothing soon after nobody asks: what is there by then it takes and releases, so that others get it.
 
         Concurrency: one consumer each. Bound: does not wait. Closed: ends with the connection.
+        """
+
+
+class Reader(Protocol):
+    """What one consumer takes with. It ends with its connection; another one is made over the next."""
+
+    async def take(self, slots: Sequence[Slot], limit: int, wait: float) -> TakenBatch:
+        """Do what :meth:`Queue.take` does, for this consumer."""
+
+    # A ``demand`` is the consumer's own, see :class:`Pushing`.
+
+    async def aclose(self) -> None:
+        """Give back what it holds for its consumer. Called once, when that is closed and has given back what it had.
+
+        Bound: a few round trips. Cancelled: at close. Retry: never. Errors: raised: what was held comes again. Closed:
+        whatever is native.
+        """
+
+
+@runtime_checkable
+class Reading(Protocol):
+    """A queue that has something of each consumer's own: a channel, credit, what has arrived for it [queue_reader]."""
+
+    def reader(self) -> Reader:
+        """Return what another consumer takes with.
+
+        Concurrency: yes. Bound: does not wait, and does no I/O of its own.
         """
 
 

@@ -171,9 +171,13 @@ class Settling:
         (removed,) = await self._delays.remove([row])
         return Settled.CONFIRMED if removed else Settled.LOST
 
-    async def release(self, taken: Sequence[Taken]) -> None:
+    async def release(self, taken: Sequence[Taken], *, handed_out: bool) -> None:
         """Give back what nobody has touched, not counted."""
         await self._delays.forward([one.token for one in taken if isinstance(one.token, DelayedRow)])
-        endings = [Ending(one.token, End.RELEASE) for one in taken if not isinstance(one.token, DelayedRow)]
+        endings = [
+            Ending(one.token, End.RELEASE, handed_out=handed_out)
+            for one in taken
+            if not isinstance(one.token, DelayedRow)
+        ]
         if endings:
             await self._supervisor.answers("end", lambda c: c.queue.end(endings), len(endings))

@@ -15,11 +15,11 @@ import time
 from math import ceil
 from typing import Final
 
-from tranship.protocol import Message
-from tranship_rabbitmq._context import Context
-from tranship_rabbitmq._names import Physical
-from tranship_rabbitmq._publisher import Done
+from tranship.driver import Outgoing
+from tranship_rabbitmq._names import Names, Physical
+from tranship_rabbitmq._publisher import Done, Publisher
 from tranship_rabbitmq._tables import DELAYING
+from tranship_rabbitmq._topology import Topology
 
 __all__ = ["TICK", "DelayTopology"]
 
@@ -38,47 +38,47 @@ class DelayTopology:
     """Sends messages into it; builds it when it is first needed. Namespaces share it: it has no names of theirs.
 
     Args:
-        ctx: of the backend.
+        names: of queues.
+        publisher, topology: of the connection.
     """
 
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
+    def __init__(self, names: Names, publisher: Publisher, topology: Topology) -> None:
+        self._names, self._publisher, self._topology = names, publisher, topology
         self._building = asyncio.Lock()
         self._bound: set[str] = set()
-        self._generation = 0
+        self._built = False
 
     def forget(self) -> None:
         """A part of it has gone: build it again."""
-        self._generation = 0
+        self._built = False
 
-    async def prepare(self, message: Message) -> None:
+    async def prepare(self, message: Outgoing) -> None:
         """Have everything that ``message`` needs on its way.
 
         Raises:
             BrokerRefused, BrokerUnreachable, StorageFull.
         """
         async with self._building:
-            if self._generation != self._ctx.publishing.generation:
+            if not self._built:
                 self._bound.clear()
                 await self._build_all()
-                self._generation = self._ctx.publishing.generation
+                self._built = True
             await self._bind(message)
 
-    def post(self, message: Message, done: Done) -> None:
+    def post(self, message: Outgoing, done: Done) -> None:
         """Publish ``message``, for which :meth:`prepare` has returned.
 
         Raises:
             BrokerUnreachable, EncodeError, MessageTooLarge: nothing was written.
         """
-        envelope = message.envelope
-        name, number = self._ctx.names.place(envelope.queue, envelope.priority)
+        name, number = self._names.place(*message.slot)
         ticks = _ticks(message)
         bits = ".".join(f"{ticks:0{_LEVELS}b}")
         exchange = _name(ticks.bit_length() - 1)
-        self._ctx.publisher.post(message, f"{bits}.{_hash(name)}", number, done, exchange=exchange)
+        self._publisher.post(message, f"{bits}.{_hash(name)}", number, done, exchange=exchange)
 
     async def _build_all(self) -> None:
-        topology = self._ctx.topology
+        topology = self._topology
         await topology.have_exchange("tranship.due")
         is_kept = await topology.has_exchange(_KEPT) and bool(await topology.counts([_name(_LEVELS - 1)]))
         for level in range(_LEVELS):
@@ -90,7 +90,7 @@ class DelayTopology:
     async def _build(self, level: int) -> None:
         below = _name(level - 1) if level else "tranship.due"
         own = _name(level)
-        await self._ctx.topology.have_exchange(own)
+        await self._topology.have_exchange(own)
         arguments = {
             "x-queue-type": "quorum",
             "x-message-ttl": round(2**level * TICK * 1000),
@@ -98,19 +98,18 @@ class DelayTopology:
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
         }
-        await self._ctx.topology.have_own(own, arguments)
+        await self._topology.have_own(own, arguments)
         stars = "*." * (_LEVELS - 1 - level)
-        call = self._ctx.topology.call
+        call = self._topology.call
         await call(f"binding {own!r}", "queue.bind", 0, own, own, f"{stars}1.#", False, {})
         await call(f"binding {own!r}", "exchange.bind", 0, below, own, f"{stars}0.#", False, {})
 
-    async def _bind(self, message: Message) -> None:
-        envelope = message.envelope
-        name, _ = self._ctx.names.place(envelope.queue, envelope.priority)
-        await self._ctx.topology.have(Physical(name, envelope.queue, envelope.priority))
+    async def _bind(self, message: Outgoing) -> None:
+        name, _ = self._names.place(*message.slot)
+        await self._topology.have(Physical(name, *message.slot))
         if name not in self._bound:
             key = f"#.{_hash(name)}"
-            await self._ctx.topology.call(f"binding {name!r}", "queue.bind", 0, name, "tranship.due", key, False, {})
+            await self._topology.call(f"binding {name!r}", "queue.bind", 0, name, "tranship.due", key, False, {})
             self._bound.add(name)
 
 
@@ -118,8 +117,8 @@ def _name(level: int) -> str:
     return f"{DELAYING}{level}"
 
 
-def _ticks(message: Message) -> int:
-    wait = (message.envelope.not_before or 0.0) - time.time()
+def _ticks(message: Outgoing) -> int:
+    wait = (message.ready) - time.time()
     ticks = max(1, ceil(wait / TICK))
     return ticks if ticks <= _LONGEST else min(_LONGEST, ticks - _REST)
 

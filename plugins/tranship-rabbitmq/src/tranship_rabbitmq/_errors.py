@@ -10,7 +10,7 @@ from tranship.errors import BrokerRefused, BrokerUnreachable, StorageFull, Trans
 from tranship.protocol import whole_of
 from tranship_rabbitmq.amqp.ends import Ended, Nacked, WireEnded
 
-__all__ = ["blocked", "error_of", "is_down", "is_missing", "largest", "mismatch", "retryable", "trouble_at"]
+__all__ = ["blocked", "classify", "error_of", "is_down", "is_missing", "largest", "mismatch", "retryable", "trouble_at"]
 
 _RIGHTS: Final = "grant the user what it needs (rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*')"
 _CURES: Final = {
@@ -58,6 +58,11 @@ def error_of(why: Ended, *, doing: str) -> TranshipError:
     error = kind(f"{doing}: {why.text}{f'; {cure}' if cure else ''}")
     error.__cause__ = why
     return error
+
+
+def classify(native: Exception) -> TranshipError | None:
+    """Return our error for what a verb has not explained by itself; None: it is a bug."""
+    return retryable(error_of(native, doing="RabbitMQ")) if isinstance(native, Ended) else None
 
 
 def trouble_at(place: str, error: BaseException) -> TranshipError:

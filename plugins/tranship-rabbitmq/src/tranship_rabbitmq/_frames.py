@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from tranship.driver import Outgoing
 from tranship.errors import EncodeError, MessageTooLarge
-from tranship.protocol import Message
 from tranship_rabbitmq._tables import Tables
 from tranship_rabbitmq.amqp.content import Properties, content_header
 from tranship_rabbitmq.amqp.methods import pack
@@ -21,10 +21,14 @@ PERSISTENT: Final = 2
 _KEPT: Final = 1024
 _HEAD: Final = struct.Struct(">BHI")
 _CONTENT: Final = struct.Struct(">HHQH")
-# content type, content encoding, headers, delivery mode, priority, correlation id; and reply-to where there is one.
-_FLAGS: Final = 0b1111_1100_0000_0000
+# Always there: headers, delivery mode, priority, and the correlation id where AMQP can carry it.
+_FLAGS: Final = 0b0011_1100_0000_0000
+_CONTENT_TYPE: Final = 0b1000_0000_0000_0000
+_ENCODING: Final = 0b0100_0000_0000_0000
 _REPLY_TO: Final = 0b0000_0010_0000_0000
 _CORRELATION: Final = 0b0000_0100_0000_0000
+_Kind = tuple[str | None, str | None, str | None]
+"""Content type, content encoding, and where the result goes."""
 
 
 class Frames:
@@ -41,9 +45,9 @@ class Frames:
         self._room = frame_max - FRAME_OVERHEAD
         self._tables = tables
         self._publishes: dict[tuple[str, str], bytes] = {}
-        self._ends: dict[tuple[str, str, str | None], tuple[bytes, bytes]] = {}
+        self._ends: dict[_Kind, tuple[int, bytes, bytes]] = {}
 
-    def of(self, message: Message, key: str, number: int, exchange: str = "") -> bytes:
+    def of(self, message: Outgoing, key: str, number: int, exchange: str = "") -> bytes:
         """Return all frames of ``message``.
 
         Args:
@@ -56,33 +60,35 @@ class Frames:
             EncodeError: a header that AMQP cannot carry.
             MessageTooLarge: the headers do not fit into one frame.
         """
-        envelope = message.envelope
+        source, task_id = message.source, message.id
         try:
-            table = self._tables.table(message.headers, envelope.id)
-            kind = (message.content_type, message.content_encoding, envelope.reply_to)
-            before, after = self._ends.get(kind) or self._keep(kind)
-            own = envelope.id.encode()
+            table = self._tables.of(source, task_id)
+            kind = source.content_type, source.content_encoding, message.facts.reply_to
+            flags, before, after = self._ends.get(kind) or self._keep(kind)
+            own = task_id.encode()
         except (TableError, UnicodeEncodeError) as error:
-            raise EncodeError(f"headers: {error}", task_id=envelope.id) from error
-        flags = _FLAGS | (_REPLY_TO if envelope.reply_to is not None else 0)
+            raise EncodeError(f"headers: {error}", task_id=task_id) from error
         known = b"%c%b" % (min(len(own), 255), own)
         if len(own) > 255:
             # Celery then goes by the id in the document.
             known, flags = b"", flags & ~_CORRELATION
         header = b"%b%b%b\2%c%b%b" % (
-            _CONTENT.pack(60, 0, len(message.body), flags), before, table, number, known, after,
+            _CONTENT.pack(60, 0, len(source.body), flags), before, table, number, known, after,
         )  # fmt: skip
         if len(header) > self._room:
             raise _too_long(message, len(header), self._room)
         publish = self._publishes.get((exchange, key)) or self._publish(exchange, key)
-        return _joined(self._number, publish, header, message.body, self._room)
+        return _joined(self._number, publish, header, source.body, self._room)
 
-    def _keep(self, kind: tuple[str, str, str | None]) -> tuple[bytes, bytes]:
+    def _keep(self, kind: _Kind) -> tuple[int, bytes, bytes]:
         if len(self._ends) >= _KEPT:
             self._ends.clear()
         content_type, encoding, reply_to = kind
-        before = short_text(content_type) + short_text(encoding)
-        self._ends[kind] = before, b"" if reply_to is None else short_text(reply_to)
+        flags, before = _FLAGS, b""
+        for bit, text in ((_CONTENT_TYPE, content_type), (_ENCODING, encoding)):
+            flags, before = (flags, before) if text is None else (flags | bit, before + short_text(text))
+        after = b"" if reply_to is None else short_text(reply_to)
+        self._ends[kind] = flags | (0 if reply_to is None else _REPLY_TO), before, after
         return self._ends[kind]
 
     def _publish(self, exchange: str, key: str) -> bytes:
@@ -132,11 +138,11 @@ def _frame(kind: int, number: int, payload: bytes) -> bytes:
     return _HEAD.pack(kind, number, len(payload)) + payload + FRAME_END
 
 
-def _too_long(message: Message, size: int, limit: int) -> MessageTooLarge:
+def _too_long(message: Outgoing, size: int, limit: int) -> MessageTooLarge:
     return MessageTooLarge(
-        f"task {message.envelope.task!r} has headers of {size:,} bytes; RabbitMQ takes at most {limit:,} in all of "
+        f"task {message.facts.task!r} has headers of {size:,} bytes; RabbitMQ takes at most {limit:,} in all of "
         "them together: pass large values as arguments instead",
         size=size,
         limit=limit,
-        task_id=message.envelope.id,
+        task_id=message.id,
     )

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from tranship.errors import BrokerUnreachable
 from tranship_rabbitmq._errors import error_of
+from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._names import Names
 from tranship_rabbitmq._publisher import Publisher
-from tranship_rabbitmq._supervisor import Supervisor
 from tranship_rabbitmq._topology import WRITTEN_DOWN, Topology, when_there
 from tranship_rabbitmq.amqp.channel import Arrived, Channel
 from tranship_rabbitmq.amqp.content import Properties, properties_of
@@ -46,7 +46,7 @@ class RabbitLog:
         topology: declares.
     """
 
-    def __init__(self, names: Names, consuming: Supervisor, publisher: Publisher, topology: Topology) -> None:
+    def __init__(self, names: Names, consuming: Link, publisher: Publisher, topology: Topology) -> None:
         self._names, self._consuming, self._publisher, self._topology = names, consuming, publisher, topology
 
     async def append(self, name: str, entries: Sequence[bytes]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tranship.checks import invalid
+from tranship.driver import Slot
 from tranship.envelope import Priority
 from tranship_rabbitmq._options import RabbitOptions
 
@@ -15,6 +16,7 @@ __all__ = ["Names", "Physical"]
 
 _LONGEST: Final = 230
 """Bytes of a queue's name with its namespace: the server's limit is 255, and ours have a suffix."""
+_DEAD: Final = ".dead"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SUFFIXES: Final = {Priority.HIGH: "~high", Priority.NORMAL: "", Priority.LOW: "~low", Priority.VERY_LOW: "~very_low"}
 
@@ -28,6 +30,16 @@ class Physical:
     """What it is a part of, as users call it."""
     priority: Priority
     """The level of what is in it; with ``max_priority`` the message's own number says which."""
+
+    @property
+    def living(self) -> str:
+        """The queue whose dead letters it holds; or its own."""
+        return self.queue.removesuffix(_DEAD)
+
+    @property
+    def dead(self) -> bool:
+        """Whether it holds the dead letters of another queue: it is a plain one then, whatever the URL says."""
+        return self.queue.endswith(_DEAD)
 
 
 class Names:
@@ -76,9 +88,9 @@ class Names:
             return plain, self._numbers[priority]
         return plain + _SUFFIXES[priority], 0
 
-    def dead(self, queue: str) -> str:
+    def dead(self, queue: str) -> Physical:
         """The dead letters of a queue."""
-        return f"{self.plain(queue)}.dead"
+        return Physical(self.plain(queue) + _DEAD, queue + _DEAD, Priority.NORMAL)
 
     def own(self, name: str) -> str:
         """Something of ours that belongs to no queue."""
@@ -89,6 +101,15 @@ class Names:
         names = list(queues)
         levels = [Priority.NORMAL] if self._shared else list(Priority)
         return [Physical(self.place(queue, level)[0], queue, level) for level in levels for queue in names]
+
+    def levels(self, slots: Iterable[Slot]) -> list[list[Physical]]:
+        """The queues on the server that belong to ``slots``, level by level, in the order of the slots."""
+        found: dict[Priority, dict[str, Physical]] = {}
+        for queue, level in slots:
+            shared = Priority.NORMAL if self._shared else level
+            name = self.place(queue, shared)[0]
+            found.setdefault(shared, {})[name] = Physical(name, queue, shared)
+        return [list(queues.values()) for queues in found.values()]
 
     def level(self, physical: Physical, number: int | None) -> Priority:
         """The level of a message that was found in ``physical`` with this number."""

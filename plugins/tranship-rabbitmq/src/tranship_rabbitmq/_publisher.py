@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from tranship.driver import Outgoing
 from tranship.errors import BrokerUnreachable, SubmitUnknown, TranshipError
-from tranship.protocol import Message
 from tranship_rabbitmq._errors import blocked, error_of, is_missing
 from tranship_rabbitmq._frames import Frames, frames_of
-from tranship_rabbitmq._supervisor import Supervisor
+from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._tables import Tables
 from tranship_rabbitmq.amqp.channel import Channel
 from tranship_rabbitmq.amqp.content import Properties
@@ -24,12 +24,12 @@ class Publisher:
     """The one channel that everything of a backend is published on.
 
     Args:
-        supervisor: the connection for publishing.
+        link: the connection for publishing.
         tables: converts headers.
     """
 
-    def __init__(self, supervisor: Supervisor, tables: Tables) -> None:
-        self._supervisor = supervisor
+    def __init__(self, link: Link, tables: Tables) -> None:
+        self._link = link
         self._tables = tables
         self._channel: Channel | None = None
         self._frames = Frames(0, 4096, tables)
@@ -47,25 +47,25 @@ class Publisher:
             BrokerUnreachable, BrokerRefused, ClosedError: no connection.
             StorageFull: the server takes no messages.
         """
-        wire = self._supervisor.wire
+        wire = self._link.wire
         if wire.blocked is not None:
             raise blocked(wire.blocked, doing="publishing")
         async with self._opening:
             if self._channel is None or self._channel.ended is not None:
-                channel = await self._supervisor.channel()
-                await self._supervisor.call(channel, "asking for confirms", "confirm.select", False)
+                channel = await self._link.channel()
+                await self._link.call(channel, "asking for confirms", "confirm.select", False)
                 self._channel = channel
                 self._frames = Frames(channel.number, channel.wire.frame_max, self._tables)
             return self._channel
 
-    def post(self, message: Message, key: str, number: int, done: Done, *, exchange: str = "") -> None:
+    def post(self, message: Outgoing, key: str, number: int, done: Done, *, exchange: str = "") -> None:
         """Publish a task, once :meth:`open` has returned.
 
         Raises:
             BrokerUnreachable, EncodeError, MessageTooLarge: nothing was written.
         """
         channel = self._live()
-        channel.publish(self._frames.of(message, key, number, exchange), message.envelope.id, done)
+        channel.publish(self._frames.of(message, key, number, exchange), message.id, done)
 
     def post_any(
         self, properties: Properties, body: bytes, done: Done, *, routing_key: str, exchange: str, mandatory: bool
@@ -105,7 +105,7 @@ class Publisher:
         await self.open()
         answers = _Answers(1)
         self.post_any(properties, body, answers.take, routing_key=routing_key, exchange=exchange, mandatory=mandatory)
-        why = await self._supervisor.bounded(answers.done, doing="publishing")
+        why = await self._link.bounded(answers.done, doing="publishing")
         if why is not None:
             raise failure(why, f"publishing to {routing_key or exchange!r}")
 
@@ -122,7 +122,7 @@ class Publisher:
         answers = _Answers(len(messages))
         for properties, body, key in messages:
             self.post_any(properties, body, answers.take, routing_key=key, exchange=exchange, mandatory=mandatory)
-        why = await self._supervisor.bounded(answers.done, doing="publishing")
+        why = await self._link.bounded(answers.done, doing="publishing")
         if why is not None:
             raise failure(why, "publishing")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from tranship.errors import TranshipError
@@ -27,12 +27,13 @@ class QueueNames:
     A server that has just started may be unable to store them for a minute: they are tried again as long as the
     backend is open, and nobody waits for the second attempt.
 
-    Args:
-        entries: where they are.
+    Attributes:
+        log: where they are, over the connection that was made last.
     """
 
-    def __init__(self, entries: RabbitLog) -> None:
-        self._log = entries
+    log: RabbitLog
+
+    def __init__(self) -> None:
         self._entered: set[str] = set()
         self._left: set[str] = set()
         self._entering: asyncio.Task[None] | None = None
@@ -51,6 +52,12 @@ class QueueNames:
                 self._answered.clear()
                 self._entering = asyncio.get_running_loop().create_task(self._enter())
 
+    async def enter(self, queues: Iterable[str]) -> None:
+        """Enter names; return as :meth:`answered` does."""
+        for queue in queues:
+            self.add(queue)
+        await self.answered()
+
     async def answered(self) -> None:
         """Return once every name has been entered, or an attempt has failed; after two seconds at the latest."""
         try:
@@ -68,20 +75,22 @@ class QueueNames:
         """
         await self.answered()
         async with self._reading:
-            entries, end = await self._log.read_from(_LOG, self._offset)
+            entries, end = await self.log.read_from(_LOG, self._offset)
             if self._offset != FIRST and end <= self._offset:
                 # It was deleted, and is another one now.
-                entries, end = await self._log.read_from(_LOG, FIRST)
+                entries, end = await self.log.read_from(_LOG, FIRST)
             self._offset = end
             self._known.update(entry.decode(errors="replace") for entry in entries)
         return sorted(self._known)
 
     async def aclose(self) -> None:
         """Let an attempt that is under way end, then enter no more."""
-        await self.answered()
-        if self._entering is not None:
-            self._entering.cancel()
-            await asyncio.wait({self._entering})
+        try:
+            await self.answered()
+        finally:
+            if self._entering is not None:
+                self._entering.cancel()
+                await asyncio.wait({self._entering})
         if self._left:
             log.warning("closed before these queues were listed: %s", ", ".join(sorted(self._left)))
 
@@ -91,7 +100,7 @@ class QueueNames:
             names = sorted(self._left)
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    await self._log.append(_LOG, [name.encode() for name in names])
+                    await self.log.append(_LOG, [name.encode() for name in names])
             except (TranshipError, TimeoutError) as error:
                 self._answered.set()
                 tell("not listed yet: queue %s: %s", ", ".join(names), str(error) or "the server takes its time")

@@ -35,6 +35,7 @@ class Replies:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        ctx.kit.on_restored(self.again)
         self._sink: ResultSink | None = None
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
@@ -81,7 +82,7 @@ class Replies:
             UnsupportedError: always.
         """
         self._ctx.check()
-        raise UnsupportedError(f"{self._ctx.name} keeps no results: {len(ids)} cannot be read")
+        raise UnsupportedError(f"{self._ctx.kit.name} keeps no results: {len(ids)} cannot be read")
 
     async def forget_many(self, ids: Sequence[str]) -> None:
         """Nothing is kept."""
@@ -123,8 +124,9 @@ class Replies:
 
     async def aclose(self) -> None:
         """Push nothing any more, and delete the queue."""
+        await self._ctx.queue_names.aclose()
         used, self._sink = self._channel is not None, None
-        if used and self._ctx.publishing.up:
+        if used:
             try:
                 delete = ("queue.delete", 0, self._ctx.address, False, False, False)
                 await self._ctx.topology.call("deleting the queue of results", *delete)

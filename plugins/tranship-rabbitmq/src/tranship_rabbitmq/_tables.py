@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tranship import codec
+from tranship.driver import headers_bytes
 from tranship.errors import EncodeError
-from tranship.protocol import whole_of
+from tranship.protocol import Message, RawMessage, whole_of
 from tranship_rabbitmq.amqp.table import TableError, decode_table, encode_table
 
 __all__ = ["DELAYING", "DELIVERIES", "Read", "Tables", "ours"]
@@ -50,6 +52,21 @@ class Tables:
     def __init__(self) -> None:
         self._written: dict[bytes, list[bytes]] = {}
         self._read: dict[bytes, tuple[list[bytes], int, bool]] = {}
+
+    def of(self, message: Message | RawMessage, task_id: str) -> bytes:
+        """Return the table for the header map of a message. What has been on the server before, as a dead letter for
+        example, goes without what AMQP cannot carry.
+
+        Raises:
+            TableError: AMQP cannot carry what a client submits.
+        """
+        headers = headers_bytes(message)
+        try:
+            return self.table(headers, task_id)
+        except TableError:
+            if isinstance(message, Message):
+                raise
+            return _what_can_be(headers)
 
     def table(self, headers: bytes, task_id: str) -> bytes:
         """Return the table for a header map.
@@ -108,6 +125,16 @@ def _table(headers: bytes) -> bytes:
     if not isinstance(values, dict):
         values = {_UNREADABLE: headers.decode(errors="backslashreplace")}
     return encode_table(values)
+
+
+def _what_can_be(headers: bytes) -> bytes:
+    """Return a table of those headers that AMQP can carry."""
+    carried = {}
+    for name, value in json.loads(headers).items():
+        with contextlib.suppress(TableError):
+            encode_table({name: value})
+            carried[name] = value
+    return encode_table(carried)
 
 
 def _read(table: bytes) -> Read:

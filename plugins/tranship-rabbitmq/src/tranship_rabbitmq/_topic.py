@@ -14,7 +14,7 @@ from tranship_rabbitmq.amqp.ends import ChannelEnded
 from tranship_rabbitmq.amqp.methods import Method
 
 if TYPE_CHECKING:
-    from tranship_rabbitmq._context import Context
+    from tranship_rabbitmq._connection import RabbitConnection
 
 __all__ = ["RabbitTopic"]
 
@@ -27,13 +27,13 @@ class RabbitTopic:
     connection.
 
     Args:
-        ctx: of the backend.
+        exchange: what signals go through.
+        connection: what they go over.
         lost: called when signals are not heard any more, though the connection lives.
     """
 
-    def __init__(self, ctx: Context, lost: Callable[[], None]) -> None:
-        self._ctx, self._lost = ctx, lost
-        self._exchange = ctx.names.own("topic")
+    def __init__(self, exchange: str, connection: RabbitConnection, lost: Callable[[], None]) -> None:
+        self._exchange, self._connection, self._lost = exchange, connection, lost
         self._subscriptions = Subscriptions()
         self._names: set[str] = set()
         self._queue = ""
@@ -48,7 +48,7 @@ class RabbitTopic:
         """
         await self._declare()
         messages = [(_AT_ONCE, value, name) for name, value in items]
-        await self._ctx.side_publisher.publish_all(messages, exchange=self._exchange)
+        await self._connection.side_publisher.publish_all(messages, exchange=self._exchange)
 
     def subscribe(self, names: Sequence[str], heard: Heard) -> None:
         """Bind the queue to what nobody has heard before."""
@@ -76,7 +76,7 @@ class RabbitTopic:
         assert self._channel is not None
         try:
             # Answered behind everything that was asked before.
-            await self._ctx.consuming.call(self._channel, _DOING, "channel.flow", True)
+            await self._connection.consuming.call(self._channel, _DOING, "channel.flow", True)
         except ChannelEnded as why:
             raise error_of(why, doing=_DOING) from why
 
@@ -88,8 +88,8 @@ class RabbitTopic:
 
     async def _open(self) -> None:
         await self._declare()
-        await self._ctx.consuming.open()
-        consuming = self._ctx.consuming
+        await self._connection.consuming.open()
+        consuming = self._connection.consuming
         channel = await consuming.channel()
         try:
             # Exclusive and auto-deleted: it is nobody else's, and gone with the connection.
@@ -116,7 +116,7 @@ class RabbitTopic:
 
     async def _declare(self) -> None:
         declaration: tuple[Any, ...] = (0, self._exchange, "direct", False, True, False, False, False, {})
-        await self._ctx.topology.call(f"declaring {self._exchange!r}", "exchange.declare", *declaration)
+        await self._connection.topology.call(f"declaring {self._exchange!r}", "exchange.declare", *declaration)
 
 
 def _ignored(_reply: object) -> None:

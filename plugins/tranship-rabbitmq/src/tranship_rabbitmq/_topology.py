@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError
 from tranship_rabbitmq._errors import error_of, is_down, is_missing, mismatch, retryable
-from tranship_rabbitmq._names import Names, Physical
-from tranship_rabbitmq._options import RabbitOptions
-from tranship_rabbitmq._supervisor import Supervisor
+from tranship_rabbitmq._link import Link
+from tranship_rabbitmq._names import Physical
 from tranship_rabbitmq.amqp.channel import Channel, Reply
 from tranship_rabbitmq.amqp.ends import ChannelEnded
 from tranship_rabbitmq.amqp.methods import Method
+
+if TYPE_CHECKING:
+    from tranship_rabbitmq._context import Context
 
 __all__ = ["WRITTEN_DOWN", "Topology", "when_there"]
 
@@ -39,31 +41,25 @@ _FLAGS: Final = frozenset({"durable", "auto_delete", "exclusive"})
 
 
 class Topology:
-    """Declares, and remembers for one connection what it has declared.
+    """Declares over one connection, and remembers what it has declared.
 
     Args:
-        supervisor: the connection for publishing.
-        options: how queues are made.
-        names: of queues.
+        link: the connection for publishing.
+        ctx: of the backend.
+        beside: makes another connection to the same servers.
     """
 
-    def __init__(self, supervisor: Supervisor, options: RabbitOptions, names: Names) -> None:
-        self._supervisor = supervisor
-        self._options = options
-        self._names = names
-        self._generation = 0
+    def __init__(self, link: Link, ctx: Context, beside: Callable[[], Link]) -> None:
+        self._link, self._ctx, self._beside = link, ctx, beside
+        self._options, self._names = ctx.options, ctx.names
         self._known: set[str] = set()
         self._lock = asyncio.Lock()
         self._creating = asyncio.Lock()
         self._channel: Channel | None = None
-        self._worked: set[str] = set()
-        self._streams_kept = False
-        self.odd: dict[str, str] = {}
-        """Queues whose operator has given them arguments of his own, with the server's words for it."""
 
     def knows(self, name: str) -> bool:
         """Whether the queue has been declared over this connection."""
-        return name in self._known and self._generation == self._supervisor.generation
+        return name in self._known
 
     def forget(self, name: str) -> None:
         """The queue has gone."""
@@ -86,7 +82,7 @@ class Topology:
             BrokerUnreachable: no connection.
         """
         if not self.knows(physical.name):
-            await self._declare(physical.name, self._arguments())
+            await self._declare(physical.name, self._arguments(physical))
 
     async def have_own(self, name: str, arguments: Mapping[str, Any]) -> None:
         """Have a queue of ours, with these arguments.
@@ -120,14 +116,14 @@ class Topology:
         Raises:
             BrokerRefused, BrokerUnreachable, StorageFull.
         """
-        if self._streams_kept:
+        if self._ctx.streams_kept:
             return
         async with self._creating:
-            if not self._streams_kept and not await self.has_exchange(_STREAMS_KEPT):
+            if not self._ctx.streams_kept and not await self.has_exchange(_STREAMS_KEPT):
                 # Who may not make the mark waits the next time again.
                 with contextlib.suppress(BrokerRefused):
                     await self.written_down(_STREAMS_KEPT)
-            self._streams_kept = True
+            self._ctx.streams_kept = True
 
     async def written_down(self, mark: str) -> None:
         """Return once a killed server would find again what was made before; the exchange ``mark`` then says so.
@@ -162,7 +158,7 @@ class Topology:
             await asyncio.sleep(_LOOK)
             return
         try:
-            if not await when_there(lambda: self._has_queue(name), seconds=self._supervisor.command_timeout):
+            if not await when_there(lambda: self._has_queue(name), seconds=self._link.command_timeout):
                 await self._create_beside(name, arguments)
             await self._declare(name, arguments)
         finally:
@@ -171,12 +167,12 @@ class Topology:
                 await self.call(f"unlocking {name!r}", "queue.delete", 0, lock, False, False, False)
 
     async def _create_beside(self, name: str, arguments: Mapping[str, Any]) -> None:
-        supervisor = self._supervisor.beside("declare")
+        link = self._beside()
         try:
-            await supervisor.open()
-            await Topology(supervisor, self._options, self._names).have_own(name, arguments)
+            await link.open()
+            await Topology(link, self._ctx, self._beside).have_own(name, arguments)
         finally:
-            await supervisor.aclose()
+            await link.aclose()
 
     async def counts(self, names: Iterable[str]) -> dict[str, int]:
         """Return how many messages are ready in each queue that there is.
@@ -232,13 +228,10 @@ class Topology:
                 raise error_of(why, doing=doing) from why
 
     async def _declare(self, name: str, arguments: Mapping[str, Any]) -> None:
-        await when_there(lambda: self._declare_once(name, arguments), seconds=self._supervisor.command_timeout)
+        await when_there(lambda: self._declare_once(name, arguments), seconds=self._link.command_timeout)
 
     async def _declare_once(self, name: str, arguments: Mapping[str, Any]) -> None:
         async with self._lock:
-            if self._generation != self._supervisor.generation:
-                self._generation = self._supervisor.generation
-                self._known.clear()
             if name in self._known:
                 return
             try:
@@ -246,7 +239,7 @@ class Topology:
             except ChannelEnded as why:
                 await self._instead(name, arguments, why)
             self._known.add(name)
-            self._worked.add(name)
+            self._ctx.worked.add(name)
 
     async def _instead(self, name: str, arguments: Mapping[str, Any], why: ChannelEnded) -> None:
         """It could not be declared: it may be there all the same."""
@@ -264,7 +257,7 @@ class Topology:
             await self._call(f"looking for {name!r}", *_declaration(name, {}, passive=True))
         except ChannelEnded as why:
             error = error_of(refused, doing=f"declaring {name!r}, which does not exist yet")
-            raise (retryable(error) if name in self._worked else error) from why
+            raise (retryable(error) if name in self._ctx.worked else error) from why
 
     def _compare(self, name: str, arguments: Mapping[str, Any], argument: str, words: str, why: ChannelEnded) -> None:
         if argument in _DECISIVE and (argument != "x-max-priority" or argument in arguments):
@@ -278,21 +271,23 @@ class Topology:
                 f"queue {name!r} exists with another {argument!r}: received {words}. Delete it once it is empty, or "
                 "use another queue; what exists is never changed"
             ) from why
-        if name not in self.odd:
-            self.odd[name] = f"{argument}: received {words}"
-            log.info("queue %r is used as it is, with arguments of its own (%s)", name, self.odd[name])
+        if name not in self._ctx.odd:
+            self._ctx.odd[name] = f"{argument}: received {words}"
+            log.info("queue %r is used as it is, with arguments of its own (%s)", name, self._ctx.odd[name])
 
-    def _arguments(self) -> dict[str, Any]:
+    def _arguments(self, physical: Physical) -> dict[str, Any]:
+        if physical.dead:
+            return {}
         if self._options.queue_type == "quorum":
             # From 4.0 on, the server drops what was delivered 20 times; how often is too often, the worker says.
-            unlimited = {"x-delivery-limit": -1} if self._supervisor.version >= _LIMITS else {}
+            unlimited = {"x-delivery-limit": -1} if self._link.version >= _LIMITS else {}
             return {"x-queue-type": "quorum", **unlimited}
         return {"x-max-priority": self._options.max_priority} if self._options.max_priority else {}
 
     async def _call(self, doing: str, name: str, *arguments: Any) -> Reply:
         if self._channel is None or self._channel.ended is not None:
-            self._channel = await self._supervisor.channel()
-        return await self._supervisor.call(self._channel, doing, name, *arguments)
+            self._channel = await self._link.channel()
+        return await self._link.call(self._channel, doing, name, *arguments)
 
 
 async def when_there(attempt: Callable[[], Awaitable[T]], *, seconds: float) -> T:

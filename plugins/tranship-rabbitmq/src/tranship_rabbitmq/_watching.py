@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
+from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._names import Physical
-from tranship_rabbitmq._supervisor import Supervisor
 from tranship_rabbitmq.amqp.channel import Arrived, Channel, Reply
 from tranship_rabbitmq.amqp.ends import Ended
 
@@ -31,7 +31,7 @@ class Watch:
     """Standing consumers on one channel. Each holds a window of unsettled messages.
 
     Args:
-        supervisor: bounds calls.
+        link: the connection.
         quorum: whether the queues are quorum queues.
         came: called with what was pushed.
         gone: called with a queue that has been deleted.
@@ -39,13 +39,13 @@ class Watch:
 
     def __init__(
         self,
-        supervisor: Supervisor,
+        link: Link,
         came: Callable[[Physical, Arrived], None],
         gone: Callable[[Physical], None],
         *,
         quorum: bool = False,
     ) -> None:
-        self._supervisor = supervisor
+        self._link = link
         self._came = came
         self._gone = gone
         self._quorum = quorum
@@ -80,11 +80,9 @@ class Watch:
             channel.consumers[tag] = partial(self._pushed, one)
             calls.append(("basic.consume", 0, one.name, tag, False, False, False, False, {}))
         self._watched, self._window = fresh, window
-        if self._quorum and self._supervisor.version < _TELLS:
+        if self._quorum and self._link.version < _TELLS:
             calls.append(_TELL)
-        await self._supervisor.bounded(
-            asyncio.gather(*(channel.call(*call) for call in calls)), doing="waiting for messages"
-        )
+        await self._link.bounded(asyncio.gather(*(channel.call(*call) for call in calls)), doing="waiting for messages")
         # This was asked after their cancels had been answered: nothing is on its way to them any more.
         for tag in quiet:
             channel.consumers.pop(tag, None)

@@ -16,6 +16,7 @@ from tranship.testing.suites import (
     InspectorSuite,
     LifecycleSuite,
     LogSuite,
+    QueueSuite,
     ResultStoreSuite,
     SubmitterSuite,
     TopicSuite,
@@ -34,7 +35,7 @@ class TestRabbitMQ(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite
         check_report(Path(__file__).with_name("report.json"), harness, "rabbitmq", type(self).__bases__)
 
 
-class TestPrimitivesOfRabbitMQ(TopicSuite, LogSuite):
+class TestPrimitivesOfRabbitMQ(QueueSuite, TopicSuite, LogSuite):
     @pytest.fixture
     def harness(self, rabbitmq_harness) -> Harness:
         return rabbitmq_harness()

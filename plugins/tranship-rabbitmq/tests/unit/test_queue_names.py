@@ -43,9 +43,15 @@ class Book:
                 await self._changed.wait()
 
 
+def names_in(book: Book) -> QueueNames:
+    names = QueueNames()
+    names.log = book  # type: ignore[assignment]
+    return names
+
+
 async def test_a_name_is_entered_once() -> None:
     book = Book()
-    names = QueueNames(book)
+    names = names_in(book)
     for queue in ("q", "p", "q"):
         names.add(queue)
         await names.answered()
@@ -56,7 +62,7 @@ async def test_a_name_is_entered_once() -> None:
 
 async def test_what_fails_is_repeated_and_waited_for_once() -> None:
     book = Book(*[BrokerUnreachable("the coordinator is away")] * 3)
-    names = QueueNames(book)
+    names = names_in(book)
     names.add("q")
     await names.answered()
     assert book.attempts == 1
@@ -69,7 +75,7 @@ async def test_what_fails_is_repeated_and_waited_for_once() -> None:
 
 async def test_what_is_refused_is_tried_again_with_the_next_name() -> None:
     book = Book(BrokerRefused("no rights"))
-    names = QueueNames(book)
+    names = names_in(book)
     names.add("q")
     await names.answered()
     names.add("p")
@@ -79,7 +85,7 @@ async def test_what_is_refused_is_tried_again_with_the_next_name() -> None:
 
 async def test_only_what_is_new_is_read_unless_the_log_is_another_one() -> None:
     book = Book()
-    names = QueueNames(book)
+    names = names_in(book)
     for queue in ("q", "p"):
         names.add(queue)
         await names.answered()
@@ -91,7 +97,7 @@ async def test_only_what_is_new_is_read_unless_the_log_is_another_one() -> None:
 
 
 async def test_closing_says_what_was_not_entered(caplog: pytest.LogCaptureFixture) -> None:
-    names = QueueNames(Book(*[BrokerUnreachable("away")] * 99))
+    names = names_in(Book(*[BrokerUnreachable("away")] * 99))
     names.add("forgotten")
     with caplog.at_level(logging.WARNING):
         await names.aclose()

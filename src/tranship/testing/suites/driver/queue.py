@@ -260,7 +260,7 @@ class _Holding:
         """Renewed for three leases it is nobody else's, and can be ended."""
         connection, other = await context.connect(lease=_LEASE), await context.connect(lease=_LEASE)
         queue = connection.queue
-        if not isinstance(queue, Renewing):
+        if not isinstance(queue, Renewing) or traits(connection).lease is None:
             context.skip("the queue has no leases")
         await queue.send(_messages(context, 1))
         (held,) = await _take(connection, 1)
@@ -278,7 +278,7 @@ class _Holding:
         """After its lease somebody else has it: the first can neither renew nor end it, the second can."""
         connection, other = await context.connect(lease=_LEASE), await context.connect(lease=60)
         queue, rival = connection.queue, other.queue
-        if not isinstance(queue, Renewing) or not isinstance(rival, Renewing):
+        if not isinstance(queue, Renewing) or not isinstance(rival, Renewing) or traits(connection).lease is None:
             context.skip("the queue has no leases")
         await queue.send(_messages(context, 2))
         late, ended = await _take(connection, 2)
@@ -427,8 +427,9 @@ class _Looking:
         await queue.send([*_messages(context, 3), *_messages(context, 2, queue="p")])
         (held,) = await _take(connection, 1)
         p, q = sorted(await queue.queues(), key=lambda info: info.name)
-        assert (p.name, p.ready[Priority.NORMAL], p.in_flight) == ("p", 2, 0)
-        assert (q.name, q.ready[Priority.NORMAL], q.in_flight) == ("q", 2, 1)
+        assert (p.name, p.ready[Priority.NORMAL], p.in_flight or 0) == ("p", 2, 0)
+        assert (q.name, q.ready[Priority.NORMAL]) == ("q", 2)
+        assert q.in_flight in (1, None), "None: it cannot tell"
         await _end(connection, End.REMOVE, held)
 
 

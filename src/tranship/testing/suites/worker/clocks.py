@@ -6,8 +6,10 @@ import time
 from typing import Any, Final
 
 from tranship.clocks import TellsTime
-from tranship.ports import Capability
+from tranship.driver import DriverBackend, TellingTime
+from tranship.ports import Backend, Capability
 from tranship.retry import FixedBackoff, RetryPolicy
+from tranship.testing.context import CaseContext
 from tranship.testing.facade_context import FacadeContext, worker_case
 from tranship.testing.process import Child
 
@@ -71,7 +73,7 @@ async def _observed(facade: FacadeContext, *wrong_by: float) -> None:
         context.message(task="kit.said", args=("delayed",), not_before=now + DELAY, store_result=False),
         context.message(task="kit.twice", args=("retried",), retry=policy, store_result=False),
     ]
-    if isinstance(backend, TellsTime):
+    if await _tells(context, backend):
         # By the broker's clock one has time and the other is over; without one the worker's own decides.
         messages.append(
             context.message(task="kit.said", args=("in time",), deadline=now + WRONG / 2, store_result=False)
@@ -92,6 +94,13 @@ async def _observed(facade: FacadeContext, *wrong_by: float) -> None:
     ran = sorted(str(what) for _, what in told)
     assert ran == sorted({*ran}), f"something ran twice: {ran}"
     assert _times(told, "too late") == [], "what had expired was run"
+
+
+async def _tells(context: CaseContext, backend: Backend) -> bool:
+    """Whether the broker has a clock of its own."""
+    if isinstance(backend, DriverBackend):
+        return isinstance(await context.connect(), TellingTime)
+    return isinstance(backend, TellsTime)
 
 
 async def _hear(child: Child, told: list[tuple[float, Any]]) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 
+from tranship.driver import Taken
 from tranship.envelope import Priority
-from tranship.ports import Delivery
 from tranship.protocol import RawMessage
-from tranship_rabbitmq._fetching import Fetcher
 from tranship_rabbitmq._names import Names
 from tranship_rabbitmq._options import RabbitOptions
-from tranship_rabbitmq._prefetch import PrefetchBuffer
+from tranship_rabbitmq._taking import Arrivals, Fetcher
 from tranship_rabbitmq.amqp.channel import Arrived
 from tranship_rabbitmq.amqp.ends import ChannelEnded, Ended
 from tranship_rabbitmq.amqp.methods import Method
@@ -37,16 +37,23 @@ class Queues:
 
 
 class Bench:
-    def __init__(self, *queues: str) -> None:
-        self.buffer = PrefetchBuffer(Names(RabbitOptions()).physical(queues))
-        self.fetcher = Fetcher(self.buffer, lambda physical, _: self.put(physical.name, physical.priority))
+    """What one consumer takes with, of some queues in turns as the kit has them."""
+
+    def __init__(self, *queues: str, enough: Callable[[], bool] = lambda: False) -> None:
+        self.queues = list(queues)
+        self.arrivals = Arrivals()
+        self.fetcher = Fetcher(self.arrivals, lambda physical, _: self.put(physical.name, physical.priority), enough)
 
     def put(self, name: str, priority: Priority = Priority.NORMAL, count: int = 1) -> None:
-        self.buffer.put(name, Delivery(RawMessage({}, b""), name, priority, None, count))
+        self.arrivals.put(name, Taken(None, name, priority, RawMessage({}, b""), count))
 
-    async def take(self, channel: Queues, limit: int, skip=()) -> list[str]:
-        await self.fetcher.fetch(channel, limit, skip)
-        return [delivery.queue for delivery in self.buffer.take(limit, skip)]
+    async def take(self, channel: Queues, limit: int, skip: str = "") -> list[str]:
+        slots = [(queue, level) for level in Priority for queue in self.queues if queue != skip]
+        levels = Names(RabbitOptions()).levels(slots)
+        await self.fetcher.fetch(channel, levels, limit)
+        taken = [one.queue for one in self.arrivals.take(levels, limit)]
+        self.queues.sort(key=lambda queue: queue in taken)
+        return taken
 
 
 async def test_nothing_is_fetched_from_below_while_there_is_enough_above():
@@ -54,7 +61,7 @@ async def test_nothing_is_fetched_from_below_while_there_is_enough_above():
     assert await bench.take(channel, 3) == ["q~high", "q", "q"]
     assert await bench.take(channel, 2) == ["q", "q"]
     assert "q~low" not in channel.asked
-    assert len(bench.buffer) == 0
+    assert len(bench.arrivals) == 0
 
 
 async def test_what_is_urgent_and_new_comes_first_and_little_is_held():
@@ -62,7 +69,7 @@ async def test_what_is_urgent_and_new_comes_first_and_little_is_held():
     await bench.take(channel, 2)
     channel.ready["q~high"] = deque([1])
     assert await bench.take(channel, 4) == ["q~high", "q", "q", "q"]
-    assert len(bench.buffer) == 1
+    assert len(bench.arrivals) == 1
     channel.ready["q~high"] = deque([1])
     assert await bench.take(channel, 1) == ["q~high"], "what is held is not urgent for being here"
 
@@ -83,26 +90,27 @@ async def test_a_backlog_costs_one_question_for_each_message_and_one_for_each_le
 
 async def test_skipped_queues_are_not_asked():
     bench, channel = Bench("gpu", "cpu"), Queues(gpu=2, cpu=2)
-    assert await bench.take(channel, 5, skip={"gpu"}) == ["cpu", "cpu"]
+    assert await bench.take(channel, 5, skip="gpu") == ["cpu", "cpu"]
     assert not [name for name in channel.asked if name.startswith("gpu")]
 
 
-async def test_what_kills_travels_alone():
-    bench = Bench("q")
-    for count in (1, 3, 1):
+async def test_what_is_held_beside_what_may_kill_comes_with_it_and_the_kit_gives_it_back():
+    bench, channel = Bench("q"), Queues()
+    for count in (3, 1, 1):
         bench.put("q", count=count)
-    assert [len(bench.buffer.take(5, ())) for _ in range(3)] == [1, 1, 1]
+    assert await bench.take(channel, 1) == ["q"] * 3
+    assert len(bench.arrivals) == 0
 
 
 async def test_no_more_is_fetched_than_asked_for_while_some_has_to_be_counted():
     """After a restart of the server that is the whole queue: it does not fit into a worker."""
-    bench, channel = Bench("q"), Queues(q=1000)
-    uncounted: list[str] = []
-    fetcher = Fetcher(bench.buffer, lambda physical, _: uncounted.append(physical.name), lambda: bool(uncounted))
-    await fetcher.fetch(channel, 20, ())
+    channel, uncounted = Queues(q=1000), list[str]()
+    fetcher = Fetcher(Arrivals(), lambda physical, _: uncounted.append(physical.name), lambda: bool(uncounted))
+    levels = Names(RabbitOptions()).levels([("q", level) for level in Priority])
+    await fetcher.fetch(channel, levels, 20)
     assert len(uncounted) == 1, "how many there are is not known yet"
     uncounted.clear()
-    await fetcher.fetch(channel, 20, ())
+    await fetcher.fetch(channel, levels, 20)
     assert len(uncounted) == 20
 
 
