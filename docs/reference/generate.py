@@ -210,6 +210,46 @@ def tiers_kept() -> str:
     return table(["backend", "tier", "lacks for those above"], iter(rows))
 
 
+def kombu_transports() -> str:
+    """What is declared of each of kombu's transports, and how many cases those pass that are run here."""
+    from tranship.testing.report import ConformanceReport
+    from tranship_kombu._transports import TRANSPORTS
+
+    kept = ROOT / "plugins" / "tranship-kombu" / "tests" / "conformance"
+    found = [ConformanceReport.read(path) for path in kept.glob("*.report.json")]
+    passed = {one.backend: one.passed for one in found}
+    rows = []
+    for one in TRANSPORTS:
+        name = f"kombu+{one.name}"
+        needs = "kombu alone" if one.install == "kombu" else f"`{one.install}`"
+        order = {"back": "kept; what comes again is last", "keeps-place": "kept", None: "any"}[one.order]
+        held = f"after {one.timeout[1]:g} s (`transport.{one.timeout[0]}`)" if one.timeout else _KILLED[one.held]
+        shared = "yes" if one.shared else "one process"
+        cases = f"{passed[name]} cases" if name in passed else "not run here"
+        durable, levels = ("yes" if one.durable else "no"), ("four" if one.levels else "none")
+        rows.append(
+            [
+                f"`{name}://`" if name != "kombu+sqla" else "`kombu+sqla+...://`",
+                needs,
+                durable,
+                shared,
+                levels,
+                order,
+                held,
+                cases,
+            ]
+        )
+    head = ["URL", "needs", "durable", "shared", "priorities", "order", "a killed worker's tasks run again", "passed"]
+    return table(head, iter(rows))
+
+
+_KILLED = {
+    "lease": "after its `lease`, which is renewed",
+    "connection": "as soon as it is noticed",
+    "lost": "never: they are lost",
+}
+
+
 def _counted(report: Any, needs: Any, capability: Any) -> str:
     mine = [
         outcome == "passed"
@@ -333,6 +373,7 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.settings import BackendConfig, CommonOptions
     from tranship.task import Task, TaskOptions
     from tranship.worker import WorkerStatus
+    from tranship_kombu._options import KombuOptions
     from tranship_nats._options import NatsOptions
     from tranship_objectstore import Found, LargePayloads, Location, ObjectStore
     from tranship_rabbitmq._options import RabbitOptions
@@ -352,6 +393,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "capabilities": capabilities,
         "conformance-kept": kept,
         "tiers-kept": tiers_kept,
+        "kombu-transports": kombu_transports,
         "conformance": conformance,
         "tiers": tiers,
         "hooks": hooks,
@@ -365,6 +407,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "options:RedisOptions": lambda: options(RedisOptions, without=common),
         "options:RabbitOptions": lambda: options(RabbitOptions, without=common),
         "options:NatsOptions": lambda: options(NatsOptions, without=common),
+        "options:KombuOptions": lambda: options(KombuOptions, without=common),
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
             for cls in (TaskResult, Probe, WorkerStatus, DeadLetter, Heartbeat, RunningTask, HostFigures)

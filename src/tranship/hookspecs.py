@@ -75,6 +75,8 @@ class BackendSpec(NamedTuple):
     """One line for ``tranship plugins``."""
     requirement: str = ""
     """What ``pip install`` needs to be told when the factory's imports fail, such as ``"redis>=6"``."""
+    yields: tuple[str, ...] = ()
+    """Those of ``schemes`` that it leaves to any other plugin that serves them."""
     api_version: tuple[int, int] = API_VERSION
     """The :data:`API_VERSION` it was written for, as numbers; not given: the one that is here."""
 

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 
 from tranship.settings import is_secret
 
-KNOWN = ("tranship_redis", "tranship_rabbitmq", "tranship_nats", "tranship_objectstore")
+KNOWN = ("tranship_kombu", "tranship_redis", "tranship_rabbitmq", "tranship_nats", "tranship_objectstore")
 PLUGINS = [name for name in KNOWN if importlib.util.find_spec(name)]
 
 NO_SECRETS = {"cancel_key", "dedup_key", "routing_key", "key"}

@@ -192,6 +192,14 @@ class TestInstalled:
 
 
 class TestCollisions:
+    def test_a_scheme_that_is_yielded_goes_to_whoever_else_serves_it(self, site):
+        site.plugin("bridge", "wide", more='yields=("wide",)')
+        assert type(registry().create("wide://")).__module__ == "fake_bridge_backend"
+        site.plugin("own", "wide")
+        assert type(registry().create("wide://")).__module__ == "fake_own_backend"
+        preferred = registry(TRANSHIP_PLUGINS_PREFER="bridge").create("wide://")
+        assert type(preferred).__module__ == "fake_bridge_backend"
+
     def test_two_claims_of_one_scheme_are_an_error_naming_both_when_it_is_used(self, site):
         site.plugin("one", "same")
         site.plugin("two", "same")
@@ -275,13 +283,20 @@ class TestUnknownSchemes:
         ],
     )
     def test_celerys_word_for_what_is_served_is_told_ours(self, url, meant):
-        installed = Registry()
+        installed = Registry(environ={"TRANSHIP_BLOCK_PLUGINS": "kombu"})
         with pytest.raises(UnknownSchemeError, match=f"no plugin serves the scheme '.*': write {meant}://") as caught:
             installed.create(url)
         written = str(caught.value).partition("write ")[2].split()[0]
         assert installed.create(written)
 
-    @pytest.mark.parametrize("url", ["sqs://", "sentinel://localhost", "mongodb+srv://localhost", "db+postgresql://x"])
+    @pytest.mark.parametrize("url", ["kombu+sqs://", "sentinel://localhost", "mongodb+srv://x", "db+postgresql://x"])
+    def test_what_the_bridge_serves_says_how_to_get_it(self, url):
+        with pytest.raises(UnknownSchemeError, match=r"To add it, .*pip install \./plugins/tranship-kombu$"):
+            Registry(entry_points=False).create(url)
+        with pytest.raises(PluginError, match=r"needs plugin kombu.*blocked by TRANSHIP_BLOCK_PLUGINS"):
+            Registry(environ={"TRANSHIP_BLOCK_PLUGINS": "kombu"}).create(url)
+
+    @pytest.mark.parametrize("url", ["redis+cluster://", "dynamodb://localhost", "cassandra://x", "mysql://x"])
     def test_what_nothing_serves_is_not_guessed_at(self, url):
         said = r"tranship does not speak to that; use redis://, amqp://, nats:// or sqlite:///$"
         with pytest.raises(UnknownSchemeError, match=said):

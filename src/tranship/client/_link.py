@@ -192,17 +192,19 @@ class ClientLink:
     async def states(self, ids: Sequence[str]) -> list[TaskResult]:
         """Read once what is known of ``ids``, in order; a delayed task that was submitted here is SCHEDULED.
 
+        Of what is queued elsewhere the store knows nothing, and that is no news: it is PENDING.
+
         Raises:
             ResultsDisabled: results are kept nowhere.
             BrokerUnreachable: the store does not answer.
         """
         found = await self.waiting.states(ids)
-        return [
-            replace(one, state=TaskState.SCHEDULED)
-            if one.state is TaskState.PENDING and self.delayed.is_waiting(one.id)
-            else one
-            for one in found
-        ]
+        return [one if one.state.terminal else replace(one, state=self._state(one)) for one in found]
+
+    def _state(self, found: TaskResult) -> TaskState:
+        unknown = not self._knows_ids and found.state is TaskState.UNKNOWN
+        state = TaskState.PENDING if unknown else found.state
+        return TaskState.SCHEDULED if state is TaskState.PENDING and self.delayed.is_waiting(found.id) else state
 
     async def forget(self, ids: Sequence[str]) -> None:
         """Delete the results of ``ids``."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tranship.client._prepare import prepare
-from tranship.envelope import PROBE_TASK, Receipt
+from tranship.envelope import PROBE_TASK, Priority, Receipt
 from tranship.errors import ResultTimeout, TranshipError
+from tranship.ports import Capability
 from tranship.task import named
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ class Probe:
 
 async def run_probe(link: ClientLink, queue: str, timeout: float) -> Probe:
     """Send the probe through ``queue`` and say how each leg went, within ``timeout`` seconds; never raises for them."""
-    # Soon forgotten, never run late, ahead of other work.
-    task = named(PROBE_TASK, queue=queue, priority="high", deadline_in=timeout, result_ttl=max(60.0, timeout))
+    # Soon forgotten, never run late, and ahead of other work where the broker knows such a thing.
+    priority = Priority.HIGH if link.backend.capabilities.has(Capability.PRIORITY) else Priority.NORMAL
+    task = named(PROBE_TASK, queue=queue, priority=priority, deadline_in=timeout, result_ttl=max(60.0, timeout))
     probe = Probe(submit_ok=False, retrieval_ok=False, response_ok=False)
     begun = link.loop.time()
     try:

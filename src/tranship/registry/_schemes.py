@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from tranship.errors import PluginError, UnknownSchemeError
 from tranship.hookspecs import BackendSpec
 from tranship.registry._status import PluginState, PluginStatus
-from tranship.registry._synonyms import advice
+from tranship.registry._synonyms import advice, is_bridged
 from tranship.registry._version import api_problem
 
 __all__ = ["Claim", "SchemeTable"]
@@ -20,6 +20,8 @@ _OURS: Final = {
     "nats": ("nats", "tls"),
 }
 """The plugins in tranship's own repository, by their short names: the schemes that each serves."""
+_BRIDGE: Final = "kombu"
+"""The one that serves what kombu and Celery know."""
 
 
 class Claim(NamedTuple):
@@ -47,7 +49,7 @@ class SchemeTable:
         for spec in plugin.backends:
             for scheme in spec.schemes:
                 claims = [*self._claims.get(scheme, ()), Claim(spec, plugin)]
-                if len(self._winners(claims)) > 1:
+                if len(self._winners(scheme, claims)) > 1:
                     yield _collision(scheme, claims)
 
     def schemes(self) -> tuple[str, ...]:
@@ -65,13 +67,15 @@ class SchemeTable:
         usable = [claim for claim in claims if api_problem(claim.spec) is None]
         if not usable:
             raise _refused(claims[0]) if claims else _unknown(scheme, self.schemes(), plugins)
-        winners = self._winners(usable)
+        winners = self._winners(scheme, usable)
         if len(winners) > 1:
             raise _collision(scheme, winners)
         return winners[0]
 
-    def _winners(self, claims: list[Claim]) -> list[Claim]:
-        return [claim for claim in claims if claim.plugin.is_called(self._preferred)] or claims
+    def _winners(self, scheme: str, claims: list[Claim]) -> list[Claim]:
+        """Whom the operator prefers; else who does not yield the scheme; else all."""
+        preferred = [claim for claim in claims if claim.plugin.is_called(self._preferred)]
+        return preferred or [claim for claim in claims if scheme not in claim.spec.yields] or claims
 
 
 def _refused(claim: Claim) -> PluginError:
@@ -90,14 +94,19 @@ def _unknown(
     scheme: str, known: Collection[str], plugins: Collection[PluginStatus]
 ) -> UnknownSchemeError | PluginError:
     ours = next((name for name, schemes in _OURS.items() if scheme in schemes), "")
+    known_elsewhere, bridged = advice(scheme), [one for one in known if is_bridged(one)]
+    if not ours and not known_elsewhere and not bridged and is_bridged(scheme):
+        ours = _BRIDGE
     for plugin in plugins:
         # A plugin that could not be loaded has not said its schemes: by convention it is named after them.
         if plugin.error and plugin.is_called(frozenset({scheme, ours, f"tranship-{ours}"})):
             return _unloaded(scheme, plugin)
-    if known_elsewhere := advice(scheme):
+    if known_elsewhere:
         return UnknownSchemeError(f"no plugin serves the scheme {scheme!r}: {known_elsewhere}{_failures(plugins)}")
+    # The bridge's are many, and all alike.
+    shown = ", ".join([*(one for one in known if one not in bridged), *(["kombu+... of its docs"] if bridged else [])])
     return UnknownSchemeError(
-        f"no plugin serves the scheme {scheme!r}; {_guess(scheme, known)}known are: {', '.join(known)}. "
+        f"no plugin serves the scheme {scheme!r}; {_guess(scheme, known)}known are: {shown}. "
         f"{_cure(ours)}{_failures(plugins)}"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["advice"]
+__all__ = ["advice", "is_bridged"]
 
 _WRITE: Final = {
     **dict.fromkeys(("pyamqp", "py-amqp", "librabbitmq", "rabbitmq", "rabbit"), "amqp://user:password@host/vhost"),
@@ -19,14 +19,23 @@ _WRITE: Final = {
 }
 """A scheme that something here serves under another name: what to write."""
 
+_BRIDGED: Final = frozenset(
+    {"sqs", "sentinel", "filesystem", "gcpubsub", "azureservicebus", "azurestoragequeues", "pgmq", "mongodb"}
+    | {"mongodb+srv", "zookeeper", "confluentkafka", "kafka", "consul", "etcd", "pyro"}
+)
+"""Celery's transports that the bridge to kombu serves by the same name."""
+_TABLES: Final = ("sqla+", "sqlalchemy+", "db+", "kombu+")
+"""What URLs begin with that it serves, too: whatever SQLAlchemy knows, and each transport with its prefix."""
 _ABSENT: Final = frozenset(
-    {"sqs", "sentinel", "redis+cluster", "rediscluster", "azureservicebus", "azurestoragequeues", "gcpubsub", "kafka"}
-    | {"confluentkafka", "mongodb", "mongodb+srv", "zookeeper", "zk", "consul", "etcd", "pyro", "slmq", "qpid"}
-    | {"filesystem", "db+postgresql", "db+mysql", "sqla+postgresql", "sqla+mysql", "sqlalchemy", "cache", "memcached"}
-    | {"cache+memcached", "s3", "dynamodb", "couchbase", "elasticsearch", "cassandra", "postgres", "postgresql"}
-    | {"mysql"}
+    {"redis+cluster", "rediscluster", "slmq", "qpid", "zk", "sqlalchemy", "cache", "memcached", "cache+memcached"}
+    | {"s3", "dynamodb", "couchbase", "elasticsearch", "cassandra", "postgres", "postgresql", "mysql"}
 )
 """What Celery or its users know and nothing here serves."""
+
+
+def is_bridged(scheme: str) -> bool:
+    """Whether the bridge to kombu is for URLs of this kind."""
+    return scheme in _BRIDGED or scheme.startswith(_TABLES)
 
 
 def advice(scheme: str) -> str:

@@ -136,6 +136,11 @@ class CaseContext:
             return self.harness.url(namespace or self.namespace, options)
         return via.url_for(self.harness.url(namespace or self.namespace, {**self.harness.impatient, **options}))
 
+    def results_url(self) -> str:
+        """Return the URL at which clients and workers under test keep results."""
+        elsewhere = self.harness.results
+        return self.url() if elsewhere is None else elsewhere.url(self.namespace, {})
+
     def proxy(self) -> FaultProxy:
         """Start a proxy between backends and the broker; it is stopped at the end.
 

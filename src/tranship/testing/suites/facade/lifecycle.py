@@ -156,7 +156,7 @@ class FacadeLifecycleCases:
     @facade_case(
         "fork_in_the_middle",
         level="core",
-        needs=PUSH,
+        needs=PUSH | {Capability.INSPECT_DEPTH},
         rationale="servers fork; a child must not speak on its parent's connection",
         kinds=["blocking"],
     )
@@ -164,7 +164,9 @@ class FacadeLifecycleCases:
         """A child of os.fork() uses the clients it inherited, both kinds; the parent's go on undisturbed."""
         if not hasattr(os, "fork"):
             facade.context.skip("this system has no fork")
-        told = dict(json.loads(line) for line in await printed_by(_FORK, facade.context.url()))
+        told = dict(
+            json.loads(line) for line in await printed_by(_FORK, facade.context.url(), facade.context.results_url())
+        )
         assert told == {"child": ["child", "child-async"], "parent": ["before", "after", "after-async"]}, told
 
     @facade_case(
@@ -178,19 +180,20 @@ class FacadeLifecycleCases:
         """The main thread has ended: a client that was made before, and one made then, connect and submit."""
         if (3, 12, 0) <= sys.version_info < (3, 12, 2):
             facade.context.skip("this Python starts no threads when the main one has ended (CPython issue 113964)")
-        assert await printed_by(_LATE, facade.context.url()) == ["submitted", "submitted"]
+        told = await printed_by(_LATE, facade.context.url(), facade.context.results_url())
+        assert told == ["submitted", "submitted"]
 
 
 _LATE = """
     import sys, threading
     from tranship import Client, named
 
-    url = sys.argv[1]
-    early = Client(url, result_url=url)
+    url, results = sys.argv[1:]
+    early = Client(url, result_url=results)
 
     def late():
         threading.main_thread().join()
-        for client in (early, Client(url, result_url=url)):
+        for client in (early, Client(url, result_url=results)):
             client.submit(named("kit.echo", queue="q"), 1)
             client.close()
             print("submitted", flush=True)
@@ -205,14 +208,14 @@ _FORK = """
     @task(name="kit.own", queue="q")
     async def own(value): return value
 
-    url = sys.argv[1]
-    client, other = Client(url, result_url=url), AsyncClient(url, result_url=url)
+    url, results = sys.argv[1:]
+    client, other = Client(url, result_url=results), AsyncClient(url, result_url=results)
 
     def tell(who, values):
         os.write(1, (json.dumps([who, values]) + "\\n").encode())
 
     def work():
-        Worker(url, tasks=[own], result_url=url).run_until_idle(20)
+        Worker(url, tasks=[own], result_url=results).run_until_idle(20)
 
     async def ask(value, fork=False):
         handle = await other.submit(own, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from typing import Any
 
 from tranship.envelope import TaskState, new_id
 from tranship.errors import (
@@ -57,7 +58,7 @@ class SubmitCases:
         await facade.work(add, echo)
         handles = [
             await client.submit(add, 1, right=2),
-            await client.submit(add.options(priority="high"), 1, 2),
+            await client.submit(add.options(**await _urgent(facade)), 1, 2),
             await client.submit(add.call(1, 2)),
             await client.submit(named("kit.add", queue="q"), 1, 2),
         ]
@@ -84,7 +85,7 @@ class SubmitCases:
         given = {name: number for number, name in enumerate(names)}
         handles = [
             await client.submit(fields, **given),
-            await client.submit(fields.options(priority="high"), **given),
+            await client.submit(fields.options(**await _urgent(facade)), **given),
             await client.submit(fields.options(run_timeout=30).call(**given)),
             await client.submit(named("kit.fields", queue="q"), **given),
         ]
@@ -103,7 +104,9 @@ class SubmitCases:
         client = await facade.client(submit_timeout=timedelta(seconds=10))
         await facade.work(echo)
         minute, patience = timedelta(minutes=1), timedelta(seconds=facade.context.patience)
-        quick = echo.options(deadline_in=minute, run_timeout=minute, result_ttl=minute, delay=timedelta(0))
+        quick = echo.options(deadline_in=minute, run_timeout=minute, result_ttl=minute)
+        if await facade.context.has(Capability.DELAY):
+            quick = quick.options(delay=timedelta(0))
         handle = await client.submit(quick, 1)
         assert await handle.result(patience) == 1
         assert [one.value for one in await client.collect([handle], patience)] == [1]
@@ -324,6 +327,11 @@ async def _many(
     client: FacadeClient, good: Task[..., object], bad: Task[..., object], args: tuple[object, ...]
 ) -> None:
     await client.submit_many([good.call(1), bad.call(*args)])
+
+
+async def _urgent(facade: FacadeContext) -> dict[str, Any]:
+    """Return an option that differs from the task's own, where the broker has any use for it."""
+    return {"priority": "high"} if await facade.context.has(Capability.PRIORITY) else {"run_timeout": 30}
 
 
 async def _with_options(client: FacadeClient, options: dict[str, object]) -> None:

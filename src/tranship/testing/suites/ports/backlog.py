@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from tranship.envelope import DeadLetter, Priority
+from tranship.errors import UnsupportedError
 from tranship.ports import Backend, Capability, DeadLetterTaker, EarlyConsumer, Settlement, Verdict
 from tranship.protocol import decode
 from tranship.testing.case import case
@@ -28,15 +29,19 @@ class BacklogCases:
         consumer = backend.consumer(["q"])
         if not isinstance(consumer, EarlyConsumer):
             context.skip("the consumer is no EarlyConsumer")
+        level = Priority.LOW if await context.has(Capability.PRIORITY) else Priority.NORMAL
         late = float(int(time.time()) + 3600)
-        sent = [context.message(not_before=late + number, priority=Priority.LOW, cancel_key="k") for number in range(3)]
+        sent = [context.message(not_before=late + number, priority=level, cancel_key="k") for number in range(3)]
         ids = await context.submit(backend, *sent)
         await context.quiet(consumer, 0.2)
-        first = list((await consumer.receive_early(2)).deliveries)
+        try:
+            first = list((await consumer.receive_early(2)).deliveries)
+        except UnsupportedError:
+            context.skip("what is not due is in somebody's hands: the broker has no schedule")
         assert ids_of(first) == ids[:2], "the earliest first, no more than asked for"
         found = [decode(one.message, queue=one.queue, priority=one.priority) for one in first]
         assert [one.not_before for one in found] == [late, late + 1]
-        assert {(one.queue, one.priority, one.cancel_key) for one in found} == {("q", Priority.LOW, "k")}
+        assert {(one.queue, one.priority, one.cancel_key) for one in found} == {("q", level, "k")}
         back = [Settlement(first[0], Verdict.REPLACE, replacement=sent[0]), Settlement(first[1], Verdict.ACK)]
         await consumer.settle(back)
         await context.quiet(consumer, 0.2)

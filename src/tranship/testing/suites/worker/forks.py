@@ -30,7 +30,8 @@ class ForkCases:
         """
         if not hasattr(os, "fork"):
             facade.context.skip("this system has no fork")
-        told = list(map(json.loads, await printed_by(_FORKS, facade.context.url(), silent=False)))
+        lines = await printed_by(_FORKS, facade.context.url(), facade.context.results_url(), silent=False)
+        told = list(map(json.loads, lines))
         ends = [
             ["async", "returns", 0],
             ["async", "raises", 1],
@@ -92,13 +93,13 @@ _FORKS = """
             finally:
                 await asyncio.sleep(0)
 
-    url = sys.argv[1]
+    url, results = sys.argv[1:]
     ways = [("async", fork, how) for how in ("returns", "raises", "leaves", "awaits")]
     ways += [("thread", fork_thread, how) for how in ("returns", "raises", "leaves")]
     for middleware in ([], [Around()]):
         over = False
-        worker = Worker(url, tasks=[fork, fork_thread, beside, plain], result_url=url, middleware=middleware)
-        with BackgroundWorker(worker), Client(url, result_url=url) as client:
+        worker = Worker(url, tasks=[fork, fork_thread, beside, plain], result_url=results, middleware=middleware)
+        with BackgroundWorker(worker), Client(url, result_url=results) as client:
             going = client.submit(beside)
             for kind, handler, how in ways:
                 child = client.submit(handler, how).result(20)
