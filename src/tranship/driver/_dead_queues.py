@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -71,19 +70,17 @@ class DeathRecord:
     died_at: float = 0.0
 
     def written(self, facts: Facts, message: RawMessage) -> Outgoing:
-        """Return ``message`` as a dead letter. Two of one death have ids that end alike."""
+        """Return ``message`` as a dead letter."""
         headers = headers_read(message)
-        headers.pop(RECORD, None)
         headers[RECORD] = {
-            "id": f"{int(self.died_at * 1e6):016d}-{_mark(message)}",
             "priority": facts.level.label,
             "reason": self.reason,
             "detail": self.detail,
             "deliveries": self.deliveries,
             "died_at": self.died_at,
         }
-        raw = replace(message, headers=json.dumps(headers).encode())
-        return Outgoing(facts._replace(queue=facts.queue + SUFFIX, level=Priority.NORMAL), raw)
+        own = facts._replace(queue=facts.queue + SUFFIX, level=Priority.NORMAL)
+        return Outgoing(own, _with_headers(message, headers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +99,11 @@ class FoundLetter:
         headers = headers_read(message)
         record = headers.pop(RECORD, None)
         record = record if isinstance(record, dict) else {}
-        message = replace(message, headers=json.dumps(headers).encode()) if record else message
-        own_id = record.get("id")
+        message = _with_headers(message, headers) if record else message
+        died_at = epoch_of(record.get("died_at")) or 0.0
         letter = DeadLetter(
-            id=own_id if isinstance(own_id, str) else f"{0:016d}-{_mark(message)}",
+            # By the time of death; two copies of one death have ids that end alike.
+            id=f"{int(died_at * 1e6):016d}-{_mark(message)}",
             task_id=facts.id or None,
             task=facts.task,
             queue=taken.queue.removesuffix(SUFFIX),
@@ -113,7 +111,7 @@ class FoundLetter:
             reason=str(record.get("reason", "")),
             detail=str(record.get("detail", "")),
             deliveries=whole_of(record.get("deliveries")) or 0,
-            died_at=epoch_of(record.get("died_at")) or 0.0,
+            died_at=died_at,
             headers=headers,
             body=message.body,
             content_type=message.content_type or "",
@@ -277,6 +275,11 @@ class DeadQueues:
 
 def _slots(name: str) -> list[Slot]:
     return [(name, Priority.NORMAL)]
+
+
+def _with_headers(message: RawMessage, headers: dict[str, Any]) -> RawMessage:
+    plain = replace(message, headers=headers)
+    return replace(plain, headers=headers_bytes(plain))
 
 
 def _mark(message: RawMessage) -> str:

@@ -14,7 +14,7 @@ from tranship.driver._delay import Delays
 from tranship.driver._nouns import Outgoing
 from tranship.driver._outcomes import Outcomes
 from tranship.driver._packing import headers_bytes
-from tranship.driver._protocols import Counting, traits_of
+from tranship.driver._protocols import Counting, CountingSome, traits_of
 from tranship.driver._removal import Removal
 from tranship.driver._rows import Rows
 from tranship.driver._signal_store import SignalStore
@@ -70,6 +70,9 @@ class DriverInspector:
 
     async def ready(self, queues: Collection[str]) -> int:
         """Count what could be taken from ``queues`` now."""
+        queue = self._supervisor.current.queue
+        if isinstance(queue, CountingSome):
+            return await self._supervisor.call("ready", lambda _: queue.ready(queues))
         infos = await self._supervisor.together(self._counted())
         return sum(sum(info.ready.values()) for info in infos if info.name in queues)
 

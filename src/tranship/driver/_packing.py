@@ -75,8 +75,9 @@ def unpack(data: bytes) -> tuple[Facts, RawMessage]:
 
 
 def headers_bytes(message: Message | RawMessage) -> bytes:
-    """Return the headers of a message as a JSON object."""
-    return message.headers if isinstance(message.headers, bytes) else json.dumps(dict(message.headers)).encode()
+    """Return the headers of a message as a JSON object; what JSON has no word for, as text."""
+    headers = message.headers
+    return headers if isinstance(headers, bytes) else json.dumps(dict(headers), default=str).encode()
 
 
 def headers_read(message: RawMessage) -> dict[str, Any]:

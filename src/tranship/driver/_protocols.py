@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tranship.driver._nouns import (
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Connection",
     "Counting",
+    "CountingSome",
     "Ensuring",
     "Finding",
     "LocalConnection",
@@ -291,6 +292,17 @@ class Counting(Protocol):
     async def queues(self) -> Sequence[QueueInfo]:
         """Return every queue with something in it; without delayed messages where the kit keeps them [queue_counts].
         Where there is no table, its dead letters are a queue like any other.
+
+        Concurrency, Bound, Cancelled, Retry, Errors, Closed: as :meth:`Finding.find`.
+        """
+
+
+@runtime_checkable
+class CountingSome(Protocol):
+    """A queue that is faster in counting what is in some queues than in all of them."""
+
+    async def ready(self, queues: Collection[str]) -> int:
+        """Return how many messages could be taken from ``queues`` now [inspect_ready_in_queues].
 
         Concurrency, Bound, Cancelled, Retry, Errors, Closed: as :meth:`Finding.find`.
         """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tranship import codec
-from tranship.driver import DriverBackend, Kit, OwnPorts, Timing, instead
+from tranship.driver import DriverBackend, OwnPorts, Timing
 from tranship.errors import TranshipError
-from tranship.ports import Capability, ControlChannel, CountKind, Inspector, Level, ResultStore, Support
+from tranship.ports import Capability, CountKind, Level, Support
 from tranship.settings import BackendConfig
 from tranship_rabbitmq._connection import RabbitConnection
 from tranship_rabbitmq._context import Context
@@ -17,7 +17,6 @@ from tranship_rabbitmq._delays import TICK
 from tranship_rabbitmq._errors import classify, retryable
 from tranship_rabbitmq._link import Dialler
 from tranship_rabbitmq._options import RabbitOptions, places
-from tranship_rabbitmq._replies import Replies
 from tranship_rabbitmq._warnings import warnings_of
 
 __all__ = ["make_backend"]
@@ -57,7 +56,7 @@ class RabbitDriver:
             timing=timing,
             declared=_declared(options),
             warnings=self._warnings,
-            own=OwnPorts(results=self._results, control=self._control, inspector=self._inspector),
+            own=OwnPorts(control=lambda kit: RabbitControl(self._ctx, kit)),
         )
 
     async def _connect(self) -> RabbitConnection:
@@ -86,25 +85,6 @@ class RabbitDriver:
         publishing = None if self._last is None else self._last.publishing
         blocked = publishing.wire.blocked if publishing is not None and publishing.up else None
         return warnings_of(self._options, blocked, self._ctx.odd)
-
-    def _results(self, kit: Kit) -> ResultStore:
-        self._ctx.kit = kit
-        self._ctx.replies = Replies(self._ctx)
-        return self._ctx.replies
-
-    def _control(self, kit: Kit) -> ControlChannel:
-        return RabbitControl(self._ctx, kit)
-
-    def _inspector(self, kit: Kit) -> Inspector:
-        ctx = self._ctx
-
-        async def ready(queues: Collection[str]) -> int:
-            """Count what is ready in some queues, which who asks knows by name."""
-            names = [one.name for one in ctx.names.physical(queues)]
-            counts = await kit.run("ready", lambda _: ctx.topology.counts(names))
-            return sum(counts.values())
-
-        return instead(kit.inspector, ready=ready)
 
 
 def _declared(options: RabbitOptions) -> Mapping[Capability, Support | Level]:

@@ -10,6 +10,7 @@ from tranship_rabbitmq._link import Dialler, Link
 from tranship_rabbitmq._log import RabbitLog
 from tranship_rabbitmq._publisher import Publisher
 from tranship_rabbitmq._queue import RabbitQueue
+from tranship_rabbitmq._replies import RabbitReplies
 from tranship_rabbitmq._topic import RabbitTopic
 from tranship_rabbitmq._topology import Topology
 
@@ -35,8 +36,8 @@ class RabbitConnection:
     table = None
 
     def __init__(self, ctx: Context, dialler: Dialler) -> None:
+        self._ctx = ctx
         self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-        self.address = ctx.address
         self.publishing = Link(dialler, "publish", self._lose)
         self.consuming = Link(dialler, "consume", self._lose)
         self.publisher = Publisher(self.publishing, ctx.tables)
@@ -44,8 +45,8 @@ class RabbitConnection:
         self.topology = Topology(self.publishing, ctx, lambda: Link(dialler, "declare"))
         self.queue = RabbitQueue(ctx, self)
         self.log = RabbitLog(ctx.names, self.consuming, self.publisher, self.topology)
-        self.topic = RabbitTopic(ctx.names.own("topic"), self, self._lose)
-        ctx.queue_names.log = self.log
+        self.topic = RabbitTopic(self, ctx.names)
+        self.replies = RabbitReplies(ctx, self)
 
     async def open(self) -> None:
         """Connect for publishing, and look at the server.
@@ -62,6 +63,7 @@ class RabbitConnection:
         if version < OLDEST:
             raise UnsupportedError(f"the server is RabbitMQ {said.get('version')}; 3.9 is the oldest that can be used")
         await self.publisher.open()
+        self._ctx.queue_names.use(self.log)
 
     @property
     def native(self) -> NativeConnection:
@@ -83,6 +85,10 @@ class RabbitConnection:
 
     async def aclose(self) -> None:
         """Take leave of the server."""
+        if not self.lost.done():
+            # The backend is closed, and nobody comes back for what is on its way.
+            await self.replies.delete()
+        self._ctx.queue_names.leave(self.log)
         self.queue.close()
         self.topic.close()
         await asyncio.gather(self.consuming.aclose(), self.publishing.aclose())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tranship.driver import End, Ending, QueueTraits, SendLimits, Slot, Taken, TakenBatch
@@ -200,6 +200,11 @@ class RabbitQueue:
             if counts.get(dead.name):
                 found.append(QueueInfo(name=dead.queue, ready={Priority.NORMAL: counts[dead.name]}))
         return found
+
+    async def ready(self, queues: Collection[str]) -> int:
+        """Count what is ready in some queues, which who asks knows by name."""
+        names = [one.name for one in self._ctx.names.physical(queues)]
+        return sum((await self._connection.topology.counts(names)).values())
 
     async def peek(self, queue: str, limit: int) -> Sequence[Taken]:
         """Take messages that go back as they came, each to its place."""

@@ -7,33 +7,29 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from tranship.errors import TranshipError
+from tranship.errors import BrokerUnreachable, TranshipError
 from tranship_rabbitmq._log import FIRST, RabbitLog
 
 __all__ = ["QueueNames"]
 
 log = logging.getLogger("tranship.rabbitmq")
 
-_LOG: Final = "queues"
-_PATIENCE: Final = 2.0
+LOG: Final = "queues"
+PATIENCE: Final = 2.0
 """Seconds for one attempt, and for whoever waits for it."""
-_FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 5.0
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
 
 
 class QueueNames:
     """The names that one backend uses, each entered once, and those that others have entered.
 
     A server that has just started may be unable to store them for a minute: they are tried again as long as the
-    backend is open, and nobody waits for the second attempt.
-
-    Attributes:
-        log: where they are, over the connection that was made last.
+    backend has a connection, and nobody waits for the second attempt.
     """
 
-    log: RabbitLog
-
     def __init__(self) -> None:
+        self._log: RabbitLog | None = None
         self._entered: set[str] = set()
         self._left: set[str] = set()
         self._entering: asyncio.Task[None] | None = None
@@ -44,24 +40,28 @@ class QueueNames:
         self._offset: Any = FIRST
         self._reading = asyncio.Lock()
 
-    def add(self, queue: str) -> None:
-        """Enter a name, if that has not been done."""
-        if queue not in self._entered:
-            self._left.add(queue)
-            if self._entering is None or self._entering.done():
-                self._answered.clear()
-                self._entering = asyncio.get_running_loop().create_task(self._enter())
+    def use(self, entries: RabbitLog) -> None:
+        """From now on they are there, over another connection."""
+        self._log = entries
+        self._start()
+
+    def leave(self, entries: RabbitLog) -> None:
+        """That connection has gone."""
+        if self._log is entries:
+            self._log = None
+            if self._entering is not None:
+                self._entering.cancel()
 
     async def enter(self, queues: Iterable[str]) -> None:
-        """Enter names; return as :meth:`answered` does."""
-        for queue in queues:
-            self.add(queue)
-        await self.answered()
-
-    async def answered(self) -> None:
-        """Return once every name has been entered, or an attempt has failed; after two seconds at the latest."""
+        """Enter names, if that has not been done. Return once they have been entered, or an attempt has failed; after
+        two seconds at the latest.
+        """
+        new = set(queues) - self._entered
+        if new:
+            self._left |= new
+            self._start()
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 await self._answered.wait()
         except TimeoutError:
             # Nobody waits for this attempt once more.
@@ -73,44 +73,42 @@ class QueueNames:
         Raises:
             BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
         """
-        await self.answered()
+        await self.enter(())
+        if self._log is None:
+            raise BrokerUnreachable("the connection was lost")
         async with self._reading:
-            entries, end = await self.log.read_from(_LOG, self._offset)
+            entries, end = await self._log.read_from(LOG, self._offset)
             if self._offset != FIRST and end <= self._offset:
                 # It was deleted, and is another one now.
-                entries, end = await self.log.read_from(_LOG, FIRST)
+                entries, end = await self._log.read_from(LOG, FIRST)
             self._offset = end
             self._known.update(entry.decode(errors="replace") for entry in entries)
         return sorted(self._known)
 
-    async def aclose(self) -> None:
-        """Let an attempt that is under way end, then enter no more."""
-        try:
-            await self.answered()
-        finally:
-            if self._entering is not None:
-                self._entering.cancel()
-                await asyncio.wait({self._entering})
-        if self._left:
-            log.warning("closed before these queues were listed: %s", ", ".join(sorted(self._left)))
+    def _start(self) -> None:
+        if self._left and self._log is not None and (self._entering is None or self._entering.done()):
+            self._answered.clear()
+            self._entering = asyncio.get_running_loop().create_task(self._enter(self._log))
 
-    async def _enter(self) -> None:
-        pause, tell = _FIRST_PAUSE, log.warning
-        while self._left:
-            names = sorted(self._left)
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    await self.log.append(_LOG, [name.encode() for name in names])
-            except (TranshipError, TimeoutError) as error:
-                self._answered.set()
-                tell("not listed yet: queue %s: %s", ", ".join(names), str(error) or "the server takes its time")
-                if isinstance(error, TranshipError) and not error.retryable:
-                    # What is refused is not repeated by itself: the next name tries them all again.
-                    return
-                tell = log.debug
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            else:
-                self._entered.update(names)
-                self._left.difference_update(names)
-        self._answered.set()
+    async def _enter(self, entries: RabbitLog) -> None:
+        pause, tell = FIRST_PAUSE, log.warning
+        try:
+            while self._left:
+                names = sorted(self._left)
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        await entries.append(LOG, [name.encode() for name in names])
+                except (TranshipError, TimeoutError) as error:
+                    self._answered.set()
+                    tell("not listed yet: queue %s: %s", ", ".join(names), str(error) or "the server takes its time")
+                    if isinstance(error, TranshipError) and not error.retryable:
+                        # What is refused is not repeated by itself: the next name tries them all again.
+                        return
+                    tell = log.debug
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, LONGEST_PAUSE)
+                else:
+                    self._entered.update(names)
+                    self._left.difference_update(names)
+        finally:
+            self._answered.set()

@@ -45,6 +45,7 @@ class Sender:
 
     def __init__(self, ctx: Context, connection: RabbitConnection) -> None:
         self._ctx, self._publisher, self._topology = ctx, connection.publisher, connection.topology
+        self._connection = connection
         self._delays = DelayTopology(ctx.names, self._publisher, self._topology)
         self._bound = SizeBound()
         self._tasks: set[asyncio.Task[Sequence[Answer]]] = set()
@@ -88,7 +89,7 @@ class Sender:
         done(error if isinstance(error, Exception) else task.result())
 
     def _is_ready(self, batch: Sequence[Outgoing]) -> bool:
-        if not self._publisher.ready or not self._ctx.replies.ready:
+        if not self._publisher.ready or not self._connection.replies.ready:
             return False
         knows, place = self._topology.knows, self._ctx.names.place
         try:
@@ -98,7 +99,7 @@ class Sender:
 
     async def _prepare(self, one: Outgoing) -> None:
         channel = await self._publisher.open()
-        await self._ctx.replies.open()
+        await self._connection.replies.open()
         name, _ = self._ctx.names.place(*one.slot)
         if not self._topology.knows(name):
             physical = Physical(name, *one.slot)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from tranship.driver import Heard, Subscriptions
@@ -15,6 +15,7 @@ from tranship_rabbitmq.amqp.methods import Method
 
 if TYPE_CHECKING:
     from tranship_rabbitmq._connection import RabbitConnection
+    from tranship_rabbitmq._names import Names
 
 __all__ = ["RabbitTopic"]
 
@@ -27,13 +28,12 @@ class RabbitTopic:
     connection.
 
     Args:
-        exchange: what signals go through.
-        connection: what they go over.
-        lost: called when signals are not heard any more, though the connection lives.
+        connection: what signals go over; it is given up when they are not heard any more, though it lives.
+        names: on the server.
     """
 
-    def __init__(self, exchange: str, connection: RabbitConnection, lost: Callable[[], None]) -> None:
-        self._exchange, self._connection, self._lost = exchange, connection, lost
+    def __init__(self, connection: RabbitConnection, names: Names) -> None:
+        self._connection, self._exchange = connection, names.own("topic")
         self._subscriptions = Subscriptions()
         self._names: set[str] = set()
         self._queue = ""
@@ -88,8 +88,8 @@ class RabbitTopic:
 
     async def _open(self) -> None:
         await self._declare()
-        await self._connection.consuming.open()
         consuming = self._connection.consuming
+        await consuming.open()
         channel = await consuming.channel()
         try:
             # Exclusive and auto-deleted: it is nobody else's, and gone with the connection.
@@ -97,12 +97,12 @@ class RabbitTopic:
             assert isinstance(reply, Method)
             self._queue = reply.arguments[0]
             channel.consumers["signals"] = self._heard
-            channel.on_cancelled = lambda _tag: self._lost()
+            channel.on_cancelled = lambda _tag: self._connection.abort()
             consume: tuple[Any, ...] = (0, self._queue, "signals", False, True, False, False, {})
             await consuming.call(channel, _DOING, "basic.consume", *consume)
         except ChannelEnded as why:
             raise error_of(why, doing=_DOING) from why
-        channel.on_ended = lambda _why: self._lost()
+        channel.on_ended = lambda _why: self._connection.abort()
         self._channel = channel
         for name in self._names:
             channel.post(*self._bind(name))

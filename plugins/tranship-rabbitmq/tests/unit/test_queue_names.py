@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Any
-
-import pytest
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError
 from tranship_rabbitmq._queue_names import QueueNames
@@ -45,60 +42,53 @@ class Book:
 
 def names_in(book: Book) -> QueueNames:
     names = QueueNames()
-    names.log = book  # type: ignore[assignment]
+    names.use(book)  # type: ignore[arg-type]
     return names
 
 
 async def test_a_name_is_entered_once() -> None:
     book = Book()
     names = names_in(book)
-    for queue in ("q", "p", "q"):
-        names.add(queue)
-        await names.answered()
-    names.add("p")
-    await names.aclose()
-    assert book.names == ["q", "p"]
+    await names.enter(["q", "p", "q"])
+    await names.enter(["p"])
+    assert sorted(book.names) == ["p", "q"]
 
 
 async def test_what_fails_is_repeated_and_waited_for_once() -> None:
     book = Book(*[BrokerUnreachable("the coordinator is away")] * 3)
     names = names_in(book)
-    names.add("q")
-    await names.answered()
+    await names.enter(["q"])
     assert book.attempts == 1
-    names.add("p")
-    await names.answered()
+    await names.enter(["p"])
     assert book.attempts == 1, "the second waited for the second attempt"
     await book.has("p", "q")
-    await names.aclose()
 
 
 async def test_what_is_refused_is_tried_again_with_the_next_name() -> None:
     book = Book(BrokerRefused("no rights"))
     names = names_in(book)
-    names.add("q")
-    await names.answered()
-    names.add("p")
+    await names.enter(["q"])
+    await names.enter(["p"])
     await book.has("p", "q")
-    await names.aclose()
+
+
+async def test_what_is_left_is_entered_over_the_next_connection() -> None:
+    lost, book = Book(*[BrokerUnreachable("the connection was lost")] * 99), Book()
+    names = names_in(lost)
+    await names.enter(["q"])
+    names.leave(lost)  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    names.use(book)  # type: ignore[arg-type]
+    await book.has("q")
+    assert not lost.names
 
 
 async def test_only_what_is_new_is_read_unless_the_log_is_another_one() -> None:
     book = Book()
     names = names_in(book)
     for queue in ("q", "p"):
-        names.add(queue)
-        await names.answered()
+        await names.enter([queue])
         assert queue in await names.known()
     book.names[:] = ["r"]
     assert await names.known() == ["p", "q", "r"]
     assert book.read == ["first", 2, 4, "first"]
-    await names.aclose()
-
-
-async def test_closing_says_what_was_not_entered(caplog: pytest.LogCaptureFixture) -> None:
-    names = names_in(Book(*[BrokerUnreachable("away")] * 99))
-    names.add("forgotten")
-    with caplog.at_level(logging.WARNING):
-        await names.aclose()
-    assert "closed before these queues were listed: forgotten" in caplog.text
