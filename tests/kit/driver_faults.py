@@ -177,6 +177,6 @@ FAULTS = (
         DeadLetters,
         "replay",
         "await send(message, letter)",
-        "await self._remove([letter.id])\n            await send(message, letter)",
+        "await self._remove([letter.id]); await send(message, letter)",
     ),
 )
