@@ -258,7 +258,7 @@ async def test_what_post_says_wrongly_is_unknown(how: str, answer: Any, says: st
 
 @pytest.mark.parametrize("immediate", [False, True], ids=["task", "immediate"])
 async def test_a_verb_that_blocks_the_loop_is_named(caplog, monkeypatch, immediate: bool) -> None:
-    for module in ("_steps", "_supervisor", "_posts"):
+    for module in ("_steps", "_posts"):
         monkeypatch.setattr(f"tranship.driver.{module}.BLOCKED", 0.02)
 
     class Blocking(Queue):

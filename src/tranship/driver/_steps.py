@@ -25,18 +25,21 @@ def steps_of(work: Awaitable[T]) -> Steps[T]:
     return work if isinstance(work, types.CoroutineType) else work.__await__()
 
 
-def at_once(work: Awaitable[T]) -> T:
-    """Run to its end what never waits, without a task.
+def at_once(work: Awaitable[T], told: Callable[[float], None] | None = None) -> T:
+    """Run to its end what never waits, without a task; ``told`` as of :func:`stepped`.
 
     Raises:
         Waits: it does; it has been closed.
     """
-    steps = steps_of(work)
+    steps, began = steps_of(work), time.monotonic()
     try:
         steps.send(None)
     except StopIteration as done:
         value: T = done.value
         return value
+    finally:
+        if told is not None and (seconds := time.monotonic() - began) > BLOCKED:
+            told(seconds)
     steps.close()
     raise Waits
 

@@ -14,7 +14,7 @@ from tranship.driver._answers import checked, listed
 from tranship.driver._dialling import Classify, Dialler
 from tranship.driver._nouns import QueueTraits
 from tranship.driver._protocols import Connection, TellingTime, Topic, traits_of
-from tranship.driver._steps import BLOCKED, Waits, at_once, begun, stepped, steps_of
+from tranship.driver._steps import Waits, at_once, begun, stepped, steps_of
 from tranship.driver._timing import Deadlines, Timing
 from tranship.errors import (
     BrokerGone,
@@ -184,14 +184,11 @@ class Supervisor:
 
     def now(self, verb: str, run: Callable[[Connection], Awaitable[T]]) -> T:
         """Do the same over a connection that is immediate, and return when it is done."""
-        connection, began = self.current, time.monotonic()
+        connection = self.current
         try:
-            return at_once(run(connection))
+            return at_once(run(connection), lambda seconds: self.blocked(verb, seconds))
         except Exception as native:  # noqa: BLE001 - it is raised
             self._raise(verb, native, connection)
-        finally:
-            if (seconds := time.monotonic() - began) > BLOCKED:
-                self.blocked(verb, seconds)
 
     def blocked(self, verb: str, seconds: float) -> None:
         """Say that a verb has held up everything else on the loop: leases, heartbeats, other tasks."""
