@@ -15,6 +15,7 @@ from tranship.driver import DriverBackend, Row
 from tranship.driver._consumer import DriverConsumer
 from tranship.driver._control import DriverControl
 from tranship.driver._inspector import DriverInspector
+from tranship.driver._known_ids import KnownIds
 from tranship.driver._results import DriverResults
 from tranship.driver._signal_store import BEATS
 from tranship.driver._signals import heartbeat_bytes
@@ -64,14 +65,14 @@ def with_queue(kind: type[MemoryQueue]) -> Factory:
 
     def factory(config: BackendConfig) -> DriverBackend:
         backend = make_backend(config)
-        connect = backend._supervisor._connect
+        connect = backend._supervisor._dialler._connect
 
         async def connected():
             connection = await connect()
             connection.queue.__class__ = kind
             return connection
 
-        backend._supervisor._connect = connected
+        backend._supervisor._dialler._connect = connected
         return backend
 
     return factory
@@ -339,6 +340,40 @@ class Immortal(DriverControl):
         await self._supervisor.together(self._names._rows.put([row]))
 
 
+class IdsForEver(KnownIds):
+    """Takes no id back."""
+
+    async def drop_ids(self, ids):
+        pass
+
+
+class EveryIdIsFresh(KnownIds):
+    """Says of each id that it was not known before."""
+
+    async def keep_ids(self, tasks):
+        await super().keep_ids(tasks)
+        return [True] * len(tasks)
+
+
+class EveryIdIsReady(KnownIds):
+    """Forgets when a task may be taken."""
+
+    async def keep_ids(self, tasks):
+        return await super().keep_ids([replace(one, ready=0.0) for one in tasks])
+
+
+def with_known_ids(kind: type[KnownIds]) -> Factory:
+    """What is told of ids is wrong."""
+
+    def factory(config: BackendConfig) -> DriverBackend:
+        backend = make_backend(config)
+        if backend._known_ids is not None:
+            backend._known_ids.__class__ = kind
+        return backend
+
+    return factory
+
+
 class NameForAll(DriverControl):
     """Gives a name to everybody who wants it."""
 
@@ -429,6 +464,9 @@ MORE = (
     Fault("letter in a second step", "dead_copy_before_original_goes", with_queue(LetterInASecondStep)),
     Fault("polling", "receive_idle_rests", with_consumer(Polling)),
     Fault("immortal workers", "worker_heartbeat_expires", with_port("control", Immortal)),
+    Fault("ids for ever", "result_told_ids_are_known", with_known_ids(IdsForEver)),
+    Fault("every id is fresh", "result_told_ids_are_known", with_known_ids(EveryIdIsFresh)),
+    Fault("every id is ready", "result_told_ids_are_known", with_known_ids(EveryIdIsReady)),
     Fault("a name for all", "worker_name_has_one_holder", with_port("control", NameForAll)),
     Fault("a name for ever", "worker_name_expires", with_port("control", NameForEver)),
     Fault("a stranger's goodbye", "worker_name_has_one_holder", with_port("control", StrangersGoodbye)),
