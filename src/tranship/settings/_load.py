@@ -60,7 +60,7 @@ class Settings:
     """How long waiting for a result takes when the caller says nothing; None: for ever."""
     unknown_id_timeout: float = 60.0
     """How long it takes when the caller says nothing, of an id that was not submitted here and may not exist: where the
-    result store cannot tell (Redis, NATS, and every store that is not the broker)."""
+    result store cannot tell (Redis, NATS, and every store that is not the broker, without ``knows_ids``)."""
     max_concurrent_tasks: int = 10
     max_deliveries: int = 5
     """A task that was delivered this often without an end is dead-lettered."""
