@@ -335,17 +335,17 @@ class AsyncClient:
             return AsyncTaskHandle(self, answer.id, task, stored=stored)
         return AsyncTaskHandle(self, answer.duplicate_of, task, stored=stored, duplicate=True)
 
-    async def _wait(self, handle: AsyncTaskHandle[Any], timeout: Duration | None) -> TaskResult:
+    def _wait(self, handle: AsyncTaskHandle[Any], timeout: Duration | None) -> Coroutine[Any, Any, TaskResult]:
+        # No coroutine of its own: thousands of them may wait at once.
         check_stored(handle.id, stored=handle.stored)
-        seconds = self._seconds(timeout)
         unknown = None if handle.submitted else self.settings.unknown_id_timeout
-        chain = self._chains.results
+        return self._on_link(partial(self._end, handle.id, self._seconds(timeout), unknown))
 
-        def wait(link: ClientLink) -> Coroutine[Any, Any, TaskResult]:
-            ending = wait_for_end(link, handle.id, seconds, unknown=unknown)
-            return ending if chain is None else end_through(chain, ending)
-
-        return await self._on_link(wait)
+    def _end(
+        self, task_id: str, seconds: float | None, unknown: float | None, link: ClientLink
+    ) -> Coroutine[Any, Any, TaskResult]:
+        ending, chain = wait_for_end(link, task_id, seconds, unknown=unknown), self._chains.results
+        return ending if chain is None else end_through(chain, ending)
 
     def _seconds(self, timeout: Duration | None) -> float | None:
         return self.settings.result_timeout if timeout is None else duration("timeout", timeout)
