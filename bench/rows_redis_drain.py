@@ -27,7 +27,7 @@ DRAMATIQ = "dramatiq, 8 threads"
 def nothing_left(server: Server, tasks: int) -> None:
     """Every task answered once with success, nothing queued, claimed, delayed or dead."""
     server.until("successful results", server.succeeded, tasks)
-    ours = [b"unacked", b"unacked_index", b"tranship:leases", b"tranship:deliveries", b"tranship:dead"]
+    ours = [b"unacked", b"unacked_index", b"tranship:leases", b"tranship:deliveries", b"tranship:rows:d"]
     server.until("tasks that are held", lambda: server.client.exists(*ours), 0)
     expect("elements in the server's lists", server.lists(), {})
 

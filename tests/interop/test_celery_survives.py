@@ -36,7 +36,7 @@ def test_a_celery_worker_takes_over(url, folder, redis, runs):
         with BackgroundWorker(Worker(url, tasks=TASKS, shutdown_timeout=5)):
             redis.lpush("interop", b"malformed")
             leave_traces(client)
-            until(lambda: redis.xlen("tranship:dead") == 2, "the malformed element is a dead letter")
+            until(lambda: redis.zcard("tranship:rows:d") == 2, "the malformed element is a dead letter")
         # A worker dies with tasks in its hands, long before its leases end.
         with TranshipWorker(f"{url}?lease=60", folder, concurrency=3) as doomed:
             handles = client.submit_many(slow.call(1.0) for _ in range(3))

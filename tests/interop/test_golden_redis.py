@@ -168,15 +168,15 @@ def ran(runs, before: int, task_id: str) -> list[str]:
 
 @pytest.mark.usefixtures("worker")
 def test_malformed_elements_become_dead_letters(client, redis):
-    redis.delete("tranship:dead", "tranship:dead-ids")
+    redis.delete("tranship:rows:d")
     for bad in [*BAD, *INCOMPLETE.values()]:
         redis.lpush("peers", bad)
     # The next good message is unaffected.
     assert client.submit(add, 1, 2).result(timeout=5) == 3
-    until(lambda: redis.xlen("tranship:dead") == len(BAD) + len(INCOMPLETE), "all are dead letters")
-    letters = redis.xrange("tranship:dead")
-    assert {fields[b"element"] for _, fields in letters} == {*BAD, *INCOMPLETE.values()}
-    assert all(fields[b"reason"] == b"malformed" and fields[b"detail"] for _, fields in letters)
+    until(lambda: redis.zcard("tranship:rows:d") == len(BAD) + len(INCOMPLETE), "all are dead letters")
+    letters = redis.mget([b"tranship:row:" + name for name in redis.zrange("tranship:rows:d", 0, -1)])
+    said = [json.loads(letter.split(b"\n", 2)[1]) for letter in letters]
+    assert all(reason == "malformed" and detail for reason, detail, *_ in said)
     until(lambda: not redis.exists(*HELD, "peers"), "nothing is left")
     # Whoever waits for one whose id can be read is told.
     for name in ("two-elements", "not-base64", "eta-number"):
@@ -184,7 +184,7 @@ def test_malformed_elements_become_dead_letters(client, redis):
 
 
 def test_celery_lives_with_what_is_there_now(url, folder, redis):
-    assert redis.exists("tranship:dead"), "the dead letters of the test before"
+    assert redis.exists("tranship:rows:d"), "the dead letters of the test before"
     with CeleryWorker(url, folder, queue=",".join(["interop", *QUEUES])) as worker:
         with Client(url) as client:
             assert client.submit(named("interop.add", queue="peers"), 1, 2).result(timeout=10) == 3
