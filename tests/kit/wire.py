@@ -306,7 +306,7 @@ class _Consumer(_Port):
             self._remove(delivery)
 
     def _drop_all(self) -> None:
-        for taken in self._port._in_flight.clear():
+        for taken in list(self._port._in_flight):
             self._remove(taken)
 
     def _remove(self, taken: Any) -> None:
@@ -314,7 +314,7 @@ class _Consumer(_Port):
         with space.guard:
             if space.stock.holds(entry, claim):
                 space.stock.remove(entry)
-        self._port._in_flight.drop([taken])
+        self._port._in_flight.pop(taken, None)
 
     def _space(self) -> Any:
         return self._port._supervisor.current.queue._space

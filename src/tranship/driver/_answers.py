@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from tranship.driver._nouns import Row, Stored, Taken
+from tranship.driver._nouns import Row, Stored, Taken, TakenBatch
 from tranship.errors import PluginError, TranshipError
 from tranship.ports import Settled
 
-__all__ = ["checked", "listed"]
+__all__ = ["checked", "checked_batch", "listed"]
 
 T = TypeVar("T")
 
@@ -66,6 +66,20 @@ def listed(driver: str, verb: str, found: T, kind: type | None = None) -> T:
         raise PluginError(f"{driver}: {verb}() gave {found!r:.100}; expected a sequence of {kind.__name__}")
     for stranger in _others(found, (kind,)):
         raise PluginError(f"{driver}: {verb}() gave {stranger!r:.100} among what it found; expected {kind.__name__}")
+    return found
+
+
+def checked_batch(driver: str, found: object) -> TakenBatch:
+    """Return what ``take`` brought, before anything of it is used.
+
+    Raises:
+        PluginError: it is no batch.
+    """
+    if not isinstance(found, TakenBatch):
+        raise PluginError(f"{driver}: take() gave {found!r:.100}; expected a TakenBatch")
+    listed(driver, "take", found.items, Taken)
+    if found.next_due is not None and not isinstance(found.next_due, float | int):
+        raise PluginError(f"{driver}: take() gave next_due={found.next_due!r:.100}; expected seconds, or None")
     return found
 
 

@@ -9,11 +9,10 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from tranship.checks import whole
-from tranship.driver._answers import listed
+from tranship.driver._answers import checked_batch
 from tranship.driver._delay import DelayedRow, Delays
-from tranship.driver._inflight import InFlightTable
 from tranship.driver._nouns import Slot, Taken, TakenBatch, Undo
-from tranship.driver._prefetch import SUSPECT, PrefetchBuffer, apart_from_suspects
+from tranship.driver._prefetch import SUSPECT, PrefetchBuffer, Turns, apart_from_suspects
 from tranship.driver._protocols import (
     Pushing,
     Queue,
@@ -26,7 +25,7 @@ from tranship.driver._protocols import (
 from tranship.driver._settling import Settling
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import Priority
-from tranship.errors import ClosedError, PluginError, TranshipError
+from tranship.errors import ClosedError, TranshipError
 from tranship.guards import OneReceiver
 from tranship.ports import ConnectionEvent, CountKind, Delivery, Received, Settled, Settlement
 from tranship.timers import Sleeper
@@ -68,12 +67,12 @@ class DriverConsumer:
         closed: Callable[[DriverConsumer], None],
     ) -> None:
         self._supervisor, self._settling, self._delays, self._on_closed = supervisor, settling, delays, closed
-        self._queues = list(dict.fromkeys(queues))
-        self._order: list[Slot] | None = None
         self._traits = supervisor.traits
         self._receiver = OneReceiver()
+        self._turns = Turns(queues, Priority if self._traits.levels else (Priority.NORMAL,))
         self._buffer = PrefetchBuffer(self._traits.lease)
-        self._in_flight = InFlightTable()
+        self._in_flight: dict[Delivery, Taken] = {}
+        """The in-flight table: what was handed out and has not ended."""
         self._taking: asyncio.Task[TakenBatch] | None = None
         self._news = False
         """Whether something may be there that was not when we looked last."""
@@ -115,7 +114,7 @@ class DriverConsumer:
         self._source = self._reader or queue
         self._pushing = self._source if isinstance(self._source, Pushing) else None
         if isinstance(queue, Watching):
-            self._unwatch = queue.watch(self._slots(), self._heard)
+            self._unwatch = queue.watch(self._turns.slots(), self._heard)
 
     def _meet_current(self) -> None:
         queue = self._supervisor.current.queue
@@ -143,13 +142,6 @@ class DriverConsumer:
                 await self._sleeper.sleep(until - asyncio.get_running_loop().time())
             finally:
                 self._idle = False
-
-    def _slots(self, skip: Collection[str] = ()) -> list[Slot]:
-        """Every slot, most urgent first; the queue that waits longest for its turn is first on each level."""
-        if self._order is None:
-            levels = Priority if self._traits.levels else (Priority.NORMAL,)
-            self._order = [(queue, level) for level in levels for queue in self._queues]
-        return [slot for slot in self._order if slot[0] not in skip] if skip else self._order
 
     # Receiving.
 
@@ -198,7 +190,7 @@ class DriverConsumer:
 
     def _pause(self, left: float, batch: TakenBatch) -> float:
         """Return how long to wait after nothing was taken, unless something wakes us."""
-        if self._traits.waits and self._slots():
+        if self._traits.waits and self._turns.slots():
             return 0.0
         pause = left if batch.next_due is None else min(left, max(batch.next_due, SHORTEST))
         return pause if self._unwatch is not None else min(pause, LOOK)
@@ -206,7 +198,7 @@ class DriverConsumer:
     async def _batch(self, limit: int, until: float, skip: Collection[str]) -> TakenBatch | None:
         """Take, or let the take that is under way finish; None: nothing was heard in time."""
         self._news = False
-        slots, left = self._slots(skip), max(until - asyncio.get_running_loop().time(), 0.0)
+        slots, left = self._turns.slots(skip), max(until - asyncio.get_running_loop().time(), 0.0)
         if not slots:
             await self._woken(until)
             return TakenBatch()
@@ -249,7 +241,7 @@ class DriverConsumer:
             batch = supervisor.now("take", lambda _: self._source.take(slots, limit, wait))
         else:
             batch = await supervisor.run("take", lambda _: self._source.take(slots, limit, wait), wait=waits)
-        self._check_batch(batch)
+        checked_batch(supervisor.name, batch)
         if not batch.items:
             return batch
         if self._closing.done():
@@ -260,25 +252,13 @@ class DriverConsumer:
         together, rest = apart_from_suspects(batch.items)
         self._careful = self._traits.counts is not CountKind.EXACT and together[-1].delivery_count >= SUSPECT
         self._buffer.put(together)
-        if len(self._queues) > 1:
-            served = {one.queue for one in together}
-            self._queues.sort(key=lambda queue: queue in served)
-            self._order = None
+        self._turns.served(together)
         if rest:
             # Not kept: killed by the suspect, we would raise their counts.
             await self._give_back(rest)
         if not self._receiver.busy and (self._buffer.taken or self._demanded):
             self._hold_for_a_while()
         return batch
-
-    def _check_batch(self, batch: object) -> None:
-        """Refuse what is no batch, before anything of it is used."""
-        name = self._supervisor.name
-        if not isinstance(batch, TakenBatch):
-            raise PluginError(f"{name}: take() gave {batch!r:.100}; expected a TakenBatch")
-        listed(name, "take", batch.items, Taken)
-        if batch.next_due is not None and not isinstance(batch.next_due, float | int):
-            raise PluginError(f"{name}: take() gave next_due={batch.next_due!r:.100}; expected seconds, or None")
 
     def _stamp(self, taken: Sequence[Taken], generation: int) -> None:
         """Note when it was taken, and over which connection."""
@@ -289,7 +269,7 @@ class DriverConsumer:
     def _handed_out(self, taken: Sequence[Taken]) -> Sequence[Delivery]:
         for one in taken:
             one.unpack()
-        self._in_flight.add(taken)
+        self._in_flight.update(zip(taken, taken, strict=True))
         return taken
 
     # What is held.
@@ -317,9 +297,9 @@ class DriverConsumer:
     async def _return_held(self) -> None:
         """Give back what is held, and what the broker has pushed meanwhile."""
         if self._demanded:
-            self._demand(self._slots(), 0)
+            self._demand(self._turns.slots(), 0)
             if self._taking is None or self._taking.done():
-                self._taking = self._supervisor.spawn(self._take(self._slots(), 1, 0.0))
+                self._taking = self._supervisor.spawn(self._take(self._turns.slots(), 1, 0.0))
                 await asyncio.wait({self._taking})
         if not self._receiver.busy:
             await self._give_back(self._buffer.clear())
@@ -340,9 +320,13 @@ class DriverConsumer:
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give deliveries back, not counted."""
         self._check()
-        taken = [found for one in deliveries if (found := self._in_flight.find(one)) is not None]
+        taken = self._ours(deliveries)
         await self._supervisor.together(self._settling.release(taken, handed_out=True))
-        self._in_flight.drop(taken)
+        for one in taken:
+            self._in_flight.pop(one, None)
+
+    def _ours(self, deliveries: Sequence[Delivery]) -> list[Taken]:
+        return [found for one in deliveries if (found := self._in_flight.get(one)) is not None]
 
     async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[bool]:
         """Renew leases; say of each whether it is ours."""
@@ -350,7 +334,7 @@ class DriverConsumer:
         return await self._supervisor.together(self._extend(deliveries))
 
     async def _extend(self, deliveries: Sequence[Delivery]) -> list[bool]:
-        ours = {found: True for one in deliveries if (found := self._in_flight.find(one)) is not None}
+        ours = dict.fromkeys(self._ours(deliveries), True)
         for one in ours:
             if isinstance(one.token, DelayedRow):
                 ours[one] = await self._delays.renew(one.token, self.lease or CLAIMED)
@@ -359,7 +343,9 @@ class DriverConsumer:
             asked, renew = [one.token for one in queued], queue.renew
             renewed = await self._supervisor.answers("renew", lambda _: renew(asked), len(asked))
             ours |= zip(queued, renewed, strict=True)
-        self._in_flight.drop(one for one, is_ours in ours.items() if not is_ours and not one.unsure)
+        for one, is_ours in ours.items():
+            if not is_ours and not one.unsure:
+                self._in_flight.pop(one, None)
         kept = {one for one, is_ours in ours.items() if is_ours}
         return [one in kept for one in deliveries]
 
@@ -398,7 +384,8 @@ class DriverConsumer:
             if self._traits.waits:
                 taking.cancel()
             await asyncio.wait({taking}, timeout=SILENCE)
-        reader, in_flight = self._reader, self._in_flight.clear()
+        reader, in_flight = self._reader, list(self._in_flight.values())
+        self._in_flight.clear()
         # What was handed out goes back with what a reader has, as it was taken.
         await self._give_back([*self._buffer.clear(), *(in_flight if reader is None else ())])
         if reader is not None:

@@ -43,13 +43,13 @@ class EarlyConsumer(DriverConsumer):
     async def _taken_early(self, connection: Connection, limit: int) -> Sequence[Taken]:
         queue = connection.queue
         if not self._traits.delays and connection.table is not None:
-            waiting = [one async for one in self._delays.waiting() if one.facts.queue in self._queues]
+            waiting = [one async for one in self._delays.waiting() if one.facts.queue in self._turns.queues]
             claimed = await self._delays.claim(waiting[:limit], self.lease or CLAIMED)
             return [one.taken() for one in claimed]
         if not isinstance(queue, Scanning) or not isinstance(queue, Picking):
             raise UnsupportedError(f"{self._supervisor.name} cannot take messages before they are due")
         found: list[Stored] = []
-        for name in self._queues:
+        for name in self._turns.queues:
             found += await self._supervisor.run("scan", partial(_scan_delayed, queue, name, limit))
         refs = [one.ref for one in found[:limit]]
         return await self._supervisor.run("pick", lambda _: queue.pick(refs))

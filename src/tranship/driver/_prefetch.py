@@ -1,18 +1,49 @@
-"""The prefetch buffer: what was taken and has not been handed out, most urgent first."""
+"""Turns between queues, and the prefetch buffer: what was taken and has not been handed out, most urgent first."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
 from typing import Final
 
-from tranship.driver._nouns import Taken
+from tranship.driver._nouns import Slot, Taken
+from tranship.envelope import Priority
 
-__all__ = ["PrefetchBuffer", "apart_from_suspects"]
+__all__ = ["PrefetchBuffer", "Turns", "apart_from_suspects"]
 
 LEVEL: Final = attrgetter("priority")
 SUSPECT: Final = 3
 """A message that is taken for the third time may be what killed those who had it."""
+
+
+class Turns:
+    """The slots of one consumer, most urgent first; on each level the queue that waits longest for its turn is first.
+
+    Args:
+        queues: names, in no order.
+        levels: that the queue serves one after the other.
+
+    Attributes:
+        queues: whoever waits longest first.
+    """
+
+    def __init__(self, queues: Sequence[str], levels: Iterable[Priority]) -> None:
+        self.queues, self._levels = list(dict.fromkeys(queues)), list(levels)
+        self._slots = self._ordered()
+
+    def slots(self, skip: Collection[str] = ()) -> list[Slot]:
+        """Return them, without those of the queues in ``skip``."""
+        return [slot for slot in self._slots if slot[0] not in skip] if skip else self._slots
+
+    def served(self, taken: Sequence[Taken]) -> None:
+        """Put the queues that something was taken from behind the others."""
+        if len(self.queues) > 1:
+            served = {one.queue for one in taken}
+            self.queues.sort(key=lambda queue: queue in served)
+            self._slots = self._ordered()
+
+    def _ordered(self) -> list[Slot]:
+        return [(queue, level) for level in self._levels for queue in self.queues]
 
 
 class PrefetchBuffer:

@@ -8,14 +8,13 @@ from typing import Final
 from tranship.driver._dead import DeadLetters
 from tranship.driver._dead_queues import dead_message
 from tranship.driver._delay import DelayedRow, Delays
-from tranship.driver._inflight import InFlightTable
 from tranship.driver._nouns import End, Ending, Outgoing, Taken
 from tranship.driver._outcomes import Outcomes
 from tranship.driver._protocols import Renewing
 from tranship.driver._rows import Rows
 from tranship.driver._supervisor import OF_ALL, Supervisor
 from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
-from tranship.ports import Settled, Settlement, Verdict
+from tranship.ports import Delivery, Settled, Settlement, Verdict
 
 __all__ = ["Settling"]
 
@@ -36,14 +35,14 @@ class Settling:
     def __init__(self, supervisor: Supervisor, rows: Rows, outcomes: Outcomes, delays: Delays) -> None:
         self._supervisor, self._rows, self._outcomes, self._delays = supervisor, rows, outcomes, delays
 
-    async def settle(self, in_flight: InFlightTable, settlements: Sequence[Settlement]) -> list[Said]:
+    async def settle(self, in_flight: dict[Delivery, Taken], settlements: Sequence[Settlement]) -> list[Said]:
         """Carry out verdicts, and say of each what became of it."""
         if not self._outcomes.are_rows:
             await self._outcomes.keep([one.result for one in settlements if one.result is not None])
         open_: dict[Taken, Settlement] = {}
         said: list[Said | Taken] = []
         for one in settlements:
-            taken = in_flight.find(one.delivery)
+            taken = in_flight.get(one.delivery)
             if taken is None or taken in open_:
                 said.append(Settled.LOST)
             elif (one.verdict is Verdict.REPLACE or one.replacement is not None) and one.problem is not None:
@@ -52,7 +51,9 @@ class Settling:
                 open_[taken] = one
                 said.append(taken)
         answers = await self._carried_out(open_)
-        in_flight.drop([taken for taken, answer in answers.items() if isinstance(answer, Settled)])
+        for taken, answer in answers.items():
+            if isinstance(answer, Settled):
+                in_flight.pop(taken, None)
         return [answers[one] if isinstance(one, Taken) else one for one in said]
 
     async def _carried_out(self, settlements: Mapping[Taken, Settlement]) -> dict[Taken, Said]:
