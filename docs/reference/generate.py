@@ -374,6 +374,7 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.task import Task, TaskOptions
     from tranship.worker import WorkerStatus
     from tranship_kombu._options import KombuOptions
+    from tranship_kombu._results import DatabaseOptions
     from tranship_nats._options import NatsOptions
     from tranship_objectstore import Found, LargePayloads, Location, ObjectStore
     from tranship_rabbitmq._options import RabbitOptions
@@ -408,6 +409,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "options:RabbitOptions": lambda: options(RabbitOptions, without=common),
         "options:NatsOptions": lambda: options(NatsOptions, without=common),
         "options:KombuOptions": lambda: options(KombuOptions, without=common),
+        "options:DatabaseOptions": lambda: options(DatabaseOptions, without=common),
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
             for cls in (TaskResult, Probe, WorkerStatus, DeadLetter, Heartbeat, RunningTask, HostFigures)

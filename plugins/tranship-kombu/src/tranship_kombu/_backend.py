@@ -32,7 +32,7 @@ def make_backend(config: BackendConfig) -> DriverBackend:
     def kinds() -> tuple[type[BaseException], ...]:
         return (*transport_class.connection_errors, *transport_class.channel_errors)
 
-    explain = Explainer(place, kinds)
+    explain = Explainer(config.url, place.transport.install, kinds)
     prefix = f"{options.namespace}." if options.namespace else ""
 
     async def connect() -> KombuConnection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from typing import Any, Final
+from urllib.parse import quote
 
 from tranship.errors import (
     BrokerRefused,
@@ -15,7 +16,7 @@ from tranship.errors import (
     StorageFull,
     TranshipError,
 )
-from tranship_kombu._place import Place
+from tranship.settings import BrokerURL
 
 __all__ = ["Explainer", "missing"]
 
@@ -75,12 +76,13 @@ class Explainer:
     """Makes one of our errors of a native one, for one place; see :data:`tranship.driver.Classify`.
 
     Args:
-        place: the broker.
-        kinds: returns the transport's own errors, of connections and of channels, once it is loaded.
+        url: of the broker.
+        install: what brings the library that it needs.
+        kinds: returns the library's own errors, once it is loaded.
     """
 
-    def __init__(self, place: Place, kinds: Callable[[], tuple[type[BaseException], ...]]) -> None:
-        self._place, self._kinds = place, kinds
+    def __init__(self, url: BrokerURL, install: str, kinds: Callable[[], tuple[type[BaseException], ...]]) -> None:
+        self._url, self._install, self._kinds = url, install, kinds
 
     def __call__(self, error: Exception) -> TranshipError | None:
         """Return our error; None: it is a bug."""
@@ -95,7 +97,7 @@ class Explainer:
     def _known(self, error: BaseException) -> TranshipError | None:
         name, text = type(error).__name__, str(error).lower()
         if isinstance(error, ImportError):
-            return missing(self._place.url.scheme, self._place.transport.install, error)
+            return missing(self._url.scheme, self._install, error)
         if isinstance(error, OSError) and (error.errno in _FULL or error.errno in _DENIED):
             return (StorageFull if error.errno in _FULL else BrokerRefused)(self._said(error))
         if (code := _aws_code(error)) is not None:
@@ -104,7 +106,7 @@ class Explainer:
 
     def _named(self, error: BaseException, name: str, text: str) -> TranshipError | None:
         if name in _WRONG_SETTINGS:
-            return InvalidOptionError(f"{self._place.url} is not understood: {self._said(error)}")
+            return InvalidOptionError(f"{self._url} is not understood: {self._said(error)}")
         if name in _REFUSED_BY_NAME:
             return BrokerRefused(self._said(error))
         return self._of_a_database(error, text) if name in ("OperationalError", "DatabaseError") else None
@@ -122,7 +124,8 @@ class Explainer:
 
     def _said(self, error: BaseException) -> str:
         text = f"{type(error).__name__}: {error}".partition("\n")[0]
-        for secret in self._place.secrets:
+        password = self._url.password
+        for secret in (password, quote(password, safe="")) if password else ():
             text = text.replace(secret, "***")
         return text
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 from tranship.errors import InvalidURLError
 from tranship.settings import BrokerURL
@@ -45,12 +44,6 @@ class Place:
         # Now, and not when it is opened.
         _ = place.transport_options, place.longest_hold
         return place
-
-    @property
-    def secrets(self) -> Sequence[str]:
-        """Passwords, as they are and as a URL has them, to be hidden in what libraries say."""
-        password = self.url.password
-        return (password, quote(password, safe="")) if password else ()
 
     @property
     def polling(self) -> float:

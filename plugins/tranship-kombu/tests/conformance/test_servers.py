@@ -1,0 +1,119 @@
+"""The same on transports whose broker is a server of the test kit's: RabbitMQ, Redis, and SQS as moto plays it."""
+
+from __future__ import annotations
+
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import pytest
+from test_kombu import Alone, Ports, WithResults
+
+from tranship.settings import BrokerURL
+from tranship.testing.harness import Harness
+from tranship.testing.service_harness import ServiceHarness
+from tranship.testing.services import Launch, Place, ProcessService, Recipe, Service
+from tranship.testing.suites import FacadeSuite, QueueSuite, SubmitterSuite, WorkerSuite
+
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(180)]
+
+NOTICES_SOON = {"keepalive": 1.0, "command_timeout": 3.0, "heartbeat": 2}
+
+
+def place_of(service: Service) -> str:
+    place = BrokerURL.parse(service.url)
+    return f"{place.host}:{place.port}"
+
+
+@pytest.fixture
+def pyamqp_harness(tranship_service: Callable[[str], Service]) -> Harness:
+    """RabbitMQ, spoken to by py-amqp."""
+    service = tranship_service("rabbitmq")
+    url = f"kombu+pyamqp://guest:guest@{place_of(service)}//"
+    refused = "kombu+pyamqp://nobody:open-sesame@{address}//"
+    harness = ServiceHarness(service, url=url, refused=refused, impatient=NOTICES_SOON, probes=0)
+    harness.patience = 30.0
+    return harness
+
+
+@pytest.fixture
+def redis_harness(tranship_service: Callable[[str], Service]) -> Harness:
+    """Redis, as kombu uses it: what was held comes back after a fixed time."""
+    service = tranship_service("redis")
+    options = {"transport.visibility_timeout": 8}
+    url = f"kombu+redis://{place_of(service)}/0"
+    refused = "kombu+redis://nobody:open-sesame@{address}/0"
+    harness = ServiceHarness(service, url=url, refused=refused, options=options, impatient=NOTICES_SOON)
+    harness.patience = 30.0
+    return harness
+
+
+def answers(place: Place) -> bool:
+    with urllib.request.urlopen(f"http://{place.host}:{place.port}/moto-api/", timeout=2) as answer:
+        return bool(answer.status == 200)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Service]:
+    """An SQS by HTTP."""
+    recipe = Recipe(
+        name="moto",
+        binaries=[sys.executable],
+        url=lambda place: f"http://{place.host}:{place.port}",
+        launch=lambda binary, place: Launch(
+            command=[binary, "-m", "moto.server", "-H", place.host, "-p", str(place.port)]
+        ),
+        ready=answers,
+        start_timeout=60,
+    )
+    with ProcessService(recipe) as service:
+        yield service
+
+
+class SqsHarness(Harness):
+    """Queues in the memory of a process: it can be reached by a wire, and loses everything when it is restarted."""
+
+    patience = 30.0
+
+    def make_proxy(self) -> None:
+        """A signature is for a host and port."""
+
+
+@pytest.fixture
+def sqs_harness(moto: Service) -> Harness:
+    """SQS, with looks that cost nothing."""
+    pytest.importorskip("pycurl", reason="pip install 'kombu[sqs]'")
+    return SqsHarness(
+        f"kombu+sqs://KEY:SECRET@{place_of(moto)}?polling_interval=0.05&transport.region=us-east-1"
+        "&transport.visibility_timeout=8"
+    )
+
+
+class TestPyamqp(Alone, Ports):
+    name = "pyamqp"
+
+
+class TestRedis(Alone, Ports):
+    name = "redis"
+
+
+class TestSqs(Alone, QueueSuite, SubmitterSuite):
+    """Each message is three requests over HTTP: what takes hundreds of them takes minutes."""
+
+    name = "sqs"
+
+
+class TestFacadeOnPyamqp(WithResults, FacadeSuite):
+    name = "pyamqp"
+
+
+class TestWorkerOnPyamqp(WithResults, WorkerSuite):
+    name = "pyamqp"
+
+
+class TestFacadeOnRedis(WithResults, FacadeSuite):
+    name = "redis"
+
+
+class TestWorkerOnRedis(WithResults, WorkerSuite):
+    name = "redis"
