@@ -18,6 +18,7 @@ from typing import Any
 from tranship.driver import (
     DriverBackend,
     End,
+    Ending,
     LocalConnection,
     OwnPorts,
     QueueTraits,
@@ -55,6 +56,8 @@ class Broker:
     topic: bool = True
     log: bool = False
     peeks: bool = False
+    reads: bool = False
+    """Whether each consumer has a reader of its own."""
     answers: bool = False
     """Whether there are reply queues."""
     waits: bool = False
@@ -143,6 +146,8 @@ class Queue:
             self.post = self._post
         if broker.peeks:
             self.peek = self._peek
+        if broker.reads:
+            self.reader = lambda: Reader(self)
 
     def _post(self, batch, done):
         answers = [self._send(one) for one in batch]
@@ -284,6 +289,28 @@ class Queue:
                 )
             )
         return infos
+
+
+class Reader:
+    """Takes one more than it is asked for, and keeps that for the next time."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._taken: list[Taken] = []
+        self._kept: list[Taken] = []
+
+    async def take(self, slots, limit, wait):
+        if not self._kept:
+            batch = await self._queue.take(slots, limit + 1, wait)
+            self._taken += batch.items
+            self._kept = list(batch.items)
+        else:
+            batch = TakenBatch()
+        items, self._kept = self._kept[:limit], self._kept[limit:]
+        return TakenBatch(items, next_due=None if items else batch.next_due)
+
+    async def aclose(self):
+        await self._queue.end([Ending(one.token, End.RELEASE) for one in self._taken])
 
 
 class Table:

@@ -23,7 +23,7 @@ from tranship.testing.suites import (
 class TestPrimitivesOfRows(QueueSuite, TableSuite, TopicSuite, LogSuite):
     @pytest.fixture
     def harness(self) -> Harness:
-        return RowsHarness(fuses=True, waits=True, posts=True, tells=True, log=True, peeks=True)
+        return RowsHarness(fuses=True, waits=True, posts=True, tells=True, log=True, peeks=True, reads=True)
 
 
 class TestPortsOfFusedRows(

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from driver.rows_driver import Log, Queue, RowsHarness, Table, Topic, write
+from driver.rows_driver import Log, Queue, Reader, RowsHarness, Table, Topic, write
 from tranship.driver import End
 from tranship.ports import Settled
 
@@ -60,6 +60,17 @@ class RecallsEverything(Queue):
 
     async def recall(self, batches):
         return [[None] * len(batch) for batch in batches]
+
+
+class KeepsWhatWasRead(Queue):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.reader = lambda: NeverClosed(self)
+
+
+class NeverClosed(Reader):
+    async def aclose(self):
+        pass
 
 
 class PostsTwice(Queue):
@@ -332,6 +343,7 @@ FAULTS = (
     _topic("tells the first", "topic_same_name_twice", TellsFirst),
     _topic("never forgets", "topic_unsubscribed_hears_nothing", NeverForgets),
     _topic("subscribes late", "topic_active_hears_all", SubscribesLate),
+    _queue("leaves a reader's behind", "queue_reader", KeepsWhatWasRead, reads=True),
     _queue("gives back nothing", "queue_peek_changes_nothing", PeeksForGood, peeks=True),
     _queue("lets others have it", "queue_peek_changes_nothing", PeeksInCommon, peeks=True),
     _log("knows no names", "log_reads_what_was_appended", LogsOneName),

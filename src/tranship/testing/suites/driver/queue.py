@@ -21,6 +21,7 @@ from tranship.driver import (
     Picking,
     Posting,
     QueueTraits,
+    Reading,
     Recalling,
     Renewing,
     Row,
@@ -465,6 +466,35 @@ class _Peeking:
         await _end(connection, End.RELEASE, *left)
 
 
+class _Reading:
+    """What consumers take with."""
+
+    @case("queue_reader", level="capability", rationale="what a consumer leaves behind waits for its process to end")
+    async def test_queue_reader(self, context: CaseContext) -> None:
+        """Two take beside each other; what one has is to be had again once that is closed, the other keeps its own."""
+        connection = await context.connect()
+        queue = connection.queue
+        if not isinstance(queue, Reading):
+            context.skip("consumers have nothing of their own")
+        leaving, staying = queue.reader(), queue.reader()
+        messages = _messages(context, 3)
+        assert list(await queue.send(messages)) == [None] * 3
+        (kept,) = (await staying.take(_slots(), 1, 1.0)).items
+        (left,) = (await leaving.take(_slots(), 1, 1.0)).items
+        await leaving.aclose()
+        found: list[Taken] = []
+
+        async def all_found() -> bool:
+            found.extend((await staying.take(_slots(), 3, 0.2)).items)
+            return len(found) >= 2
+
+        await context.eventually(all_found, "what it had taken, or held, is to be had again")
+        assert sorted(map(_id, [kept, *found])) == sorted(one.id for one in messages)
+        assert list(await queue.end([Ending(left.token, End.REMOVE)])) == [Settled.LOST]
+        await _end(connection, End.REMOVE, kept, *found)
+        await staying.aclose()
+
+
 class _Fusing:
     """What is one step with a verb; all with the trait ``fuses``."""
 
@@ -541,7 +571,7 @@ class _Fusing:
         assert list(await connection.queue.send([one])) == [None], "its own row is no obstacle"
 
 
-class QueueSuite(_Sending, _Holding, _Looking, _Peeking, _Fusing):
+class QueueSuite(_Sending, _Holding, _Looking, _Peeking, _Reading, _Fusing):
     """Everything about the queue of a driver; cases about what it does not have are skipped."""
 
 
