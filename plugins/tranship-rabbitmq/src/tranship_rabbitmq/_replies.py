@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from tranship import codec
@@ -43,13 +42,8 @@ class RabbitReplies:
         self._ctx, self._connection = ctx, connection
         self.address, options = ctx.address, ctx.options
         content_type = codec.JSON if options.result_serializer == "json" else codec.MSGPACK
-        self._kind = Properties(
-            content_type,
-            codec.content_encoding_of(content_type),
-            NO_TABLE,
-            PERSISTENT if options.result_persistent else TRANSIENT,
-            0,
-        )
+        mode = PERSISTENT if options.result_persistent else TRANSIENT
+        self._kind = content_type, codec.content_encoding_of(content_type), NO_TABLE, mode, 0
         self._told: Callable[[Sequence[StoredResult]], None] | None = None
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
@@ -93,7 +87,7 @@ class RabbitReplies:
         """
         kind = self._kind
         await self._connection.publisher.publish_all(
-            [(replace(kind, correlation_id=_short(one.id)), one.document, one.reply_to or "") for one in results]
+            [(Properties(*kind, _short(one.id)), one.document, one.reply_to or "") for one in results]
         )
 
     async def delete(self) -> None:

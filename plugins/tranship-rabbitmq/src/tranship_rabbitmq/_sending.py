@@ -54,9 +54,11 @@ class Sender:
         """Declare what has to be, publish, and return what became of each."""
         answer: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
         answers = _Answers(len(batch), lambda found: None if answer.done() else answer.set_result(found))
+        is_ready = self._is_ready(batch)
         for at, one in enumerate(batch):
             try:
-                await self._prepare(one)
+                if not is_ready:
+                    await self._prepare(one)
                 if one.ready <= time.time() + LEAD:
                     self._publish(answers, at, one)
                 else:

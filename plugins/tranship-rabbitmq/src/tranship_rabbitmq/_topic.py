@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from tranship.driver import Heard, Subscriptions
+from tranship.errors import TranshipError
 from tranship_rabbitmq._errors import error_of
 from tranship_rabbitmq.amqp.channel import Arrived, Channel
 from tranship_rabbitmq.amqp.content import Properties
@@ -36,7 +37,7 @@ class RabbitTopic:
         self._connection, self._exchange = connection, names.own("topic")
         self._subscriptions = Subscriptions()
         self._names: set[str] = set()
-        self._queue = ""
+        self._queue, self._declared = "", False
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
 
@@ -48,7 +49,12 @@ class RabbitTopic:
         """
         await self._declare()
         messages = [(_AT_ONCE, value, name) for name, value in items]
-        await self._connection.side_publisher.publish_all(messages, exchange=self._exchange)
+        try:
+            await self._connection.side_publisher.publish_all(messages, exchange=self._exchange)
+        except TranshipError:
+            # Perhaps it has been deleted: it is declared again by who tells it again.
+            self._declared = False
+            raise
 
     def subscribe(self, names: Sequence[str], heard: Heard) -> None:
         """Bind the queue to what nobody has heard before."""
@@ -115,8 +121,11 @@ class RabbitTopic:
         asyncio.get_running_loop().call_soon(self._subscriptions.tell, arrived.routing_key, arrived.body)
 
     async def _declare(self) -> None:
+        if self._declared:
+            return
         declaration: tuple[Any, ...] = (0, self._exchange, "direct", False, True, False, False, False, {})
         await self._connection.topology.call(f"declaring {self._exchange!r}", "exchange.declare", *declaration)
+        self._declared = True
 
 
 def _ignored(_reply: object) -> None:
