@@ -10,14 +10,14 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError
-from tranship.ports import Backend, Consumer, Delivery
+from tranship.ports import Backend, Consumer, Delivery, Settled, Settlement
 from tranship.registry import Registry
 from tranship.settings import BrokerURL
 from tranship.testing.context import CaseContext
@@ -157,3 +157,13 @@ async def until_received(consumer: Consumer) -> list[Delivery]:
         raise BrokerUnreachable("nothing yet")
 
     return await until_works(received)
+
+
+async def settled(consumer: Consumer, settlements: Sequence[Settlement]) -> list[Settled]:
+    """Carry out settlements; the first that fails is raised."""
+    answers = []
+    for one in await consumer.settle(settlements):
+        if not isinstance(one, Settled):
+            raise one
+        answers.append(one)
+    return answers

@@ -11,7 +11,17 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from redis_kit import Raw, lab_of, need_rights_of_subcommands, opened, refusal, said, until_raised, until_works
+from redis_kit import (
+    Raw,
+    lab_of,
+    need_rights_of_subcommands,
+    opened,
+    refusal,
+    said,
+    settled,
+    until_raised,
+    until_works,
+)
 
 from tranship import AsyncClient, Worker, task
 from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError, UnsupportedError
@@ -317,7 +327,7 @@ async def test_a_master_that_becomes_a_replica_is_an_outage(
         raw("REPLICAOF", other.place.host, str(other.place.port))
         (answer,) = await backend.submitter().submit([context.message()])
         assert isinstance(answer, BrokerUnreachable), said(answer)
-        for call in (lambda: consumer.settle([Settlement(held[0], Verdict.ACK)]), lambda: consumer.receive(1, 0.1)):
+        for call in (lambda: settled(consumer, [Settlement(held[0], Verdict.ACK)]), lambda: consumer.receive(1, 0.1)):
             await until_raised(call, BrokerUnreachable)
         raw("REPLICAOF", "NO", "ONE")
         await until_works(backend.ping)

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from redis_kit import Raw, lab_of, ours, until_received, until_works
+from redis_kit import Raw, lab_of, ours, settled, until_received, until_works
 
 from tranship import AsyncClient, task
 from tranship.envelope import Receipt, TaskState
@@ -136,7 +136,7 @@ async def run_one(
     assert ids_of(held) == [fresh]
     before_each()
     settlement = Settlement(held[0], Verdict.ACK, result=context.result(fresh, 1))
-    answers = await until_works(lambda: consumer.settle([settlement]))
+    answers = await until_works(lambda: settled(consumer, [settlement]))
     # Settled again after its answer was lost with the connection.
     assert list(answers) in ([Settled.CONFIRMED], [Settled.LOST])
     before_each()
@@ -186,7 +186,7 @@ async def test_a_server_that_keeps_nothing_says_so_and_goes_on_after_a_restart(
         await context.submit(backend, *context.messages(3))
         (held,) = await context.receive(consumer)
         await harness.restart()
-        answers = await until_works(lambda: consumer.settle([Settlement(held, Verdict.ACK)]))
+        answers = await until_works(lambda: settled(consumer, [Settlement(held, Verdict.ACK)]))
         assert list(answers) == [Settled.LOST]
         ids = await submit_again(context, backend)
         assert ids_of(await until_received(consumer)) == ids

@@ -252,7 +252,8 @@ class DriverConsumer:
         together, rest = apart_from_suspects(batch.items)
         self._careful = self._traits.counts is not CountKind.EXACT and together[-1].delivery_count >= SUSPECT
         self._buffer.put(together)
-        self._turns.served(together)
+        if not self._traits.turns:
+            self._turns.served(together)
         if rest:
             # Not kept: killed by the suspect, we would raise their counts.
             await self._give_back(rest)

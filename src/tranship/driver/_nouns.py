@@ -74,6 +74,8 @@ class QueueTraits:
     """First in, first out within a slot; what is given back keeps its place, or goes to the back. None: any order."""
     levels: bool = False
     """``take`` serves the slots strictly in the order they are given in."""
+    turns: bool = False
+    """``take`` gives the queues of one level their turns by itself; the kit then hands it slots in one order."""
     waits: bool = False
     """``take`` itself waits until there is something."""
     delays: bool = False

@@ -5,28 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
+from tranship.checks import whole
 from tranship.driver import DriverBackend, Kit, OwnPorts, Timing
 from tranship.errors import BrokerUnreachable
-from tranship.ports import Capability, CountKind, Level, Support
+from tranship.ports import Capability, CountKind, Level, Received, Support
 from tranship.settings import BackendConfig
 from tranship_redis._broker import Broker
 from tranship_redis._connect import Dialler
 from tranship_redis._connection import RedisConnection
-from tranship_redis._consumer import RedisConsumer
 from tranship_redis._context import Context
 from tranship_redis._control import RedisControl
-from tranship_redis._errors import NotReady
+from tranship_redis._errors import NotReady, classify
 from tranship_redis._inspector import inspector
 from tranship_redis._keys import Keys
-from tranship_redis._levels import Levels
-from tranship_redis._link import Link, Pushes
 from tranship_redis._options import RedisOptions, database
 from tranship_redis._server import ServerInfo, warnings_of
-from tranship_redis._sweeper import Sweeper
-from tranship_redis._wake import Wake
 
 __all__ = ["make_backend"]
 
@@ -57,59 +53,28 @@ class RedisDriver:
     def __init__(self, config: BackendConfig, options: RedisOptions) -> None:
         self._options = options
         self._dialler = Dialler(config.url, options)
-        self._keys = Keys(options.prefix, database(config.url, options))
-        self._pushes: Pushes = {}
+        self._broker = Broker(options, Keys(options.prefix, database(config.url, options)))
         self._address = str(uuid.uuid4())
         self._server = ServerInfo(is_resp3=options.protocol == 3)
         self._fsync: str | None = None
-        self._was_connected = self._works = False
+        self._was_connected = False
         self.backend = DriverBackend(
             "redis",
             config,
             options=options,
             connect=self._connect,
+            classify=classify,
             # Both are bounded here: the one knows what it waits for, the other what progress is.
             timing=Timing(connect=None, command=None, keepalive=None),
             declared=self._declared,
             own=OwnPorts(
-                consumer=lambda _, queues: RedisConsumer(self.context, queues),
-                control=self._control,
-                inspector=lambda _: inspector(self.context),
+                consumer=EarlyConsumer,
+                control=lambda kit: RedisControl(Context(kit, self._broker)),
+                inspector=lambda kit: inspector(Context(kit, self._broker)),
             ),
             warnings=lambda: warnings_of(self._server, self._fsync),
         )
-        self._broker = Broker(options, self._keys, self.backend.clock)
-
-    # The ports.
-
-    def _control(self, kit: Kit) -> RedisControl:
-        self.context = self._context_of(kit)
-        return RedisControl(self.context)
-
-    def _context_of(self, kit: Kit) -> Context:
-        place = self._dialler.place
-        pubsub = Link(kit, place, self._pushes, lambda one: one.pubsub)
-        work = Link(kit, place, self._pushes, lambda one: one.work)
-        wake = Wake(work, wanted=self._options.tracking == "auto")
-
-        async def opened() -> Link:
-            self._works = True
-            await kit.run("open", lambda one: cast("RedisConnection", one).open_work())
-            wake.track()
-            return work
-
-        return Context(
-            kit=kit,
-            options=self._options,
-            keys=self._keys,
-            levels=Levels(self._keys, self._options.normal_step),
-            main=Link(kit, place, self._pushes, lambda one: one.main),
-            pubsub=pubsub,
-            work=opened,
-            wake=wake,
-            name=kit.name,
-            url=kit.url,
-        )
+        self._broker.clock = self.backend.clock
 
     # Connecting.
 
@@ -134,15 +99,8 @@ class RedisDriver:
             raise BrokerUnreachable(f"{why} (gave up after {limit:g} s)") from error
 
     async def _attempt(self) -> RedisConnection:
-        connection = RedisConnection(
-            self._dialler,
-            self._broker,
-            self._pushes,
-            address=self._address,
-            was_master=self._was_connected,
-            sweeper=lambda channel: Sweeper(self.context, channel),
-        )
-        await connection.open(work=self._works)
+        connection = RedisConnection(self._dialler, self._broker, address=self._address, was_master=self._was_connected)
+        await connection.open()
         self._server, self._fsync = connection.server, connection.fsync
         if not self._was_connected:
             self._warn_of_eviction()
@@ -175,3 +133,33 @@ class RedisDriver:
             Capability.RESULT_PUSH: Support(Level.NATIVE, {"with_submit": self._server.is_resp3}),
             Capability.DURABLE: durable,
         }
+
+
+class EarlyConsumer:
+    """The kit's consumer, see :class:`tranship.ports.EarlyConsumer`; it takes what is not due by making it ready first.
+
+    Args:
+        kit: of the backend.
+        queues: names, in no order.
+    """
+
+    hard_limit = None
+
+    def __init__(self, kit: Kit, queues: Sequence[str]) -> None:
+        consumer = kit.consumer(queues)
+        self._kit, self._queues, self._consumer = kit, queues, consumer
+        self.receive, self.release, self.extend = consumer.receive, consumer.release, consumer.extend
+        self.settle, self.aclose = consumer.settle, consumer.aclose
+
+    @property
+    def lease(self) -> float | None:
+        """How long a delivery is ours without :meth:`extend`."""
+        return self._consumer.lease
+
+    async def receive_early(self, limit: int) -> Received:
+        """Return messages that are not due yet."""
+        whole("limit", limit)
+        made = await self._kit.run(
+            "advance", lambda one: cast("RedisConnection", one).queue.advance(self._queues, limit)
+        )
+        return await self.receive(limit, 0) if made else Received(())

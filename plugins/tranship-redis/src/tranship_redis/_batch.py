@@ -9,7 +9,6 @@ from typing import Any, Final
 import orjson
 from redis.exceptions import ResponseError
 
-from tranship.clocks import Clock
 from tranship.driver import Answer, Outgoing
 from tranship.errors import InvalidOptionError, TranshipError
 from tranship.protocol import Message
@@ -134,17 +133,17 @@ class Writer:
         elements: builds the elements.
         keys: names what a message needs beside its list.
         options: of the URL.
-        clock: the server's.
+        now: returns what time it is at the server.
     """
 
-    def __init__(self, elements: Elements, keys: Keys, options: RedisOptions, clock: Clock) -> None:
-        self._elements, self._keys, self._options, self._clock = elements, keys, options, clock
+    def __init__(self, elements: Elements, keys: Keys, options: RedisOptions, now: Callable[[], float]) -> None:
+        self._elements, self._keys, self._options, self._now = elements, keys, options, now
         self._celery = options.celery_queues
         self._tags = Tags()
 
     def batch(self, messages: Sequence[Outgoing]) -> Batch:
         """Return a batch of messages; one that cannot be sent is answered in it."""
-        batch, now = Batch(messages), self._clock.now()
+        batch, now = Batch(messages), self._now()
         end = end_of(b"%.3f" % now)
         index = 0
         while index < len(messages):

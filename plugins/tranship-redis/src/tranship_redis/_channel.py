@@ -44,6 +44,11 @@ class Channel:
         """Say everything over ``wire``, which was made with :meth:`gone`."""
         self._wire = wire
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._wire.gone
+
     def post(self, data: bytes, then: Then, *, pushes: int = 0) -> None:
         """Send one packed command; everything posted in one tick leaves in one write, in order.
 

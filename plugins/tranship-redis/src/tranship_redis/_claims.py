@@ -14,18 +14,18 @@ from typing import Any, Final
 import orjson
 
 from tranship import codec
-from tranship.ports import Delivery
+from tranship.driver import Taken
 from tranship.protocol import RawMessage
-from tranship_redis._context import Context
 from tranship_redis._element import read
-from tranship_redis._held import MOST, Held, Place, microseconds
 from tranship_redis._incomplete import read_quarantined
-from tranship_redis._levels import STEPS
+from tranship_redis._keys import Keys
+from tranship_redis._levels import Levels, Place
+from tranship_redis._options import RedisOptions
 from tranship_redis._pack import bulk, millis
 from tranship_redis._scripts import Script
 from tranship_redis._selection import Pick, Report, peers_of
 
-__all__ = ["CLAIM", "Claim", "Claims", "Found"]
+__all__ = ["CLAIM", "MOST", "Claim", "Claims", "Found", "Held", "microseconds"]
 
 CLAIM: Final = Script("claim")
 _ORDERS: Final = 256
@@ -40,8 +40,40 @@ _FIXED: Final = (
     "delayed_queues",
 )
 """The keys that every claim has, in this order."""
+MOST: Final = 500
+"""Deliveries per script call; the server does nothing else meanwhile."""
+_LONGEST: Final = 100 * 365 * 86400.0
 _PIECE: Final = 50
 _PIECE_BYTES: Final = 1 << 20
+
+
+class Held:
+    """The token of a delivery: what is needed to end it."""
+
+    __slots__ = ("is_repeated", "letter", "number", "place", "tag", "token")
+
+    def __init__(
+        self, token: bytes, tag: bytes, place: Place, number: int, *, is_repeated: bool = False, letter: bool = False
+    ) -> None:
+        self.token = token
+        """The claim token, ``<list>\\0<tag>\\0<claim id>``; or the name of the dead letter."""
+        self.tag = tag
+        self.place = place
+        self.number = number
+        """Grows with every delivery of a backend."""
+        self.is_repeated = is_repeated
+        """It was delivered before."""
+        self.letter = letter
+        """It was kept apart among the dead letters, because Celery must not meet it."""
+
+    def as_letter(self, name: bytes) -> Held:
+        """Return the token of the dead letter that it has become."""
+        return Held(name, b"", self.place, self.number, letter=True)
+
+
+def microseconds(seconds: float) -> int:
+    """Return a lease as the scripts take it."""
+    return max(1, round(min(seconds, _LONGEST) * 1_000_000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +94,8 @@ class Claim:
 class Found:
     """What a claim brought."""
 
-    deliveries: list[Delivery]
-    odd: list[Delivery]
+    taken: list[Taken]
+    odd: list[Taken]
     """Those of them that are no JSON after all: Celery must not find them in ``unacked``."""
     promoted: bool
     """Whether delayed messages became due, more than we took perhaps."""
@@ -87,21 +119,27 @@ class _Order:
 
 
 class Claims:
-    """Makes the claims of one consumer, and its deliveries."""
+    """Makes the claims of one backend, and what it takes of their answers.
 
-    def __init__(self, ctx: Context) -> None:
-        self.id = secrets.token_hex(16)
-        """Begins the claim ids, so that a consumer knows its own."""
-        self._ctx = ctx
+    Args:
+        options: of the URL.
+        keys: of the namespace.
+        levels: of its lists.
+
+    Attributes:
+        id: begins the claim ids, so that a backend knows its own.
+        node: what Celery's tools call the worker, once it listens.
+    """
+
+    def __init__(self, options: RedisOptions, keys: Keys, levels: Levels) -> None:
+        self.id, self.node = secrets.token_hex(16), ""
+        self._options, self._key_space, self._levels = options, keys, levels
         self._claims = itertools.count(1)
         self._numbers = itertools.count()
         self._piece = 8
-        self._lease = bulk(b"%d" % microseconds(ctx.options.lease))
+        self._lease = bulk(b"%d" % microseconds(options.lease))
         self._orders: dict[tuple[str, ...], _Order] = {}
-        self._fixed = (
-            b"".join(bulk(getattr(ctx.keys, name)) for name in _FIXED),
-            b"".join(map(bulk, _started(ctx))),
-        )
+        self._fixed = b"".join(bulk(getattr(keys, name)) for name in _FIXED)
 
     def claim(self, queues: tuple[str, ...], limit: int) -> Claim:
         """Return the claim of up to ``limit`` messages from ``queues``, in this order inside each level."""
@@ -114,19 +152,18 @@ class Claims:
         queues = {queue: number for number, queue in enumerate(pick.schedules)}
         for spot in pick.spots:
             queues.setdefault(spot.queue, len(queues))
-        fixed, started = self._fixed
         name = b"%b-%x" % (self.id.encode(), next(self._claims))
         seats = b"".join(queues[spot.queue].to_bytes(2, "big") + b"%d" % spot.place.step for spot in pick.spots)
         keys = len(_FIXED) + 2 * len(pick.schedules) + len(pick.spots)
         parts = [
             b"*%d\r\n" % (3 + keys + 12 + 3 * len(queues)),
             bulk(b"EVALSHA") + bulk(CLAIM.sha) + bulk(b"%d" % keys),
-            fixed,
+            self._fixed,
             *(queue.schedule for queue in pick.schedules),
             *(spot.part for spot in pick.spots),
             *self._asked(limit, name),
             bulk(b"%d" % len(queues)),
-            started,
+            *map(bulk, self._started()),
             bulk(seats or b"-"),
             bulk(b"%d" % len(pick.schedules)),
             *(queue.arguments for queue in queues),
@@ -140,15 +177,16 @@ class Claims:
         """Return what the script answered."""
         wait, promoted, raws, tags, numbers, counts, quarantined, trouble, rest, *more = reply
         places, suffix, next_number = claim.places, claim.suffix, self._numbers.__next__
-        deliveries, odd = [], []
+        taken, odd = [], []
         for raw, tag, number, count in zip(raws, tags, numbers, counts or itertools.repeat(0), strict=False):
             place, message = places[number - 1], read(raw)
-            held = Held(b"%b\0%b%b" % (place.key, tag, suffix), tag, place, next_number())
-            delivery = Delivery(message, place.queue, place.priority, held, count + 1)
-            deliveries.append(delivery)
+            token = b"%b\0%b%b" % (place.key, tag, suffix)
+            held = Held(token, tag, place, next_number(), is_repeated=count > 0)
+            one = Taken(held, place.queue, place.priority, message, count + 1)
+            taken.append(one)
             if not _is_json(raw, message):
-                odd.append(delivery)
-        deliveries += self._letters(places, quarantined)
+                odd.append(one)
+        taken += self._letters(places, quarantined)
         if raws:
             # So that the server does not read many megabytes to give us four.
             self._piece = max(1, min(_PIECE, _PIECE_BYTES * len(raws) // sum(map(len, raws))))
@@ -156,50 +194,50 @@ class Claims:
         report = None
         if claim.pick is not None:
             report = Report(frozenset(rest), frozenset((*numbers, *quarantined[::3])), *more)
-        return Found(deliveries, odd, bool(promoted), due, trouble, not rest, report)
+        return Found(taken, odd, bool(promoted), due, trouble, not rest, report)
 
-    def _letters(self, places: Sequence[Place], quarantined: Sequence[Any]) -> list[Delivery]:
+    def _letters(self, places: Sequence[Place], quarantined: Sequence[Any]) -> list[Taken]:
         found = []
         for number, letter, raw in zip(quarantined[::3], quarantined[1::3], quarantined[2::3], strict=True):
             place = places[number - 1]
             held = Held(letter, b"", place, next(self._numbers), letter=True)
-            found.append(Delivery(read_quarantined(raw), place.queue, place.priority, held))
+            found.append(Taken(held, place.queue, place.priority, read_quarantined(raw)))
         return found
 
     def _remember(self, queues: tuple[str, ...]) -> _Order:
         if len(self._orders) >= _ORDERS:
             self._orders.clear()
-        ctx = self._ctx
-        keys, levels = ctx.keys, ctx.levels
-        steps = [step for step in STEPS for _ in queues]
-        lists = zip(levels.lists(queues), steps, strict=True)
-        places = [Place(key, queue, step, priority) for (key, queue, priority), step in lists]
+        keys, levels = self._key_space, self._levels
+        places = levels.places(queues)
         names = [getattr(keys, name) for name in _FIXED]
         names += [name for queue in queues for name in (keys.delayed(queue), keys.delayed_messages(queue))]
         names += [place.key for place in places]
-        arguments = [b"%d" % len(queues), *_started(ctx), b"", b"%d" % len(queues)]
-        arguments += [part for queue in queues for part in (queue.encode(), keys.list(queue, 0), peers_of(ctx, queue))]
+        arguments = [b"%d" % len(queues), *self._started(), b"", b"%d" % len(queues)]
+        arguments += [
+            part
+            for queue in queues
+            for part in (queue.encode(), keys.list(queue, 0), peers_of(self._options, keys, queue))
+        ]
         parts = [b"EVALSHA", CLAIM.sha, b"%d" % len(names), *names]
         head = b"*%d\r\n" % (len(parts) + 4 + len(arguments)) + b"".join(map(bulk, parts))
         order = self._orders[queues] = _Order(head, b"".join(map(bulk, arguments)), places)
         return order
 
-
-def _started(ctx: Context) -> list[bytes]:
-    """Return where and how STARTED is written: key prefix, TTL, the document around the task's id, its format."""
-    document: dict[str, Any] = {
-        "status": "STARTED",
-        "result": {"pid": os.getpid(), "hostname": ctx.node or f"tranship@{socket.gethostname()}"},
-        "traceback": None,
-        "children": [],
-        "date_done": None,
-        "task_id": "",
-    }
-    place = [ctx.keys.result(""), millis(ctx.options.result_ttl)]
-    if ctx.options.result_serializer == "msgpack":
-        # The empty id at its end is one byte; the script puts the id itself there.
-        return [*place, codec.dumps(document, codec.MSGPACK)[:-1], b"", b"msgpack"]
-    return [*place, json.dumps(document).encode().removesuffix(b'""}'), b"}", b"json"]
+    def _started(self) -> list[bytes]:
+        """Return where and how STARTED is written: key prefix, TTL, the document around the task's id, its format."""
+        document: dict[str, Any] = {
+            "status": "STARTED",
+            "result": {"pid": os.getpid(), "hostname": self.node or f"tranship@{socket.gethostname()}"},
+            "traceback": None,
+            "children": [],
+            "date_done": None,
+            "task_id": "",
+        }
+        place = [self._key_space.result(""), millis(self._options.result_ttl)]
+        if self._options.result_serializer == "msgpack":
+            # The empty id at its end is one byte; the script puts the id itself there.
+            return [*place, codec.dumps(document, codec.MSGPACK)[:-1], b"", b"msgpack"]
+        return [*place, json.dumps(document).encode().removesuffix(b'""}'), b"}", b"json"]
 
 
 def _is_json(raw: bytes, message: RawMessage) -> bool:

@@ -6,8 +6,6 @@ Once one of the sockets is lost, the connection is; the driver kit then makes a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
 from tranship.protocol import number_of
@@ -18,38 +16,12 @@ from tranship_redis._handshake import greet
 from tranship_redis._liveness import Liveness
 from tranship_redis._queue import RedisQueue
 from tranship_redis._server import ServerInfo
+from tranship_redis._sweeper import Sweeper
 from tranship_redis._table import RedisTable
 from tranship_redis._topic import RedisTopic
 from tranship_redis._wire import PushHandler, Wire
 
 __all__ = ["RedisConnection"]
-
-
-class Background(Protocol):
-    """What runs for as long as a socket is there."""
-
-    def start(self) -> None:
-        """Begin, in a task of its own."""
-
-    async def aclose(self) -> None:
-        """End it."""
-
-
-class _Pushes:
-    """Who gets what the server pushes over a connection.
-
-    Args:
-        connection: whose topic hears messages.
-        others: whoever else wants to hear something, by kind.
-    """
-
-    def __init__(self, connection: RedisConnection, others: Mapping[bytes, tuple[PushHandler, ...]]) -> None:
-        self._connection, self._others = connection, others
-
-    def get(self, kind: bytes) -> tuple[PushHandler, ...]:
-        """Return them."""
-        others, topic = self._others.get(kind, ()), self._connection.topic
-        return (topic.heard, *others) if topic is not None and kind == b"message" else others
 
 
 class RedisConnection:
@@ -58,30 +30,20 @@ class RedisConnection:
     Args:
         dialler: connects the sockets.
         broker: what is known beyond the connection.
-        pushes: who gets what the server pushes, by kind.
         address: where Celery would send results.
         was_master: the server served us before.
-        sweeper: makes what puts back what others have lost, for as long as there is a socket for work.
 
     Attributes:
         main: submits, results, control and inspection.
         pubsub: subscriptions: ``main`` itself over RESP3, a socket of its own over RESP2.
+        handlers: who gets what the server pushes, by kind.
         fsync: how the server syncs its append-only file; None: there is none, or it does not say.
         lost: done, with the reason, once it cannot be used any more.
     """
 
-    def __init__(
-        self,
-        dialler: Dialler,
-        broker: Broker,
-        pushes: Mapping[bytes, tuple[PushHandler, ...]],
-        *,
-        address: str,
-        was_master: bool,
-        sweeper: Callable[[Channel], Background],
-    ) -> None:
+    def __init__(self, dialler: Dialler, broker: Broker, *, address: str, was_master: bool) -> None:
         self._dialler, self._broker, self._was_master = dialler, broker, was_master
-        self._pushes = _Pushes(self, pushes)
+        self.handlers: dict[bytes, tuple[PushHandler, ...]] = {}
         self.place, self.address = dialler.place, address
         self.table: RedisTable | None = None
         self.topic: RedisTopic | None = None
@@ -91,11 +53,10 @@ class RedisConnection:
         self._lives: list[Liveness] = []
         self._work: Channel | None = None
         self._opening = asyncio.Lock()
-        self._make_sweeper = sweeper
-        self._sweeper: Background | None = None
+        self._sweeper: Sweeper | None = None
 
-    async def open(self, *, work: bool) -> None:
-        """Connect, with a socket for work if that is wanted already.
+    async def open(self) -> None:
+        """Connect, with a socket for work if there has been one before.
 
         Raises:
             As :meth:`Dialler.dial` and :func:`greet`.
@@ -104,11 +65,12 @@ class RedisConnection:
             self.main = self.pubsub = await self._open(load=True)
             if not self.server.is_resp3:
                 self.pubsub = await self._open(subscriber=True)
-            self.queue = RedisQueue(self._broker, self.main)
+            self.queue = RedisQueue(self._broker, self.main, self.work)
             self.table = RedisTable(self.main, self._broker.keys)
             self.topic = RedisTopic(self.main, self.pubsub, self._broker.keys, self.table)
-            if work:
-                await self.open_work()
+            self.handlers = {b"message": (self.topic.heard,), b"invalidate": (self.queue.taking.changed,)}
+            if self._broker.works:
+                await self.work()
             self.fsync = await self._fsync()
         except BaseException:
             await self.aclose()
@@ -119,31 +81,25 @@ class RedisConnection:
         """What the server says of itself."""
         return self.main.server
 
-    @property
-    def work(self) -> Channel:
-        """The socket for claims and settlements.
-
-        Raises:
-            BrokerUnreachable: there is none.
-        """
-        if self._work is None:
-            raise BrokerUnreachable(f"{self.place}: there is no connection for work")
-        return self._work
-
-    async def open_work(self) -> None:
-        """Open it, if nobody has; sweep from then on.
+    async def work(self) -> Channel:
+        """Return the socket for claims and ends; it is opened by who asks first, and swept over from then on.
 
         Raises:
             As :meth:`open`.
         """
+        if self._work is not None:
+            return self._work
+        self._broker.works = True
         async with self._opening:
             if self._work is None:
-                work = await self._open(load=True)
+                channel = await self._open(load=True)
+                await self.queue.taking.start(channel)
                 if self.lost.done():
                     raise BrokerUnreachable(f"{self.place}: the connection has gone meanwhile")
-                self._work = work
-                self._sweeper = self._make_sweeper(self._work)
+                self._work = channel
+                self._sweeper = Sweeper(self._broker, channel, self.queue.taking.ring)
                 self._sweeper.start()
+            return self._work
 
     async def _fsync(self) -> str | None:
         if not self.server.aof_enabled:
@@ -161,7 +117,7 @@ class RedisConnection:
             writer.transport.abort()
             raise BrokerUnreachable(f"{self.place}: the connection has gone meanwhile")
         channel = Channel(self.place, self._went)
-        wire = Wire(writer, self._pushes, channel.gone, subscriber=subscriber)
+        wire = Wire(writer, self.handlers_of, channel.gone, subscriber=subscriber)
         channel.use(wire)
         self._channels.append(channel)
         options = self._broker.options
@@ -169,6 +125,10 @@ class RedisConnection:
         is_resp3 = self._dialler.protocol == 3
         channel.server = await greet(wire, self.place, is_resp3=is_resp3, load=load, was_master=self._was_master)
         return channel
+
+    def handlers_of(self, kind: bytes) -> tuple[PushHandler, ...]:
+        """Return who gets pushes of a kind."""
+        return self.handlers.get(kind, ())
 
     def _went(self, reason: TranshipError) -> None:
         if not self.lost.done():

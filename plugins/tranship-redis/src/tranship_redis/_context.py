@@ -1,53 +1,54 @@
-"""What the ports of one backend share."""
+"""What the ports have in common that the driver serves itself."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar, cast
 
-from tranship.clocks import Clock
 from tranship.driver import Kit
-from tranship_redis._keys import Keys
-from tranship_redis._levels import Levels
-from tranship_redis._link import Link
-from tranship_redis._options import RedisOptions
-from tranship_redis._wake import Wake
+from tranship_redis._broker import Broker
+from tranship_redis._connection import RedisConnection
+from tranship_redis._pack import Part
+from tranship_redis._scripts import Script
+from tranship_redis._wire import Reply
 
 __all__ = ["Context"]
 
+T = TypeVar("T")
 
-@dataclass(slots=True, kw_only=True)
+
 class Context:
-    """Handed to each port of a backend when it is made."""
+    """Of one backend: what is known of its broker, and commands over whatever connection there is.
 
-    kit: Kit = field(repr=False)
-    options: RedisOptions
-    keys: Keys
-    levels: Levels
-    main: Link
-    """Submits, results, control and inspection."""
-    pubsub: Link
-    """Subscriptions: the socket of ``main`` over RESP3, one of their own over RESP2."""
-    work: Callable[[], Awaitable[Link]]
-    """Claims and settlements: opened by the first who asks, the same for all."""
-    wake: Wake
-    """Wakes consumers."""
-    name: str
-    """The plugin's name, for errors."""
-    url: str
-    """Where it is connected, without secrets."""
-    node: str = ""
-    """What Celery's tools call the worker, once it listens."""
+    Args:
+        kit: of the backend.
+        broker: what is known beyond a connection.
+    """
+
+    def __init__(self, kit: Kit, broker: Broker) -> None:
+        self.kit, self.broker = kit, broker
+        self.options, self.keys, self.levels = broker.options, broker.keys, broker.levels
+        self.main = self
 
     @property
-    def clock(self) -> Clock:
-        """The server's."""
-        return self.kit.clock
+    def node(self) -> str:
+        """What Celery's tools call the worker, once it listens."""
+        return self.broker.claims.node
 
-    @property
-    def closed(self) -> bool:
-        """Whether the backend has been closed."""
-        return self.kit.closed
+    @node.setter
+    def node(self, name: str) -> None:
+        self.broker.claims.node = name
+
+    async def call(self, *parts: Part) -> Reply:
+        """Send one command over the main socket and return its reply; see :meth:`Channel.call`."""
+        return await self._run("call", lambda one: one.main.call(*parts))
+
+    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Part] = ()) -> Reply:
+        """Run a script there and return its reply; see :meth:`Channel.run`."""
+        return await self._run("run", lambda one: one.main.run(script, keys, args))
+
+    async def _run(self, verb: str, call: Callable[[RedisConnection], Awaitable[T]]) -> T:
+        return await self.kit.run(verb, lambda connection: call(cast("RedisConnection", connection)))
 
     def check(self) -> None:
         """Raise once the backend has been closed; the first line of every public method of a port.

@@ -8,10 +8,11 @@ from typing import Final, TypeVar
 
 from redis.exceptions import ResponseError
 
+from tranship.driver import unreachable
 from tranship.errors import BrokerRefused, BrokerUnreachable, StorageFull, TranshipError
 from tranship_redis._scripts import command_at
 
-__all__ = ["Lost", "NotReady", "again", "error_of", "is_demotion", "reply_error"]
+__all__ = ["Lost", "NotReady", "again", "classify", "error_of", "is_demotion", "reply_error"]
 
 
 E = TypeVar("E", bound=Exception)
@@ -87,6 +88,11 @@ def error_of(reply: ResponseError, *, doing: str) -> TranshipError:
     error = kind(f"{doing}: {meaning} ({text})")
     error.__cause__ = reply
     return error
+
+
+def classify(error: Exception) -> TranshipError | None:
+    """Return what a native error is to the driver kit."""
+    return BrokerUnreachable(str(error)) if isinstance(error, Lost) else unreachable(error)
 
 
 def again(error: E) -> E:

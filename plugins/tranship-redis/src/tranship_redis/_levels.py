@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from tranship.envelope import Priority
 from tranship_redis._keys import Keys
 
-__all__ = ["STEPS", "Levels"]
+__all__ = ["STEPS", "Levels", "Place"]
 
 STEPS: Final = (0, 3, 6, 9)
 """Celery's ``priority_steps``; a smaller one is served first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One list of a queue."""
+
+    key: bytes
+    queue: str
+    step: int
+    priority: Priority
 
 
 class Levels:
@@ -43,6 +54,13 @@ class Levels:
     def key(self, queue: str, priority: Priority) -> bytes:
         """The list a message of this level is pushed to."""
         return self._keys.list(queue, self._steps[priority])
+
+    def places(self, queues: Iterable[str]) -> list[Place]:
+        """Every list of ``queues``, in the order to serve them: steps outside."""
+        names = list(queues)
+        return [
+            Place(self._keys.list(name, step), name, step, self._priorities[step]) for step in STEPS for name in names
+        ]
 
     def lists(self, queues: Iterable[str]) -> list[tuple[bytes, str, Priority]]:
         """Every list of ``queues`` with its queue and level, in the order to serve them: steps outside."""

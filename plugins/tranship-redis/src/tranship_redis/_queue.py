@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
 from redis.exceptions import ResponseError
 
-from tranship.driver import Answer, NoQueue, Outgoing, QueueTraits, SendLimits
+from tranship.driver import Answer, Outgoing, QueueTraits, SendLimits
 from tranship.errors import BrokerUnreachable
+from tranship.ports import CountKind
 from tranship_redis._batch import Batch
 from tranship_redis._broker import Broker
 from tranship_redis._browsing import Browsing
 from tranship_redis._channel import Channel
 from tranship_redis._journal import SubmitJournal
 from tranship_redis._pack import pack
+from tranship_redis._scripts import Script
+from tranship_redis._settling import Settling
+from tranship_redis._taking import Taking
 from tranship_redis._wire import Reply
 
 __all__ = ["RedisQueue"]
@@ -30,28 +34,37 @@ UNDER_WAY: Final = 8
 _QUEUES: Final = 10_000
 """Names of queues that are remembered as registered."""
 
+_EARLY: Final = Script("early")
 Done = Callable[[Sequence[Answer] | Exception], None]
 
 
-class RedisQueue(NoQueue):
+class RedisQueue:
     """See :class:`tranship.driver.Queue`.
 
     Args:
         broker: what is known beyond the connection.
         channel: where messages are sent.
+        work: returns the socket for claims and ends, opened by the first who asks.
     """
 
-    traits = QueueTraits(
-        levels=True,
-        delays=True,
-        unique=True,
-        fuses=True,
-        tells=True,
-        limits=SendLimits(messages=BATCH, octets=BYTES, under_way=UNDER_WAY),
-    )
-
-    def __init__(self, broker: Broker, channel: Channel) -> None:
-        self._broker, self._channel = broker, channel
+    def __init__(self, broker: Broker, channel: Channel, work: Callable[[], Awaitable[Channel]]) -> None:
+        self._broker, self._channel, self._work = broker, channel, work
+        self.traits = QueueTraits(
+            lease=broker.options.lease,
+            counts=CountKind.EXACT,
+            order="keeps-place",
+            levels=True,
+            turns=True,
+            delays=True,
+            unique=True,
+            fuses=True,
+            tells=True,
+            limits=SendLimits(messages=BATCH, octets=BYTES, under_way=UNDER_WAY),
+        )
+        self.taking = Taking(broker, channel, work)
+        self.take, self.watch = self.taking.take, self.taking.watch
+        settling = Settling(broker, work, self.taking.ring)
+        self.end, self.renew = settling.end, settling.renew
         self._journal = SubmitJournal(channel, broker.keys)
         self._registered: set[str] = set()
         browsing = Browsing(channel, broker.keys, broker.levels)
@@ -59,7 +72,7 @@ class RedisQueue(NoQueue):
 
     # Sending.
 
-    async def send(self, batch: Sequence[Outgoing]) -> Sequence[Answer]:  # type: ignore[override]
+    async def send(self, batch: Sequence[Outgoing]) -> Sequence[Answer]:
         """Store messages."""
         answers: asyncio.Future[Sequence[Answer] | Exception] = asyncio.get_running_loop().create_future()
         self.post(batch, lambda found: None if answers.done() else answers.set_result(found))
@@ -114,3 +127,12 @@ class RedisQueue(NoQueue):
         """Make the queues known to inspectors; lists need no creating."""
         if queues:
             await self._channel.call(b"SADD", self._broker.keys.queues, *queues)
+
+    async def advance(self, queues: Sequence[str], limit: int) -> int:
+        """Make up to ``limit`` messages ready that are not due yet; return how many."""
+        keys, made = self._broker.keys, 0
+        for queue in queues:
+            names = [keys.delayed(queue), keys.delayed_messages(queue), keys.delayed_queues]
+            if made < limit:
+                made += await self._channel.run(_EARLY, names, [limit - made, keys.list(queue, 0)])
+        return made

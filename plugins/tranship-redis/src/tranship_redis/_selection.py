@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Final
 
-from tranship_redis._context import Context
-from tranship_redis._held import Place
-from tranship_redis._levels import STEPS
+from tranship.driver import Slot
+from tranship_redis._keys import Keys
+from tranship_redis._levels import STEPS, Levels, Place
+from tranship_redis._options import RedisOptions
 from tranship_redis._pack import bulk
 
-__all__ = ["MANY", "Pick", "Queue", "Report", "Selection", "Spot", "peers_of"]
+__all__ = ["MANY", "Pick", "Queue", "Report", "Selection", "Spot", "peers_of", "pick_of"]
 
 MANY: Final = 8
 """Queues up to which a claim looks at every list: choosing would cost more."""
@@ -79,14 +80,16 @@ class Selection:
     """What is known of the lists of one consumer.
 
     Args:
-        ctx: the backend's.
+        options: of the URL.
+        keys: of the namespace.
+        levels: of its lists.
         queues: their names, more than a few.
     """
 
-    def __init__(self, ctx: Context, queues: Iterable[str]) -> None:
-        self._queues = {name: _queue(ctx, name) for name in queues}
+    def __init__(self, options: RedisOptions, keys: Keys, levels: Levels, queues: Iterable[str]) -> None:
+        self._queues = {name: _queue(options, keys, levels, name) for name in queues}
         self._spots = {spot.place.key: spot for queue in self._queues.values() for spot in queue.spots}
-        self._schedules = {ctx.keys.delayed(name): queue for name, queue in self._queues.items()}
+        self._schedules = {keys.delayed(name): queue for name, queue in self._queues.items()}
         self._open: list[dict[Spot, None]] = [{} for _ in STEPS]
         self._unread: dict[Queue, None] = {}
         self._times: list[tuple[float, int, Queue]] = []
@@ -181,17 +184,22 @@ class Selection:
             self._open[spot.level].setdefault(spot)
 
 
-def peers_of(ctx: Context, queue: str) -> bytes:
+def peers_of(options: RedisOptions, keys: Keys, queue: str) -> bytes:
     """Return whether ``queue`` has Celery peers, as the script takes it: ``1``, ``0``, or the key that says so."""
-    peers = ctx.options.celery_queues.of(queue)
-    return ctx.keys.binding(queue) if peers is None else b"1" if peers else b"0"
+    peers = options.celery_queues.of(queue)
+    return keys.binding(queue) if peers is None else b"1" if peers else b"0"
 
 
-def _queue(ctx: Context, name: str) -> Queue:
-    keys = ctx.keys
-    arguments = bulk(name.encode()) + bulk(keys.list(name, 0)) + bulk(peers_of(ctx, name))
+def pick_of(options: RedisOptions, keys: Keys, levels: Levels, slots: Iterable[Slot]) -> Pick:
+    """Return just the lists of these slots, in their order; what is delayed in their queues goes to its lists first."""
+    queues = {name: _queue(options, keys, levels, name) for name in dict.fromkeys(queue for queue, _ in slots)}
+    spots = [spot for name, level in slots for spot in queues[name].spots if spot.place.priority is level]
+    return Pick(list(queues.values()), spots)
+
+
+def _queue(options: RedisOptions, keys: Keys, levels: Levels, name: str) -> Queue:
+    arguments = bulk(name.encode()) + bulk(keys.list(name, 0)) + bulk(peers_of(options, keys, name))
     queue = Queue(name, arguments, bulk(keys.delayed(name)) + bulk(keys.delayed_messages(name)))
-    lists = zip(STEPS, ctx.levels.lists([name]), strict=True)
-    for level, (step, (key, _, priority)) in enumerate(lists):
-        queue.spots.append(Spot(queue, level, Place(key, name, step, priority), bulk(key)))
+    for level, place in enumerate(levels.places([name])):
+        queue.spots.append(Spot(queue, level, place, bulk(place.key)))
     return queue

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tranship.errors import ClosedError, TranshipError
+from tranship_redis._broker import Broker
 from tranship_redis._celery_entries import CeleryEntries
 from tranship_redis._channel import Channel
-from tranship_redis._complaints import Complaints
-from tranship_redis._context import Context
 from tranship_redis._errors import Lost
+from tranship_redis._key_warnings import KeyWarnings
 from tranship_redis._scripts import Script
 
 __all__ = ["Sweeper"]
@@ -34,20 +34,21 @@ class Sweeper:
     """Sweeps for as long as a backend has consumers. Several workers sweep the same: harmless.
 
     Args:
-        ctx: the backend's.
-        link: the one that consumers claim on.
+        broker: what is known beyond the connection.
+        channel: the socket that claims go over.
+        returned: called when something has been put back, of which the server does not tell us.
     """
 
-    def __init__(self, ctx: Context, link: Channel) -> None:
-        self._link = link
-        self._keys = [ctx.keys.unacked, ctx.keys.unacked_index, ctx.keys.leases, ctx.keys.deliveries]
-        self._lease = ctx.options.lease
-        self._wake = ctx.wake
-        self._celery = None if ctx.options.celery == "off" else CeleryEntries(ctx.keys, link, ctx.options)
-        self._celery_pause = min(CELERY, ctx.options.visibility_timeout)
+    def __init__(self, broker: Broker, channel: Channel, returned: Callable[[], None]) -> None:
+        keys, options = broker.keys, broker.options
+        self._channel, self._returned = channel, returned
+        self._keys = [keys.unacked, keys.unacked_index, keys.leases, keys.deliveries]
+        self._lease = options.lease
+        self._celery = None if options.celery == "off" else CeleryEntries(keys, channel, options)
+        self._celery_pause = min(CELERY, options.visibility_timeout)
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
-        self._complaints = Complaints(f"{link.place}: tasks whose lease has ended cannot go back to")
+        self._warnings = KeyWarnings(f"{channel.place}: tasks whose lease has ended cannot go back to")
 
     def start(self) -> None:
         """Begin."""
@@ -86,12 +87,12 @@ class Sweeper:
     async def _sweep(self) -> float:
         """Put back what has been lost; return seconds until more may be."""
         while True:
-            restored, ended, until_next, trouble = await self._link.run(_SWEEP, self._keys, [AT_ONCE])
+            restored, ended, until_next, trouble = await self._channel.run(_SWEEP, self._keys, [AT_ONCE])
             if restored:
                 log.info("put back %d tasks whose worker was not heard of for a lease", restored)
-                self._wake.ring()
-            for key, error in self._complaints.errors(trouble):
-                self._complaints.warn(key, error)
+                self._returned()
+            for key, error in self._warnings.errors(trouble):
+                self._warnings.warn(key, error)
             if ended < AT_ONCE:
                 break
         # Whoever has a shorter lease than ours may have begun since: never wait for long.
@@ -103,5 +104,5 @@ class Sweeper:
         restored = await self._celery.restore()
         if restored:
             log.info("put back %d tasks of Celery workers that held them for the visibility timeout", restored)
-            self._wake.ring()
+            self._returned()
         return self._celery_pause * random.uniform(0.9, 1.1)

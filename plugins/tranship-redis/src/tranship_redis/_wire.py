@@ -14,7 +14,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from hiredis import PushNotification, Reader
 from redis.exceptions import InvalidResponse, ResponseError
@@ -43,19 +43,12 @@ _GOODBYE: Final = 1.0
 """Seconds for the other side to take note that we close."""
 
 
-class Handlers(Protocol):
-    """Who gets what is pushed."""
-
-    def get(self, kind: bytes) -> tuple[PushHandler, ...]:
-        """Return those for pushes of a kind."""
-
-
 class Wire(asyncio.Protocol):
     """A connection that works until it is lost, which is for ever.
 
     Args:
         writer: of a connection that nobody else uses and on which nothing is under way.
-        handlers: who gets the pushes of a kind. Looked at with each push, so it may change.
+        handlers: returns who gets the pushes of a kind.
         lost: called once, when the connection has gone otherwise than by :meth:`close`: with the reason, and
             before anybody else hears of it. It has to call :meth:`fail`.
         subscriber: a RESP2 connection for subscriptions, on which pushes look like any other array.
@@ -64,7 +57,7 @@ class Wire(asyncio.Protocol):
     def __init__(
         self,
         writer: asyncio.StreamWriter,
-        handlers: Handlers,
+        handlers: Callable[[bytes], tuple[PushHandler, ...]],
         lost: Callable[[Wire, str, BaseException | None], None],
         *,
         subscriber: bool = False,
@@ -219,7 +212,7 @@ class Wire(asyncio.Protocol):
         kind = frame[0]
         if kind in CONFIRMATIONS:
             self._confirm()
-        for handler in self._handlers.get(kind):
+        for handler in self._handlers(kind):
             try:
                 handler(frame)
             except Exception:

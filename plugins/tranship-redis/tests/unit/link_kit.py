@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, cast
 
 from redis_context import opened
+from redis_link import Link
 
 from tranship.errors import BrokerRefused, BrokerUnreachable
 from tranship.testing.pytest_plugin import own_services
 from tranship.testing.services import ProcessService, redis_recipe
-from tranship_redis._link import Link
 from tranship_redis._pack import pack
 from tranship_redis._wire import Wire
 

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from redis_link import Link
+
 from tranship.driver import Row, facts_read, pack
 from tranship.driver._nouns import stamp
 from tranship.settings import BackendConfig, BrokerURL
@@ -18,10 +20,23 @@ from tranship_redis._element import read
 from tranship_redis._options import RedisOptions
 
 
+class OpenContext(Context):
+    """What the ports of one backend share, with the sockets of whatever connection there is."""
+
+    def __init__(self, driver: RedisDriver) -> None:
+        kit, place = driver.backend._kit, driver._dialler.place
+        super().__init__(kit, driver._broker)
+        self.url = kit.url
+        self.main = Link(kit, place, lambda one: one.main)
+        self.pubsub = Link(kit, place, lambda one: one.pubsub)
+
+
 def make_driver(url: str, **options: Any) -> RedisDriver:
     """What makes a backend that is not open."""
     config = BackendConfig(BrokerURL.parse(url).with_options(**options), lambda _key, create: create())
-    return RedisDriver(config, config.options_as(RedisOptions))
+    driver = RedisDriver(config, config.options_as(RedisOptions))
+    driver.context = OpenContext(driver)
+    return driver
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from redis_context import driven
+from redis_link import Link
 
 from tranship.envelope import Envelope, TaskResult, TaskState, new_id
 from tranship.ports import StoredResult
@@ -18,7 +19,6 @@ from tranship.testing.services._redis import ask_redis
 from tranship_redis._backend import RedisDriver
 from tranship_redis._context import Context
 from tranship_redis._element import read
-from tranship_redis._link import Link
 
 ENCODER = Encoder("gen1@host")
 NORMAL = b"\x06\x163"

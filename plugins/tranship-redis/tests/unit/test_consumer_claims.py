@@ -419,7 +419,7 @@ async def test_claims_in_many_orders_do_not_fill_the_memory(context: CaseContext
     """What is remembered of each order of queues is bounded, whatever is asked for."""
     names = [f"q-{number}" for number in range(1000)]
     async with opened(context.url(), namespace=context.namespace) as ctx:
-        claims = Claims(ctx)
+        claims = Claims(ctx.options, ctx.keys, ctx.levels)
         for start in range(990):
             claims.claim(tuple(names[start : start + 8]), 1)
         assert len(claims._orders) <= 256

@@ -21,7 +21,7 @@ from tranship.ports import Consumer, Verdict
 from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.harness import Harness
 from tranship.testing.services import Service
-from tranship_redis import _wake
+from tranship_redis import _taking
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ async def test_consumers_of_one_backend_wake_each_other(context: CaseContext, ke
         started = time.monotonic()
         await give()  # type: ignore[misc]
         (held,) = (await waiting).deliveries
-        assert time.monotonic() - started < _wake.SAFETY / 2
+        assert time.monotonic() - started < _taking.SAFETY / 2
         await settle(other, Verdict.ACK, held)
 
     for number in range(4):
@@ -104,7 +104,7 @@ async def test_a_flushed_database_does_not_put_anybody_to_sleep(
     started = time.monotonic()
     keyspace.push(keyspace.kombu("a"))
     assert ids_of((await waiting).deliveries) == ["a"]
-    assert time.monotonic() - started < _wake.SAFETY / 2
+    assert time.monotonic() - started < _taking.SAFETY / 2
 
 
 async def test_where_tracking_is_forbidden_consumers_look_themselves(redis_variant: Callable[..., Service]) -> None:
@@ -120,14 +120,14 @@ async def test_where_tracking_is_forbidden_consumers_look_themselves(redis_varia
         started = time.monotonic()
         await context.submit(producer, context.message(id="a"))
         assert ids_of((await waiting).deliveries) == ["a"]
-        assert time.monotonic() - started < _wake.SAFETY / 2
+        assert time.monotonic() - started < _taking.SAFETY / 2
 
 
 async def test_a_lost_push_costs_seconds_and_no_task(
     context: CaseContext, keyspace: KeySpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_wake, "SAFETY", 0.3)
-    monkeypatch.setattr(_wake.Wake, "_changed", lambda *_: None)
+    monkeypatch.setattr(_taking, "SAFETY", 0.3)
+    monkeypatch.setattr(_taking.Taking, "changed", lambda *_: None)
     backend = await context.open(lease=60)
     waiting = context.start(backend.consumer(["q"]).receive(1, 10.0))
     await asyncio.wait({waiting}, timeout=0.05)
@@ -234,7 +234,7 @@ async def test_nothing_of_a_closed_backend_is_kept(context: CaseContext) -> None
     backend = await context.open()
     consumer = backend.consumer(["q"])
     await consumer.receive(1, 0.0)
-    link = weakref.ref(consumer._desk.link)
+    link = weakref.ref(backend._supervisor.current.main)
     await backend.aclose()
     context._backends.remove(backend)
     del backend, consumer
@@ -265,7 +265,7 @@ async def test_a_cancelled_look_at_some_queues_does_not_silence_the_bell_of_othe
     context: CaseContext, keyspace: KeySpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A queue that was skipped for a moment, and got a message in it."""
-    monkeypatch.setattr(_wake, "SAFETY", 60.0)
+    monkeypatch.setattr(_taking, "SAFETY", 60.0)
     backend = await context.open(lease=60, celery="off")
     consumer = backend.consumer(["q", "skipped"])
     await consumer.receive(1, 0.0)
@@ -275,13 +275,14 @@ async def test_a_cancelled_look_at_some_queues_does_not_silence_the_bell_of_othe
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
     await context.submit(other, context.message(id="a", queue="skipped"))
-    await eventually(lambda: consumer._rung, "the bell has rung")
+    (view,) = backend._supervisor.current.queue.taking._watched
+    await eventually(lambda: not view.emptied, "the server has told")
     looking = context.start(consumer.receive(1, 60.0, skip={"skipped"}))
     for _ in range(2):
         await asyncio.sleep(0)
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
-    await eventually(lambda: not consumer._rung, "the answer has come")
+    await eventually(lambda: view.emptied == {"q"}, "the answer has come")
     async with asyncio.timeout(5):
         assert ids_of((await consumer.receive(1, 60.0)).deliveries) == ["a"]
 
@@ -290,7 +291,7 @@ async def test_many_queues_are_served_like_few(
     context: CaseContext, keyspace: KeySpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By level first, what is due among them, garbage set apart; and anything that comes later rings the bell."""
-    monkeypatch.setattr(_wake, "SAFETY", 60.0)
+    monkeypatch.setattr(_taking, "SAFETY", 60.0)
     backend, other = await context.open(lease=60), await context.open()
     queues = [f"q-{number}" for number in range(50)]
     consumer = backend.consumer(queues)
@@ -413,7 +414,7 @@ async def test_no_bell_is_missed(context: CaseContext, monkeypatch: pytest.Monke
     """Four consumers on two backends, of which some nack and give back: without the safety look nobody sleeps over a
     message.
     """
-    monkeypatch.setattr(_wake, "SAFETY", 60.0)
+    monkeypatch.setattr(_taking, "SAFETY", 60.0)
     backends = [await context.open(lease=60) for _ in range(2)]
     producer = await context.open()
     total = 250

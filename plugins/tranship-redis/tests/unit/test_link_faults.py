@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from link_kit import Answers, linked, server, until, until_why, wire_of, works
 from redis_context import driven, make_driver
+from redis_link import Link
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, ClosedError
 from tranship.ports import ConnectionEvent
 from tranship.testing.proxy import FaultProxy
 from tranship.testing.services import ProcessService, ask_redis
 from tranship_redis._errors import Lost
-from tranship_redis._link import Link
 from tranship_redis._pack import pack
 
 LOST, RESTORED = ConnectionEvent

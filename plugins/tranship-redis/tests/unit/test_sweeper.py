@@ -124,9 +124,10 @@ async def test_an_idle_sweeper_leaves_the_server_alone(context: CaseContext, key
     """It looks four times per lease, or when one ends."""
     async with opened(context.url(), namespace=context.namespace, lease=1.0, celery="off") as ctx:
         calls = []
-        sweeper = Sweeper(ctx, ctx.main)
-        run = ctx.main.run
-        ctx.main.run = lambda *args: calls.append(1) or run(*args)  # type: ignore[method-assign]
+        channel = ctx.kit.connection.main
+        sweeper = Sweeper(ctx.broker, channel, lambda: None)
+        run = channel.run
+        channel.run = lambda *args: calls.append(1) or run(*args)  # type: ignore[method-assign]
         sweeper.start()
         await asyncio.sleep(1.0)
         await sweeper.aclose()

@@ -5,6 +5,7 @@
 --       per item: claim token, delivery tag, key of its result ("" = none), TTL in ms, document;
 --       then what makes an item more than an ACK, any of these:
 --         "asked", item, number of an earlier batch whose answers were lost, place in it
+--         "only", item: it is looked up and nothing else
 --         "counted", item: it was delivered before
 --         "quarantined", item: its token is a dead letter
 --         "nack", item
@@ -13,13 +14,12 @@
 --         "delay", item, delayed, delayed-messages, task id, queue, due, step and element
 --         "retrying", item, key that exists where there are Celery peers ("" = there are), key of the result, TTL
 --                     in ms, document
--- Returns: one character per item (1: done, 0: not ours, E: refused, and still ours), the first error or "",
---          and the marker as it was
+-- Returns: one character per item (1: done, 0: not ours, E: refused, and still ours), and the first error or ""
 -- The marker, "<number>:<answers>", remembers the last batch for a client that lost its answers with the connection,
 -- and shuts out what arrives late of batches before it.
 local unacked, index, leases, deliveries, letters, names, delayed_queues, marker = unpack(KEYS)
 local count = tonumber(ARGV[4])
-local SIZES = {asked = 4, counted = 2, quarantined = 2, nack = 2, reject = 4, replace = 4, delay = 8, retrying = 6}
+local SIZES = {asked = 4, only = 2, counted = 2, quarantined = 2, nack = 2, reject = 4, replace = 4, delay = 8, retrying = 6}
 local answers, mine, tags, extras, refusal = {}, {}, {}, {}, ''
 
 -- Returns the reply, or nothing and an error that says what was refused: the server itself does not.
@@ -74,7 +74,9 @@ local _, refused = try('ZREM', leases, '')
 if refused then return redis.error_reply(refused) end
 for item = 1, count do
   local extra = extras[item]
-  if not answers[item] and not (extra and extra.quarantined) then
+  if extra and extra.only then
+    answers[item] = answers[item] or 'E'
+  elseif not answers[item] and not (extra and extra.quarantined) then
     if redis.call('ZREM', leases, ARGV[5 * item]) == 1 then
       mine[#mine + 1], tags[#tags + 1] = item, ARGV[5 * item + 1]
     else
@@ -210,4 +212,4 @@ end
 
 local text = table.concat(answers)
 redis.pcall('SET', marker, ARGV[1] .. ':' .. text, 'EX', ARGV[3])
-return {text, refusal, before}
+return {text, refusal}

@@ -1,4 +1,4 @@
-"""One of the sockets of whatever connection there is now."""
+"""One of the sockets of whatever connection there is now, for tests that look past the driver kit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tranship_redis._scripts import Script
 from tranship_redis._server import ServerInfo
 from tranship_redis._wire import PushHandler, Reply, Then
 
-__all__ = ["Hook", "Link", "Listener", "PushHandler", "Pushes", "Remove", "Reply", "Then"]
+__all__ = ["Hook", "Link", "Listener", "PushHandler", "Remove", "Reply", "Then"]
 
 log = logging.getLogger("tranship.redis")
 
@@ -24,7 +24,6 @@ Hook = Callable[[], Awaitable[None]]
 Listener = Callable[[ConnectionEvent, int], None]
 Remove = Callable[[], None]
 """Takes back what was registered; a second call does nothing."""
-Pushes = dict[bytes, tuple[PushHandler, ...]]
 
 
 class Link:
@@ -32,15 +31,14 @@ class Link:
 
     Args:
         kit: of the backend.
-        pushes: who gets what the server pushes, by kind.
+        place: of the server.
         which: returns the socket of a connection.
     """
 
-    def __init__(self, kit: Kit, place: str, pushes: Pushes, which: Callable[[RedisConnection], Channel]) -> None:
+    def __init__(self, kit: Kit, place: str, which: Callable[[RedisConnection], Channel]) -> None:
         self.place = place
-        self.companions: dict[type, object] = {}
-        """What its users share and is about this socket, by class."""
-        self._kit, self._pushes, self._which = kit, pushes, which
+        self._kit, self._which = kit, which
+        self._pushes: list[tuple[bytes, PushHandler]] = []
         self._hooks: list[Hook] = []
         self._listeners: list[Listener] = []
         kit.on_restored(self._restored)
@@ -89,12 +87,19 @@ class Link:
 
     def on_push(self, kind: bytes, handler: PushHandler) -> Remove:
         """Call ``handler`` with every push of a kind: ``b"message"``, ``b"pmessage"``, ``b"invalidate"``."""
-        self._pushes[kind] = (*self._pushes.get(kind, ()), handler)
+        self._pushes.append((kind, handler))
+        self._hear(kind, handler)
 
         def remove() -> None:
-            self._pushes[kind] = tuple(one for one in self._pushes[kind] if one is not handler)
+            self._pushes = [one for one in self._pushes if one[1] is not handler]
+            handlers = self._connection.handlers
+            handlers[kind] = tuple(one for one in handlers.get(kind, ()) if one is not handler)
 
         return remove
+
+    def _hear(self, kind: bytes, handler: PushHandler) -> None:
+        handlers = self._connection.handlers
+        handlers[kind] = (*handlers.get(kind, ()), handler)
 
     def post(self, data: bytes, then: Then, *, pushes: int = 0) -> None:
         """See :meth:`Channel.post`."""
@@ -123,6 +128,8 @@ class Link:
         return await self._kit.run("run", lambda _: self._channel.run(script, keys, args))
 
     async def _restored(self) -> None:
+        for kind, handler in self._pushes:
+            self._hear(kind, handler)
         for hook in list(self._hooks):
             try:
                 await hook()

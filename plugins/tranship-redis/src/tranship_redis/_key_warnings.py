@@ -12,14 +12,14 @@ from redis.exceptions import ResponseError
 from tranship.errors import TranshipError
 from tranship_redis._errors import error_of
 
-__all__ = ["Complaints"]
+__all__ = ["KeyWarnings"]
 
 log = logging.getLogger("tranship.redis")
 
 PAUSE: Final = 60.0
 
 
-class Complaints:
+class KeyWarnings:
     """Warnings about single keys, for whoever works with many of them.
 
     Args:
