@@ -19,7 +19,6 @@ from tranship_redis._connection import RedisConnection
 from tranship_redis._context import Context
 from tranship_redis._control import RedisControl
 from tranship_redis._errors import NotReady, classify
-from tranship_redis._inspector import inspector
 from tranship_redis._keys import Keys
 from tranship_redis._options import RedisOptions, database
 from tranship_redis._server import ServerInfo, warnings_of
@@ -70,7 +69,6 @@ class RedisDriver:
             own=OwnPorts(
                 consumer=EarlyConsumer,
                 control=lambda kit: RedisControl(Context(kit, self._broker)),
-                inspector=lambda kit: inspector(Context(kit, self._broker)),
             ),
             warnings=lambda: warnings_of(self._server, self._fsync),
         )

@@ -141,6 +141,14 @@ class Claims:
         self._orders: dict[tuple[str, ...], _Order] = {}
         self._fixed = b"".join(bulk(getattr(keys, name)) for name in _FIXED)
 
+    def suffix(self) -> bytes:
+        """Return the end of the claim tokens of one claim."""
+        return b"\0%b-%x" % (self.id.encode(), next(self._claims))
+
+    def number(self) -> int:
+        """Return the number of the next delivery."""
+        return next(self._numbers)
+
     def claim(self, queues: tuple[str, ...], limit: int) -> Claim:
         """Return the claim of up to ``limit`` messages from ``queues``, in this order inside each level."""
         order = self._orders.get(queues) or self._remember(queues)

@@ -65,7 +65,7 @@ class RedisConnection:
             self.main = self.pubsub = await self._open(load=True)
             if not self.server.is_resp3:
                 self.pubsub = await self._open(subscriber=True)
-            self.queue = RedisQueue(self._broker, self.main, self.work)
+            self.queue = RedisQueue(self._broker, self.main, self.work, self._ends)
             self.table = RedisTable(self.main, self._broker.keys)
             self.topic = RedisTopic(self.main, self.pubsub, self._broker.keys, self.table)
             self.handlers = {b"message": (self.topic.heard,), b"invalidate": (self.queue.taking.changed,)}
@@ -100,6 +100,9 @@ class RedisConnection:
                 self._sweeper = Sweeper(self._broker, channel, self.queue.taking.ring)
                 self._sweeper.start()
             return self._work
+
+    async def _ends(self) -> Channel:
+        return self._work or self.main
 
     async def _fsync(self) -> str | None:
         if not self.server.aof_enabled:

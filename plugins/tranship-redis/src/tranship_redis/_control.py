@@ -14,12 +14,9 @@ from tranship.errors import BrokerRefused, InvalidOptionError, TranshipError
 from tranship.guards import one_listener
 from tranship.mailbox import node_name
 from tranship.ports import CancelReport, SignalSink, Tombstone
-from tranship.protocol import CANCELLED, encode_cancelled
 from tranship_redis._context import Context
 from tranship_redis._keys import PIDBOX, SEPARATOR
-from tranship_redis._pack import Part
 from tranship_redis._pidbox import Pidbox, revoke_message
-from tranship_redis._scripts import Script
 from tranship_redis._topic import RedisTopic
 
 __all__ = ["RedisControl"]
@@ -27,10 +24,9 @@ __all__ = ["RedisControl"]
 log = logging.getLogger("tranship.redis")
 
 PART: Final = 250
-"""Ids per script or broadcast: some milliseconds of this loop, and of the server."""
+"""Ids per broadcast: some milliseconds of this loop."""
 PORTION: Final = 500
 """Signals a sink takes at once while others wait for the loop."""
-_CANCEL: Final = Script("cancel")
 
 
 class RedisControl:
@@ -69,7 +65,7 @@ class RedisControl:
         self._sink, self._context.node = sink, node_name(worker)
         try:
             if self._celery:
-                self._pidbox = Pidbox(self._context, worker, hear=self._hear, keep=self._keep)
+                self._pidbox = Pidbox(self._context, worker, hear=self._hear, keep=self._kits.keep)
                 # First: what Celery's clients revoke before that is in the replay.
                 await self._follow(self._pidbox)
             await self._kits.listen(sink, worker=worker)
@@ -116,28 +112,13 @@ class RedisControl:
             InvalidOptionError: a name that Celery's workers could not read; nothing was done.
         """
         _check(tombstones)
-        await self._kits.cancel(tombstones)
+        report = await self._kits.cancel(tombstones)
         ids = [one.value for one in tombstones if one.kind == "id"]
         await self._revoke(ids)
         for one in tombstones:
             if one.kind == "key" and self._context.options.cancel_template:
                 await self._set_mark(one)
-        return CancelReport(removed=await self._remove(ids))
-
-    async def _keep(self, tombstones: Sequence[Tombstone]) -> None:
-        """Store what Celery has told everybody itself."""
-        await self._kits.keep(tombstones)
-        await self._remove([one.value for one in tombstones])
-
-    async def _remove(self, ids: Sequence[str]) -> list[str]:
-        """Remove tasks that are not due yet; return their ids."""
-        keys, options, removed = self._context.keys, self._context.options, []
-        for start in range(0, len(ids), PART):
-            arguments: list[Part] = [keys.prefix, options.result_ttl * 1000]
-            for one in ids[start : start + PART]:
-                arguments += one, encode_cancelled(one, CANCELLED, content_type=options.result_type)
-            removed += await self._context.main.run(_CANCEL, [keys.delayed_queues], arguments)
-        return [task_id.decode(errors="replace") for task_id in removed]
+        return report
 
     async def _revoke(self, ids: Sequence[str]) -> None:
         """Tell Celery's workers."""

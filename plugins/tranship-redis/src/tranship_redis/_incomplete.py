@@ -9,7 +9,7 @@ from typing import Any
 from tranship.protocol import RawMessage
 from tranship_redis._element import read
 
-__all__ = ["read_quarantined"]
+__all__ = ["lacking", "read_quarantined"]
 
 
 def read_quarantined(element: bytes) -> RawMessage:
@@ -19,13 +19,13 @@ def read_quarantined(element: bytes) -> RawMessage:
     would kill or stall Celery's workers, and is not run here either: the core is told what is wrong with it.
     """
     message = read(element)
-    lacking = _lacking(element)
-    if lacking is not None and message.headers is not element:
-        message.problem = lacking
+    missing = lacking(element)
+    if missing is not None and message.headers is not element:
+        message.problem = missing
     return message
 
 
-def _lacking(element: bytes) -> str | None:
+def lacking(element: bytes) -> str | None:
     """Return what is missing or unusable, None: nothing is."""
     try:
         whole = json.loads(element)

@@ -44,10 +44,17 @@ class RedisQueue:
     Args:
         broker: what is known beyond the connection.
         channel: where messages are sent.
-        work: returns the socket for claims and ends, opened by the first who asks.
+        work: returns the socket for claims, opened by the first who asks.
+        ends: returns it, if it has been opened, or the other one: who has only picked something needs no more.
     """
 
-    def __init__(self, broker: Broker, channel: Channel, work: Callable[[], Awaitable[Channel]]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        channel: Channel,
+        work: Callable[[], Awaitable[Channel]],
+        ends: Callable[[], Awaitable[Channel]],
+    ) -> None:
         self._broker, self._channel, self._work = broker, channel, work
         self.traits = QueueTraits(
             lease=broker.options.lease,
@@ -56,6 +63,7 @@ class RedisQueue:
             levels=True,
             turns=True,
             delays=True,
+            finds="delayed",
             unique=True,
             fuses=True,
             tells=True,
@@ -63,12 +71,13 @@ class RedisQueue:
         )
         self.taking = Taking(broker, channel, work)
         self.take, self.watch = self.taking.take, self.taking.watch
-        settling = Settling(broker, work, self.taking.ring)
+        settling = Settling(broker, ends, self.taking.ring)
         self.end, self.renew = settling.end, settling.renew
         self._journal = SubmitJournal(channel, broker.keys)
         self._registered: set[str] = set()
-        browsing = Browsing(channel, broker.keys, broker.levels)
-        self.queues = browsing.queues
+        browsing = Browsing(broker, channel)
+        self.queues, self.find, self.scan = browsing.queues, browsing.find, browsing.scan
+        self.search, self.pick = browsing.search, browsing.pick
 
     # Sending.
 

@@ -23,7 +23,6 @@ from tranship.ports import Signal, Tombstone
 from tranship.testing.services import Service
 from tranship_redis._context import Context
 from tranship_redis._control import RedisControl
-from tranship_redis._inspector import inspector as inspector_of
 
 celery = pytest.importorskip("celery")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -270,7 +269,7 @@ async def test_a_celery_worker_runs_what_is_replayed_and_meets_nothing_else(
 ) -> None:
     """Elements that would kill it stay among the dead letters; one that only lacked its properties runs."""
     app, one = make_app(), await worker()
-    inspector = inspector_of(context)
+    inspector = context.kit.inspector
     whole = {"id": str(uuid.uuid4()), "task": "peers.touch"}
     messages = [
         {"body": json.dumps([[str(tmp_path / "ran")], {}, None]), "headers": whole},

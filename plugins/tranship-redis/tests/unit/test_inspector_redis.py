@@ -22,7 +22,6 @@ from tranship.protocol import Encoder, decode
 from tranship.testing.services import Service
 from tranship_redis._context import Context
 from tranship_redis._element import Elements, read
-from tranship_redis._inspector import inspector as inspector_of
 
 GOLDEN_PROTOCOL1 = {"task": "peers.add", "id": "p1", "args": [1], "kwargs": {}, "retries": 3, "eta": None}
 
@@ -57,7 +56,7 @@ async def queued(context: Context, queue: str = "q", step: int = 3) -> list[dict
 
 
 async def test_queues(context: Context) -> None:
-    inspector, call, keys = inspector_of(context), context.main.call, context.keys
+    inspector, call, keys = context.kit.inspector, context.main.call, context.keys
     assert list(await inspector.queues()) == []
     await call("SADD", keys.queues, "q", "p", "empty")
     now = time.time()
@@ -85,7 +84,7 @@ async def test_a_level_may_have_two_lists(redis_service: Service) -> None:
         await context.main.call("SADD", context.keys.queues, "q")
         for step in (0, 0, 3):
             await context.main.call("LPUSH", context.keys.list("q", step), element(context))
-        (info,) = await inspector_of(context).queues()
+        (info,) = await context.kit.inspector.queues()
         assert info.ready == {Priority.HIGH: 0, Priority.NORMAL: 3, Priority.LOW: 0, Priority.VERY_LOW: 0}
 
 
@@ -114,7 +113,7 @@ async def test_the_oldest(context: Context, heads: list[str], age: float | None)
     await context.main.call("SADD", context.keys.queues, "q")
     for step, head in zip((0, 3), heads, strict=False):
         await context.main.call("RPUSH", context.keys.list("q", step), element(context), known.get(head, head.encode()))
-    (info,) = await inspector_of(context).queues()
+    (info,) = await context.kit.inspector.queues()
     assert info.oldest_age is age if age is None else info.oldest_age == pytest.approx(age, abs=5)
 
 
@@ -125,13 +124,13 @@ async def test_foreign_keys_under_our_names_count_nothing(context: Context) -> N
     await call("SET", keys.delayed("q"), "mine")
     await call("LPUSH", keys.list("p", 0), "x")
     await call("ZADD", keys.leases, 1, "no token of ours")
-    names = [info.name for info in await inspector_of(context).queues()]
+    names = [info.name for info in await context.kit.inspector.queues()]
     assert "p" in names
     assert "q" not in names
 
 
 async def test_dead_letters_are_counted_once(context: Context) -> None:
-    inspector = inspector_of(context)
+    inspector = context.kit.inspector
 
     async def counts() -> dict[str, int | None]:
         return {info.name: info.dead for info in await inspector.queues() if info.dead}
@@ -156,7 +155,7 @@ async def test_many_dead_letters(context: Context) -> None:
     """More than a script looks at, or a command brings, at once."""
     for n in range(2505):
         await bury(context, element(context, f"t-{n}"), queue="q" if n % 250 else "p")
-    inspector = inspector_of(context)
+    inspector = context.kit.inspector
     assert {info.name: info.dead for info in await inspector.queues()} == {"p": 11, "q": 2494}
     assert len(await inspector.dead(limit=100_000)) == 2505
     assert [letter.task_id for letter in await inspector.dead("p")] == [f"t-{n}" for n in range(0, 2505, 250)]
@@ -174,7 +173,7 @@ async def test_many_dead_letters(context: Context) -> None:
 async def test_a_letter_says_everything(context: Context) -> None:
     raw = element(context, content_type=MSGPACK, priority=Priority.LOW)
     letter_id = await bury(context, raw, step=6, died=1790000000.123, reason="delivery-limit", detail="3 times")
-    (letter,) = await inspector_of(context).dead("q")
+    (letter,) = await context.kit.inspector.dead("q")
     assert (letter.id, letter.task_id, letter.task) == (letter_id, "t-1", "peers.add")
     assert (letter.queue, letter.priority, letter.deliveries) == ("q", Priority.LOW, 2)
     assert (letter.reason, letter.detail, letter.died_at) == ("delivery-limit", "3 times", 1790000000.123)
@@ -187,7 +186,7 @@ async def test_a_letter_says_everything(context: Context) -> None:
 )
 async def test_what_cannot_be_read_is_shown_all_the_same(context: Context, raw: bytes) -> None:
     letter_id = await bury(context, raw)
-    (letter,) = await inspector_of(context).dead_get([letter_id])
+    (letter,) = await context.kit.inspector.dead_get([letter_id])
     assert (letter.task_id, letter.task, dict(letter.headers), letter.content_type) == (None, None, {}, "")
 
 
@@ -196,13 +195,13 @@ async def test_a_foreign_row_hides_no_letter(context: Context) -> None:
         await context.main.call("SET", context.keys.row(name), value)
         await context.main.call("ZADD", context.keys.letter_names, 0, name)
     ids = await bury_some(context, "q")
-    assert [one.id for one in await inspector_of(context).dead()] == ids
-    assert await inspector_of(context).dead_purge() == 1
+    assert [one.id for one in await context.kit.inspector.dead()] == ids
+    assert await context.kit.inspector.dead_purge() == 1
 
 
 async def test_pages(context: Context) -> None:
     ids = await bury_some(context, "q", "p", "q", "q", "p")
-    inspector = inspector_of(context)
+    inspector = context.kit.inspector
     assert [one.id for one in await inspector.dead(limit=2)] == ids[:2]
     assert [one.id for one in await inspector.dead(limit=2, after=ids[1])] == ids[2:4]
     assert [one.id for one in await inspector.dead("q", limit=2, after=ids[0])] == ids[2:4]
@@ -215,7 +214,7 @@ async def test_pages(context: Context) -> None:
 
 @pytest.mark.parametrize("after", ["x", "-1", "1", "+", "\ud800", "ü"])
 async def test_an_id_that_cannot_be(context: Context, after: str) -> None:
-    inspector = inspector_of(context)
+    inspector = context.kit.inspector
     assert list(await inspector.dead(after=after)) == []
     assert list(await inspector.dead_get([after])) == []
     assert list(await inspector.dead_replay([after])) == []
@@ -225,7 +224,7 @@ async def test_an_id_that_cannot_be(context: Context, after: str) -> None:
 @pytest.mark.parametrize("count", [1, 9, 10, 11, 20, 33])
 async def test_each_once_however_the_scan_is_cut(context: Context, count: int) -> None:
     ids = await bury_some(context, *(["q", "p"] * count)[:count])
-    inspector = inspector_of(context)
+    inspector = context.kit.inspector
     assert [one.id for one in await inspector.dead()] == ids
     for limit in (1, 3, 10):
         for queue in (None, "q"):
@@ -239,7 +238,7 @@ async def test_each_once_however_the_scan_is_cut(context: Context, count: int) -
 
 async def test_letters_are_found_by_either_id_in_order_of_death(context: Context) -> None:
     ids = await bury_some(context, "q", "q", "q")
-    inspector = inspector_of(context)
+    inspector = context.kit.inspector
     found = await inspector.dead_get([ids[2], "t-0", "unknown", "t-2", ids[2], "9-9"])
     assert [one.id for one in found] == [ids[0], ids[2]]
     assert list(await inspector.dead_get([])) == []
@@ -248,7 +247,7 @@ async def test_letters_are_found_by_either_id_in_order_of_death(context: Context
 async def test_a_tasks_id_stands_for_all_its_deaths(context: Context) -> None:
     first = await bury(context, element(context))
     second = await bury(context, element(context))
-    inspector = inspector_of(context)
+    inspector = context.kit.inspector
     assert [one.id for one in await inspector.dead_get(["t-1"])] == [first, second]
     assert await inspector.dead_purge([first]) == 1
     assert [one.id for one in await inspector.dead_get(["t-1"])] == [second]
@@ -259,7 +258,7 @@ async def test_a_tasks_id_stands_for_all_its_deaths(context: Context) -> None:
 async def test_a_name_without_a_letter_is_taken_out(context: Context) -> None:
     ids = await bury_some(context, "q", "q", "q")
     await context.main.call("DEL", context.keys.row(f"d/{ids[1]}"))
-    assert [one.id for one in await inspector_of(context).dead()] == [ids[0], ids[2]]
+    assert [one.id for one in await context.kit.inspector.dead()] == [ids[0], ids[2]]
     assert await context.main.call("ZCARD", context.keys.letter_names) == 2
 
 
@@ -273,7 +272,7 @@ async def test_replayed_as_new(context: Context) -> None:
     outer["headers"]["redelivered"] = outer["properties"]["delivery_info"]["redelivered"] = True
     letter_id = await bury(context, json.dumps(outer).encode())
     await call("SET", keys.result("t-1"), '{"status": "FAILURE"}')
-    assert list(await inspector_of(context).dead_replay([letter_id, "unknown", "t-1"])) == [letter_id, "t-1"]
+    assert list(await context.kit.inspector.dead_replay([letter_id, "unknown", "t-1"])) == [letter_id, "t-1"]
     (again,) = await queued(context)
     assert again["headers"]["retries"] == 0
     assert again["headers"]["eta"] is None
@@ -293,7 +292,7 @@ async def test_replayed_as_new(context: Context) -> None:
 
 async def test_replay_keeps_queue_and_level(context: Context) -> None:
     first = await bury(context, element(context, queue="p", priority=Priority.VERY_LOW), queue="p", step=9)
-    assert list(await inspector_of(context).dead_replay([first])) == [first]
+    assert list(await context.kit.inspector.dead_replay([first])) == [first]
     (again,) = await queued(context, "p", 9)
     assert again["properties"]["priority"] == 9
     assert again["properties"]["delivery_info"]["routing_key"] == "p"
@@ -304,7 +303,7 @@ async def test_what_the_element_lacks_and_the_message_does_not_is_added(context:
     headers = {"id": "t-1", "task": "peers.add"}
     raw = json.dumps({"body": "[[1], {}, null]", "headers": headers}).encode()
     letter_id = await bury(context, raw)
-    assert list(await inspector_of(context).dead_replay([letter_id])) == [letter_id]
+    assert list(await context.kit.inspector.dead_replay([letter_id])) == [letter_id]
     (again,) = await queued(context)
     assert (again["content-type"], again["content-encoding"]) == (JSON, "utf-8")
     assert json.loads(base64.b64decode(again["body"])) == [[1], {}, None]
@@ -316,7 +315,7 @@ async def test_protocol_1_is_replayed(context: Context) -> None:
     body = base64.b64encode(json.dumps(GOLDEN_PROTOCOL1).encode()).decode()
     raw = {"body": body, "content-type": JSON, "headers": {}, "properties": {"body_encoding": "base64"}}
     letter_id = await bury(context, json.dumps(raw).encode())
-    assert list(await inspector_of(context).dead_replay([letter_id])) == [letter_id]
+    assert list(await context.kit.inspector.dead_replay([letter_id])) == [letter_id]
     (again,) = await queued(context)
     assert (again["body"], again["headers"], again["properties"]["correlation_id"]) == (body, {}, "p1")
 
@@ -338,7 +337,7 @@ INCOMPLETE = [
 @pytest.mark.parametrize("raw", INCOMPLETE)
 async def test_an_incomplete_message_is_never_queued(context: Context, raw: bytes) -> None:
     letter_id = await bury(context, raw)
-    inspector = inspector_of(context)
+    inspector = context.kit.inspector
     with pytest.raises(MalformedMessage, match=letter_id) as caught:
         await inspector.dead_replay([letter_id])
     assert "purge" in str(caught.value)
@@ -351,15 +350,15 @@ async def test_the_others_are_queued_all_the_same(context: Context) -> None:
     bad = [await bury(context, b"{}") for _ in range(5)]
     last = await bury(context, element(context, "t-2"))
     with pytest.raises(MalformedMessage, match="2 more"):
-        await inspector_of(context).dead_replay([good, *bad, last])
+        await context.kit.inspector.dead_replay([good, *bad, last])
     assert [one["headers"]["id"] for one in await queued(context)] == ["t-2", "t-1"]
-    assert [one.id for one in await inspector_of(context).dead()] == bad
+    assert [one.id for one in await context.kit.inspector.dead()] == bad
 
 
 async def test_two_who_replay_and_one_who_purges_lose_nothing(context: Context) -> None:
     """Who replays sends before he deletes: of two at the same moment both may."""
     ids = await bury_some(context, *["q"] * 20)
-    one, two = inspector_of(context), inspector_of(context)
+    one, two = context.kit.inspector, context.kit.inspector
     await asyncio.gather(one.dead_replay(ids), two.dead_replay(ids[::-1]), one.dead_purge(ids[:5]))
     assert {name["headers"]["id"] for name in await queued(context)} >= {f"t-{n}" for n in range(5, 20)}
     assert list(await one.dead()) == []
@@ -367,13 +366,13 @@ async def test_two_who_replay_and_one_who_purges_lose_nothing(context: Context) 
 
 async def test_many_are_replayed_in_their_order(context: Context) -> None:
     ids = await bury_some(context, *["q"] * 250)
-    assert list(await inspector_of(context).dead_replay(ids)) == ids
+    assert list(await context.kit.inspector.dead_replay(ids)) == ids
     assert [one["headers"]["id"] for one in await queued(context)] == [f"t-{n}" for n in reversed(range(250))]
 
 
 async def test_nothing_is_lost_when_the_server_refuses(context: Context) -> None:
     letter_id = await bury(context, element(context))
-    inspector, call = inspector_of(context), context.main.call
+    inspector, call = context.kit.inspector, context.main.call
     await call("SET", context.keys.list("q", 3), "mine")
     with pytest.raises(BrokerRefused, match="submitting to queue 'q'"):
         await inspector.dead_replay([letter_id])
@@ -389,7 +388,7 @@ async def test_nothing_is_lost_when_the_server_refuses(context: Context) -> None
 
 
 async def test_after_close(context: Context) -> None:
-    inspector = inspector_of(context)
+    inspector = context.kit.inspector
     shut(context)
     for refused in (
         inspector.queues(),
@@ -415,7 +414,7 @@ async def test_long_letters_do_not_cut_the_connection(context: Context) -> None:
     ).encode()
     ids = [await bury(context, raw) for _ in range(12)]
     huge = await bury(context, b"x" * 40_000_000, detail="as it was")
-    inspector = inspector_of(context)
+    inspector = context.kit.inspector
     letters = await inspector.dead()
     assert [one.id for one in letters] == [*ids, huge]
     assert (letters[-1].body, letters[-1].detail) == (b"", "as it was")
