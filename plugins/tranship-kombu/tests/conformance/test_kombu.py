@@ -23,8 +23,8 @@ from tranship.testing.suites import (
 SUITES = (SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite, InspectorSuite, LifecycleSuite)
 
 
-class Ports(QueueSuite, SubmitterSuite, ConsumerSuite, LifecycleSuite):
-    """What a broker without a table has to do with; the report is about the other suites, too: they do not apply."""
+class Report:
+    """The report is about every suite of the ports: those about what a broker without a table lacks do not apply."""
 
     name: str
 
@@ -56,24 +56,31 @@ class Alone:
         return harness
 
 
-class TestMemory(Alone, Ports):
+class TestMemory(Alone, QueueSuite, SubmitterSuite, ConsumerSuite, LifecycleSuite, Report):
     name = "memory"
 
 
-class TestFilesystem(Alone, Ports):
+class TestFilesystem(Alone, QueueSuite, ConsumerSuite, Report):
     name = "filesystem"
 
 
-class TestSqla(Alone, Ports):
+class TestSqla(Alone, QueueSuite, ConsumerSuite, Report):
     name = "sqla"
 
 
+@pytest.mark.campaign
 class TestFacadeOnMemory(WithResults, FacadeSuite):
     name = "memory"
 
 
+@pytest.mark.campaign
 class TestWorkerOnMemory(WithResults, WorkerSuite):
     name = "memory"
+
+
+@pytest.mark.campaign
+class TestRestOfFilesystem(Alone, SubmitterSuite, LifecycleSuite):
+    name = "filesystem"
 
 
 @pytest.mark.campaign
@@ -84,6 +91,11 @@ class TestFacadeOnFilesystem(WithResults, FacadeSuite):
 @pytest.mark.campaign
 class TestWorkerOnFilesystem(WithResults, WorkerSuite):
     name = "filesystem"
+
+
+@pytest.mark.campaign
+class TestRestOfSqla(Alone, SubmitterSuite, LifecycleSuite):
+    name = "sqla"
 
 
 @pytest.mark.campaign

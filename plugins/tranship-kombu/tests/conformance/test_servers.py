@@ -7,13 +7,20 @@ import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
-from test_kombu import Alone, Ports, WithResults
+from test_kombu import Alone, WithResults
 
 from tranship.settings import BrokerURL
 from tranship.testing.harness import Harness
 from tranship.testing.service_harness import ServiceHarness
 from tranship.testing.services import Launch, Place, ProcessService, Recipe, Service
-from tranship.testing.suites import FacadeSuite, QueueSuite, SubmitterSuite, WorkerSuite
+from tranship.testing.suites import (
+    ConsumerSuite,
+    FacadeSuite,
+    LifecycleSuite,
+    QueueSuite,
+    SubmitterSuite,
+    WorkerSuite,
+)
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(180)]
 
@@ -89,11 +96,11 @@ def sqs_harness(moto: Service) -> Harness:
     )
 
 
-class TestPyamqp(Alone, Ports):
+class TestPyamqp(Alone, QueueSuite, SubmitterSuite, ConsumerSuite, LifecycleSuite):
     name = "pyamqp"
 
 
-class TestRedis(Alone, Ports):
+class TestRedis(Alone, QueueSuite, SubmitterSuite, ConsumerSuite, LifecycleSuite):
     name = "redis"
 
 
