@@ -143,6 +143,10 @@ class TestWatching:
 
 class TestCompletion:
     def offers(self, directory: Path, typed: str, **variables: str) -> list[str]:
+        """What is offered; on a busy machine there may be nothing in time, and who wants it presses Tab again."""
+        return next(filter(None, (self.offers_once(directory, typed, **variables) for _ in range(5))), [])
+
+    def offers_once(self, directory: Path, typed: str, **variables: str) -> list[str]:
         words = {
             "_TRANSHIP_COMPLETE": "complete_bash",
             "COMP_WORDS": typed,
@@ -168,7 +172,7 @@ class TestCompletion:
             (letter,) = operator.dead_letters()
         assert self.offers(tmp_path, "tranship dead show ") == [letter.id]
         assert self.offers(tmp_path, f"tranship dead replay {letter.id[:5]}") == [letter.id]
-        assert self.offers(tmp_path, "tranship dead purge zzz") == []
+        assert self.offers_once(tmp_path, "tranship dead purge zzz") == []
         assert self.offers(tmp_path, "tranship dead list --queue o") == ["one"]
         assert self.offers(tmp_path, "tranship worker app --queues two,o") == ["two,one"]
 
@@ -189,10 +193,10 @@ class TestCompletion:
             "app:fact",
             "app:elsewhere",
         ]
-        assert self.offers(tmp_path, "tranship submit nothing:") == []
+        assert self.offers_once(tmp_path, "tranship submit nothing:") == []
         assert self.offers(tmp_path, "tranship run-one app:f") == ["app:fail", "app:fact"]
         assert self.offers(tmp_path, "tranship worker app:sl") == ["app:sleep"]
-        assert self.offers(tmp_path, "tranship describe ap") == []
+        assert self.offers_once(tmp_path, "tranship describe ap") == []
 
     def test_tasks_that_are_classes(self, tmp_path: Path) -> None:
         (tmp_path / "classes.py").write_text(
@@ -203,7 +207,7 @@ class TestCompletion:
 
     def test_a_broker_that_is_away_offers_nothing_and_says_nothing(self, tmp_path: Path) -> None:
         for url in ("redis://127.0.0.1:1/0", "nonsense://", "sqlite:////no/such/directory/t.db"):
-            assert self.offers(tmp_path, "tranship dead show ", TRANSHIP_BROKER_URL=url) == []
+            assert self.offers_once(tmp_path, "tranship dead show ", TRANSHIP_BROKER_URL=url) == []
 
 
 class TestHelp:

@@ -125,7 +125,8 @@ def test_unknown_verbs_are_refused():
 
 
 def test_the_verbs_are_those_of_the_ports():
-    kinds = (ports.Backend, ports.Submitter, ports.Consumer, ports.ResultStore, ports.ControlChannel, ports.Inspector)
+    needed = (ports.Backend, ports.Submitter, ports.Consumer, ports.ResultStore, ports.ControlChannel, ports.Inspector)
+    kinds = (*needed, ports.NameKeeper, ports.IdKeeper)
     methods = {name for kind in kinds for name, one in vars(kind).items() if inspect.iscoroutinefunction(one)}
     assert methods - {"aclose"} == VERBS
 

@@ -295,7 +295,7 @@ async def nothing() -> str:
 async def test_everything_queued_behind_an_outage_times_out_together():
     """The submit timeout counts from the last sign of life, not once per round trip."""
     loop = asyncio.get_running_loop()
-    async with AsyncClient("memory://outage", submit_timeout=0.5) as client:
+    async with AsyncClient("memory://outage", submit_timeout=2.0) as client:
         link = client._connector.any_link()
 
         def unreachable(messages, answered):
@@ -306,4 +306,4 @@ async def test_everything_queued_behind_an_outage_times_out_together():
         with pytest.raises(BatchSubmitError) as caught:
             await client.submit_many(nothing.call() for _ in range(20_000))
         assert len(caught.value.errors) == 20_000
-        assert loop.time() - begun < 5
+        assert loop.time() - begun < 20, "twenty round trips would take 40 s"
