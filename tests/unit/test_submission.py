@@ -14,6 +14,7 @@ from tranship.errors import (
     BrokerUnreachable,
     ClosedError,
     MessageTooLarge,
+    PluginError,
     StorageFull,
     SubmitTimeout,
     SubmitUnknown,
@@ -127,6 +128,30 @@ async def test_unknown_is_repeated_under_the_same_id_where_it_is_recognised():
         one = message()
         assert await buffer.submission.submit([one]) == [Receipt(one.envelope.id)]
         assert await buffer.queued() == 1
+
+
+class Misbehaved(SubmitUnknown):
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.__cause__ = PluginError("mine: send() gave None for 1 items")
+
+
+async def test_a_bug_of_the_drivers_is_told_at_once_and_named():
+    async with Buffer() as buffer:
+        buffer.faults.fail("submit", Misbehaved, times=-1)
+        one = message()
+        (error,) = await buffer.submission.submit([one])
+        assert (type(error), error.task_id, buffer.faults.calls["submit"]) == (SubmitUnknown, one.envelope.id, 1)
+        assert isinstance(error.__cause__, Misbehaved)
+        assert "send() gave None" in str(error.__cause__.__cause__)
+
+
+async def test_what_was_said_of_a_lost_answer_is_the_cause_when_time_is_up():
+    async with Buffer(timeout=0.3) as buffer:
+        buffer.faults.fail("submit", SubmitUnknown, times=-1)
+        (error,) = await buffer.submission.submit([message()])
+        assert isinstance(error, SubmitUnknown)
+        assert isinstance(error.__cause__, SubmitUnknown)
 
 
 async def test_a_duplicate_by_key_is_told_after_a_retry_too():

@@ -308,7 +308,8 @@ def _each_failed(messages: Mapping[int, Outgoing], error: TranshipError) -> dict
 
 def _unknown(task_id: str, cause: TranshipError) -> SubmitUnknown:
     made = SubmitUnknown(f"whether it was submitted is not known: {cause}", task_id=task_id)
-    made.__cause__ = cause.__cause__ or cause
+    # That it was a driver's bug has to be seen: it is not tried again.
+    made.__cause__ = cause if isinstance(cause, PluginError) else cause.__cause__ or cause
     return made
 
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from tranship.envelope import Receipt
-from tranship.errors import TranshipError
+from tranship.errors import SubmitUnknown, TranshipError
 from tranship.protocol import Message
 
-__all__ = ["Answer", "Flight", "Job", "Span", "ThreadWaiter", "Waiter"]
+__all__ = ["Answer", "Doubtful", "Flight", "Job", "Span", "ThreadWaiter", "Waiter"]
 
 Answer = Receipt | TranshipError
 """What became of one message."""
@@ -82,6 +82,10 @@ Span = tuple[Job, int, int]
 """A run of one job's messages: from, to (exclusive)."""
 
 
+Doubtful = dict[str, SubmitUnknown | None]
+"""Ids whose answer was lost, and what was said of it, if anything was."""
+
+
 class Flight:
     """Messages on their way to the broker, until each is answered for good."""
 
@@ -91,7 +95,7 @@ class Flight:
         self.batch = batch
         self.deadline = deadline
         self.pause = pause
-        self.doubtful: set[str] = set()
-        """Ids whose answer was lost once: only an answer to the very same message clears them."""
+        self.doubtful: Doubtful = {}
+        """Only an answer to the very same message clears one."""
         self.under_way = False
         """Handed to the driver, and not answered yet."""

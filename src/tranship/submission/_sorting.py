@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from tranship.envelope import Receipt
-from tranship.errors import BrokerUnreachable, SubmitTimeout, SubmitUnknown, TranshipError
+from tranship.errors import BrokerUnreachable, PluginError, SubmitTimeout, SubmitUnknown, TranshipError
 from tranship.protocol import Message
 from tranship.submission._handover import unknown
-from tranship.submission._jobs import Answer, Flight, Job, Span
+from tranship.submission._jobs import Answer, Doubtful, Flight, Job, Span
 
 __all__ = ["Sorting"]
 
@@ -48,7 +48,7 @@ class Sorting:
             for index in range(start, stop):
                 job.answer(index, [self._late(job.messages[index], flight.doubtful)])
 
-    def _one_by_one(self, job: Job, start: int, answers: Sequence[Answer], doubtful: set[str]) -> list[Span]:
+    def _one_by_one(self, job: Job, start: int, answers: Sequence[Answer], doubtful: Doubtful) -> list[Span]:
         again: list[Span] = []
         for index, answer in enumerate(answers, start):
             message = job.messages[index]
@@ -58,21 +58,22 @@ class Sorting:
                 job.answer(index, [_own(message, answer)])
         return again
 
-    def _try_again(self, message: Message, answer: Answer, doubtful: set[str]) -> bool:
+    def _try_again(self, message: Message, answer: Answer, doubtful: Doubtful) -> bool:
         if isinstance(answer, SubmitUnknown):
-            if not self._retry_safe:
+            # A driver's bug would be there the next time, too.
+            if not self._retry_safe or isinstance(answer.__cause__, PluginError):
                 return False
-            doubtful.add(message.envelope.id)
+            doubtful[message.envelope.id] = answer
         elif not isinstance(answer, BrokerUnreachable):
             return False
         message.tries += 1
         message.check_id = True
         return True
 
-    def _late(self, message: Message, doubtful: set[str]) -> TranshipError:
+    def _late(self, message: Message, doubtful: Doubtful) -> TranshipError:
         task_id = message.envelope.id
         if task_id in doubtful:
-            return unknown(message)
+            return _about(message, doubtful[task_id])
         return SubmitTimeout(
             f"the broker could not be reached for {self._timeout:g} s; task {task_id} was not submitted",
             task_id=task_id,
@@ -83,7 +84,9 @@ def _own(message: Message, answer: Answer) -> Answer:
     """The retried copy of a message we submitted ourselves is no duplicate to its caller."""
     if message.tries and isinstance(answer, Receipt) and answer.duplicate_of == message.envelope.id:
         return Receipt(message.envelope.id)
-    if isinstance(answer, SubmitUnknown) and answer.task_id is None:
-        # Said of a whole batch: each caller is told which task it is about.
-        return unknown(message, answer)
-    return answer
+    return _about(message, answer) if isinstance(answer, SubmitUnknown) else answer
+
+
+def _about(message: Message, said: SubmitUnknown | None) -> SubmitUnknown:
+    """What was said of one message; if of a whole batch, or nothing, the caller is told which task it is about."""
+    return unknown(message, said) if said is None or said.task_id is None else said

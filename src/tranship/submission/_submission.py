@@ -259,9 +259,8 @@ class Submission:
 
     def _overdue(self, flight: Flight) -> None:
         """The broker has not answered in time: what it makes of the messages is not known."""
-        flight.doubtful.update(
-            message.envelope.id for job, start, stop in flight.batch for message in job.messages[start:stop]
-        )
+        late = (message.envelope.id for job, start, stop in flight.batch for message in job.messages[start:stop])
+        flight.doubtful.update(dict.fromkeys(late))
         self._give_up(flight)
 
     def _give_up(self, flight: Flight) -> None:
