@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tranship import codec
@@ -17,7 +17,6 @@ from tranship_rabbitmq._delays import TICK
 from tranship_rabbitmq._errors import classify, retryable
 from tranship_rabbitmq._link import Dialler
 from tranship_rabbitmq._options import RabbitOptions, places
-from tranship_rabbitmq._warnings import warnings_of
 
 __all__ = ["make_backend"]
 
@@ -84,7 +83,7 @@ class RabbitDriver:
         """What is set at the server in a way that loses or delays work."""
         publishing = None if self._last is None else self._last.publishing
         blocked = publishing.wire.blocked if publishing is not None and publishing.up else None
-        return warnings_of(self._options, blocked, self._ctx.odd)
+        return list(_warnings(self._options, blocked, self._ctx.odd))
 
 
 def _declared(options: RabbitOptions) -> Mapping[Capability, Support | Level]:
@@ -107,3 +106,28 @@ def _declared(options: RabbitOptions) -> Mapping[Capability, Support | Level]:
         Capability.INSPECT_IN_FLIGHT: Level.NONE,
         Capability.INSPECT_OLDEST: Level.NONE,
     }
+
+
+def _warnings(options: RabbitOptions, blocked: str | None, odd: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is set in a way that loses or delays work, each with its cure.
+
+    Args:
+        options: of the URL.
+        blocked: why the server takes no messages; None: it does.
+        odd: queues with arguments of their operator's, with the server's words for them.
+    """
+    if options.consumer_timeout is not None:
+        yield (
+            f"a task that runs longer than consumer_timeout ({options.consumer_timeout:g} s, as the URL says; the "
+            "server's own value cannot be asked for) is taken back by the server while it still runs: raise "
+            "consumer_timeout in rabbitmq.conf and in the URL, or give tasks a run_timeout below it"
+        )
+    if options.queue_type == "classic":
+        yield (
+            "classic queues do not count deliveries: tranship counts what comes back by sending it again, to the end "
+            "of its queue; set queue_type=quorum for queues without Celery peers that are configured otherwise"
+        )
+    if blocked is not None:
+        yield f"the server takes no messages ({blocked}): free memory or disk, or consume what is queued"
+    for name, words in odd.items():
+        yield f"queue {name!r} has arguments of its own ({words}): what they drop, tranship does not hear of"

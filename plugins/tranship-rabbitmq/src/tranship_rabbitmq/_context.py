@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 
+from tranship_rabbitmq._log import QueueNames
 from tranship_rabbitmq._names import Names
 from tranship_rabbitmq._options import RabbitOptions
-from tranship_rabbitmq._queue_names import QueueNames
 from tranship_rabbitmq._tables import Tables
 
 __all__ = ["Context"]

@@ -1,16 +1,19 @@
-"""The log: a stream for each name. Streams keep what was read, so that whoever comes later reads all of it."""
+"""The log: a stream for each name, which keeps what was read, so that whoever comes later reads all of it. One of them
+has the names of all queues.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tranship.errors import BrokerUnreachable
+from tranship.errors import BrokerUnreachable, TranshipError
 from tranship_rabbitmq._errors import error_of
 from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._names import Names
@@ -21,7 +24,9 @@ from tranship_rabbitmq.amqp.content import Properties, properties_of
 from tranship_rabbitmq.amqp.ends import Ended, Returned
 from tranship_rabbitmq.amqp.table import TableError
 
-__all__ = ["FIRST", "RabbitLog"]
+__all__ = ["QueueNames", "RabbitLog"]
+
+log = logging.getLogger("tranship.rabbitmq")
 
 FIRST: Final = "first"
 """The offset of a stream's first entry."""
@@ -32,6 +37,11 @@ _WINDOW: Final = 1000
 """Entries on their way: RabbitMQ wants a limit for streams."""
 _MARK: Final = "mark"
 """Type of a message that is no entry, but tells its reader how far he has to read."""
+QUEUES: Final = "queues"
+PATIENCE: Final = 2.0
+"""Seconds for one attempt, and for whoever waits for it."""
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
 
 
 class RabbitLog:
@@ -182,3 +192,97 @@ class _Reading:
         """Nothing comes any more."""
         if not self.done.done():
             self.done.set_exception(why)
+
+
+class QueueNames:
+    """The names of queues that one backend uses, each entered once, and those that others have entered: RabbitMQ tells
+    them nobody over AMQP.
+
+    A server that has just started may be unable to store them for a minute: they are tried again as long as the
+    backend has a connection, and nobody waits for the second attempt.
+    """
+
+    def __init__(self) -> None:
+        self._log: RabbitLog | None = None
+        self._entered: set[str] = set()
+        self._left: set[str] = set()
+        self._entering: asyncio.Task[None] | None = None
+        self._answered = asyncio.Event()
+        """Set: nothing is left, or the latest attempt failed, or has taken too long."""
+        self._answered.set()
+        self._known: set[str] = set()
+        self._offset: Any = FIRST
+        self._reading = asyncio.Lock()
+
+    def use(self, entries: RabbitLog) -> None:
+        """From now on they are there, over another connection."""
+        self._log = entries
+        self._start()
+
+    def leave(self, entries: RabbitLog) -> None:
+        """That connection has gone."""
+        if self._log is entries:
+            self._log = None
+            if self._entering is not None:
+                self._entering.cancel()
+
+    async def enter(self, queues: Iterable[str]) -> None:
+        """Enter names, if that has not been done. Return once they have been entered, or an attempt has failed; after
+        two seconds at the latest.
+        """
+        new = set(queues) - self._entered
+        if new:
+            self._left |= new
+            self._start()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._answered.wait()
+        except TimeoutError:
+            # Nobody waits for this attempt once more.
+            self._answered.set()
+
+    async def known(self) -> Sequence[str]:
+        """Return every name that anybody has entered, reading what is new.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
+        """
+        await self.enter(())
+        if self._log is None:
+            raise BrokerUnreachable("the connection was lost")
+        async with self._reading:
+            entries, end = await self._log.read_from(QUEUES, self._offset)
+            if self._offset != FIRST and end <= self._offset:
+                # It was deleted, and is another one now.
+                entries, end = await self._log.read_from(QUEUES, FIRST)
+            self._offset = end
+            self._known.update(entry.decode(errors="replace") for entry in entries)
+        return sorted(self._known)
+
+    def _start(self) -> None:
+        if self._left and self._log is not None and (self._entering is None or self._entering.done()):
+            self._answered.clear()
+            self._entering = asyncio.get_running_loop().create_task(self._enter(self._log))
+
+    async def _enter(self, entries: RabbitLog) -> None:
+        pause, tell = FIRST_PAUSE, log.warning
+        try:
+            while self._left:
+                names = sorted(self._left)
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        await entries.append(QUEUES, [name.encode() for name in names])
+                except (TranshipError, TimeoutError) as error:
+                    self._answered.set()
+                    tell("not listed yet: queue %s: %s", ", ".join(names), str(error) or "the server takes its time")
+                    if isinstance(error, TranshipError) and not error.retryable:
+                        # What is refused is not repeated by itself: the next name tries them all again.
+                        return
+                    tell = log.debug
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, LONGEST_PAUSE)
+                else:
+                    self._entered.update(names)
+                    self._left.difference_update(names)
+        finally:
+            self._answered.set()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError
-from tranship_rabbitmq._queue_names import QueueNames
+from tranship_rabbitmq._log import QueueNames
 
 
 class Book:
