@@ -264,7 +264,7 @@ def kit() -> Iterator[Target]:
 
 
 def redis() -> Iterator[Target]:
-    from tranship_redis import _element, _incomplete, _options, _pidbox
+    from tranship_redis import _element, _options, _pidbox
 
     elements = either(documents(json_only=True), lambda random: _as_element(raws(random)))
 
@@ -273,7 +273,7 @@ def redis() -> Iterator[Target]:
 
     yield Target("redis: element", elements, lambda data: _decoded(_element.read(data)), (MalformedMessage,))
     yield Target(
-        "redis: quarantined", elements, lambda data: _decoded(_incomplete.read_quarantined(data)), (MalformedMessage,)
+        "redis: quarantined", elements, lambda data: _decoded(_element.read_quarantined(data)), (MalformedMessage,)
     )
     yield Target("redis: broadcast", either(elements, said), _pidbox.broadcast_of, (MalformedMessage,))
     yield Target("redis: options", tuples(_just(_options.RedisOptions), options), _options_of, (ConfigurationError,))

@@ -14,8 +14,7 @@ from tranship.protocol import number_of, whole_of
 from tranship_redis._broker import Broker
 from tranship_redis._channel import Channel
 from tranship_redis._claims import Held, microseconds
-from tranship_redis._element import read
-from tranship_redis._incomplete import lacking, read_quarantined
+from tranship_redis._element import lacking, read, read_quarantined
 from tranship_redis._keys import SEPARATOR
 from tranship_redis._levels import STEPS, Place
 from tranship_redis._pack import Part

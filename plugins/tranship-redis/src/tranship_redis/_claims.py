@@ -16,8 +16,7 @@ import orjson
 from tranship import codec
 from tranship.driver import Taken
 from tranship.protocol import RawMessage
-from tranship_redis._element import read
-from tranship_redis._incomplete import read_quarantined
+from tranship_redis._element import read, read_quarantined
 from tranship_redis._keys import Keys
 from tranship_redis._levels import Levels, Place
 from tranship_redis._options import RedisOptions

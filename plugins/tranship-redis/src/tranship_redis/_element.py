@@ -33,7 +33,7 @@ from tranship.protocol import Message, RawMessage, decode
 from tranship_redis._keys import Keys
 from tranship_redis._levels import Levels
 
-__all__ = ["Elements", "Slot", "Tags", "end_of", "quoted", "read"]
+__all__ = ["Elements", "Slot", "Tags", "end_of", "lacking", "quoted", "read", "read_quarantined"]
 
 _SLOTS: Final = 1024
 _BODY: Final = b'{"body":"'
@@ -283,3 +283,37 @@ def _written(value: Any) -> bytes:
 
 def _text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else str(value)
+
+
+def read_quarantined(element: bytes) -> RawMessage:
+    """Return the message in an element that was kept apart.
+
+    One that is complete, and was kept apart for another reason, is a message like any other. An incomplete one
+    would kill or stall Celery's workers, and is not run here either: the core is told what is wrong with it.
+    """
+    message = read(element)
+    missing = lacking(element)
+    if missing is not None and message.headers is not element:
+        message.problem = missing
+    return message
+
+
+def lacking(element: bytes) -> str | None:
+    """Return what is missing or unusable, None: nothing is."""
+    try:
+        whole = json.loads(element)
+    except (ValueError, RecursionError):
+        return "it is not JSON"
+    properties = _map(_map(whole).get("properties"))
+    info = _map(properties.get("delivery_info"))
+    tag = properties.get("delivery_tag")
+    if not isinstance(tag, str | int) or isinstance(tag, bool):
+        return "properties.delivery_tag is missing or no text"
+    for name in ("exchange", "routing_key"):
+        if not isinstance(info.get(name), str):
+            return f"properties.delivery_info.{name} is missing or no text"
+    return None
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
