@@ -51,6 +51,8 @@ class Broker:
     """The state: entries in order, rows by key, and who hears what."""
 
     fuses: bool = False
+    unique: bool = True
+    """Whether a queue that fuses knows the ids that are in it."""
     leases: bool = True
     table: bool = True
     topic: bool = True
@@ -138,7 +140,7 @@ class Queue:
             levels=True,
             waits=broker.waits,
             delays=broker.fuses,
-            unique=broker.fuses,
+            unique=broker.fuses and broker.unique,
             fuses=broker.fuses,
             tells=broker.tells,
         )
@@ -168,7 +170,8 @@ class Queue:
             if value != message.first.value:
                 return value.decode()
             write(broker, message.first)
-        if broker.fuses and (message.id in broker.ids() or message.unless in broker.live()):
+        known = broker.unique and message.id in broker.ids()
+        if broker.fuses and (known or message.unless in broker.live()):
             return message.id
         broker.entries.append(Entry(next(broker.numbers), message, at=broker.now()))
         return None

@@ -130,3 +130,15 @@ async def test_silence_is_not_told_as_empty(command: float) -> None:
 @pytest.mark.parametrize("expires", [10**400, float("inf"), float("nan"), "soon", None])
 def test_a_tombstone_with_an_odd_end_is_none(expires: object) -> None:
     assert tombstone_of(json.dumps(["id", "x", expires, True]).encode()) is None
+
+
+@pytest.mark.parametrize("posts", [False, True], ids=["send", "post"])
+async def test_an_id_is_sent_once_where_the_queue_fuses_and_keeps_no_ids(posts: bool) -> None:
+    async with World(fuses=True, unique=False, posts=posts) as world:
+        submitter = (await world.open()).submitter()
+        first, again = message(check_id=True, dedup_key="k"), message(check_id=True)
+        for _ in range(2):
+            (receipt,) = await submitter.submit([first])
+            (other,) = await submitter.submit([again])
+        assert (receipt.duplicate_of, other.duplicate_of) == (first.envelope.id, again.envelope.id)
+        assert len(world.broker.entries) == 2

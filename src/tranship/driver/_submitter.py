@@ -129,7 +129,9 @@ class DriverSubmitter:
         traits, keeps_rows = supervisor.traits, supervisor.current.table is not None
         if self._refusal(message, keeps_rows=keeps_rows) is not None:
             return False
-        if not traits.fuses and (message.check_id or envelope.dedup_key is not None):
+        if not traits.fuses and envelope.dedup_key is not None:
+            return False
+        if message.check_id and not (traits.fuses and traits.unique):
             return False
         if message.check_id and self._dedup.asks_a_store:
             return False
@@ -192,10 +194,12 @@ class DriverSubmitter:
     async def _sent(self, part: Mapping[int, Message]) -> dict[int, Answer]:
         """Sort out duplicates, then send what is ready and keep what is not; note both."""
         traits, now = self._supervisor.traits, self._supervisor.clock.now()
-        if traits.fuses and traits.delays:
+        # Whether an id is there already only a queue that keeps ids unique can answer in one step.
+        apart_ids = {at for at, one in part.items() if one.check_id and not traits.unique}
+        if traits.fuses and traits.delays and not apart_ids:
             return await self._sent_at_once(part)
         later = {at for at, one in part.items() if not traits.delays and (one.envelope.not_before or 0.0) > now}
-        fused = {at for at in part if traits.fuses and at not in later}
+        fused = {at for at in part if traits.fuses and at not in later and at not in apart_ids}
         apart = {at: one for at, one in part.items() if at not in fused}
         answers = await self._known(apart)
         going = {at: self._outgoing(one, fused=at in fused) for at, one in part.items() if at not in answers}
