@@ -29,7 +29,7 @@ from tranship.driver import (
     TakenBatch,
 )
 from tranship.envelope import Priority
-from tranship.errors import StorageFull
+from tranship.errors import BrokerUnreachable, StorageFull
 from tranship.ports import CountKind, QueueInfo, Settled
 from tranship.settings import BackendConfig, BrokerURL, CommonOptions
 from tranship.testing.harness import Harness
@@ -58,6 +58,8 @@ class Broker:
     topic: bool = True
     log: bool = False
     peeks: bool = False
+    recalls: bool = False
+    """Whether it tells, later, what became of a send that was not answered."""
     reads: bool = False
     """Whether each consumer has a reader of its own."""
     answers: bool = False
@@ -146,6 +148,8 @@ class Queue:
         )
         if broker.posts:
             self.post = self._post
+        if broker.recalls:
+            self.recall = self._recall
         if broker.peeks:
             self.peek = self._peek
         if broker.reads:
@@ -155,6 +159,10 @@ class Queue:
         answers = [self._send(one) for one in batch]
         self._broker.wake()
         asyncio.get_running_loop().call_soon(done, answers)
+
+    async def _recall(self, batches):
+        stored = self._broker.ids()
+        return [[None if one.id in stored else BrokerUnreachable("not stored") for one in batch] for batch in batches]
 
     async def send(self, batch):
         answers = [self._send(one) for one in batch]

@@ -23,7 +23,6 @@ def test_planted_fault_is_caught(fault: PrimitiveFault, note_caught) -> None:
 
 @pytest.mark.parametrize("name", sorted({fault.caught_by for fault in FAULTS}))
 def test_sound_driver_passes(name: str) -> None:
-    report = run_case(
-        CASES[name], RowsHarness(fuses=True, waits=True, posts=True, tells=True, log=True, peeks=True, reads=True)
-    )
+    able = dict.fromkeys(("fuses", "waits", "posts", "tells", "log", "peeks", "recalls", "reads"), True)
+    report = run_case(CASES[name], RowsHarness(**able))
     assert report.outcome == "passed", report.reason
