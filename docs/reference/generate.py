@@ -6,6 +6,7 @@ A part stands between ``<!-- generated: name -->`` and ``<!-- end -->``. A test 
 from __future__ import annotations
 
 import ast
+import enum
 import inspect
 import re
 import sys
@@ -57,9 +58,16 @@ def _documented(this: ast.stmt, following: ast.stmt) -> tuple[str, str] | None:
 
 def default_of(part: Any) -> str:
     if part.default is not MISSING:
-        value = part.default
-        return f"`{getattr(value, 'label', value)!r}`" if not isinstance(value, float) else f"`{value:g}`"
+        return shown_value(part.default)
     return "" if part.default_factory is MISSING else "empty"
+
+
+def shown_value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"`{value:g}`"
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return "its defaults"
+    return f"`{value}`" if isinstance(value, enum.StrEnum) else f"`{getattr(value, 'label', value)!r}`"
 
 
 def argument_docs(cls: type) -> Iterator[tuple[str, str]]:
@@ -356,6 +364,20 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.backends.sqlite import SqliteOptions
     from tranship.client import Probe
     from tranship.compat.sandai import Operator, OperatorCall, OperatorClient
+    from tranship.driver import (
+        ConnectionOptions,
+        End,
+        Ending,
+        Facts,
+        Outgoing,
+        QueueTraits,
+        Row,
+        SendLimits,
+        Stored,
+        Taken,
+        TakenBatch,
+        Timing,
+    )
     from tranship.envelope import DeadLetter, Envelope, TaskResult
     from tranship.hookspecs import ClassifierSpec, CodecSpec, CommandSpec, MiddlewareSpec, ResultStoreSpec
     from tranship.operations import (
@@ -367,7 +389,7 @@ def parts() -> dict[str, Callable[[], str]]:
         QueueReport,
         Refusal,
     )
-    from tranship.ports import Heartbeat, HostFigures, QueuedTask, RunningTask
+    from tranship.ports import CountKind, Delivery, Heartbeat, HostFigures, QueuedTask, QueueInfo, RunningTask, Settled
     from tranship.protocol import Message, RawMessage
     from tranship.routing import RoutingOptions
     from tranship.settings import BackendConfig, CommonOptions
@@ -430,6 +452,14 @@ def parts() -> dict[str, Callable[[], str]]:
             for cls in (ResultStoreSpec, MiddlewareSpec, ClassifierSpec, CodecSpec, CommandSpec)
         },
         **{f"record:{cls.__name__}": lambda cls=cls: record(cls) for cls in (BackendConfig, DeadLetter)},
+        **{
+            f"record:{cls.__name__}": lambda cls=cls: record(cls)
+            for cls in (QueueTraits, SendLimits, Facts, Row, TakenBatch, Ending, Stored, Timing, QueueInfo, Delivery)
+        },
+        **{f"arguments:{cls.__name__}": lambda cls=cls: arguments(cls) for cls in (Outgoing, Taken)},
+        **{f"members:{cls.__name__}": lambda cls=cls: members(cls) for cls in (End, Settled, CountKind)},
+        "methods:Outgoing": lambda: methods(Outgoing),
+        "options:ConnectionOptions": lambda: options(ConnectionOptions, without=common),
         "fields:OperatorCall": lambda: data(OperatorCall),
     }
 
@@ -451,10 +481,24 @@ def data(cls: type) -> str:
 
 
 def record(cls: type) -> str:
-    """The fields of a dataclass with their types, for who fills or reads one."""
+    """The fields of a dataclass, or a named tuple, with their types, for who fills or reads one."""
     docs = field_docs(cls)
-    rows = [[f"`{one.name}`", f"`{one.type}`", default_of(one), docs[one.name]] for one in fields(cls)]
+    rows = [[f"`{name}`", f"`{kind}`", default, docs[name]] for name, kind, default in columns(cls)]
     return table(["field", "type", "default", ""], iter(rows))
+
+
+def columns(cls: Any) -> Iterator[tuple[str, str, str]]:
+    if not issubclass(cls, tuple):
+        yield from ((one.name, one.type, default_of(one)) for one in fields(cls))
+        return
+    for name in cls._fields:
+        kind, known = cls.__annotations__[name], cls._field_defaults
+        yield name, getattr(kind, "__forward_arg__", kind), shown_value(known[name]) if name in known else ""
+
+
+def members(cls: Any) -> str:
+    docs = field_docs(cls)
+    return table(["member", ""], ([f"`{one.name}`", docs[one.name]] for one in cls))
 
 
 def filled(page: str) -> str:

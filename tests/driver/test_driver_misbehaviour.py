@@ -141,8 +141,12 @@ async def named(part: type, verb: str, ask: Any, how: dict[str, Any]) -> None:
         (TakenBatch(["what?"]), r"rows: take\(\) gave 'what\?' among what it found; expected Taken"),  # type: ignore[list-item]
         (TakenBatch(None), r"rows: take\(\) gave None; expected a sequence of Taken"),  # type: ignore[arg-type]
         (TakenBatch((), next_due="soon"), r"rows: take\(\) gave next_due='soon'; expected seconds, or None"),  # type: ignore[arg-type]
+        (
+            TakenBatch((), next_due=time.time() + 30),
+            r"rows: take\(\) gave next_due=.* a point in time; expected seconds",
+        ),
     ],
-    ids=["items", "none", "due"],
+    ids=["items", "none", "due", "due-at"],
 )
 async def test_a_batch_that_cannot_be_is_named(batch: TakenBatch, says: str) -> None:
     broker = Broker()
@@ -151,6 +155,15 @@ async def test_a_batch_that_cannot_be_is_named(batch: TakenBatch, says: str) -> 
     await backend.open()
     with pytest.raises(PluginError, match=says):
         await backend.consumer(["q"]).receive(1, 5.0)
+    await backend.aclose()
+
+
+async def test_what_is_due_in_a_lifetime_is_no_point_in_time() -> None:
+    broker = Broker()
+    broker.queues = answering(Queue, "take", TakenBatch((), next_due=3e9))
+    backend = broker.backend()
+    await backend.open()
+    assert not (await backend.consumer(["q"]).receive(1, 0.1)).deliveries
     await backend.aclose()
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tranship.errors import ConfigurationError
+from tranship.testing.scaffold import new_plugin
+
 ROOT = Path(__file__).parents[2]
 LIMIT = 240
 
@@ -111,6 +114,12 @@ def test_the_example_is_built_installed_and_works_elsewhere(outsider: Outsider, 
     assert " passed" in finished(outsider.tests(source, "-k", chosen, "--rootdir", str(source)))
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "plugins").glob("tranship-*")))
+def test_what_tranships_own_plugins_are_called_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} is a plugin of tranship's own"):
+        new_plugin(name, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -118,6 +127,8 @@ def test_the_example_is_built_installed_and_works_elsewhere(outsider: Outsider, 
         ("../up", "cannot be the name of a plugin"),
         ("sqlite", "sqlite:// is served by tranship already"),
         ("tranship-", "cannot be the name of a plugin"),
+        ("redis", "tranship-redis is a plugin of tranship's own"),
+        ("amqp", "tranship-rabbitmq is a plugin of tranship's own"),
         ("there", "is there already and is not empty"),
     ],
 )

@@ -34,5 +34,7 @@ def new(call: Invocation, name: Name, directory: Directory = Path()) -> None:
     for one in files:
         call.output.line(str(target / one))
     scheme = target.name.removeprefix("tranship-")
-    call.output.note(f"next: cd {target} && python -m pip install -e . --group tests && python -m pytest")
+    # The first pip that knows --group; Python 3.11 to 3.13 come with older ones.
+    upgrade = 'python -m pip install "pip>=25.1"'
+    call.output.note(f"next: cd {target} && {upgrade} && python -m pip install -e . --group tests && python -m pytest")
     call.output.note(f"then: tranship conformance {scheme}://conformance")

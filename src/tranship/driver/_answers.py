@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -36,6 +37,10 @@ LISTS: Final[Mapping[str, type]] = {
     "read": bytes,
 }
 """What a verb may bring, as many as there are."""
+EPOCH: Final = 1e8
+"""Seconds: no clock that has been set shows less."""
+DAY: Final = 86400.0
+"""What is due in as many seconds as there have been since 1970, give or take a day, was meant as a point in time."""
 
 
 def checked(driver: str, verb: str, answers: Sequence[T], count: int) -> Sequence[T]:
@@ -80,6 +85,9 @@ def checked_batch(driver: str, found: object) -> TakenBatch:
     listed(driver, "take", found.items, Taken)
     if found.next_due is not None and not isinstance(found.next_due, float | int):
         raise PluginError(f"{driver}: take() gave next_due={found.next_due!r:.100}; expected seconds, or None")
+    if found.next_due is not None and found.next_due > EPOCH and abs(found.next_due - time.time()) < DAY:
+        said = f"next_due={found.next_due!r:.100}, which is a point in time"
+        raise PluginError(f"{driver}: take() gave {said}; expected seconds from now, or None")
     return found
 
 

@@ -39,8 +39,9 @@ Undo = Callable[[], None]
 Heard = Callable[[str, bytes], None]
 """Told the name and the value of a signal."""
 Answer = str | None | TranshipError
-"""What became of one message that was sent: None: it is stored. A text: it is not, as a duplicate of that id. An
-error: :class:`~tranship.errors.SubmitUnknown`, or one that means that it is definitely not stored."""
+"""What became of one message that was sent: None: it is stored. A text: it is not, because it duplicates another one,
+whose id the text is; its own id, where it was sent before itself. An error: :class:`~tranship.errors.SubmitUnknown`, or
+one that means that it is definitely not stored."""
 
 
 class SendLimits(NamedTuple):
@@ -69,7 +70,7 @@ class QueueTraits:
     hard_limit: float | None = None
     """The longest that a token can be held, whatever we do, in seconds."""
     counts: CountKind = CountKind.UNKNOWN
-    """What :attr:`Taken.count` means."""
+    """What ``Taken.delivery_count`` means."""
     order: Literal["keeps-place", "back"] | None = None
     """First in, first out within a slot; what is given back keeps its place, or goes to the back. None: any order."""
     levels: bool = False
@@ -79,21 +80,26 @@ class QueueTraits:
     waits: bool = False
     """``take`` itself waits until there is something."""
     delays: bool = False
-    """:attr:`Outgoing.ready` is honoured; otherwise the kit keeps what is not due in the table."""
+    """``Outgoing.ready`` is honoured; otherwise the kit keeps what is not due in the table."""
     unique: bool = False
-    """``send`` recognises an id, with its :attr:`Outgoing.mark`, that is queued or held already, and answers with the
-    id: of any message, or at least of one with an :attr:`Outgoing.unless`."""
+    """``send`` recognises an id, with its ``Outgoing.mark``, that is queued or held already, and answers with the
+    id. With ``fuses`` only messages with an ``Outgoing.unless`` have to be looked at: those that may have been sent
+    before; without it there is no ``unless``, and every message is. A mark makes it another message: a retry is often
+    sent while the message that it replaces, with the same id, is still held [queue_unique]."""
     finds: Literal["all", "delayed"] = "all"
     """What ``find``, where there is one, has an index of. With ``delayed`` nobody can tell an unknown id from a pending
     one."""
     fuses: bool = False
-    """``Ending.rows`` and ``Ending.then``, ``Outgoing.first`` and ``Outgoing.unless`` are one step with their verb."""
+    """``Ending.rows`` and ``Ending.then``, ``Outgoing.first`` and ``Outgoing.unless`` are one step with their verb: all
+    of it is done, or nothing [queue_fused_send, queue_fused_end]."""
     tells: bool = False
-    """:attr:`Row.tell` is published in the same step as the row is created, by ``Table.create`` or with an end, and
-    never for a row that was there [queue_tells_what_it_creates]."""
+    """``Row.tell`` is published in the same step as the row is created, by ``Table.create`` or with an end, and
+    never for a row that was there. The signal's name is ``Row.key``, its value ``Row.tell``
+    [queue_tells_what_it_creates]."""
     tokens_survive: bool = True
     """Tokens can be ended and renewed over a later connection."""
     limits: SendLimits = SendLimits()  # noqa: RUF009 - it is a tuple
+    """How much may travel together, see :class:`SendLimits`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -103,12 +109,14 @@ class Row:
     key: str
     """``kind/rest``. The kinds that the kit writes are one letter; a driver's own have at least two."""
     value: bytes
+    """Any bytes, none at all, too."""
     ttl: float | None = None
     """Seconds to keep it, when it is written; None: until it is deleted. Not set on reading."""
     version: int = 0
-    """Set on reading; differs after each write of the key."""
+    """Set on reading, and not 0; differs after each write of the key."""
     tell: bytes | None = None
-    """Only with ``tells``: what to publish under the row's key when it is created, and only then. None: nothing."""
+    """Only with ``tells``: what to publish on the topic, with the row's key as the name, when the row is created, and
+    only then. Empty is a value; None: nothing."""
 
 
 class Outgoing:
@@ -118,11 +126,13 @@ class Outgoing:
         facts: what has to be known of it; None: what a task that is encoded says of itself.
         source: headers, body, content type and encoding, as they are there: for drivers that need no more.
         ready: when it may be taken, in epoch seconds. Only queues with the trait ``delays`` see one in the future.
-        first: only with ``fuses``: to create in the same step. Where another id has the row, the message is not stored,
-            and the answer is that id; its own id there is no obstacle.
-        unless: only with ``fuses``: the message is not stored where this row exists; the answer is then its own id.
+        first: only with ``fuses``: a row to create in the same step; its value is the message's id. Where the row is
+            there with the same value, that is no obstacle; where it has another one, the message is not stored, and
+            the answer is that value, decoded [queue_fused_send].
+        unless: only with ``fuses``: the key of a row. Where it exists the message is not stored, and the answer is its
+            own id [queue_fused_send].
         mark: tells it from what was sent under the same id before: it is a retry, or was replayed. The same mark again
-            is the same message again. None: it is a task that is submitted.
+            is the same message again. None: it is a task that is submitted. Only queues that are ``unique`` need it.
     """
 
     __slots__ = ("_facts", "first", "mark", "ready", "source", "unless")
@@ -278,7 +288,8 @@ class TakenBatch:
     confirmed: bool = True
     """With no items: the broker said that there are none, rather than nothing at all."""
     next_due: float | None = None
-    """With no items: seconds until one is due, or given up by who holds it, where the driver knows."""
+    """With no items: seconds *from now* until one is due, or given up by who holds it, where the driver knows; no point
+    in time."""
 
 
 class End(enum.Enum):
@@ -290,9 +301,11 @@ class End(enum.Enum):
     REMOVE = "remove"
     """It is gone."""
     REQUEUE = "requeue"
-    """It can be taken again at once, and this time was counted."""
+    """It can be taken again at once, and this time was counted: the next ``delivery_count`` is one more
+    [queue_end_answers_each]."""
     RELEASE = "release"
-    """It can be taken again at once, at its own place, as if it had never been taken."""
+    """It can be taken again at once, as if it had never been taken: this time is not counted, and where the trait
+    ``order`` says ``keeps-place``, it is at its own place [queue_end_answers_each]."""
 
 
 @dataclass(slots=True, eq=False)
@@ -300,11 +313,15 @@ class Ending:
     """The end of one message, and what belongs to the same step."""
 
     token: Any
+    """Of what was taken, see :class:`Taken`."""
     end: End
+    """What becomes of it."""
     rows: Sequence[Row] = ()
-    """Only with ``fuses``: to create, if the token is ours; a row that is there already stays as it is."""
+    """Only with ``fuses``: to create in the same step, if the token is ours; a row that is there already stays as it
+    is, and the message is ended all the same [queue_fused_end_first_row_wins]."""
     then: Sequence[Outgoing] = ()
-    """Only with ``fuses``: to send, if the token is ours."""
+    """Only with ``fuses``: to send in the same step, if the token is ours [queue_fused_end]. A retry has the id of the
+    message that ends here."""
     handed_out: bool = False
     """With RELEASE: somebody had it. Where counts are not exact, this time may be counted; of what was only held, it is
     not."""
@@ -317,7 +334,9 @@ class Stored:
     ref: Any
     """What ``pick`` takes."""
     facts: Facts
+    """What has to be known of it."""
     state: Literal["ready", "delayed", "held"]
+    """Whether it could be taken now, is not due, or is in somebody's hands."""
 
 
 def stamp() -> str:

@@ -18,14 +18,23 @@ class Facts(NamedTuple):
     """What has to be known of a message without decoding it."""
 
     id: str
+    """The task's id; its retries keep it."""
     queue: str
+    """Where it goes, or was taken from."""
     level: Priority
+    """On which level."""
     task: str | None = None
+    """The task's name; None: nobody has said."""
     attempt: int = 0
+    """How many attempts came before this one."""
     cancel_key: str | None = None
+    """What many tasks may share, and be cancelled by."""
     reply_to: str | None = None
+    """The address of who submitted it, where results are pushed to addresses."""
     store_result: bool = True
+    """Whether its result is to be kept."""
     result_ttl: float | None = None
+    """For how many seconds; None: the backend's default."""
 
     @property
     def slot(self) -> tuple[str, Priority]:

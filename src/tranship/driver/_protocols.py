@@ -61,10 +61,17 @@ class Queue(Protocol):
 
     An attribute ``traits``, a :class:`QueueTraits`, says what they do beyond that. The other verbs are protocols of
     their own below, found by their presence.
+
+    "Bound: one round trip" holds for the first time, too: what a client library prepares when it is first used, such as
+    statements, is prepared when the connection is made.
+
+    Names of queues are whole characters, at most 255 bytes in UTF-8, and have no control characters. Ids are so, too,
+    but may have those, NUL above all; of foreign clients they are whatever those make them. What a broker cannot write
+    is answered with an :class:`~tranship.errors.EncodeError` for that one message.
     """
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Answer]:
-        """Store messages and say of each, in order, what became of it [queue_send_answers_each].
+        """Store messages and say of each, in order, what became of it, see :data:`Answer` [queue_send_answers_each].
 
         Concurrency: yes; one submit has at most ``limits.under_way`` under way.
         Bound: one round trip.
@@ -95,7 +102,8 @@ class Queue(Protocol):
         """End messages that were taken, and say of each, in order, whether it was ours [queue_end_answers_each].
 
         CONFIRMED: done. SENT: on its way, without an answer to come. LOST: it was not ours any more, and nothing was
-        done, neither with ``rows`` nor with ``then`` [queue_end_twice_is_lost]. An error: that one was not done.
+        done, neither with ``rows`` nor with ``then`` [queue_end_twice_is_lost]. An error: that one was not done. What
+        is over its lease and was taken by nobody since may be either: CONFIRMED, and then all of it is done, or LOST.
 
         Concurrency: yes, for different tokens.
         Bound: one round trip.
@@ -152,7 +160,8 @@ class Renewing(Protocol):
         """Let each token last for one full lease from now; say of each whether it is ours [queue_renew_keeps].
 
         Where settling is not fused, the kit asks this before it stores what belongs to an end: True for what is not
-        ours lets somebody without the message write its result [queue_renew_tells_lost].
+        ours lets somebody without the message write its result [queue_renew_tells_lost]. What is over its lease and
+        was taken by nobody since may be renewed, or be lost.
 
         Concurrency: yes. Bound: one round trip. Cancelled: at close; renewed or not. Retry: never. Errors: raised:
         renewed or not. Closed: whatever is native.
@@ -324,7 +333,11 @@ class Table(Protocol):
     """Rows by key, with which the kit keeps results, cancels, heartbeats, dedup keys, dead letters and delays.
 
     Rows are independent of each other: a call over several is not one step. A key comes once in a call. A row whose
-    time is over is not there, for any verb [table_ttl].
+    time is over is not there, for any verb [table_ttl]; to delete it for good is the driver's own business, as the kit
+    never does that.
+
+    Keys are whole characters, any of them, NUL, too, where a user has put it into an id; they have up to 1,100 bytes in
+    UTF-8 [table_get_in_order]. Values are any bytes, none at all, too, and somewhat more than a message may have.
 
     All verbs: Concurrency: yes. Bound: one round trip. Cancelled: only at close; done or not, for each row. Retry:
     never; the kit writes so that it may do it again. Errors: raised: done or not, for each row. Closed: whatever is
@@ -384,6 +397,12 @@ class Topic(Protocol):
 
     Delivery is at least once, soon, in any order; a signal that is lost with a connection is found otherwise, because
     the kit reads the table again.
+
+    Names are like keys of a :class:`Table`. Values are any bytes, none at all, too. With a table they are short as a
+    rule: of a result up to 16 KiB, of a cancel up to some 6 KB (a key of 1,000 bytes, as JSON), of a command as much as
+    its arguments are, which has no bound. Without a table results come whole, with up to ``max_message_size``. Where a
+    broker limits what it tells, store the value and tell where it is; for a result, under a name that begins with
+    ``r/``, an empty value will do instead where there is a table: the kit then reads the row.
     """
 
     # An attribute ``pushes_alone``, where it is true, has the kit push each result in the turn of the loop that it is
@@ -397,7 +416,8 @@ class Topic(Protocol):
         """
 
     def subscribe(self, names: Sequence[str], heard: Heard) -> None:
-        """From now on call ``heard`` with name and value, on the loop that this was called on.
+        """From now on call ``heard`` with name and value, on the loop that this was called on. What was published
+        before, or before :meth:`active` has returned, may be heard or not.
 
         Concurrency: yes, also for one name with another ``heard`` [topic_same_name_twice]. Bound: does not wait, and
         does no I/O of its own: a ``send`` later in the same tick travels behind it. Closed: ends with the connection.
@@ -463,9 +483,9 @@ class Connection(Protocol):
 
     @property
     def lost(self) -> asyncio.Future[BaseException | None] | None:
-        """Done, with the reason, once nothing can be done over it any more. An error of ours that is permanent ends the
-        backend; for every other reason a new connection is made. None: it cannot be lost; the kit then has no time
-        limits, no keep-alive and no supervision.
+        """Done, with the reason as its result (not as its exception), once nothing can be done over it any more. An
+        error of ours that is permanent ends the backend; for every other reason a new connection is made. None: it
+        cannot be lost; the kit then has no time limits, no keep-alive and no supervision.
         """
 
     @property
@@ -481,7 +501,9 @@ class Connection(Protocol):
         """Make one round trip."""
 
     def abort(self) -> None:
-        """Give it up at once: what is under way fails, and ``lost`` is done."""
+        """Give it up at once: what is under way fails, and ``lost`` is done. The kit calls it when a verb takes longer
+        than it may, or raises what ``classify`` makes BrokerUnreachable of; also when it is lost already.
+        """
 
     async def aclose(self) -> None:
         """Close it in order. Called once, also when it is lost."""

@@ -27,9 +27,11 @@ class CountKind(enum.StrEnum):
     """What ``Delivery.delivery_count`` means."""
 
     EXACT = "exact"
+    """Deliveries that somebody had, and no others."""
     AT_LEAST = "at-least"
     """Deliveries that were released or only held may be counted too."""
     UNKNOWN = "unknown"
+    """Nobody counts."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,13 +39,17 @@ class Delivery:
     """One message in our hands, until it is settled, released, or its lease ends."""
 
     message: RawMessage
+    """Headers, body and properties, as they came."""
     queue: str
+    """Where it was taken from."""
     priority: Priority
+    """On which level."""
     token: Any
     """The driver's own; nobody else looks inside."""
     delivery_count: int = 1
     """How many times the message has been delivered, this one included."""
     count_kind: CountKind = CountKind.EXACT
+    """Whether that is exact, at least so many, or not known."""
     generation: int = 0
     """The connection it came over; a delivery of an earlier generation cannot be settled any more."""
     scheduled: bool = False
@@ -76,6 +82,7 @@ class Settled(enum.Enum):
     """What the broker said of a settlement."""
 
     CONFIRMED = "confirmed"
+    """Done, as the broker has said."""
     SENT = "sent"
     """Sent on a channel that gives no answer; a lost connection means redelivery."""
     LOST = "lost"

@@ -16,12 +16,17 @@ class QueueInfo:
     """One queue as the broker sees it; None where it cannot tell."""
 
     name: str
+    """The queue, without the namespace."""
     ready: Mapping[Priority, int]
+    """How many tasks could be taken now, by level."""
     delayed: int | None = None
+    """How many are not due."""
     in_flight: int | None = None
+    """How many are in somebody's hands."""
     oldest_age: float | None = None
     """Seconds since the oldest ready task was submitted; 0.0 when none is ready."""
     dead: int | None = None
+    """How many dead letters it has; a driver leaves it out, because the kit counts them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

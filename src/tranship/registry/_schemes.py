@@ -12,7 +12,7 @@ from tranship.registry._status import PluginState, PluginStatus
 from tranship.registry._synonyms import advice, is_bridged
 from tranship.registry._version import api_problem
 
-__all__ = ["Claim", "SchemeTable"]
+__all__ = ["Claim", "SchemeTable", "own_plugin"]
 
 _OURS: Final = {
     "redis": ("redis", "rediss", "unix", "valkey", "valkeys"),
@@ -22,6 +22,11 @@ _OURS: Final = {
 """The plugins in tranship's own repository, by their short names: the schemes that each serves."""
 _BRIDGE: Final = "kombu"
 """The one that serves what kombu and Celery know."""
+
+
+def own_plugin(scheme: str) -> str:
+    """Return the short name of tranship's own plugin that serves ``scheme``, installed or not; empty: none does."""
+    return next((name for name, schemes in _OURS.items() if scheme in schemes), "")
 
 
 class Claim(NamedTuple):
@@ -93,7 +98,7 @@ def _collision(scheme: str, claims: list[Claim]) -> PluginError:
 def _unknown(
     scheme: str, known: Collection[str], plugins: Collection[PluginStatus]
 ) -> UnknownSchemeError | PluginError:
-    ours = next((name for name, schemes in _OURS.items() if scheme in schemes), "")
+    ours = own_plugin(scheme)
     known_elsewhere, bridged = advice(scheme), [one for one in known if is_bridged(one)]
     if not ours and not known_elsewhere and not bridged and is_bridged(scheme):
         ours = _BRIDGE

@@ -20,6 +20,7 @@ from typing import Final
 from tranship.errors import ConfigurationError
 from tranship.hookspecs import API_VERSION
 from tranship.ports import Capabilities, Capability, Level, Support
+from tranship.registry import own_plugin
 from tranship.testing.report import capability_table
 
 __all__ = ["new_plugin"]
@@ -27,6 +28,8 @@ __all__ = ["new_plugin"]
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _HIDDEN: Final = frozenset({"gitignore", "github"})
 """Names that begin with a dot where they are written to."""
+_OWN: Final = frozenset({"azolla", "example", "kombu", "nats", "objectstore", "rabbitmq", "redis"})
+"""What tranship's own plugins are called."""
 _DECLARED: Final = Capabilities({Capability.ORDERED: Support(Level.NATIVE, {"redelivered": "back"})})
 """What three methods and one trait are; a test of what is written checks it."""
 
@@ -77,6 +80,11 @@ def _words(name: str) -> Mapping[str, str]:
 def _check_scheme(scheme: str) -> None:
     from tranship.registry import Registry
 
+    own = scheme if scheme in _OWN else own_plugin(scheme)
+    if own:
+        raise ConfigurationError(
+            f"tranship-{own} is a plugin of tranship's own, installed here or not; choose another name than {scheme!r}"
+        )
     for plugin in Registry().plugins():
         for spec in plugin.backends:
             if scheme in spec.schemes:
