@@ -69,6 +69,9 @@ class RabbitDriver:
         connection = RabbitConnection(self._ctx, self._dialler)
         try:
             await connection.open()
+            if self._last is not None and self._last.consuming.server:
+                # Whoever consumed before goes on at once.
+                await connection.consuming.open()
         except TranshipError as error:
             await connection.aclose()
             # What worked before will work again when somebody has mended it.
