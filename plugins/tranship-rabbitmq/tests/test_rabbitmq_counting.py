@@ -85,8 +85,8 @@ async def test_a_server_killed_twice_has_at_most_one_task_of_each_worker_twice(
     control = control_of(rabbitmq_service)
     backend = await lab.open()
     ids = await lab.submit(backend, *lab.messages(200))
-    await restart(rabbitmq_service)
     consumer = backend.consumer(["q"])
+    await restart(rabbitmq_service)
 
     async def copied() -> bool:
         return bool((await consumer.receive(20, 5.0)).deliveries)
