@@ -254,8 +254,6 @@ class DriverConsumer:
         self._buffer.put(together)
         if not self._traits.turns:
             self._turns.served(together)
-        # The task ends in this very step: who receives need not hear of that in a turn of the loop of its own.
-        self._sleeper.wake()
         if rest:
             # Not kept: killed by the suspect, we would raise their counts.
             await self._give_back(rest)

@@ -49,18 +49,6 @@ def _permanent(lost: asyncio.Future[BaseException | None]) -> TranshipError | No
     return reason if isinstance(reason, TranshipError) and not reason.retryable else None
 
 
-async def _answer(answered: asyncio.Future[T], work: Coroutine[Any, Any, T]) -> None:
-    """Do ``work`` and answer whoever still waits: a task that is shielded answers two turns of the loop later."""
-    try:
-        value = await work
-    except Exception as error:  # noqa: BLE001 - it is the caller's
-        if not answered.done():
-            answered.set_exception(error)
-    else:
-        if not answered.done():
-            answered.set_result(value)
-
-
 class Supervisor:
     """Keeps one connection, and runs the driver's verbs over it.
 
@@ -103,8 +91,7 @@ class Supervisor:
         self.listeners: list[Callable[[ConnectionEvent, int], None]] = []
         self.on_restored: list[Callable[[], Awaitable[None]]] = []
         self.on_gone: list[Callable[[], None]] = []
-        self._tasks: dict[asyncio.Task[Any], asyncio.Future[Any] | None] = {}
-        """What runs, and who waits for it."""
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def current(self) -> Connection:
@@ -160,16 +147,16 @@ class Supervisor:
         """
         if self.immediate:
             return await work
-        answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if self.prompt:
-            try:
-                waits_for = work.send(None)
-            except StopIteration as done:
-                value: T = done.value
-                return value
-            work = begun(work, waits_for)
-        self._tasks[self.spawn(_answer(answered, work))] = answered
-        return await answered
+        task = self.start(work)
+        if not isinstance(task, asyncio.Task):
+            return task
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if self.gate.closed and task.cancelled() and not (caller and caller.cancelling()):
+                raise ClosedError(f"{self.url} is closed") from None
+            raise
 
     async def run(self, verb: str, run: Callable[[Connection], Awaitable[T]], *, wait: float = 0.0) -> T:
         """Run one verb in the current task, with a time limit and every error as one of ours.
@@ -243,14 +230,12 @@ class Supervisor:
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that ends with the backend at the latest; its error, if nobody asks, is nobody's."""
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks[task] = None
+        self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        answered = self._tasks.pop(task, None)
-        if answered is not None and not answered.done():
-            answered.set_exception(ClosedError(f"{self.url} is closed"))
+        self._tasks.discard(task)
         if not task.cancelled():
             task.exception()
 
