@@ -68,7 +68,7 @@ class Reader:
             timeout=60,
             check=False,
         )
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
     def worker(self, name: str, *options: str) -> TutorialWorker:
@@ -174,8 +174,11 @@ def tranship_url():
 
 @pytest.mark.parametrize("name", ["sqlite", "redis", "nats"])
 def test_the_web_applications_tests_pass_on_any_broker(name: str, tmp_path: Path, place: Callable[[str], str]) -> None:
-    """An id that nobody has given out is a 404, also where the broker calls it PENDING."""
-    page = Reader(tmp_path, {"URL_OF_THE_TEST": place(name)}, WEB)
+    """An id that nobody has given out is a 404; where the store has to be told of ids, with the option of the page."""
+    url = place(name)
+    if name != "sqlite":
+        url += f"{'&' if '?' in url else '?'}knows_ids=true"
+    page = Reader(tmp_path, {"URL_OF_THE_TEST": url}, WEB)
     (tmp_path / "conftest.py").write_text(OWN_URL)
     said = page.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_app.py")
     assert "3 passed" in said
