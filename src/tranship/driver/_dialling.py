@@ -72,6 +72,9 @@ class Dialler:
             made = self._classify(native)
             if made is None:
                 raise
+            if isinstance(made, BrokerUnreachable):
+                # A native error rarely says what could not be reached.
+                made = BrokerUnreachable(f"cannot connect to {self._url}: {made}")
             raise made from native
         self._since = time.monotonic()
         return connection
@@ -89,7 +92,7 @@ class Dialler:
                 return await self.connect()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt may succeed
                 self.failure = error
-                log.info("%s: %s; trying again", self._url, error)
+                log.info("%s; trying again", error)
 
     def close_soon(self, connection: Connection) -> None:
         """Close a connection; :meth:`closed` waits for that."""

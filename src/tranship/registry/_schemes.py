@@ -109,7 +109,7 @@ def _unknown(
     if known_elsewhere:
         return UnknownSchemeError(f"no plugin serves the scheme {scheme!r}: {known_elsewhere}{_failures(plugins)}")
     # The bridge's are many, and all alike.
-    shown = ", ".join([*(one for one in known if one not in bridged), *(["kombu+... of its docs"] if bridged else [])])
+    shown = ", ".join([*(one for one in known if one not in bridged), *(["kombu+<transport>"] if bridged else [])])
     return UnknownSchemeError(
         f"no plugin serves the scheme {scheme!r}; {_guess(scheme, known)}known are: {shown}. "
         f"{_cure(ours)}{_failures(plugins)}"
