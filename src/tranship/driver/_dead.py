@@ -19,7 +19,7 @@ from tranship.errors import MalformedMessage
 from tranship.ports import Settlement
 from tranship.protocol import Message, RawMessage
 
-__all__ = ["DeadLetters", "Letters"]
+__all__ = ["DeadLetters", "Letters", "refusal_of"]
 
 log = logging.getLogger("tranship.driver")
 
@@ -106,7 +106,7 @@ class DeadLetters:
                     await self._remove([letter.id])
                     sent |= {letter.id, letter.task_id}
         if refused:
-            raise _refusal(refused)
+            raise refusal_of(refused)
         return [one for one in ids if one in sent]
 
     async def purge(self, ids: Collection[str] | None, queue: str | None) -> int:
@@ -124,7 +124,8 @@ class DeadLetters:
         return sum(await self._rows.delete(LETTERS + one for one in ids))
 
 
-def _refusal(refused: Mapping[str, MalformedMessage]) -> MalformedMessage:
+def refusal_of(refused: Mapping[str, MalformedMessage]) -> MalformedMessage:
+    """Return one error for the letters that are not queued again, each with its own."""
     whys = "; ".join(f"{letter}: {error}" for letter, error in list(refused.items())[:NAMED])
     more = f"; and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
     first = next(iter(refused.values()))

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from tranship.driver._dead import refusal_of
 from tranship.driver._nouns import End, Ending, Outgoing, Slot, Taken
 from tranship.driver._packing import Facts, facts_of, headers_bytes, headers_read
 from tranship.driver._protocols import Counting, Peeking
@@ -27,8 +28,6 @@ RECORD: Final = "tranship-dead"
 """The header that says what is known of the death."""
 AT_ONCE: Final = 200
 """Letters that are taken in one step."""
-NAMED: Final = 3
-"""Letters that an error names at most."""
 
 
 def dead_message(taken: Taken, settlement: Settlement) -> Outgoing:
@@ -168,7 +167,7 @@ class DeadQueues:
             MalformedMessage: some are not complete messages and stay where they are; all others have been sent.
         """
         sent: set[str | None] = set()
-        refused: list[str] = []
+        refused: dict[str, MalformedMessage] = {}
 
         async def again(found: FoundLetter) -> bool:
             if not found.named(ids):
@@ -176,7 +175,7 @@ class DeadQueues:
             try:
                 message = found.again()
             except MalformedMessage as error:
-                refused.append(f"{found.letter.id}: {error}")
+                refused[found.letter.id] = error
                 return False
             await send(message, found.letter)
             sent.update((found.letter.id, found.letter.task_id))
@@ -184,7 +183,7 @@ class DeadQueues:
 
         await self._sift(None, again)
         if refused:
-            raise _refusal(refused)
+            raise refusal_of(refused)
         return [one for one in ids if one in sent]
 
     async def purge(self, ids: Collection[str] | None, queue: str | None) -> int:
@@ -297,12 +296,3 @@ def _raise_first(answers: Iterable[str | Settled | TranshipError | None]) -> Non
     for answer in answers:
         if isinstance(answer, TranshipError):
             raise answer
-
-
-def _refusal(refused: Sequence[str]) -> MalformedMessage:
-    whys = "; ".join(refused[:NAMED])
-    more = f"; and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
-    return MalformedMessage(
-        f"not queued again, because they are not complete messages: dead letter {whys}{more}. All others of this call "
-        "have been queued. `tranship dead purge <id>` deletes them"
-    )
