@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from servers.s3 import s3_service  # noqa: F401 - a fixture: moto plays SQS, too
 from tranship.testing.harness import Harness
 
 

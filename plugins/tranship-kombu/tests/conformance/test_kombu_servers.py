@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from test_kombu import Alone, WithResults
@@ -12,7 +10,7 @@ from test_kombu import Alone, WithResults
 from tranship.settings import BrokerURL
 from tranship.testing.harness import Harness
 from tranship.testing.service_harness import ServiceHarness
-from tranship.testing.services import Launch, Place, ProcessService, Recipe, Service
+from tranship.testing.services import Service
 from tranship.testing.suites import (
     ConsumerSuite,
     FacadeSuite,
@@ -55,28 +53,6 @@ def redis_harness(tranship_service: Callable[[str], Service]) -> Harness:
     return harness
 
 
-def answers(place: Place) -> bool:
-    with urllib.request.urlopen(f"http://{place.host}:{place.port}/moto-api/", timeout=2) as answer:
-        return bool(answer.status == 200)
-
-
-@pytest.fixture(scope="session")
-def moto() -> Iterator[Service]:
-    """An SQS by HTTP."""
-    recipe = Recipe(
-        name="moto",
-        binaries=[sys.executable],
-        url=lambda place: f"http://{place.host}:{place.port}",
-        launch=lambda binary, place: Launch(
-            command=[binary, "-m", "moto.server", "-H", place.host, "-p", str(place.port)]
-        ),
-        ready=answers,
-        start_timeout=60,
-    )
-    with ProcessService(recipe) as service:
-        yield service
-
-
 class SqsHarness(Harness):
     """Queues in the memory of a process: it can be reached by a wire, and loses everything when it is restarted."""
 
@@ -87,11 +63,11 @@ class SqsHarness(Harness):
 
 
 @pytest.fixture
-def sqs_harness(moto: Service) -> Harness:
+def sqs_harness(s3_service: Service) -> Harness:
     """SQS, with looks that cost nothing."""
     pytest.importorskip("pycurl", reason="pip install 'kombu[sqs]'")
     return SqsHarness(
-        f"kombu+sqs://KEY:SECRET@{place_of(moto)}?polling_interval=0.05&transport.region=us-east-1"
+        f"kombu+sqs://KEY:SECRET@{place_of(s3_service)}?polling_interval=0.05&transport.region=us-east-1"
         "&transport.visibility_timeout=8"
     )
 
