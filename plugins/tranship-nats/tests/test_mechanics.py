@@ -236,8 +236,6 @@ async def test_a_message_of_somebody_else_can_be_buried(lab: CaseContext) -> Non
     assert (letter.task_id, letter.body, letter.reason, letter.detail) == (None, b"hello", "malformed", "no\nheaders")
 
 
-# In about one of three runs nothing comes any more after the kill, with nats-server 2.9; the cause is not known yet.
-@pytest.mark.campaign
 async def test_what_was_settled_does_not_run_again_when_the_server_is_killed(
     nats_variant: Callable[..., Service],
 ) -> None:

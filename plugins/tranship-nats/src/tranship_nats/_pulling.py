@@ -8,6 +8,7 @@ forgets one, its inbox is left, too: a pull that nobody remembers would take a m
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count, groupby
 from typing import Final
@@ -84,6 +85,8 @@ class Pull:
         self.tokens: list[Token] = []
         self.open: dict[Place, int] = {}
         self.troubled: set[Place] = set()
+        self._came: Counter[Place] = Counter()
+        """Messages of this round, be it that we have had them."""
         self._round = 0
         self._enough: Callable[[], bool] = lambda: not self.open
         self._done: asyncio.Future[None] | None = None
@@ -102,12 +105,11 @@ class Pull:
             wanted = {place: share + (at < more) for at, place in enumerate(places) if share or at < more}
             before = dict(wanted)
             requests = {place: b'{"batch":%d,"no_wait":true}' % batch for place, batch in wanted.items()}
-            came = len(self.tokens)
             if not await self._ask(wanted, requests, SWEEP, lambda: not self.open):
                 self.troubled.update(self.open)
                 return False
-            found = [token.slot for token in self.tokens[came:]]
-            places = [place for place in places if place in before and found.count(place.slot) >= before[place]]
+            # Behind what we have had before there may be more.
+            places = [place for place in places if place in before and self._came[place] >= before[place]]
         return True
 
     async def wait(self, seconds: float) -> bool:
@@ -116,7 +118,8 @@ class Pull:
         request = orjson.dumps({"batch": 1, "expires": max(1_000_000, nanos(seconds))})
         wanted = dict.fromkeys(self._places, 1)
         requests = dict.fromkeys(self._places, request)
-        return await self._ask(wanted, requests, seconds + LATE, lambda: bool(self.tokens) or not self.open)
+        # One that we have had before used its pull up, too: without another one nothing else would come of its level.
+        return await self._ask(wanted, requests, seconds + LATE, lambda: bool(self._came) or not self.open)
 
     async def _ask(
         self, wanted: dict[Place, int], requests: dict[Place, bytes], seconds: float, enough: Callable[[], bool]
@@ -124,6 +127,7 @@ class Pull:
         """Send pulls; return once ``enough`` is, or the connection is lost. False: nothing was heard in time."""
         self._round += 1
         self.open, self._enough = dict(wanted), enough
+        self._came.clear()
         done = self._done = asyncio.get_running_loop().create_future()
         for place, request in requests.items():
             reply = f"{self._inbox.name}.{self._round}.{self._places.index(place)}".encode()
@@ -145,6 +149,7 @@ class Pull:
         if reply:
             if (place := self._by_subject.get(subject)) is None:
                 return
+            self._came[place] += 1
             left = self.open.get(place, 1) - 1
             self.open[place] = left
             if not left:
