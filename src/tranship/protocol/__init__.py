@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tranship.protocol._passing import pass_on
     from tranship.protocol._peek import result_state
     from tranship.protocol._restart import restarted
+    from tranship.protocol._signature import Signature, SignatureKind, decode_signature, signatures_in
 
 __all__ = [
     "CANCELLED",
@@ -37,10 +38,13 @@ __all__ = [
     "Encoder",
     "Message",
     "RawMessage",
+    "Signature",
+    "SignatureKind",
     "TakesLong",
     "canvas",
     "decode",
     "decode_result",
+    "decode_signature",
     "encode_cancelled",
     "encode_result",
     "epoch_of",
@@ -48,9 +52,18 @@ __all__ = [
     "pass_on",
     "restarted",
     "result_state",
+    "signatures_in",
     "user_headers",
     "whole_of",
     "writable",
 ]
 
-__getattr__ = lazy_names(globals(), {"_passing": ["pass_on"], "_peek": ["result_state"], "_restart": ["restarted"]})
+__getattr__ = lazy_names(
+    globals(),
+    {
+        "_passing": ["pass_on"],
+        "_peek": ["result_state"],
+        "_restart": ["restarted"],
+        "_signature": ["Signature", "SignatureKind", "decode_signature", "signatures_in"],
+    },
+)
