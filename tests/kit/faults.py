@@ -16,6 +16,7 @@ from tranship.driver._consumer import DriverConsumer
 from tranship.driver._control import DriverControl
 from tranship.driver._inspector import DriverInspector
 from tranship.driver._known_ids import KnownIds
+from tranship.driver._records import DriverRecords
 from tranship.driver._results import DriverResults
 from tranship.driver._signal_store import BEATS
 from tranship.driver._signals import heartbeat_bytes
@@ -388,6 +389,42 @@ class NameForEver(DriverControl):
         return await super().take_name(holder, 1000 * seconds)
 
 
+class LastOneWrites(DriverRecords):
+    """Writes whatever the version is."""
+
+    async def write(self, record):
+        await self._supervisor.together(self._rows.put([Row("y/" + record.key, record.value, record.ttl)]))
+        return True
+
+
+class OnePage(DriverRecords):
+    """Begins anew with each page."""
+
+    async def page(self, prefix, after="", limit=500):
+        return await super().page(prefix, "", limit)
+
+
+class KeepsForEver(DriverRecords):
+    """Forgets that a record has a time."""
+
+    async def write(self, record):
+        return await super().write(replace(record, ttl=None))
+
+
+class LockForAll(DriverRecords):
+    """Gives a lock to everybody who wants it."""
+
+    async def take_lock(self, holder, seconds):
+        await super().take_lock(holder, seconds)
+
+
+class LockForEver(DriverRecords):
+    """Keeps a lock until it is given up."""
+
+    async def take_lock(self, holder, seconds):
+        return await super().take_lock(holder, 1000 * seconds)
+
+
 class StrangersGoodbye(DriverControl):
     """Gives up a name that is somebody else's."""
 
@@ -470,6 +507,11 @@ MORE = (
     Fault("a name for all", "worker_name_has_one_holder", with_port("control", NameForAll)),
     Fault("a name for ever", "worker_name_expires", with_port("control", NameForEver)),
     Fault("a stranger's goodbye", "worker_name_has_one_holder", with_port("control", StrangersGoodbye)),
+    Fault("last one writes", "record_write_checks_version", with_port("records", LastOneWrites)),
+    Fault("one page", "record_page_in_order", with_port("records", OnePage)),
+    Fault("records for ever", "record_ttl", with_port("records", KeepsForEver)),
+    Fault("a lock for all", "lock_has_one_holder", with_port("records", LockForAll)),
+    Fault("a lock for ever", "lock_expires", with_port("records", LockForEver)),
     Fault("unreadable letter raises", "dead_unreadable_hides_no_others", with_port("inspector", FrightenedInspector)),
     Fault(
         "password in an error",

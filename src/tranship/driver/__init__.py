@@ -20,7 +20,7 @@ refused with :class:`~tranship.errors.UnsupportedError`; :attr:`~tranship.ports.
 ``ensure``                                queues that have to be made
 ``demand``                                brokers that push
 ``reader``                                brokers that have a channel, or credit, for each consumer
-:class:`Table`                            results, cancels, heartbeats, names, dedup, delay, dead letters
+:class:`Table`                            results, cancels, heartbeats, names, records, dedup, delay, dead letters
 :class:`Topic`                            pushed results and live commands without looking for them
 :class:`Log`                              cancels and heartbeats, where there is no table
 :class:`ReplyQueue`                       results that come once, to who submitted, where none are kept

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tranship.driver._consumer import DriverConsumer
     from tranship.driver._control import DriverControl
     from tranship.driver._known_ids import KnownIds
+    from tranship.driver._records import DriverRecords
     from tranship.driver._removal import Removal
     from tranship.driver._replies import PushedResults
     from tranship.driver._settling import Settling
@@ -259,9 +260,9 @@ class DriverBackend:
 
     def _kits_control(self) -> DriverControl:
         from tranship.driver._control import DriverControl
-        from tranship.driver._names import WorkerNames
+        from tranship.driver._locks import WORKER_NAMES, Locks
 
-        return DriverControl(self._supervisor, self._signals, self._removal, WorkerNames(self._rows))
+        return DriverControl(self._supervisor, self._signals, self._removal, Locks(self._rows, WORKER_NAMES))
 
     def _kits_inspector(self) -> Inspector:
         from tranship.driver._inspector import DriverInspector
@@ -310,6 +311,17 @@ class DriverBackend:
     def inspector(self) -> Inspector:
         """The one inspector; what the driver cannot serve, it refuses."""
         return self._inspector
+
+    def records(self) -> DriverRecords:
+        """The one place of records and locks."""
+        self._need(Capability.RECORDS)
+        return self._records
+
+    @cached_property
+    def _records(self) -> DriverRecords:
+        from tranship.driver._records import DriverRecords
+
+        return DriverRecords(self._supervisor, self._rows)
 
     def _derived(self, connection: Connection) -> Capabilities:
         told = self._known_ids is not None

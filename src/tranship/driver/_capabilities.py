@@ -142,6 +142,7 @@ def _of_the_table(connection: Connection) -> Iterator[Found]:
     yield push(Capability.RESULT_PUSH, with_submit=True)
     yield push(Capability.CONTROL)
     yield _native(Capability.UNIQUE_NAMES)
+    yield _native(Capability.RECORDS)
     yield _emulated(Capability.DEAD_LETTERS)
     if isinstance(queue, Finding) and traits.finds == "all":
         yield _native(Capability.KNOWS_IDS)

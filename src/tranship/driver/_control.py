@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tranship.driver._names import WorkerNames
+from tranship.driver._locks import Locks
 from tranship.driver._nouns import stamp
 from tranship.driver._removal import Removal
 from tranship.driver._signal_store import SignalStore
@@ -41,7 +41,7 @@ class DriverControl:
     """
 
     def __init__(
-        self, supervisor: Supervisor, store: Callable[[], SignalStore], removal: Removal, names: WorkerNames
+        self, supervisor: Supervisor, store: Callable[[], SignalStore], removal: Removal, names: Locks
     ) -> None:
         self._supervisor, self._store, self._removal, self._names = supervisor, store, removal, names
         self._sink: SignalSink | None = None

@@ -330,7 +330,8 @@ class Ensuring(Protocol):
 
 
 class Table(Protocol):
-    """Rows by key, with which the kit keeps results, cancels, heartbeats, dedup keys, dead letters and delays.
+    """Rows by key, with which the kit keeps results, cancels, heartbeats, dedup keys, dead letters, delays,
+    records and locks.
 
     Rows are independent of each other: a call over several is not one step. A key comes once in a call. A row whose
     time is over is not there, for any verb [table_ttl]; to delete it for good is the driver's own business, as the kit

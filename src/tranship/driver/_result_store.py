@@ -57,7 +57,7 @@ def result_store(
 
     Args:
         name, config, options, connect: as for :class:`DriverBackend`; connections have a :class:`NoQueue` and a table.
-        declared: DURABLE and CROSS_PROCESS, where it is so.
+        declared: DURABLE and CROSS_PROCESS, where it is so; RECORDS, where its table takes any key.
         more: as for :class:`DriverBackend`.
     """
     none = {capability: Level.NONE for capability in Capability if capability not in _KEPT}

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from tranship.ports._heartbeat import Heartbeat, HostFigures, RunningTask, heartbeat_data, heartbeat_of
     from tranship.ports._known_ids import IdKeeper, KnownId
     from tranship.ports._queues import QueuedTask, QueueInfo
+    from tranship.ports._records import KeepsRecords, Record, Records
     from tranship.ports._worker_names import NameHolder, name_holder_data, name_holder_of
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "HostFigures",
     "IdKeeper",
     "Inspector",
+    "KeepsRecords",
     "KnownId",
     "Level",
     "NameHolder",
@@ -87,6 +89,8 @@ __all__ = [
     "QueueInfo",
     "QueuedTask",
     "Received",
+    "Record",
+    "Records",
     "ResultSink",
     "ResultStore",
     "RunningTask",
@@ -114,6 +118,7 @@ __getattr__ = lazy_names(
         "_heartbeat": ["Heartbeat", "HostFigures", "RunningTask", "heartbeat_data", "heartbeat_of"],
         "_known_ids": ["IdKeeper", "KnownId"],
         "_queues": ["QueueInfo", "QueuedTask"],
+        "_records": ["KeepsRecords", "Record", "Records"],
         "_worker_names": ["NameHolder", "name_holder_data", "name_holder_of"],
     },
 )

@@ -61,6 +61,9 @@ class Capability(enum.StrEnum):
     """Tombstones with replay, live commands and heartbeats [cancel_survives_worker_restart]."""
     UNIQUE_NAMES = "unique-names"
     """One worker has a name at a time; another that wants it is refused [worker_name_has_one_holder]."""
+    RECORDS = "records"
+    """Small records by key that one at a time writes, and locks: what schedulers agree by
+    [record_write_checks_version, lock_has_one_holder]."""
     DEAD_LETTERS = "dead-letters"
     """Dead letters can be listed, shown, replayed and purged [dead_list_show_replay_purge]."""
     INSPECT_DEPTH = "inspect-depth"

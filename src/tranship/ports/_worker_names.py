@@ -1,4 +1,4 @@
-"""The name of a worker, which one worker has at a time."""
+"""Who has something that one has at a time: the name of a worker, or a lock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["NameHolder", "name_holder_data", "name_holder_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameHolder:
-    """A worker that has its name, or wants it."""
+    """A worker that has its name, or wants it; or whoever has a lock."""
 
     name: str
     instance: str

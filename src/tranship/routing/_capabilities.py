@@ -26,6 +26,8 @@ def together(all_of: Sequence[Capabilities], *, in_turn: bool, strict: bool) -> 
         supports.update(_by_routing(supports, in_turn=in_turn, strict=strict))
     if not _answer_alike(all_of):
         supports[Capability.RESULT_PUSH] = Support(Level.NONE)
+    # Which of several brokers would have the lock?
+    supports[Capability.RECORDS] = Support(Level.NONE)
     return Capabilities(supports)
 
 

@@ -16,6 +16,7 @@ from tranship.protocol import decode, decode_result
 from tranship.testing.case import case
 from tranship.testing.context import CaseContext
 from tranship.testing.suites.ports.pushed_results import PushedResults
+from tranship.testing.suites.ports.records import RecordCases
 from tranship.testing.suites.ports.replies import ReplyCases
 
 __all__ = ["ResultStoreSuite"]
@@ -294,8 +295,8 @@ class _Pushing:
         assert inbox.waiting() in {None, 0}, f"{inbox.waiting()} ids are still expected"
 
 
-class ResultStoreSuite(_Storing, _Pushing, ReplyCases):
-    """Everything about results."""
+class ResultStoreSuite(_Storing, _Pushing, ReplyCases, RecordCases):
+    """Everything about results, and what else their store keeps."""
 
 
 async def _expect_value(store: ResultStore, task_id: str, value: object) -> None:

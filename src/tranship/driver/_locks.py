@@ -1,4 +1,4 @@
-"""Names of workers: one has each at a time, for as long as it says so. Owns the rows ``n/``."""
+"""Locks: one has each at a time, for as long as it says so. Owns the rows ``n/`` (names of workers) and ``l/``."""
 
 from __future__ import annotations
 
@@ -10,25 +10,32 @@ from tranship.driver._rows import Rows
 from tranship.errors import BrokerUnreachable
 from tranship.ports import NameHolder, name_holder_data, name_holder_of
 
-__all__ = ["WorkerNames"]
+__all__ = ["LOCKS", "WORKER_NAMES", "Locks"]
 
+WORKER_NAMES: Final = "n/"
+LOCKS: Final = "l/"
 TRIES: Final = 5
 """Looks at a row that is another one each time, before whoever wants it has to come again."""
 
 
-class WorkerNames:
-    """Who has which name, in the table. A row that nobody renews goes by itself.
+class Locks:
+    """Who has which lock, in the table. A row that nobody renews goes by itself.
 
     Args:
         rows: the table.
+        kind: what the keys of these locks begin with: a worker's name is such a lock, and no other one's.
     """
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    def __init__(self, rows: Rows, kind: str) -> None:
+        self._rows, self._kind = rows, kind
 
     async def take(self, holder: NameHolder, seconds: float) -> NameHolder | None:
-        """Take or keep a name; see :meth:`tranship.ports.NameKeeper.take_name`."""
-        row = Row(_key(holder), json.dumps(name_holder_data(holder)).encode(), seconds)
+        """Take or keep a lock; None: it is the holder's, else who has it.
+
+        Raises:
+            BrokerUnreachable: it is another one's each time that it is looked at.
+        """
+        row = Row(self._key(holder), json.dumps(name_holder_data(holder)).encode(), seconds)
         for _ in range(TRIES):
             found = await self._found(holder)
             (there,) = await self._rows.create([row]) if found is None else [found.value]
@@ -39,12 +46,10 @@ class WorkerNames:
                 return other
             if found is not None and await self._replaced(found, row):
                 return None
-        raise BrokerUnreachable(
-            f"the name {holder.name!r} changes its holder each time that it is looked at; try again"
-        )
+        raise BrokerUnreachable(f"{holder.name!r} changes its holder each time that it is looked at; try again")
 
     async def free(self, holder: NameHolder) -> None:
-        """Give a name up that is this very holder's."""
+        """Give a lock up that is this very holder's."""
         for _ in range(TRIES):
             found = await self._found(holder)
             if found is None or _holder(found.value, holder.name).instance != holder.instance:
@@ -57,12 +62,11 @@ class WorkerNames:
         return version is not None
 
     async def _found(self, holder: NameHolder) -> Row | None:
-        key = _key(holder)
+        key = self._key(holder)
         return (await self._rows.get([key])).get(key)
 
-
-def _key(holder: NameHolder) -> str:
-    return f"n/{holder.name}"
+    def _key(self, holder: NameHolder) -> str:
+        return f"{self._kind}{holder.name}"
 
 
 def _holder(value: bytes, name: str) -> NameHolder:

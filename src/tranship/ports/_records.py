@@ -1,0 +1,81 @@
+"""Small records that belong to no task, and locks: what programs that share a broker have to agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from tranship.ports._protocols import Backend
+from tranship.ports._worker_names import NameHolder
+
+__all__ = ["KeepsRecords", "Record", "Records"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A value under a key. Keys are whole characters, at most 1,000 bytes in UTF-8."""
+
+    key: str
+    value: bytes
+    version: int = 0
+    """Which writing of it was read; a number to compare and no more. 0: it is not there."""
+    ttl: float | None = None
+    """Seconds after which it goes by itself, from when it was written; None: it stays."""
+
+
+class Records(Protocol):
+    """Records by key, each written by one at a time, and locks. With RECORDS."""
+
+    async def read(self, keys: Sequence[str]) -> Sequence[Record | None]:
+        """Return the records of ``keys``, in order; None: it is not there [record_write_checks_version].
+
+        Concurrency: yes. Bound: one round trip. Cancelled: nothing happened. Retry: never.
+        Errors: BrokerUnreachable. Closed: ClosedError.
+        """
+
+    async def page(self, prefix: str, after: str = "", limit: int = 500) -> Sequence[Record]:
+        """Return the first ``limit`` records whose keys begin with ``prefix`` and come behind ``after``, by key
+        [record_page_in_order].
+
+        Concurrency, Bound, Cancelled, Retry, Errors, Closed: as :meth:`read`.
+        """
+
+    async def write(self, record: Record) -> bool:
+        """Write a record over that of its version, or one that is not there yet where the version is 0; False: somebody
+        else has written or removed it since, and nothing was changed. Of several at once one succeeds
+        [record_write_checks_version]. With a ``ttl`` it goes by itself [record_ttl].
+
+        Concurrency: yes. Bound: one round trip. Cancelled: written or not. Retry: never; who does not know reads it.
+        Errors: BrokerUnreachable, StorageFull. Closed: ClosedError.
+        """
+
+    async def remove(self, record: Record) -> bool:
+        """Remove a record in the version that was read; False: it is another one by now, or gone.
+
+        Concurrency, Bound, Cancelled, Retry, Errors, Closed: as :meth:`write`.
+        """
+
+    async def take_lock(self, holder: NameHolder, seconds: float) -> NameHolder | None:
+        """Take the lock ``holder.name`` for so long from now, or keep it for as much longer; None: it is the holder's.
+        Else who has it, and nothing was changed [lock_has_one_holder]. One whose time is over is free [lock_expires].
+
+        Whoever was held up may think that a lock is still his. What it protects is therefore written by version.
+
+        Concurrency: yes; of several at once, one gets it. Bound: a few round trips. Cancelled: taken or not; safe to
+        repeat. Retry: never. Errors: BrokerUnreachable, StorageFull. Closed: ClosedError.
+        """
+
+    async def free_lock(self, holder: NameHolder) -> None:
+        """Give a lock up at once; one that is somebody else's stays his [lock_has_one_holder].
+
+        Concurrency, Bound, Cancelled, Retry, Errors, Closed: as :meth:`take_lock`.
+        """
+
+
+@runtime_checkable
+class KeepsRecords(Backend, Protocol):
+    """A backend, or a result store, that keeps records. With RECORDS."""
+
+    def records(self) -> Records:
+        """The one place of its records. Raises UnsupportedError without RECORDS."""
