@@ -217,10 +217,22 @@ class ErrorInfo:
     traceback: str | None = None
     error_type: str = ""
     """What the handler calls it; empty: its class without the module, which is then what stands here."""
+    arguments: Sequence[Any] | None = None
+    """What the exception was made of, each apart, as of ``KeyError("user", 7)``; None: the message alone."""
+    module: str = ""
+    """The module of its class, which a nested class's type alone does not tell; empty: the type without its last name,
+    which is then what stands here."""
 
     def __post_init__(self) -> None:
+        above, _, name = self.type.rpartition(".")
         if not self.error_type:
-            object.__setattr__(self, "error_type", self.type.rpartition(".")[2])
+            object.__setattr__(self, "error_type", name)
+        if not self.module:
+            object.__setattr__(self, "module", above)
+        if self.arguments is not None:
+            alone = len(self.arguments) == 1 and self.arguments[0].__class__ is str
+            known = alone and self.arguments[0] == self.message
+            object.__setattr__(self, "arguments", None if known else tuple(self.arguments))
 
 
 if TYPE_CHECKING:
@@ -296,6 +308,7 @@ class TaskResult(Generic[R_co]):
             retryable=error.retryable,
             details=error.details,
             traceback=error.traceback,
+            arguments=error.arguments,
             task_id=self.id,
         )
 

@@ -316,10 +316,18 @@ class ResultTimeout(TaskResultError, TimeoutError):
 
 
 class TaskTimedOut(TaskResultError):
-    """An attempt ran longer than the task's ``run_timeout``."""
+    """An attempt ran longer than the task's ``run_timeout``.
+
+    Attributes:
+        limit: that many seconds; None where it is not known.
+    """
 
     code = "TASK_TIMED_OUT"
     retryable = True
+
+    def __init__(self, message: str = "", *, limit: float | None = None, task_id: str | None = None) -> None:
+        super().__init__(message, task_id=task_id)
+        self.limit = limit
 
 
 class DeadlineExceeded(TaskResultError):
@@ -343,6 +351,7 @@ class TaskFailed(TaskResultError):
         code: what the handler calls it for programs; ``error_code`` is another name.
         details: JSON-like data the handler attached.
         traceback: the remote traceback as text, or None. Nothing is unpickled or imported.
+        arguments: what the remote exception was made of, as ``("user", 7)`` of ``KeyError("user", 7)``.
     """
 
     code = "TASK_FAILED"
@@ -357,6 +366,7 @@ class TaskFailed(TaskResultError):
         retryable: bool = False,
         details: Mapping[str, Any] | None = None,
         traceback: str | None = None,
+        arguments: Sequence[Any] | None = None,
         task_id: str | None = None,
     ) -> None:
         super().__init__(message, task_id=task_id)
@@ -366,6 +376,7 @@ class TaskFailed(TaskResultError):
         self.retryable = retryable
         self.details = dict(details or {})
         self.traceback = traceback
+        self.arguments = (message,) if arguments is None else tuple(arguments)
 
     @property
     def error_code(self) -> str:

@@ -11,9 +11,10 @@ import os
 import time
 
 from celery import Celery, Task
+from celery.exceptions import Reject
 
 from interop.celery_config import CONFIG
-from interop.problems import OutOfPaper
+from interop.problems import OutOfPaper, Printer, Refused
 from interop.runs import note
 
 app = Celery("interop")
@@ -38,6 +39,26 @@ def add(a, b):
 @app.task(name="interop.fail")
 def fail(text):
     raise OutOfPaper(text)
+
+
+@app.task(name="interop.refuse")
+def refuse(how):
+    if how == "two":
+        raise Refused("user", 7)
+    if how == "key":
+        raise KeyError("user", 7)
+    if how == "nested":
+        raise Printer.Jam("tray", 2)
+    if how == "odd":
+        raise ValueError({1}, None)
+    if how == "reject":
+        raise Reject("tray 2", requeue=False)
+    raise Refused("user", 7) from OutOfPaper("tray 2")
+
+
+@app.task(name="interop.doomed", bind=True, max_retries=1)
+def doomed(self: Task):
+    raise self.retry(countdown=0, exc=Refused("user", self.request.retries))
 
 
 @app.task(name="interop.flaky", bind=True, max_retries=5)

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from interop.celery_config import CONFIG, celery_config
-from interop.problems import OutOfPaper
+from interop.problems import OutOfPaper, Printer, Refused
 
 PATIENCE = 30.0
 """Seconds that one call may take."""
@@ -32,6 +32,8 @@ class Answer:
     error: str = ""
     """The qualified name of what it raised; empty: nothing."""
     text: str = ""
+    args: tuple[Any, ...] = ()
+    """What it raised was made of."""
     ours: bool = False
     """Whether what it raised is an instance of our own class."""
     traceback: str | None = None
@@ -53,6 +55,14 @@ def _send(name: str, args: Sequence[Any], kwargs: dict[str, Any], options: dict[
     if isinstance(options.get("eta"), float):
         options["eta"] = datetime.fromtimestamp(options["eta"], UTC)
     result = app.tasks[name].apply_async(tuple(args), kwargs, **options)
+    _sent[result.id] = result
+    return result.id
+
+
+def _send_unknown(name: str, options: dict[str, Any]) -> str:
+    from interop.celery_app import app
+
+    result = app.send_task(name, **options)
     _sent[result.id] = result
     return result.id
 
@@ -112,8 +122,8 @@ def _get(task_id: str, seconds: float) -> Answer:
         value = result.get(timeout=seconds)
     except Exception as error:
         kind = f"{type(error).__module__}.{type(error).__qualname__}"
-        ours = isinstance(error, OutOfPaper)
-        return Answer(result.state, None, kind, str(error), ours, result.traceback)
+        ours = isinstance(error, OutOfPaper | Refused | Printer.Jam)
+        return Answer(result.state, None, kind, str(error), error.args, ours, result.traceback)
     return Answer(result.state, value)
 
 
@@ -164,6 +174,10 @@ class CeleryClient:
     def send(self, name: str, *args: Any, kwargs: dict[str, Any] | None = None, **options: Any) -> str:
         """``apply_async`` of ``interop.<name>``; an ``eta`` is given in epoch seconds. Return the id."""
         return self._call(_send, f"interop.{name}", args, kwargs or {}, options)
+
+    def send_unknown(self, name: str, **options: Any) -> str:
+        """``send_task`` of a task that the client does not have. Return the id."""
+        return self._call(_send_unknown, name, options)
 
     def send_protocol1(self, name: str, *args: Any) -> str:
         return self._call(_send_protocol1, f"interop.{name}", args)

@@ -11,9 +11,9 @@ import sys
 import time
 from typing import Any
 
-from interop.problems import OutOfPaper
+from interop.problems import OutOfPaper, Printer, Refused
 from interop.runs import note
-from tranship import FixedBackoff, Retry, RetryPolicy, Task, Worker, current, task
+from tranship import FixedBackoff, Reject, Retry, RetryPolicy, Task, Worker, current, task
 
 
 @task(name="interop.add", queue="interop")
@@ -24,6 +24,26 @@ async def add(a: Any, b: Any) -> Any:
 @task(name="interop.fail", queue="interop")
 async def fail(text: str) -> None:
     raise OutOfPaper(text)
+
+
+@task(name="interop.refuse", queue="interop")
+async def refuse(how: str) -> None:
+    if how == "two":
+        raise Refused("user", 7)
+    if how == "key":
+        raise KeyError("user", 7)
+    if how == "nested":
+        raise Printer.Jam("tray", 2)
+    if how == "odd":
+        raise ValueError({1}, None)
+    if how == "reject":
+        raise Reject("tray 2")
+    raise Refused("user", 7) from OutOfPaper("tray 2")
+
+
+@task(name="interop.doomed", queue="interop", retry=RetryPolicy(max_attempts=2, backoff=FixedBackoff(0.01)))
+async def doomed() -> None:
+    raise Retry(0.01, "again") from Refused("user", current().attempt)
 
 
 @task(name="interop.flaky", queue="interop")
@@ -93,7 +113,7 @@ async def unheard() -> str:
     return "heard"
 
 
-TASKS: list[Task[..., Any]] = [add, fail, flaky, slow, echo, count, seen, stubborn, unheard]
+TASKS: list[Task[..., Any]] = [add, fail, refuse, doomed, flaky, slow, echo, count, seen, stubborn, unheard]
 
 
 async def main(url: str, queue: str, concurrency: str) -> None:

@@ -12,7 +12,7 @@ from protocol_strategies import JSON, NAMES
 
 from tranship import codec
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
-from tranship.errors import EncodeError, InvalidOptionError, MalformedMessage, TaskTimedOut
+from tranship.errors import EncodeError, InvalidOptionError, MalformedMessage, TaskFailed, TaskTimedOut
 from tranship.protocol import decode_result, encode_result
 
 BOOM = ErrorInfo(
@@ -80,15 +80,72 @@ def test_our_states_in_celerys_words(state: TaskState, status: str, word: list[s
     assert decode_result(encode_result(silent)) == silent
 
 
+CELERYS = {
+    "tranship.errors.UnknownTask": "celery.exceptions.NotRegistered",
+    "tranship.errors.InvalidArgumentsError": "builtins.TypeError",
+    "tranship.errors.TaskTimedOut": "billiard.exceptions.TimeLimitExceeded",
+    "tranship.errors.ProcessDied": "billiard.exceptions.WorkerLostError",
+    "tranship.errors.Reject": "celery.exceptions.Reject",
+    "tranship.errors.Retry": "celery.exceptions.MaxRetriesExceededError",
+}
+
+
+@pytest.mark.parametrize("ours", CELERYS)
+def test_what_celery_has_a_name_for_has_that_name(ours: str) -> None:
+    result = TaskResult(id="i", state=TaskState.FAILURE, error=ErrorInfo(type=ours, message="m", arguments=[3, "x"]))
+    module, _, name = CELERYS[ours].rpartition(".")
+    assert written(result)["result"] == raised(name, [3, "x"], module)
+    assert decode_result(encode_result(result)) == result
+
+
+def test_a_task_that_was_cancelled_while_it_ran_was_terminated() -> None:
+    kind = "tranship.errors.TaskCancelled"
+    error = ErrorInfo(type=kind, message="task i was cancelled", code="TASK_CANCELLED", arguments=["terminated"])
+    result = TaskResult(id="i", state=TaskState.CANCELLED, error=error)
+    assert written(result)["result"] == raised("TaskRevokedError", ["terminated"], "celery.exceptions")
+    assert decode_result(encode_result(result)) == result
+
+
+def test_the_arguments_of_an_exception_stay_apart() -> None:
+    error = ErrorInfo(type="builtins.KeyError", message="('user', 7)", arguments=("user", 7))
+    result = TaskResult(id="i", state=TaskState.FAILURE, error=error)
+    document = written(result)
+    assert document["result"] == raised("KeyError", ["user", 7])
+    assert document["tranship"]["error"] == {"code": "TASK_FAILED", "retryable": False}
+    again = decode_result(encode_result(result))
+    assert again == result
+    failed = again.exception()
+    assert isinstance(failed, TaskFailed)
+    assert (failed.arguments, str(failed)) == (("user", 7), "('user', 7)")
+    alone = TaskResult(id="i", state=TaskState.FAILURE, error=BOOM).exception()
+    assert isinstance(alone, TaskFailed)
+    assert alone.arguments == ("none left",)
+
+
+def test_a_nested_class_keeps_its_module() -> None:
+    error = ErrorInfo(type="shop.Api.Refused", message="m", module="shop")
+    result = TaskResult(id="i", state=TaskState.FAILURE, error=error)
+    assert written(result)["result"] == raised("Api.Refused", ["m"], "shop")
+    assert decode_result(encode_result(result)) == result
+
+
+def test_arguments_that_cannot_be_written_become_their_repr() -> None:
+    error = ErrorInfo(type="a.B", message="m", arguments=[{2}, "\ud800", 7])
+    document = written(TaskResult(id="i", state=TaskState.FAILURE, error=error))
+    assert document["result"]["exc_message"] == ["{2}", "\\ud800", 7]
+
+
 STATES = st.sampled_from([state for state in TaskState if state is not TaskState.UNKNOWN])
 ERRORS = st.builds(
     ErrorInfo,
-    type=st.just("") | NAMES | st.just("a.b.C"),
+    type=st.just("") | NAMES | st.sampled_from(["a.b.C", "celery.exceptions.TaskRevokedError", *CELERYS]),
     message=st.text(max_size=9),
     code=NAMES,
     retryable=st.booleans(),
     details=st.dictionaries(st.sampled_from(["args", "reason"]), JSON),
     traceback=st.none() | st.text(max_size=9),
+    arguments=st.none() | st.lists(JSON, max_size=3) | st.just(["terminated"]),
+    module=st.just("") | st.just("a") | NAMES,
 )
 
 
@@ -142,22 +199,22 @@ def test_a_value_that_is_no_number_is_written_as_kombu_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "kind", "message", "details"),
+    ("found", "kind", "message", "arguments"),
     [
-        (raised("ValueError", ["boom"]), "builtins.ValueError", "boom", {}),
-        (raised("PeerError", ["boom", 7], "peers"), "peers.PeerError", "('boom', 7)", {"args": ["boom", 7]}),
-        (raised("KeyError", [], None), "KeyError", "", {"args": []}),
-        (raised("ValueError", "text"), "builtins.ValueError", "text", {}),
-        (raised("ValueError", None), "builtins.ValueError", "", {"args": []}),
-        ({"exc_type": 5}, "", "", {"args": []}),
-        ("only text", "", "only text", {}),
-        (5, "", "5", {"args": [5]}),
+        (raised("ValueError", ["boom"]), "builtins.ValueError", "boom", None),
+        (raised("PeerError", ["boom", 7], "peers"), "peers.PeerError", "('boom', 7)", ("boom", 7)),
+        (raised("KeyError", [], None), "KeyError", "", ()),
+        (raised("ValueError", "text"), "builtins.ValueError", "text", None),
+        (raised("ValueError", None), "builtins.ValueError", "", ()),
+        ({"exc_type": 5}, "", "", ()),
+        ("only text", "", "only text", None),
+        (5, "", "5", (5,)),
     ],
 )
-def test_exceptions_of_others(found: Any, kind: str, message: str, details: dict[str, Any]) -> None:
+def test_exceptions_of_others(found: Any, kind: str, message: str, arguments: Any) -> None:
     result = read(status="FAILURE", result=found)
     assert result.error is not None
-    assert (result.error.type, result.error.message, result.error.details) == (kind, message, details)
+    assert (result.error.type, result.error.message, result.error.arguments) == (kind, message, arguments)
 
 
 def test_an_exception_that_is_nested_deeply_is_read() -> None:

@@ -19,10 +19,11 @@ from tranship.protocol._carried import CARRIED, canvas, user_headers
 from tranship.protocol._decode import TakesLong, decode
 from tranship.protocol._decoder import Decoder
 from tranship.protocol._encode import Encoder
-from tranship.protocol._failure import writable
+from tranship.protocol._failure import TERMINATED
 from tranship.protocol._message import Message, RawMessage
 from tranship.protocol._numbers import epoch_of, number_of, whole_of
 from tranship.protocol._result import CANCELLED, PURGED, decode_result, encode_cancelled, encode_result
+from tranship.protocol._writable import writable, writable_arguments
 
 if TYPE_CHECKING:
     from tranship.protocol._passing import pass_on
@@ -34,6 +35,7 @@ __all__ = [
     "CANCELLED",
     "CARRIED",
     "PURGED",
+    "TERMINATED",
     "Decoder",
     "Encoder",
     "Message",
@@ -56,6 +58,7 @@ __all__ = [
     "user_headers",
     "whole_of",
     "writable",
+    "writable_arguments",
 ]
 
 __getattr__ = lazy_names(

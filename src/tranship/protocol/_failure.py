@@ -2,49 +2,85 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tranship import codec
 from tranship.envelope import ErrorInfo, TaskState
-from tranship.errors import DeadlineExceeded, TaskCancelled, TaskFailed, TaskTimedOut, UnknownTask
+from tranship.errors import (
+    DeadlineExceeded,
+    InvalidArgumentsError,
+    ProcessDied,
+    Reject,
+    Retry,
+    TaskCancelled,
+    TaskFailed,
+    TaskTimedOut,
+    UnknownTask,
+)
+from tranship.protocol._writable import writable, writable_arguments
 
-__all__ = ["own_error", "read_foreign", "read_own", "revoked_word", "writable", "written"]
+__all__ = ["TERMINATED", "own_error", "read_foreign", "read_own", "revoked_word", "written"]
+
+TERMINATED: Final = "terminated"
+"""The only argument of the error of a task that was cancelled while it ran."""
 
 _REVOKED: Final = "celery.exceptions.TaskRevokedError"
+_UNKNOWN: Final = "celery.exceptions.NotRegistered"
+_TOO_LONG: Final = "billiard.exceptions.TimeLimitExceeded"
+_LOST: Final = "billiard.exceptions.WorkerLostError"
 _CODES: Final[Mapping[str, str]] = {
-    "billiard.exceptions.TimeLimitExceeded": TaskTimedOut.code,
+    _TOO_LONG: TaskTimedOut.code,
     "billiard.exceptions.SoftTimeLimitExceeded": TaskTimedOut.code,
-    "billiard.exceptions.WorkerLostError": "WORKER_LOST",
-    "celery.exceptions.NotRegistered": UnknownTask.code,
+    _LOST: "WORKER_LOST",
+    _UNKNOWN: UnknownTask.code,
 }
 _WORDS: Final[Mapping[TaskState, tuple[str, str]]] = {
     TaskState.CANCELLED: ("revoked", TaskCancelled.code),
     TaskState.EXPIRED: ("expired", DeadlineExceeded.code),
 }
-_ARGS: Final = "args"
-"""The detail that keeps the arguments of a foreign exception which are more than its message."""
+
+
+def _ours(kind: type[Exception]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+_CELERYS: Final[Mapping[str, str]] = {
+    _ours(UnknownTask): _UNKNOWN,
+    _ours(InvalidArgumentsError): "builtins.TypeError",
+    _ours(TaskTimedOut): _TOO_LONG,
+    _ours(ProcessDied): _LOST,
+    _ours(Reject): "celery.exceptions.Reject",
+    _ours(Retry): "celery.exceptions.MaxRetriesExceededError",
+}
+"""What Celery's workers raise where ours have a name of their own: what programs with a Celery client look for."""
 
 
 def written(state: TaskState, error: ErrorInfo | None) -> dict[str, Any] | None:
     """Return the exception map for a state, as Celery writes it."""
     if state in _WORDS:
-        same = error is not None and error.type == _REVOKED
-        return _map(_REVOKED, _arguments(error) if same and error else [_WORDS[state][0]])
+        return _map("celery.exceptions", "TaskRevokedError", _revoked(state, error))
     if error is None:
-        return None if state is TaskState.RETRY else _map("builtins.Exception", [f"the task is {state}"])
-    return _map(error.type or "builtins.Exception", _arguments(error))
+        return None if state is TaskState.RETRY else _map("builtins", "Exception", [f"the task is {state}"])
+    if error.type in _CELERYS:
+        module, _, name = _CELERYS[error.type].rpartition(".")
+    else:
+        module, name = error.module, error.type.removeprefix(f"{error.module}.")
+    return _map(module or "builtins", name or "Exception", _arguments(error))
 
 
 def own_error(error: ErrorInfo, celery: Any) -> dict[str, Any]:
     """Return what our readers need beyond the exception map ``celery``."""
     fields: dict[str, Any] = {"code": error.code, "retryable": error.retryable}
-    seen = _read(celery)
-    if seen is None or seen[0] != error.type:
+    kind, message, args, module = _read(celery) or ("", "", [], "")
+    if kind != error.type:
         fields["type"] = error.type
-    if seen is None or seen[1] != error.message:
+        args, module = [error.message], error.type.rpartition(".")[0]
+    if message != error.message:
         fields["message"] = error.message
+    if args != (own := _arguments(error)):
+        fields["arguments"] = own
+    if module != error.module:
+        fields["module"] = error.module
     if error.error_type != error.type.rpartition(".")[2]:
         fields["error_type"] = error.error_type
     if error.details:
@@ -56,16 +92,21 @@ def read_own(fields: Any, celery: Any, traceback: str | None) -> ErrorInfo | Non
     """Return the error of one of our documents; None: it has none, or not in our form."""
     if not isinstance(fields, dict):
         return None
-    kind, message, _ = _read(celery) or ("", "", [])
-    details = fields.get("details")
+    kind, message, args, module = _read(celery) or ("", "", [], "")
+    message = _text(fields.get("message"), message)
+    if isinstance(fields.get("type"), str):
+        kind, args, module = fields["type"], [message], ""
+    details, own = fields.get("details"), fields.get("arguments")
     return ErrorInfo(
-        type=_text(fields.get("type"), kind),
-        message=_text(fields.get("message"), message),
+        type=kind,
+        message=message,
         code=_text(fields.get("code"), TaskFailed.code),
         retryable=fields.get("retryable") is True,
         details=details if isinstance(details, dict) else {},
         traceback=traceback,
         error_type=_text(fields.get("error_type"), ""),
+        arguments=own if isinstance(own, list) else args,
+        module=_text(fields.get("module"), module),
     )
 
 
@@ -74,10 +115,9 @@ def read_foreign(state: TaskState, celery: Any, traceback: str | None) -> ErrorI
     seen = _read(celery)
     if seen is None:
         return None
-    kind, message, args = seen
+    kind, message, args, module = seen
     code = _WORDS[state][1] if state in _WORDS else _CODES.get(kind, TaskFailed.code)
-    details = {} if args == [message] else {_ARGS: args}
-    return ErrorInfo(type=kind, message=message, code=code, details=details, traceback=traceback)
+    return ErrorInfo(type=kind, message=message, code=code, traceback=traceback, arguments=args, module=module)
 
 
 def revoked_word(celery: Any) -> str:
@@ -86,17 +126,18 @@ def revoked_word(celery: Any) -> str:
     return seen[1] if seen else ""
 
 
-def _read(celery: Any) -> tuple[str, str, list[Any]] | None:
-    """Return type, message and arguments of an exception map, or of what stands in its place."""
+def _read(celery: Any) -> tuple[str, str, list[Any], str] | None:
+    """Return type, message, arguments and module of an exception map, or of what stands in its place."""
     if celery is None:
         return None
     if not isinstance(celery, dict):
-        return "", _rendered([celery]), [celery]
-    name, module, args = (celery.get(key) for key in ("exc_type", "exc_module", "exc_message"))
-    kind = ".".join(part for part in (module, name) if isinstance(part, str) and part)
+        return "", _rendered([celery]), [celery], ""
+    name, found, args = (celery.get(key) for key in ("exc_type", "exc_module", "exc_message"))
+    module = _text(found, "")
+    kind = ".".join(part for part in (module, _text(name, "")) if part)
     if not isinstance(args, list):
         args = [] if args is None else [args]
-    return kind, _rendered(args), args
+    return kind, _rendered(args), args, module
 
 
 def _rendered(args: list[Any]) -> str:
@@ -107,40 +148,22 @@ def _rendered(args: list[Any]) -> str:
         return "an error that cannot be shown"
 
 
+def _revoked(state: TaskState, error: ErrorInfo | None) -> list[Any]:
+    """Return what Celery's error of a task that was revoked, or has expired, says of it."""
+    word = _WORDS[state][0]
+    if error is None:
+        return [word]
+    if error.type == _REVOKED:
+        return _arguments(error)
+    return [TERMINATED if state is TaskState.CANCELLED and error.arguments == (TERMINATED,) else word]
+
+
 def _arguments(error: ErrorInfo) -> list[Any]:
-    args = error.details.get(_ARGS)
-    return args if isinstance(args, list) and _rendered(args) == error.message else [error.message]
+    return writable_arguments([error.message] if error.arguments is None else error.arguments)
 
 
-def _map(kind: str, args: list[Any]) -> dict[str, Any]:
-    module, _, name = kind.rpartition(".")
-    return {"exc_type": name, "exc_message": args, "exc_module": module or "builtins"}
-
-
-def writable(details: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``details`` with a repr of what cannot be written: reporting a failure must not fail."""
-    return {_named(name): value if _can_write(value) else _shown(value) for name, value in details.items()}
-
-
-def _can_write(value: Any) -> bool:
-    try:
-        codec.dumps(value)
-    except Exception:  # noqa: BLE001 - a model's own code may raise anything
-        return False
-    return True
-
-
-def _named(name: Any) -> str:
-    return str.encode(name, "utf-8", "backslashreplace").decode() if isinstance(name, str) else _shown(name)
-
-
-def _shown(value: Any) -> str:
-    show = reprlib.Repr()  # stays calm where repr() would raise: deep nesting, a broken __repr__
-    show.maxother = show.maxstring = 200
-    try:
-        return show.repr(value)
-    except Exception:  # noqa: BLE001 - a container of the user's own may raise anything
-        return f"<{type(value).__qualname__}>"
+def _map(module: str, name: str, args: list[Any]) -> dict[str, Any]:
+    return {"exc_type": name, "exc_message": args, "exc_module": module}
 
 
 def _text(value: Any, otherwise: str) -> str:

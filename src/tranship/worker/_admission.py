@@ -110,7 +110,9 @@ class Admission:
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         known = f"{', '.join(names[:_SHOWN])}{more}" or "none"
         message = f"no task named {envelope.task!r} is registered in this worker (it has: {known})"
-        error = ErrorInfo(type="tranship.errors.UnknownTask", message=message, code=UnknownTask.code)
+        error = ErrorInfo(
+            type="tranship.errors.UnknownTask", message=message, code=UnknownTask.code, arguments=(envelope.task,)
+        )
         run.bury(UnknownTask.reason, message, error)
 
     async def _recall(self, run: Run) -> None:

@@ -68,7 +68,7 @@ def stopped(run: Run, why: Stop) -> None:
         run.end(Ending.EXPIRED)
     elif why is Stop.TIMEOUT:
         message = f"an attempt of task {envelope.task!r} ran longer than its run_timeout of {run.limit or 0.0:g} s"
-        _retry_or_fail(run, envelope, TaskTimedOut(message, task_id=envelope.id))
+        _retry_or_fail(run, envelope, TaskTimedOut(message, limit=run.limit, task_id=envelope.id))
     elif why is Stop.LOST:
         run.end(Ending.LOST)
     else:
@@ -106,6 +106,7 @@ def _retry_or_fail(run: Run, envelope: Envelope, error: BaseException) -> None:
         requested_delay=_requested(error),
     )
     if delay is None and policy.applies(names=names, code=info.code, retryable=retryable):
+        info = describe(_reason_to_retry(error))
         run.bury(EXHAUSTED, f"attempt {envelope.attempt + 1} of {policy.max_attempts} failed: {info.message}", info)
     elif delay is None:
         run.end(Ending.FAILED, info)
@@ -123,6 +124,13 @@ def _retry(run: Run, info: ErrorInfo, delay: float) -> None:
     run.end(Ending.RETRY, info)
 
 
+def _reason_to_retry(error: BaseException) -> BaseException:
+    """Return what a handler asked for another attempt for: at the end that is what the task has failed of."""
+    if not isinstance(error, Retry):
+        return error
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__) or error
+
+
 def _reason(error: Reject) -> str:
     reason = getattr(error, "reason", None)
     return cleaned(reason) if isinstance(reason, str) and reason else message_of(error)
@@ -130,7 +138,11 @@ def _reason(error: Reject) -> str:
 
 def _rejected(error: Reject) -> ErrorInfo:
     info = describe(error)
-    return ErrorInfo(type=info.type, message=info.message, code="REJECTED", traceback=info.traceback)
+    # Its second argument is Celery's: whether it is to be queued again.
+    arguments = (_reason(error), False)
+    return ErrorInfo(
+        type=info.type, message=info.message, code="REJECTED", traceback=info.traceback, arguments=arguments
+    )
 
 
 def _asked(error: BaseException, delay: float) -> float:

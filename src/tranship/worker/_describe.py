@@ -14,9 +14,9 @@ from typing import Any, Final, TypeVar
 
 from tranship.envelope import ErrorInfo
 from tranship.errors import DeadlineExceeded, TaskError, TaskTimedOut, TranshipError
-from tranship.protocol import writable
+from tranship.protocol import writable, writable_arguments
 
-__all__ = ["cleaned", "describe", "describe_final", "message_of"]
+__all__ = ["arguments_of", "cleaned", "describe", "describe_final", "message_of"]
 
 _OURS: Final = ("tranship.worker.", "tranship.compat.")
 """Modules between the worker's loop and the handler."""
@@ -44,6 +44,8 @@ def describe(error: BaseException) -> ErrorInfo:
         error_type=_had(lambda: cleaned(str(error.error_type))[:_LONGEST_NAME], "")
         if isinstance(error, TaskError)
         else "",
+        arguments=arguments_of(error),
+        module=_had(lambda: cleaned(type(error).__module__)[:_LONGEST_NAME], ""),
     )
 
 
@@ -94,6 +96,13 @@ def _facts(error: BaseException) -> tuple[str, bool, Mapping[str, Any]]:
         return code, error.retryable, {}
     # A tranship error that a handler let through: its own class says what it is.
     return code, True, {}
+
+
+def arguments_of(error: BaseException) -> list[Any]:
+    """Return what ``error`` was made of, each apart; of an attempt that ran too long its limit, as Celery has it."""
+    if isinstance(error, TaskTimedOut) and error.limit is not None:
+        return [int(error.limit) if float(error.limit).is_integer() else error.limit]
+    return _had(lambda: writable_arguments(error.args), [message_of(error)])
 
 
 def _details(error: TaskError) -> Mapping[str, Any]:

@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
+from tranship import codec
 from tranship.errors import ConfigurationError, EncodeError, MessageTooLarge, TaskError
 from tranship.task import HotCache, Task, TaskContext, activate, task_of
-from tranship.worker._describe import cleaned, message_of
+from tranship.worker._describe import arguments_of, cleaned, message_of
 from tranship.worker._forked import Origin
 
 __all__ = ["LARGEST", "Answer", "Call", "Failure", "Progress", "Ready", "facts_of", "find", "serve", "too_large"]
@@ -69,11 +70,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Failure:
-    """What the handler raised; ``names`` and ``message`` stand for an exception that cannot be pickled."""
+    """What the handler raised; what follows stands for an exception that cannot be pickled."""
 
     error: bytes | None
     names: Sequence[tuple[str, str]]
     message: str
+    arguments: bytes
+    """In JSON: what they are may be unknown in the other process."""
     trace: str
 
 
@@ -238,7 +241,7 @@ def _failure(error: BaseException) -> Failure:
     except BaseException:  # noqa: BLE001 - the standard library reads the exception's attributes
         text = ""
     names = [(kind.__module__, kind.__qualname__) for kind in type(error).__mro__ if kind is not object]
-    return Failure(_pickled(error), names, message_of(error), text)
+    return Failure(_pickled(error), names, message_of(error), codec.dumps(arguments_of(error)), text)
 
 
 def _pickled(error: BaseException) -> bytes | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
-from tranship import errors
+from tranship import codec, errors
 from tranship._signals import signal_name
 from tranship.errors import ProcessDied
 from tranship.worker._isolated import Answer, Failure, Progress, Ready, serve
@@ -172,7 +172,7 @@ class IsolatedProcess:
             return None
         except Exception as error:  # noqa: BLE001 - a value's own code may raise anything
             text = f"what the task returned cannot be read in the worker: {type(error).__name__}: {error}"
-            return Failure(pickle.dumps(TypeError(text)), [], text, "")
+            return Failure(pickle.dumps(TypeError(text)), [], text, b"[]", "")
 
     def _read_printed(self, ready: Sequence[Any], told: Callable[[str], None]) -> None:
         for reader, rest in self._printed.values():
@@ -220,13 +220,13 @@ def _error_of(failure: Failure) -> BaseException:
             error: BaseException = pickle.loads(failure.error)  # noqa: S301 - it comes from our own child
             return error
     kind: Any = BaseException
+    is_known = True
     for module, name in reversed(failure.names):
         known = getattr(builtins if module == "builtins" else errors, name, None)
         is_known = isinstance(known, type) and module in ("builtins", "tranship.errors")
-        kind = (
-            known if is_known else type(name.rpartition(".")[2], (kind,), {"__module__": module, "__qualname__": name})
-        )
+        own = {"__module__": module, "__qualname__": name, "__str__": lambda _: failure.message}
+        kind = known if is_known else type(name.rpartition(".")[2], (kind,), own)
     # Without its __init__, which takes who knows what.
     stand_in: BaseException = kind.__new__(kind)
-    stand_in.args = (failure.message,)
+    stand_in.args = (failure.message,) if is_known else tuple(codec.loads(failure.arguments, codec.JSON))
     return stand_in

@@ -13,7 +13,7 @@ from tranship import codec
 from tranship.envelope import Ending, Envelope, ErrorInfo, TaskResult, TaskState
 from tranship.errors import EncodeError, MessageTooLarge, SubmitError
 from tranship.ports import Settlement, StoredResult, Verdict
-from tranship.protocol import Encoder, encode_result
+from tranship.protocol import TERMINATED, Encoder, encode_result
 from tranship.worker._describe import describe
 from tranship.worker._record import Run
 from tranship.worker._shorten import beginning, ending, shortened
@@ -169,18 +169,21 @@ def _not_written(envelope: Envelope, error: BaseException) -> ErrorInfo:
 def _explained(run: Run, envelope: Envelope) -> ErrorInfo | None:
     """The error as those who wait see it; a dead letter's says why it is one."""
     if run.outcome is not Ending.DEAD:
-        return run.error or (_plain(run.outcome, envelope) if run.outcome else None)
+        return run.error or _plain(run, envelope)
     error = run.error or ErrorInfo(type="tranship.errors.TaskDeadLettered", message=run.detail, code="DEAD_LETTERED")
     return replace(error, details={**error.details, "reason": run.reason})
 
 
-def _plain(outcome: Ending, envelope: Envelope) -> ErrorInfo | None:
+def _plain(run: Run, envelope: Envelope) -> ErrorInfo | None:
     """What there is to say of an outcome that no exception explains."""
-    if outcome is Ending.CANCELLED:
+    if run.outcome is Ending.CANCELLED:
         return ErrorInfo(
-            type="tranship.errors.TaskCancelled", message=f"task {envelope.id} was cancelled", code="TASK_CANCELLED"
+            type="tranship.errors.TaskCancelled",
+            message=f"task {envelope.id} was cancelled",
+            code="TASK_CANCELLED",
+            arguments=(TERMINATED,) if run.started else None,
         )
-    if outcome is Ending.EXPIRED:
+    if run.outcome is Ending.EXPIRED:
         message = f"task {envelope.id} had not finished by its deadline"
         return ErrorInfo(type="tranship.errors.DeadlineExceeded", message=message, code="DEADLINE_EXCEEDED")
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ def shortened(error: ErrorInfo, limit: int) -> Iterator[ErrorInfo]:
             message=beginning(error.message, size // 2),
             traceback=None if error.traceback is None else ending(error.traceback, size // 2),
             details=_small(error.details, size // 2),
+            arguments=_small_arguments(error.arguments, size // 2),
         )
         size //= 4
     yield ErrorInfo(
@@ -65,6 +66,11 @@ def _small(details: Mapping[str, Any], most: int) -> dict[str, Any]:
         kept[name] = value if fits else f"(left out: {size:,} bytes)"
         most -= size if fits else 0
     return kept
+
+
+def _small_arguments(arguments: Sequence[Any] | None, most: int) -> Sequence[Any] | None:
+    """Return the arguments, where all of them are small."""
+    return arguments if arguments is None or _size(list(arguments)) <= most else None
 
 
 def _size(value: Any) -> int:
