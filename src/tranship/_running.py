@@ -76,8 +76,9 @@ def wind_up(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _end_the_rest(loop: asyncio.AbstractEventLoop) -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    # What is cancelled may leave something to another task.
+    while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     await loop.shutdown_asyncgens()

@@ -23,12 +23,13 @@ from tranship.driver._protocols import (
     traits_of,
 )
 from tranship.driver._settling import Settling
+from tranship.driver._shielded import Left, Shielded
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import Priority
 from tranship.errors import ClosedError, TranshipError
 from tranship.guards import OneReceiver
 from tranship.ports import ConnectionEvent, CountKind, Delivery, Received, Settled, Settlement
-from tranship.timers import Sleeper
+from tranship.timers import LazyTimer, Sleeper
 
 __all__ = ["DriverConsumer"]
 
@@ -73,7 +74,8 @@ class DriverConsumer:
         self._buffer = PrefetchBuffer(self._traits.lease)
         self._in_flight: dict[Delivery, Taken] = {}
         """The in-flight table: what was handed out and has not ended."""
-        self._taking: asyncio.Task[TakenBatch] | None = None
+        self._taking: Shielded[TakenBatch] | None = None
+        self._patience = LazyTimer(self._leave_take)
         self._news = False
         """Whether something may be there that was not when we looked last."""
         self._idle = False
@@ -209,28 +211,29 @@ class DriverConsumer:
         if self._taking is None or self._taking.done():
             self._meet_current()
             self._demand(slots, limit)
-            started = self._supervisor.start(self._take(slots, limit, left))
-            if not isinstance(started, asyncio.Task):
-                return started
-            self._taking = started
+            self._taking = self._supervisor.shielded(self._take(slots, limit, left))
         else:
             # It may wait for something else than what is wanted now.
             self._demand(slots, limit)
             patience = left if self._traits.waits else patience
-        taking = self._taking
-        # It ends, too, when this consumer is closed.
-        taking.add_done_callback(self._sleeper.wake)
-        await self._sleeper.sleep(patience)
-        self._check()
-        return self._taken(taking) if taking.done() else None
+        return await self._patiently(self._taking, patience)
 
-    def _taken(self, taking: asyncio.Task[TakenBatch]) -> TakenBatch:
-        """Return what a take brought that is done, whoever began it."""
-        if self._taking is taking:
-            self._taking = None
-        if taking.cancelled():
-            raise ClosedError(f"{self._supervisor.url} is closed")
-        return taking.result()
+    async def _patiently(self, taking: Shielded[TakenBatch], seconds: float) -> TakenBatch | None:
+        """Return what a take brings, whoever began it; None: nothing was heard in time, and it goes on."""
+        self._patience.set(asyncio.get_running_loop().time() + seconds)
+        batch = None
+        try:
+            batch = await taking
+        except Left:
+            pass
+        finally:
+            self._patience.clear()
+        self._check()
+        return batch
+
+    def _leave_take(self) -> None:
+        if self._taking is not None:
+            self._taking.leave()
 
     async def _take(self, slots: Sequence[Slot], limit: int, wait: float) -> TakenBatch:
         """Take into the buffer: what may travel together."""
@@ -300,8 +303,8 @@ class DriverConsumer:
         if self._demanded:
             self._demand(self._turns.slots(), 0)
             if self._taking is None or self._taking.done():
-                self._taking = self._supervisor.spawn(self._take(self._turns.slots(), 1, 0.0))
-                await asyncio.wait({self._taking})
+                self._taking = self._supervisor.shielded(self._take(self._turns.slots(), 1, 0.0), in_task=True)
+                await self._taking.gone()
         if not self._receiver.busy:
             await self._give_back(self._buffer.clear())
 
@@ -371,6 +374,8 @@ class DriverConsumer:
         self._closing.set_result(None)
         self._heard()
         self._sleeper.close()
+        self._leave_take()
+        self._patience.close()
         self._keep_held()
         self._supervisor.listeners.remove(self._connection_changed)
         if self._unwatch is not None:
@@ -382,9 +387,9 @@ class DriverConsumer:
     async def _give_up(self) -> None:
         taking, self._taking = self._taking, None
         if taking is not None:
-            if self._traits.waits:
-                taking.cancel()
-            await asyncio.wait({taking}, timeout=SILENCE)
+            if self._traits.waits and taking.task is not None:
+                taking.task.cancel()
+            await taking.gone(SILENCE)
         reader, in_flight = self._reader, list(self._in_flight.values())
         self._in_flight.clear()
         # What was handed out goes back with what a reader has, as it was taken.

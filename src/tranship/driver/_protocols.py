@@ -546,8 +546,8 @@ class LocalConnection:
         queue, table, topic, lost, native, log, replies: as of any :class:`Connection`.
         immediate: no verb ever waits for anything: what it does is done when its coroutine is first run. The kit then
             calls the verbs without a task of their own: there is no moment to cancel them in.
-        prompt: a verb is often done before it waits for anything. The kit may then begin it in a task that is not its
-            own: up to where it waits, it asks neither for its task nor for a time limit.
+        taskless: no verb asks for the task that it runs in, as :func:`asyncio.timeout` and task groups do. The kit then
+            runs it in the task of who wants it, and has it go on in another one when that one is cancelled.
     """
 
     def __init__(
@@ -561,10 +561,10 @@ class LocalConnection:
         log: Log | None = None,
         replies: ReplyQueue | None = None,
         immediate: bool = False,
-        prompt: bool = False,
+        taskless: bool = False,
     ) -> None:
         self.queue, self.table, self.topic, self.lost, self.native = queue, table, topic, lost, native
-        self.log, self.replies, self.immediate, self.prompt = log, replies, immediate, prompt
+        self.log, self.replies, self.immediate, self.taskless = log, replies, immediate, taskless
 
     async def ping(self) -> None:
         """There is nobody to ask."""

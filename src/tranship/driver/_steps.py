@@ -7,7 +7,7 @@ import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final, TypeVar
 
-__all__ = ["BLOCKED", "Waits", "at_once", "begun", "stepped", "steps_of"]
+__all__ = ["BLOCKED", "Waits", "at_once", "stepped", "steps_of"]
 
 T = TypeVar("T")
 Steps = Coroutine[Any, Any, T] | Generator[Any, Any, T]
@@ -44,41 +44,27 @@ def at_once(work: Awaitable[T], told: Callable[[float], None] | None = None) -> 
     raise Waits
 
 
-async def begun(steps: Steps[T], waits_for: Any) -> T:
-    """Go on with what waits for something already."""
-    return await stepped(steps, waits_for=waits_for, waits=True)
-
-
 @types.coroutine
-def stepped(
-    steps: Steps[T],
-    told: Callable[[float], None] | None = None,
-    *,
-    waits_for: Any = None,
-    waits: bool = False,
-) -> Generator[Any, Any, T]:
+def stepped(steps: Steps[T], told: Callable[[float], None]) -> Generator[Any, Any, T]:
     """Run it in the current task, as ``await`` would.
 
     Args:
         steps: what is run; see :func:`steps_of`.
         told: called with the seconds of a step that lets nobody else run for long.
-        waits_for: with ``waits``: what it waits for already.
-        waits: its first step is done.
     """
     error: BaseException | None = None
     while True:
-        if waits:
-            try:
-                yield waits_for
-                error = None
-            except BaseException as thrown:  # noqa: BLE001 - whatever is thrown in, a cancel above all, is its own to hear
-                error = thrown
-        waits, began = True, time.monotonic()
+        began = time.monotonic()
         try:
             waits_for = steps.send(None) if error is None else steps.throw(error)
         except StopIteration as done:
             value: T = done.value
             return value
         finally:
-            if told is not None and (seconds := time.monotonic() - began) > BLOCKED:
+            if (seconds := time.monotonic() - began) > BLOCKED:
                 told(seconds)
+        try:
+            yield waits_for
+            error = None
+        except BaseException as thrown:  # noqa: BLE001 - whatever is thrown in, a cancel above all, is its own to hear
+            error = thrown

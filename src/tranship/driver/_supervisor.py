@@ -14,7 +14,8 @@ from tranship.driver._answers import checked, listed
 from tranship.driver._dialling import Classify, Dialler
 from tranship.driver._nouns import QueueTraits
 from tranship.driver._protocols import Connection, TellingTime, Topic, traits_of
-from tranship.driver._steps import Waits, at_once, begun, stepped, steps_of
+from tranship.driver._shielded import Left, Shielded
+from tranship.driver._steps import Waits, at_once, stepped, steps_of
 from tranship.driver._timing import Deadlines, Timing
 from tranship.errors import (
     BrokerGone,
@@ -52,8 +53,8 @@ def _permanent(lost: asyncio.Future[BaseException | None]) -> TranshipError | No
 class Supervisor:
     """Keeps one connection, and runs the driver's verbs over it.
 
-    A verb never sees that its caller was cancelled: it runs in a task of the supervisor's, which is ended at close; or,
-    over a connection that is ``immediate``, where there is no moment to cancel it in.
+    A verb never sees that its caller was cancelled, and is ended at close. Over a connection that is ``immediate``
+    there is no moment to cancel it in; for the others, see :class:`Shielded`.
 
     Args:
         name: of the driver, for errors.
@@ -67,7 +68,7 @@ class Supervisor:
         generation: counts the connections; 0: there has been none.
         traits: of the queue of the last connection.
         immediate: whether its verbs never wait.
-        prompt: whether they often do not.
+        taskless: whether they may run in any task.
         clock: of the broker, where a connection tells it.
         connected: whether there is a connection now.
         listeners: called when the connection is lost or restored.
@@ -85,13 +86,14 @@ class Supervisor:
         self.table_topic: Topic | None = None
         self.generation = 0
         self.traits = QueueTraits()
-        self.immediate = self.prompt = False
+        self.immediate = self.taskless = False
         self.clock = Clock()
         self.connected = False
         self.listeners: list[Callable[[ConnectionEvent, int], None]] = []
         self.on_restored: list[Callable[[], Awaitable[None]]] = []
         self.on_gone: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._waited_for: set[Shielded[Any]] = set()
 
     @property
     def current(self) -> Connection:
@@ -147,16 +149,18 @@ class Supervisor:
         """
         if self.immediate:
             return await work
-        task = self.start(work)
-        if not isinstance(task, asyncio.Task):
-            return task
+        shielded = self.shielded(work)
+        self._waited_for.add(shielded)
         try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            caller = asyncio.current_task()
-            if self.gate.closed and task.cancelled() and not (caller and caller.cancelling()):
-                raise ClosedError(f"{self.url} is closed") from None
-            raise
+            return await shielded
+        except Left:
+            raise ClosedError(f"{self.url} is closed") from None
+        finally:
+            self._waited_for.discard(shielded)
+
+    def shielded(self, work: Coroutine[Any, Any, T], *, in_task: bool = False) -> Shielded[T]:
+        """Return ``work`` for one who awaits it, or has it ``in_task`` at once."""
+        return Shielded(work, self.spawn, in_task=in_task or not self.taskless)
 
     async def run(self, verb: str, run: Callable[[Connection], Awaitable[T]], *, wait: float = 0.0) -> T:
         """Run one verb in the current task, with a time limit and every error as one of ours.
@@ -213,19 +217,6 @@ class Supervisor:
         """Note that a verb has ended; one of a connection that has gone, too."""
         if self._deadlines is not None:
             self._deadlines.end(mark)
-
-    def start(self, work: Coroutine[Any, Any, T]) -> T | asyncio.Task[T]:
-        """Do ``work``, over a connection that is prompt as far as it does not wait; return what it brings, or the task
-        in which it goes on.
-        """
-        if not self.prompt:
-            return self.spawn(work)
-        try:
-            waits_for = work.send(None)
-        except StopIteration as done:
-            value: T = done.value
-            return value
-        return self.spawn(begun(work, waits_for))
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that ends with the backend at the latest; its error, if nobody asks, is nobody's."""
@@ -299,7 +290,7 @@ class Supervisor:
         self.generation += 1
         self.traits = traits_of(connection.queue)
         self.immediate = getattr(connection, "immediate", False)
-        self.prompt = getattr(connection, "prompt", False)
+        self.taskless = getattr(connection, "taskless", False)
         limited = connection.lost is not None and self.timing.command is not None
         self._deadlines = Deadlines(self.timing.command, connection.abort) if limited else None
 
@@ -387,6 +378,8 @@ class Supervisor:
     async def aclose(self) -> None:
         """End everything. Idempotent."""
         self.gate.closed = True
+        for shielded in list(self._waited_for):
+            shielded.leave()
         # Not those of another loop: in a forked child, what its parent left behind.
         loop, this = asyncio.get_running_loop(), asyncio.current_task()
         tasks = {task for task in self._tasks if task is not this and task.get_loop() is loop}

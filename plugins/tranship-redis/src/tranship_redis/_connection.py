@@ -41,8 +41,7 @@ class RedisConnection:
         lost: done, with the reason, once it cannot be used any more.
     """
 
-    prompt = True
-    """A look that would find nothing is spared, and a post is done at once."""
+    taskless = True
 
     def __init__(self, dialler: Dialler, broker: Broker, *, address: str, was_master: bool) -> None:
         self._dialler, self._broker, self._was_master = dialler, broker, was_master

@@ -57,7 +57,7 @@ class SqliteConnection:
     still ours, has anybody committed, does everybody live?
     """
 
-    prompt = True
+    taskless = True
 
     def __init__(self, location: Location, options: SqliteOptions, forks: ForkGate) -> None:
         self.location, self.options = location, options
