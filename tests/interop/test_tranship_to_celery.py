@@ -23,6 +23,9 @@ TYPED = [datetime(2031, 2, 3, 4, 5, 6, 789000, UTC), date(2031, 2, 3), Decimal("
 """What Celery's JSON carries and its msgpack does not."""
 
 
+LEVELS = ["very_low", "low", "normal", "high"]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def worker(site: Site, folder) -> Iterator[CeleryWorker]:
     with CeleryWorker(site.url, folder, **site.config) as worker:
@@ -154,6 +157,28 @@ def test_four_levels_in_order(site: Site, folder, runs):
     ids = {handle.id for handle in handles}
     order = [int(run.label) for run in read(runs) if run.id in ids]
     assert order == [3, 7, 2, 6, 1, 5, 0, 4]
+
+
+def test_every_level_reaches_a_worker_that_was_told_of_none(client):
+    handles = client.submit_many(count.options(priority=level).call(n) for n, level in enumerate(LEVELS))
+    assert [result.value for result in client.collect(handles, 10)] == [0, 1, 2, 3]
+
+
+def test_what_is_urgent_overtakes_in_a_queue_with_priorities(client, site: Site, folder, runs):
+    if site.on_redis:
+        pytest.skip("a queue of RabbitMQ has priorities where it was declared with them")
+    config = {"task_queue_max_priority": 10, "task_acks_late": True, **site.config}
+    ranked = count.options(queue="overtaken")
+    with CeleryWorker(site.url, folder, name="overtaken", queue="overtaken", pool="solo", concurrency=1, **config):
+        # The client says nothing of max_priority: it sees that the queue has it.
+        blocking = client.submit(slow.options(queue="overtaken"), 1.0)
+        until(lambda: any(run.id == blocking.id for run in read(runs)), "the worker is busy")
+        handles = client.submit_many(ranked.options(priority=level).call(n) for n, level in enumerate(LEVELS))
+        assert [result.value for result in client.collect(handles, 10)] == [0, 1, 2, 3]
+    ids = {handle.id for handle in handles}
+    order = [int(run.label) for run in read(runs) if run.id in ids]
+    # One may have been fetched while the first one ran.
+    assert order.index(LEVELS.index("high")) <= 1
 
 
 def test_the_time_limit_is_enforced(client, celery: CeleryClient, site: Site, folder):

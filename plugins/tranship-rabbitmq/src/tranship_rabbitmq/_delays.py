@@ -16,8 +16,8 @@ from math import ceil
 from typing import Final
 
 from tranship.driver import Outgoing
-from tranship_rabbitmq._names import Names, Physical
 from tranship_rabbitmq._publisher import Done, Publisher
+from tranship_rabbitmq._routes import Routes
 from tranship_rabbitmq._tables import DELAYING
 from tranship_rabbitmq._topology import Topology
 
@@ -38,12 +38,12 @@ class DelayTopology:
     """Sends messages into it; builds it when it is first needed. Namespaces share it: it has no names of theirs.
 
     Args:
-        names: of queues.
+        routes: where tasks go when they are due, as it is seen now.
         publisher, topology: of the connection.
     """
 
-    def __init__(self, names: Names, publisher: Publisher, topology: Topology) -> None:
-        self._names, self._publisher, self._topology = names, publisher, topology
+    def __init__(self, routes: Routes, publisher: Publisher, topology: Topology) -> None:
+        self._routes, self._publisher, self._topology = routes, publisher, topology
         self._building = asyncio.Lock()
         self._bound: set[str] = set()
         self._built = False
@@ -71,7 +71,7 @@ class DelayTopology:
         Raises:
             BrokerUnreachable, EncodeError, MessageTooLarge: nothing was written.
         """
-        name, number = self._names.place(*message.slot)
+        name, number = self._routes.place(message.slot)
         ticks = _ticks(message)
         bits = ".".join(f"{ticks:0{_LEVELS}b}")
         exchange = _name(ticks.bit_length() - 1)
@@ -105,8 +105,9 @@ class DelayTopology:
         await call(f"binding {own!r}", "exchange.bind", 0, below, own, f"{stars}0.#", False, {})
 
     async def _bind(self, message: Outgoing) -> None:
-        name, _ = self._names.place(*message.slot)
-        await self._topology.have(Physical(name, *message.slot))
+        physical = self._routes.physical(message.slot)
+        await self._topology.have(physical)
+        name = physical.name
         if name not in self._bound:
             key = f"#.{_hash(name)}"
             await self._topology.call(f"binding {name!r}", "queue.bind", 0, name, "tranship.due", key, False, {})

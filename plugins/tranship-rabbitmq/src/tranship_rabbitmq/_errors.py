@@ -28,6 +28,7 @@ _CURES: Final = {
 _INEQUIVALENT: Final = re.compile(
     r"inequivalent arg '([^']+)' for (queue|exchange) '(.*?)' in vhost.*received (.*)", re.DOTALL
 )
+_CURRENT: Final = re.compile(r"current is (?:the value )?'?(\d+)")
 _TOO_LARGE: Final = re.compile(r"message size \d+ is larger than (?:the )?configured max size (\d+)")
 _TLS_CURES: Final = {
     # What the server says of us.
@@ -118,6 +119,12 @@ def mismatch(why: Ended) -> tuple[str, str] | None:
     """Return which argument of a queue is another one than we declared, and the server's words for both."""
     found = _INEQUIVALENT.search(why.text) if why.code == 406 else None
     return (found[1], found[4].strip()) if found else None
+
+
+def priorities(words: str) -> int:
+    """Return the ``x-max-priority`` that a queue has, in the server's words for a mismatch; 0: they say none."""
+    found = _CURRENT.search(words)
+    return int(found[1]) if found else 0
 
 
 def largest(why: Ended) -> int | None:

@@ -12,8 +12,8 @@ from tranship.driver import Answer, Outgoing
 from tranship.errors import BrokerUnreachable, MessageTooLarge, TranshipError
 from tranship_rabbitmq._delays import DelayTopology
 from tranship_rabbitmq._errors import is_missing, largest
-from tranship_rabbitmq._names import Physical
 from tranship_rabbitmq._publisher import failure
+from tranship_rabbitmq._routes import Routes
 from tranship_rabbitmq.amqp.ends import Ended, Returned
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Sender:
     def __init__(self, ctx: Context, connection: RabbitConnection) -> None:
         self._ctx, self._publisher, self._topology = ctx, connection.publisher, connection.topology
         self._connection = connection
-        self._delays = DelayTopology(ctx.names, self._publisher, self._topology)
+        self._routes = Routes(ctx, self._topology)
+        self._delays = DelayTopology(self._routes, self._publisher, self._topology)
         self._bound = SizeBound()
         self._tasks: set[asyncio.Task[Sequence[Answer]]] = set()
 
@@ -92,18 +93,18 @@ class Sender:
     def _is_ready(self, batch: Sequence[Outgoing]) -> bool:
         if not self._publisher.ready or not self._connection.replies.ready:
             return False
-        knows, place = self._topology.knows, self._ctx.names.place
+        ready = self._routes.ready
         try:
-            return all(not one.ready and knows(place(*one.slot)[0]) for one in batch)
+            return all(not one.ready and ready(one.slot) for one in batch)
         except TranshipError:
             return False
 
     async def _prepare(self, one: Outgoing) -> None:
         channel = await self._publisher.open()
         await self._connection.replies.open()
-        name, _ = self._ctx.names.place(*one.slot)
-        if not self._topology.knows(name):
-            physical = Physical(name, *one.slot)
+        await self._routes.find(one.slot)
+        physical = self._routes.physical(one.slot)
+        if not self._topology.knows(physical.name):
             await self._topology.have(physical)
             await self._ctx.queue_names.enter([physical.living])
         await channel.wire.drained(CHUNK)
@@ -111,7 +112,7 @@ class Sender:
     def _publish(self, answers: _Answers, at: int, one: Outgoing) -> None:
         try:
             self._bound.check(one)
-            name, number = self._ctx.names.place(*one.slot)
+            name, number = self._routes.place(one.slot)
             self._publisher.post(one, name, number, partial(self._confirmed, answers, at, one))
         except TranshipError as error:
             answers.answer(at, _about(one, error))
@@ -124,7 +125,7 @@ class Sender:
             answers.answer(at, error)
             return
         if isinstance(why, Returned) or is_missing(why):
-            self._topology.forget(self._ctx.names.place(*one.slot)[0])
+            self._routes.forget(one.slot)
             self._delays.forget()
         answers.answer(at, failure(why, f"submitting task {one.id}", one.id))
 

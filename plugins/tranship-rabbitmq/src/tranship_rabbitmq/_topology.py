@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from tranship.errors import BrokerRefused, BrokerUnreachable, TranshipError
-from tranship_rabbitmq._errors import error_of, is_down, is_missing, mismatch, retryable
+from tranship_rabbitmq._errors import error_of, is_down, is_missing, mismatch, priorities, retryable
 from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._names import Physical
 from tranship_rabbitmq.amqp.channel import Channel, Reply
@@ -38,6 +38,14 @@ WRITTEN_DOWN: Final = 1.5
 _LIMITS: Final = (4, 0)
 """The first version with a limit on deliveries that nobody has asked for."""
 _FLAGS: Final = frozenset({"durable", "auto_delete", "exclusive"})
+
+
+class Seen(NamedTuple):
+    """What a queue says of itself."""
+
+    ready: int
+    """Messages that nobody has."""
+    consumers: int
 
 
 class Topology:
@@ -180,18 +188,28 @@ class Topology:
         Raises:
             BrokerRefused, BrokerUnreachable.
         """
-        found: dict[str, int] = {}
         async with self._lock:
-            for name in names:
-                try:
-                    reply = await self._call(f"counting {name!r}", *_declaration(name, {}, passive=True))
-                except ChannelEnded as why:
-                    if not is_missing(why):
-                        raise error_of(why, doing=f"counting {name!r}") from why
-                    continue
-                assert isinstance(reply, Method)
-                found[name] = reply.arguments[1]
-        return found
+            seen = {name: await self._look(name) for name in names}
+        return {name: there.ready for name, there in seen.items() if there is not None}
+
+    async def look(self, name: str) -> Seen | None:
+        """Return what can be seen of a queue; None: there is none.
+
+        Raises:
+            BrokerRefused, BrokerUnreachable.
+        """
+        async with self._lock:
+            return await self._look(name)
+
+    async def _look(self, name: str) -> Seen | None:
+        try:
+            reply = await self._call(f"looking at {name!r}", *_declaration(name, {}, passive=True))
+        except ChannelEnded as why:
+            if not is_missing(why):
+                raise error_of(why, doing=f"looking at {name!r}") from why
+            return None
+        assert isinstance(reply, Method)
+        return Seen(*reply.arguments[1:3])
 
     async def has_exchange(self, name: str) -> bool:
         """Say whether there is an exchange of that name.
@@ -271,6 +289,8 @@ class Topology:
                 f"queue {name!r} exists with another {argument!r}: received {words}. Delete it once it is empty, or "
                 "use another queue; what exists is never changed"
             ) from why
+        if argument == "x-max-priority" and (top := priorities(words)):
+            self._ctx.tops[name] = top
         if name not in self._ctx.odd:
             self._ctx.odd[name] = f"{argument}: received {words}"
             log.info("queue %r is used as it is, with arguments of its own (%s)", name, self._ctx.odd[name])
