@@ -16,6 +16,7 @@ from tranship.settings import (
     BrokerURL,
     CommonOptions,
     Settings,
+    TaskRoutes,
     default_broker_url,
     is_secret,
     redact,
@@ -430,3 +431,30 @@ class TestStateFile:
 
     def test_without_home_the_system_is_asked(self):
         assert state_file({}).is_relative_to(Path(os.path.expanduser("~")))  # noqa: PTH111
+
+
+class TestTaskRoutes:
+    @pytest.mark.parametrize(
+        "given", ["shop.resize=media, shop.*=celery", '{"shop.resize": "media", "shop.*": {"queue": "celery"}}']
+    )
+    def test_names_go_before_patterns(self, given: str) -> None:
+        routes = TaskRoutes.parse(given)
+        asked = ("shop.resize", "shop.add", "other")
+        assert [routes.queue_of(name) for name in asked] == ["media", "celery", None]
+
+    def test_the_first_pattern_that_fits_counts(self) -> None:
+        assert TaskRoutes.parse("a.*=one,a.b*=two").queue_of("a.bc") == "one"
+
+    def test_a_table_of_the_file_and_a_variable(self, tmp_path: Path) -> None:
+        (tmp_path / "tranship.toml").write_text('[task_routes]\n"shop.*" = "celery"\n')
+        assert Settings.load({}, directory=tmp_path).task_routes.queue_of("shop.add") == "celery"
+        environ = {"TRANSHIP_TASK_ROUTES": "shop.*=media"}
+        settings = Settings.load(environ, directory=tmp_path)
+        assert settings.task_routes.queue_of("shop.add") == "media"
+        assert [row.value for row in settings.rows() if row.name == "task_routes"] == ["shop.*=media"]
+        assert not Settings.load({}, directory=tmp_path / "none").task_routes
+
+    @pytest.mark.parametrize("given", ["shop", "=q", "a=", '{"a": 5}', '["a"]', "{", '{"a": {"exchange": "x"}}'])
+    def test_what_is_no_route_is_named(self, given: str) -> None:
+        with pytest.raises(InvalidOptionError, match=r"task_routes is .*expected names or patterns"):
+            Settings.load({"TRANSHIP_TASK_ROUTES": given})

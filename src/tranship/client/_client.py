@@ -23,6 +23,7 @@ from tranship.client._prepare import (
     prepare,
     prepare_one,
 )
+from tranship.client._routed import routed, routed_all
 from tranship.client._through import (
     Chains,
     Passed,
@@ -99,6 +100,7 @@ class AsyncClient:
         self._connector = Connector(self.settings, registry)
         self._middleware = own_middleware(middleware)
         self._registry = registry
+        self._routes = self.settings.task_routes
 
     @cached_property
     def _chains(self) -> Chains:
@@ -173,6 +175,8 @@ class AsyncClient:
         """
         link = self._connector.opened(asyncio.get_running_loop()) or await self._connector.link()
         call = as_call(task, args, kwargs)
+        if self._routes:
+            call = routed(self._routes, call)
         if self._chains.submits is not None:
             return await self._submit_through(self._chains.submits, link, call)
         message = prepare_one(link, call)
@@ -189,6 +193,8 @@ class AsyncClient:
         """
         link = await self._connector.link()
         calls = as_calls(calls)
+        if self._routes:
+            calls = routed_all(self._routes, calls)
         if self._chains.submits is not None:
             return await self._submit_many_through(self._chains.submits, link, calls)
         messages = prepare(link, calls)

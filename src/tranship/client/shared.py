@@ -12,6 +12,7 @@ from tranship.client._prepare import (
     prepare,
     prepare_one,
 )
+from tranship.client._routed import routed, routed_all
 from tranship.client._through import (
     Chains,
     Passed,
@@ -43,6 +44,8 @@ __all__ = [
     "own_middleware",
     "prepare",
     "prepare_one",
+    "routed",
+    "routed_all",
     "states_through",
     "submit_many_through",
     "submit_through",

@@ -7,6 +7,7 @@ from tranship.settings._fill import convert
 from tranship.settings._load import SettingRow, Settings
 from tranship.settings._redact import REDACTED, is_secret, redact
 from tranship.settings._several import MODES
+from tranship.settings._task_routes import TaskRoutes
 from tranship.settings._url import BrokerURL
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "SettingRow",
     "Settings",
     "SharedState",
+    "TaskRoutes",
     "convert",
     "default_broker_url",
     "is_secret",

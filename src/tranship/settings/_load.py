@@ -13,6 +13,7 @@ from tranship.errors import ConfigurationError, InvalidOptionError
 from tranship.settings._default import default_broker_url
 from tranship.settings._environment import production_signs
 from tranship.settings._fill import convert, unknown
+from tranship.settings._task_routes import TaskRoutes
 from tranship.settings._url import BrokerURL
 
 __all__ = ["SettingRow", "Settings"]
@@ -54,6 +55,9 @@ class Settings:
     """None: results are kept at the broker."""
     namespace: str = ""
     """Prefixes every name on the broker; goes before the URL's own option of that name."""
+    task_routes: TaskRoutes = field(default_factory=TaskRoutes)
+    """Queues for tasks that are submitted by name and without a queue: names or patterns, such as
+    ``shop.resize=media, shop.*=celery``; in a file a table of them. Of others nothing is changed."""
     submit_timeout: float = 10.0
     """How long a submit is retried before it fails."""
     result_timeout: float | None = None

@@ -29,6 +29,8 @@ from tranship.client.shared import (
     own_middleware,
     prepare,
     prepare_one,
+    routed,
+    routed_all,
     states_through,
     submit_many_through,
     submit_through,
@@ -97,6 +99,7 @@ class Client:
         self._connector = Connector(self.settings, registry)
         self._middleware = own_middleware(middleware)
         self._registry = registry
+        self._routes = self.settings.task_routes
 
     @cached_property
     def _chains(self) -> Chains:
@@ -169,6 +172,8 @@ class Client:
         """
         link = self._link()
         call = as_call(task, args, kwargs)
+        if self._routes:
+            call = routed(self._routes, call)
         if self._chains.submits is not None:
             return self._submit_through(self._chains.submits, link, call)
         message = prepare_one(link, call)
@@ -185,6 +190,8 @@ class Client:
         """
         link = self._link()
         calls = as_calls(calls)
+        if self._routes:
+            calls = routed_all(self._routes, calls)
         if self._chains.submits is not None:
             return self._submit_many_through(self._chains.submits, link, calls)
         messages = prepare(link, calls)
