@@ -117,6 +117,36 @@ def seen(self: Task):
     }
 
 
+@app.task(name="interop.total")
+def total(values):
+    return sum(values)
+
+
+@app.task(name="interop.whence", bind=True)
+def whence(self: Task):
+    """Where in a workflow it is."""
+    request = self.request
+    return {
+        "id": request.id,
+        "root_id": request.root_id,
+        "parent_id": request.parent_id,
+        "group": request.group,
+        "stamps": request.stamps or {},
+    }
+
+
+@app.task(name="interop.by_id")
+def by_id(task_id, *, mark=""):
+    """An errback of the old kind."""
+    note(mark, "celery", "by_id")
+
+
+@app.task(name="interop.by_error")
+def by_error(request, error, traceback, *, mark=""):
+    """One of the new kind."""
+    note(mark, "celery", f"by_error-{request.task}-{type(error).__name__}-{error.args[0].replace(' ', '_')}")
+
+
 @app.task(name="interop.elsewhere")
 def elsewhere():
     """Only Celery workers have this one."""

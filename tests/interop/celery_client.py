@@ -82,24 +82,10 @@ def _send_many(name: str, calls: Sequence[tuple[Any, dict[str, Any]]]) -> list[s
     return [_send(name, [arg], options.pop("kwargs", {}), options) for arg, options in calls]
 
 
-def _send_canvas(kind: str) -> str:
-    """Send a workflow and return the id of the task that goes first."""
-    from celery import chain, chord
+def _canvas(name: str, queue: str, mark: str, seconds: float) -> dict[str, Any]:
+    from interop.canvases import run
 
-    from interop.celery_app import add, echo
-
-    if kind == "link":
-        result = first = add.apply_async((1, 2), link=add.s(3))
-    elif kind == "link_error":
-        result = first = add.apply_async((1, 2), link_error=echo.s())
-    elif kind == "chain":
-        result = chain(add.s(1, 2), add.s(3)).apply_async()
-        first = result.parent
-    else:
-        result = chord([add.s(1, 2)], echo.s()).apply_async()
-        first = result.parent.results[0]
-    _sent[first.id] = first
-    return first.id
+    return run(name, queue, mark, seconds)
 
 
 def _group(sums: Sequence[tuple[int, int]], seconds: float) -> list[Any]:
@@ -186,9 +172,9 @@ class CeleryClient:
         """``apply_async`` for each (argument, options); ``kwargs`` among the options are the task's."""
         return self._call(_send_many, f"interop.{name}", calls)
 
-    def send_canvas(self, kind: str) -> str:
-        """Send a ``link``, ``link_error``, ``chain`` or ``chord``; return the id of its first task."""
-        return self._call(_send_canvas, kind)
+    def canvas(self, name: str, queue: str, mark: str = "", within: float = 20.0) -> dict[str, Any]:
+        """Send a workflow of ``canvases`` to ``queue``; return what became of it."""
+        return self._call(_canvas, name, queue, mark, within)
 
     def group(self, sums: Sequence[tuple[int, int]], within: float = 30.0) -> list[Any]:
         """Run a group of ``add`` and join its results."""

@@ -203,17 +203,6 @@ def test_ping_finds_the_worker(celery: CeleryClient, worker):
     assert [answer for node, answer in answers.items() if worker.name in node] == [{"ok": "pong"}]
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [("link", "callbacks"), ("link_error", "errbacks"), ("chain", "chain"), ("chord", "chord")]
-)
-def test_canvas_is_refused_by_name(celery: CeleryClient, site: Site, kind, name):
-    if kind == "chord" and not site.shared:
-        pytest.skip("Celery refuses to send one")
-    answer = celery.get(celery.send_canvas(kind))
-    assert (answer.state, answer.error.rpartition(".")[2]) == ("FAILURE", "UnsupportedError")
-    assert name in answer.text
-
-
 def test_results_in_msgpack(site: Site, runs):
     # Said to whoever keeps the results.
     packed = f"{site.result_url or site.url}?result_serializer=msgpack"

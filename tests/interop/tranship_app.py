@@ -14,6 +14,7 @@ from typing import Any
 from interop.problems import OutOfPaper, Printer, Refused
 from interop.runs import note
 from tranship import FixedBackoff, Reject, Retry, RetryPolicy, Task, Worker, current, task
+from tranship.protocol import CARRIED
 
 
 @task(name="interop.add", queue="interop")
@@ -113,7 +114,39 @@ async def unheard() -> str:
     return "heard"
 
 
+@task(name="interop.total", queue="interop")
+async def total(values: list[Any]) -> Any:
+    return sum(values)
+
+
+@task(name="interop.whence", queue="interop")
+async def whence() -> dict[str, Any]:
+    """Where in a workflow it is."""
+    envelope = current().envelope
+    carried = envelope.headers.get(CARRIED, {})
+    return {
+        "id": envelope.id,
+        "root_id": envelope.root_id or envelope.id,
+        "parent_id": envelope.parent_id,
+        "group": envelope.group_id,
+        "stamps": carried.get("headers", {}).get("stamps", {}),
+    }
+
+
+@task(name="interop.by_id", queue="interop")
+async def by_id(task_id: str, *, mark: str = "") -> None:
+    """An errback of the old kind."""
+    note(mark, "tranship", "by_id")
+
+
+@task(name="interop.by_error", queue="interop")
+async def by_error(request: Any, error: Any, traceback: Any, *, mark: str = "") -> None:
+    """One of the new kind."""
+    note(mark, "tranship", f"by_error-{request.task}-{type(error).__name__}-{error.args[0].replace(' ', '_')}")
+
+
 TASKS: list[Task[..., Any]] = [add, fail, refuse, doomed, flaky, slow, echo, count, seen, stubborn, unheard]
+TASKS += [total, whence, by_id, by_error]
 
 
 async def main(url: str, queue: str, concurrency: str) -> None:

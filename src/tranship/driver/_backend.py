@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tranship.driver._replies import PushedResults
     from tranship.driver._settling import Settling
     from tranship.driver._signal_store import SignalStore
+    from tranship.ports import ChordStore
 
 __all__ = ["DriverBackend"]
 
@@ -322,6 +323,15 @@ class DriverBackend:
         from tranship.driver._records import DriverRecords
 
         return DriverRecords(self._supervisor, self._rows)
+
+    def chords(self) -> ChordStore | None:
+        """What counts the parts of chords, of the driver's own; None: it has none."""
+        return None if self._own.chords is None else self._own_chords
+
+    @cached_property
+    def _own_chords(self) -> ChordStore:
+        assert self._own.chords is not None
+        return self._own.chords(self._kit)
 
     def _derived(self, connection: Connection) -> Capabilities:
         told = self._known_ids is not None

@@ -13,6 +13,7 @@ from tranship.ports import ConnectionEvent, Consumer, ControlChannel, Inspector,
 
 if TYPE_CHECKING:
     from tranship.driver._control import DriverControl
+    from tranship.ports import ChordStore
 
 __all__ = ["Kit", "OwnPorts", "instead"]
 
@@ -131,6 +132,7 @@ class OwnPorts:
             No result is one step with a message's end then: FUSED_SETTLE is for a driver that has a consumer of its
             own, too, and declares it.
         control, inspector: make the others.
+        chords: makes what counts the parts of chords, where other programs count with it.
     """
 
     def __init__(
@@ -141,9 +143,10 @@ class OwnPorts:
         results: Callable[[Kit], ResultStore] | None = None,
         control: Callable[[Kit], ControlChannel] | None = None,
         inspector: Callable[[Kit], Inspector] | None = None,
+        chords: Callable[[Kit], ChordStore] | None = None,
     ) -> None:
         self.submitter, self.consumer, self.results = submitter, consumer, results
-        self.control, self.inspector = control, inspector
+        self.control, self.inspector, self.chords = control, inspector, chords
 
 
 class _Instead:

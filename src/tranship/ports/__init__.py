@@ -51,6 +51,8 @@ from tranship.ports._protocols import (
 )
 
 if TYPE_CHECKING:
+    from tranship.ports._chords import ChordCount, ChordPart, ChordStart, ChordStore, KeepsChords
+
     # Loaded by workers, by who looks at them or cancels, and not by who submits.
     from tranship.ports._control import CancelReport, Command, Signal, SignalSink, Tombstone
     from tranship.ports._depths import ready_in
@@ -67,6 +69,10 @@ __all__ = [
     "CancelReport",
     "Capabilities",
     "Capability",
+    "ChordCount",
+    "ChordPart",
+    "ChordStart",
+    "ChordStore",
     "Command",
     "ConnectionEvent",
     "Consumer",
@@ -79,6 +85,7 @@ __all__ = [
     "HostFigures",
     "IdKeeper",
     "Inspector",
+    "KeepsChords",
     "KeepsRecords",
     "KnownId",
     "Level",
@@ -113,6 +120,7 @@ __all__ = [
 __getattr__ = lazy_names(
     globals(),
     {
+        "_chords": ["ChordCount", "ChordPart", "ChordStart", "ChordStore", "KeepsChords"],
         "_control": ["CancelReport", "Command", "Signal", "SignalSink", "Tombstone"],
         "_depths": ["ready_in"],
         "_heartbeat": ["Heartbeat", "HostFigures", "RunningTask", "heartbeat_data", "heartbeat_of"],

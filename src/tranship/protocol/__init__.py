@@ -22,10 +22,11 @@ from tranship.protocol._encode import Encoder
 from tranship.protocol._failure import TERMINATED
 from tranship.protocol._message import Message, RawMessage
 from tranship.protocol._numbers import epoch_of, number_of, whole_of
-from tranship.protocol._result import CANCELLED, PURGED, decode_result, encode_cancelled, encode_result
+from tranship.protocol._result import CANCELLED, PURGED, celery_words, decode_result, encode_cancelled, encode_result
 from tranship.protocol._writable import writable, writable_arguments
 
 if TYPE_CHECKING:
+    from tranship.protocol._called import called
     from tranship.protocol._passing import pass_on
     from tranship.protocol._peek import result_state
     from tranship.protocol._restart import restarted
@@ -43,7 +44,9 @@ __all__ = [
     "Signature",
     "SignatureKind",
     "TakesLong",
+    "called",
     "canvas",
+    "celery_words",
     "decode",
     "decode_result",
     "decode_signature",
@@ -64,6 +67,7 @@ __all__ = [
 __getattr__ = lazy_names(
     globals(),
     {
+        "_called": ["called"],
         "_passing": ["pass_on"],
         "_peek": ["result_state"],
         "_restart": ["restarted"],

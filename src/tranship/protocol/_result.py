@@ -7,7 +7,7 @@ state, with code, details, attempt and worker, is in the extra key ``tranship``,
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -20,7 +20,7 @@ from tranship.protocol._fields import Fields, kind_of, moment
 from tranship.protocol._headers import iso
 from tranship.protocol._numbers import is_epoch, whole_of
 
-__all__ = ["CANCELLED", "PURGED", "decode_result", "encode_cancelled", "encode_result"]
+__all__ = ["CANCELLED", "PURGED", "celery_words", "decode_result", "encode_cancelled", "encode_result"]
 
 CANCELLED: Final = "was cancelled before it started"
 PURGED: Final = "was purged from its queue before it started"
@@ -77,6 +77,7 @@ def encode_result(
     content_type: str = codec.JSON,
     group_id: str | None = None,
     parent_id: str | None = None,
+    children: Sequence[Any] = (),
 ) -> bytes:
     """Return the document for ``result``.
 
@@ -85,17 +86,19 @@ def encode_result(
         content_type: the store's serialisation; Celery readers know theirs by configuration.
         group_id: the task's group, if any.
         parent_id: the task's parent, if any.
+        children: what the task was followed by, as Celery writes results.
 
     Raises:
         EncodeError: the value, or a detail of the error, cannot be written.
         InvalidOptionError: ``finished_at`` is no date.
     """
-    if content_type == codec.JSON and group_id is None and parent_id is None and _is_usual(result):
+    plain = group_id is None and parent_id is None and not children
+    if plain and content_type == codec.JSON and _is_usual(result):
         return _usual(result)
     value = _celery_result(result)
     rest: dict[str, Any] = {
         "traceback": result.error.traceback if result.error else None,
-        "children": [],
+        "children": list(children),
         "date_done": iso(result.finished_at, "finished_at") if result.state.terminal else None,
         "group_id": group_id,
         "parent_id": parent_id,
@@ -104,6 +107,11 @@ def encode_result(
     }
     rest = {name: part for name, part in rest.items() if part is not None or name not in ("group_id", "parent_id")}
     return _write(_STATUS[result.state], value, rest, content_type)
+
+
+def celery_words(result: TaskResult) -> tuple[str, Any]:
+    """Return what Celery calls the state of ``result``, and what stands for it: the value, or the exception's map."""
+    return _STATUS[result.state], _celery_result(result)
 
 
 def _is_usual(result: TaskResult) -> bool:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from tranship.canvas import Embed
 from tranship.clocks import Clock
 from tranship.envelope import PROBE_TASK, Ending, Envelope, ErrorInfo
 from tranship.errors import MalformedMessage, UnknownTask
@@ -17,8 +18,9 @@ from tranship.protocol import Decoder, TakesLong, canvas
 from tranship.task import Task, task
 from tranship.worker._answered import Answered
 from tranship.worker._cancels import Cancels
+from tranship.worker._canvas import refusal
 from tranship.worker._describe import describe_final
-from tranship.worker._record import Run
+from tranship.worker._record import Run, Sequel
 
 __all__ = ["DELIVERY_LIMIT", "Admission"]
 
@@ -45,6 +47,7 @@ class Admission:
         answered: what has its result already.
         max_deliveries: a task that comes more often than this is dead-lettered.
         max_size: the largest body in bytes, compressed or not; a larger one is dead-lettered.
+        counts: whether there is anything that counts the parts of a chord.
         clock: the broker's; None: this host's own.
     """
 
@@ -56,12 +59,14 @@ class Admission:
         *,
         max_deliveries: int,
         max_size: int,
+        counts: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self._tasks = {PROBE_TASK: _probe, **tasks}
         self._cancels = cancels
         self._answered = answered
         self._max_deliveries = max_deliveries
+        self._counts = counts
         self._clock = clock or Clock()
         self._decoder = Decoder(max_size)
 
@@ -98,6 +103,8 @@ class Admission:
             run.unreadable = error.task_id
             run.bury(error.reason, str(error), describe_final(error))
             return
+        if run.envelope.headers and (parts := canvas(run.envelope)):
+            run.sequel = Sequel(Embed.read(parts))
         run.task = self._tasks.get(run.envelope.task)
         if run.task is None:
             self._unknown(run, run.envelope)
@@ -139,10 +146,8 @@ class Admission:
             # attempt.
             run.delay = early
             run.end(Ending.RETRY)
-        elif parts := canvas(envelope):
-            names = ", ".join(sorted(parts))
-            message = f"task {envelope.id} carries Celery canvas ({names}), which tranship does not run"
-            run.end(Ending.FAILED, ErrorInfo(type="tranship.errors.UnsupportedError", message=message, code="CANVAS"))
+        elif run.sequel is not None and (error := refusal(run.sequel.embed, envelope, counts=self._counts)):
+            run.end(Ending.FAILED, error)
 
     def _poisonous(self, run: Run, envelope: Envelope) -> None:
         message = (

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from tranship._defaults import default_registry, say_default
+from tranship.canvas import RecordChords
 from tranship.clocks import clock_of
 from tranship.connections import process_table
-from tranship.ports import Backend, Capability, ControlChannel, NameKeeper, ready_in
+from tranship.ports import (
+    Backend,
+    Capability,
+    ChordStore,
+    ControlChannel,
+    KeepsChords,
+    KeepsRecords,
+    NameKeeper,
+    ready_in,
+)
 from tranship.registry import Registry
 from tranship.settlement import Settling
+from tranship.submission import Submission
 from tranship.task import Task
 from tranship.worker._admission import Admission
 from tranship.worker._answered import Answered
 from tranship.worker._caller import Caller
 from tranship.worker._cancels import Cancels, marks_of
+from tranship.worker._canvas import Canvas
 from tranship.worker._flow import Flow
+from tranship.worker._following import Following
 from tranship.worker._handlers import Handlers
 from tranship.worker._heartbeats import Heartbeats
 from tranship.worker._intake import Intake
@@ -43,6 +57,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionBuilder", "open_session"]
 
+PATIENCE: Final = 60.0
+"""Seconds for which what follows a task is tried while the broker cannot be reached."""
 WELL_BEFORE: Final = 0.95
 """Of the time after which a broker takes deliveries back: a task that has no limit of its own ends by then."""
 
@@ -115,6 +131,7 @@ class SessionBuilder:
         )
         self._threads = HandlerThreads()
         self._isolation = _isolation(setup.tasks, setup.settings.max_concurrent_tasks)
+        self._chords = _chords(self._store)
         self._control = _control(backend)
         self._cancels = Cancels(self._flow.cancelled, marks_of(_control(self._store), self._control))
 
@@ -167,6 +184,21 @@ class SessionBuilder:
             max_size=min(one.submitter().max_message_size for one in self._stores),
             content_type=self._store.capabilities.result_type,
         )
+        flow.reporter.canvas = canvas = Canvas(
+            setup.tasks,
+            max_size=self._backend.submitter().max_message_size,
+            counts=self._chords is not None,
+            in_thread=self._threads.run,
+        )
+        flow.following = Following(
+            canvas,
+            self._submission(),
+            results=self._results,
+            chords=self._chords,
+            worker=setup.name,
+            content_type=self._store.capabilities.result_type,
+            patience=PATIENCE,
+        )
         flow.admission = self._admission()
         flow.handlers = Handlers(
             self._io,
@@ -203,7 +235,16 @@ class SessionBuilder:
             Answered(self._results if asked else None),
             max_deliveries=settings.max_deliveries,
             max_size=self._backend.submitter().max_message_size,
+            counts=self._chords is not None,
             clock=clock_of(self._backend),
+        )
+
+    def _submission(self) -> Submission:
+        return Submission(
+            self._backend.submitter(),
+            loop=asyncio.get_running_loop(),
+            timeout=PATIENCE,
+            retry_safe=self._backend.capabilities.has(Capability.RETRY_SAFE),
         )
 
     def _caller(self, hard_limit: float | None) -> Caller:
@@ -258,6 +299,14 @@ def _starvation(backend: Backend, queues: Sequence[str], patience: float) -> Sta
     if not backend.capabilities.has(Capability.INSPECT_DEPTH):
         return None
     return Starvation(lambda: ready_in(backend.inspector(), queues), patience)
+
+
+def _chords(store: Backend) -> ChordStore | None:
+    """Return what counts the parts of chords: as the store's other users do, or in records of ours."""
+    own = store.chords() if isinstance(store, KeepsChords) else None
+    if own is None and isinstance(store, KeepsRecords) and store.capabilities.has(Capability.RECORDS):
+        return RecordChords(store.records())
+    return own
 
 
 def _control(backend: Backend) -> ControlChannel | None:

@@ -44,6 +44,8 @@ def classify(run: Run, error: BaseException) -> None:
     envelope = run.envelope
     assert envelope is not None
     error = meant(error)
+    if run.sequel is not None:
+        run.sequel.raised = error
     if isinstance(error, TaskCancelled) and run.stopped is Stop.CANCELLED:
         run.end(Ending.CANCELLED)
     elif isinstance(error, Reject):

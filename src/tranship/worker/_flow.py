@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from tranship.settlement import ENOUGH, Settling
 from tranship.worker._admission import Admission
 from tranship.worker._cancels import hits
 from tranship.worker._classify import stopped
+from tranship.worker._describe import describe_final
+from tranship.worker._following import CannotFollow, Following
 from tranship.worker._handlers import Handlers
 from tranship.worker._intake import Intake, close
 from tranship.worker._leases import Leases
@@ -45,8 +48,8 @@ class Flow:
         ended: called with each delivery that has ended; None: nobody counts.
 
     Attributes:
-        intake, leases, suspects, types, admission, handlers, reporter, settling, unsettled: what the steps are made
-            of; ``types`` is None where no type is limited.
+        intake, leases, suspects, types, admission, handlers, reporter, settling, unsettled, following: what the steps
+            are made of; ``types`` is None where no type is limited.
         done: how many deliveries have been settled, or could not be.
         retired: consumers that were replaced, and brought what is still held.
     """
@@ -60,6 +63,7 @@ class Flow:
     reporter: Reporter
     settling: Settling
     unsettled: Unsettled
+    following: Following
 
     def __init__(
         self, *, limit: int, fused: bool, began: Callable[[], None] | None, ended: Callable[[Run], None] | None
@@ -141,7 +145,7 @@ class Flow:
             if not self.types.put_back(run):
                 self.types.keep(run)
                 return
-        if self.handlers.takes_endings and not run.broken:
+        if (self.handlers.takes_endings or run.sequel is not None) and not run.broken:
             self.handlers.start(run)
             return
         try:
@@ -172,7 +176,40 @@ class Flow:
             self.drop(run)
             return
         log_end(run)
-        self.settling.post(run.consumer, settlement, partial(self._settled, run))
+        if run.sequel is None or run.sequel.plan is None:
+            self.settling.post(run.consumer, settlement, partial(self._settled, run))
+        else:
+            self._start(self._follow(run, settlement))
+
+    async def _follow(self, run: Run, settlement: Settlement) -> None:
+        """Do what follows the task, and then settle it: so that it is done however often workers die in between."""
+        try:
+            settlement = await self._carry_out(run, settlement)
+        except TranshipError as error:
+            log.warning("what follows task %s could not be done, and the task comes again: %s", run.id, error)
+            self.unsettled.leave(run)
+        except Exception:
+            log.exception("what follows task %s failed in the worker itself; the task comes again", run.id)
+            self.unsettled.leave(run)
+        else:
+            self.settling.post(run.consumer, settlement, partial(self._settled, run))
+
+    async def _carry_out(self, run: Run, settlement: Settlement) -> Settlement:
+        try:
+            await self.following.carry_out(run)
+        except CannotFollow as refused:
+            info = describe_final(refused.reason)
+            message = f"task {run.id} went well, and cannot be followed: {info.message}"
+            failed = self.reporter.failed(run, replace(info, message=message))
+            if failed is None:
+                return settlement
+            log_end(run)
+            settlement = failed
+            try:
+                await self.following.carry_out(run)
+            except CannotFollow as again:
+                log.warning("task %s failed, and its errbacks cannot be sent: %s", run.id, again)
+        return settlement
 
     async def _release(self, run: Run) -> None:
         try:
@@ -251,6 +288,9 @@ class Flow:
             await self._hard_stop()
         for one in waiting:
             one.cancel()
+        if self._jobs:
+            # What follows a task may still be on its way.
+            await asyncio.wait(set(self._jobs), timeout=HEEDING)
 
     async def _hard_stop(self) -> None:
         log.warning("giving back %d tasks that did not end in time", len(self._runs))

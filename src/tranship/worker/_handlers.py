@@ -131,6 +131,8 @@ class Handlers:
             if self._ends is not None:
                 await self._ends.pass_through(run)
             run.settlement = self._reporter.settlement(run)
+            if run.sequel is not None and self._reporter.canvas is not None:
+                await self._reporter.canvas.call_errbacks(run, run.sequel)
         except Exception:
             # A bug of ours: leave the delivery to its lease rather than lose it.
             log.exception("running task %s failed in the worker itself", run.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from tranship.envelope import Ending, Envelope, ErrorInfo
@@ -12,10 +13,12 @@ from tranship.ports import Consumer, Delivery, Settlement, StoredResult
 from tranship.task import Task, TaskContext
 
 if TYPE_CHECKING:
+    from tranship.canvas import Embed, Plan
+    from tranship.protocol import Message
     from tranship.worker._isolation import IsolatedCall
     from tranship.worker._threads import ThreadCall
 
-__all__ = ["Run", "Stop"]
+__all__ = ["Run", "Sequel", "Stop"]
 
 _REASON: Final = 200
 _DETAIL: Final = 1000
@@ -31,6 +34,27 @@ class Stop(enum.Enum):
     LOST = "lost"
     """The lease is gone: somebody else may run the task."""
     SHUTDOWN = "shutdown"
+
+
+class Sequel:
+    """What follows a task, as its message says; few have any.
+
+    Args:
+        embed: what the message says.
+
+    Attributes:
+        plan: what that means now that the task has ended, to be done before it is settled; None: it has not.
+        messages: the tasks of the plan, encoded.
+        raised: what the handler raised; None: nothing.
+    """
+
+    __slots__ = ("embed", "messages", "plan", "raised")
+
+    def __init__(self, embed: Embed) -> None:
+        self.embed = embed
+        self.plan: Plan | None = None
+        self.messages: Sequence[Message] = ()
+        self.raised: BaseException | None = None
 
 
 class Run:
@@ -59,6 +83,7 @@ class Run:
         "limit_means",
         "outcome",
         "reason",
+        "sequel",
         "settlement",
         "snoozed",
         "started",
@@ -75,6 +100,8 @@ class Run:
         self.consumer = consumer
         """Where it came from, and where it is renewed, settled and given back."""
         self.envelope: Envelope | None = None
+        self.sequel: Sequel | None = None
+        """What is to follow the task; None: nothing."""
         self.unreadable: str | None = None
         """The id of a message that could not be decoded, where at least that could be read."""
         self.task: Task[..., Any] | None = None

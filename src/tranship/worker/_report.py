@@ -13,7 +13,8 @@ from tranship import codec
 from tranship.envelope import Ending, Envelope, ErrorInfo, TaskResult, TaskState
 from tranship.errors import EncodeError, MessageTooLarge, SubmitError
 from tranship.ports import Settlement, StoredResult, Verdict
-from tranship.protocol import TERMINATED, Encoder, encode_result
+from tranship.protocol import TERMINATED, Encoder, decode_result, encode_result
+from tranship.worker._canvas import ENDS, Canvas
 from tranship.worker._describe import describe
 from tranship.worker._record import Run
 from tranship.worker._shorten import beginning, ending, shortened
@@ -48,9 +49,16 @@ class Reporter:
         self._content_type = content_type
         self._max_size = max_size
         self._encoder = Encoder()
+        self.canvas: Canvas | None = None
+        """Plans what follows a task; None: nothing does."""
 
     def settlement(self, run: Run) -> Settlement | None:
         """The settlement of a decided record; None where nothing is to be settled: released, or lost."""
+        if run.sequel is not None and self.canvas is not None:
+            self._follow(self.canvas, run)
+        return self._settlement(run)
+
+    def _settlement(self, run: Run) -> Settlement | None:
         match run.outcome:
             case Ending.SUCCEEDED | Ending.FAILED | Ending.CANCELLED | Ending.EXPIRED:
                 # The result first: encoding it may still turn a success into a failure.
@@ -69,6 +77,32 @@ class Reporter:
                     return self.settlement(run)
             case _:
                 return None
+
+    def failed(self, run: Run, error: ErrorInfo) -> Settlement | None:
+        """The settlement of a run that went well, and cannot be followed as its sender wants."""
+        run.end(Ending.FAILED, error)
+        return self.settlement(run)
+
+    def _follow(self, canvas: Canvas, run: Run) -> None:
+        """Plan what follows: before the result is written, which says what that is."""
+        envelope = run.envelope
+        assert envelope is not None
+        if run.outcome is Ending.ANSWERED:
+            self._follow_answer(canvas, run)
+        elif run.outcome in ENDS:
+            try:
+                state, value, error = _ending(run, envelope)
+            except BaseException as problem:  # noqa: BLE001 - the value's own code may raise anything
+                run.end(Ending.FAILED, _not_written(envelope, problem))
+                state, value, error = _ending(run, envelope)
+            canvas.follow(run, state, value, error)
+
+    def _follow_answer(self, canvas: Canvas, run: Run) -> None:
+        """What failed elsewhere, cancelled in its queue for example, has been followed by nobody."""
+        assert run.answered is not None
+        found = decode_result(run.answered.document)
+        if found.state.terminal and found.state is not TaskState.SUCCESS:
+            canvas.follow(run, found.state, None, found.error)
 
     def _replacement(self, run: Run) -> Settlement:
         envelope = run.envelope
@@ -90,6 +124,9 @@ class Reporter:
             if run.outcome is Ending.SUCCEEDED:
                 run.outcome, run.error = Ending.FAILED, None
             run.error = run.error or _not_written(envelope, error)
+            if run.sequel is not None and self.canvas is not None:
+                # It was planned as a success, and nothing of that has been done yet.
+                self._follow(self.canvas, run)
             state, document = self._shorter(run, envelope, run.error)
         return StoredResult(
             id=envelope.id,
@@ -131,7 +168,7 @@ class Reporter:
             worker=self._worker,
             status=run.status if run.outcome is Ending.SUCCEEDED else None,
         )
-        document = encode_result(result, content_type=self._content_type)
+        document = self._encoded(run, envelope, result)
         if len(document) > self._max_size:
             raise MessageTooLarge(
                 f"the result of task {envelope.task!r} is {len(document):,} bytes, the limit is {self._max_size:,}; "
@@ -141,6 +178,17 @@ class Reporter:
                 task_id=envelope.id,
             )
         return state, document
+
+    def _encoded(self, run: Run, envelope: Envelope, result: TaskResult) -> bytes:
+        if run.sequel is None:
+            return encode_result(result, content_type=self._content_type)
+        return encode_result(
+            result,
+            content_type=self._content_type,
+            group_id=envelope.group_id,
+            parent_id=envelope.parent_id,
+            children=() if run.sequel.plan is None else run.sequel.plan.children,
+        )
 
 
 def _ending(run: Run, envelope: Envelope) -> tuple[TaskState, Any, ErrorInfo | None]:

@@ -117,6 +117,7 @@ class Session:
         self.intake.stop()
         await flow.run_out(patience, self._hurried)
         await flow.settling.drain()
+        await flow.following.aclose()
         flow.unsettled.stop()
         # The leases were kept until here: settling may have had to wait for the broker.
         for helper in self._helpers:

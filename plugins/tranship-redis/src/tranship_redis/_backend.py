@@ -14,6 +14,7 @@ from tranship.errors import BrokerUnreachable
 from tranship.ports import Capability, CountKind, Level, Received, Support
 from tranship.settings import BackendConfig
 from tranship_redis._broker import Broker
+from tranship_redis._chords import RedisChords
 from tranship_redis._connect import Dialler
 from tranship_redis._connection import RedisConnection
 from tranship_redis._context import Context
@@ -69,6 +70,7 @@ class RedisDriver:
             own=OwnPorts(
                 consumer=EarlyConsumer,
                 control=lambda kit: RedisControl(Context(kit, self._broker)),
+                chords=lambda kit: RedisChords(Context(kit, self._broker)),
             ),
             warnings=lambda: warnings_of(self._server, self._fsync),
         )

@@ -31,6 +31,7 @@ class Keys:
         "_dedup",
         "_delayed",
         "_delayed_messages",
+        "_group",
         "_known",
         "_link",
         "_result",
@@ -64,6 +65,7 @@ class Keys:
         """The channel of Celery's remote control."""
         self._binding = p + b"_kombu.binding."
         self._result = p + b"celery-task-meta-"
+        self._group = p + b"celery-taskset-meta-"
         # Ours.
         self.leases: Final = p + b"tranship:leases"
         """Sorted set: claim token -> when the lease ends."""
@@ -98,6 +100,11 @@ class Keys:
     def result(self, task_id: str) -> bytes:
         """Celery's key of a task's result, and the channel on which it is published."""
         return self._result + _bytes(task_id)
+
+    def chord(self, group_id: str) -> tuple[bytes, ...]:
+        """Celery's keys of a chord: parts, difference, size, ids counted, saved header, claim."""
+        key = self._group + _bytes(group_id)
+        return key + b".j", key + b".t", key + b".s", key + b".d", key, key + b".c"
 
     def delayed(self, queue: str) -> bytes:
         """Sorted set: task id -> when it is due."""

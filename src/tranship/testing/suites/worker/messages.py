@@ -94,39 +94,6 @@ class MessageCases:
         assert (error.code, type(error)) == ("INVALID_ARGUMENTS", TaskFailed)
         assert "kit.add" in str(error)
 
-    @worker_case(
-        "canvas_is_refused", level="capability", needs=RESULTS, rationale="a chain dropped silently is work lost"
-    )
-    async def test_canvas_is_refused(self, facade: FacadeContext) -> None:
-        """Callbacks, errbacks, chain and chord: FAILURE that names them; the task is not run. Null ones are none."""
-        runs: list[int] = []
-
-        @task(name="kit.note", queue="q")
-        async def note(value: int) -> int:
-            runs.append(value)
-            return value
-
-        client = await facade.client()
-        backend = await facade.context.open()
-        signature = {"task": "kit.other", "args": [], "kwargs": {}, "options": {}}
-        embeds: dict[str, Any] = {
-            "callbacks": [signature],
-            "errbacks": [signature],
-            "chain": [signature, signature],
-            "chord": signature,
-        }
-        await facade.work(note)
-        for name, value in embeds.items():
-            message = message_of(Bad(name=name, headers={"task": "kit.note"}, body=[[1], {}, {name: value}]))
-            await facade.context.submit(backend, message)
-            error = await ended(client.handle(message.envelope.id), facade, TaskFailed)
-            assert name in str(error), error
-        empty = dict.fromkeys(embeds)
-        plain = message_of(Bad(name="none", headers={"task": "kit.note"}, body=[[7], {}, empty]))
-        await facade.context.submit(backend, plain)
-        assert await client.handle(plain.envelope.id).result(facade.context.patience) == 7
-        assert runs == [7]
-
     @worker_case("foreign_messages_run", level="capability", needs=RESULTS, rationale="Celery's messages are ours, too")
     async def test_foreign_messages_run(self, facade: FacadeContext) -> None:
         """The least a Celery worker runs, null where null may be, protocol 1, msgpack, compressed: all run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tranship.testing.suites.worker.cancels import CancelCases
+from tranship.testing.suites.worker.canvas import CanvasCases, ChordCases
 from tranship.testing.suites.worker.clocks import ClockCases
 from tranship.testing.suites.worker.dependencies import DependencyCases
 from tranship.testing.suites.worker.errors import WorkerErrorCases
@@ -30,6 +31,8 @@ class WorkerSuite(
     WorkerLeaseCases,
     WorkerStopCases,
     MessageCases,
+    CanvasCases,
+    ChordCases,
     WorkerFaultCases,
     WorkerOutageCases,
     WorkerAwayCases,

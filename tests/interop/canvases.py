@@ -1,0 +1,211 @@
+"""Workflows as a Celery client builds and sends them; loaded in its process.
+
+Each is sent to one queue and brought back as plain data: what ``get()`` gave or raised, and what else can be seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from celery import chain, chord, group, signature
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
+
+
+class Sender:
+    """Makes signatures for one queue."""
+
+    def __init__(self, queue: str, mark: str) -> None:
+        self.queue, self.mark = queue, mark
+
+    def __call__(self, name: str, *args: Any, immutable: bool = False, **options: Any) -> Any:
+        from interop.celery_app import app
+
+        made = signature(f"interop.{name}", args=args, app=app, immutable=immutable)
+        return made.set(queue=self.queue, **options)
+
+
+def two_steps(s: Sender) -> Any:
+    return chain(s("add", 1, 2), s("add", 3))
+
+
+def immutable(s: Sender) -> Any:
+    return chain(s("add", 1, 2), s("add", 5, 5, immutable=True), s("add", 1))
+
+
+def ends_in_a_group(s: Sender) -> Any:
+    return chain(s("add", 1, 1), group(s("add", 1), s("add", 2)))
+
+
+def nested_chains(s: Sender) -> Any:
+    return chain(s("add", 1, 1), chain(s("add", 1), chain(s("add", 2), s("add", 3))), s("add", 4))
+
+
+def a_chord(s: Sender) -> Any:
+    return chord([s("add", at, at) for at in range(10)], s("echo"))
+
+
+def chord_in_a_chain(s: Sender) -> Any:
+    return chain(s("add", 1, 1), group(s("add", 1), s("add", 2)), s("total"), s("add", 100))
+
+
+def two_chords(s: Sender) -> Any:
+    first, second = group(s("add", 1), s("add", 2)), group(s("add", 10), s("add", 20))
+    return chain(s("add", 0, 0), first, s("total"), second, s("total"), s("add", 1000))
+
+
+def chains_in_a_header(s: Sender) -> Any:
+    return chord([chain(s("add", 1, 1), s("add", 1)), s("add", 5, 5), chain(s("add", 2, 2), s("add", 2))], s("echo"))
+
+
+def chord_in_a_header(s: Sender) -> Any:
+    return chord([chord([s("add", 1, 1), s("add", 2, 2)], s("total")), s("add", 3, 3)], s("echo"))
+
+
+def group_in_a_header(s: Sender) -> Any:
+    tail = chain(s("add", 1, 1), group(s("add", 1), s("add", 2)))
+    return chord([s("add", 7, 7), tail], s("echo"))
+
+
+def chord_with_a_group_for_a_body(s: Sender) -> Any:
+    return chain(group(s("add", 1, 1), s("add", 2, 2)), group(s("echo"), s("total")))
+
+
+def chord_with_a_chain_for_a_body(s: Sender) -> Any:
+    return chord([s("add", 1, 1), s("add", 2, 2)], chain(s("total"), s("add", 10)))
+
+
+def empty_header(s: Sender) -> Any:
+    return chain(s("add", 1, 1), chord([], s("echo")))
+
+
+def unwanted_results(s: Sender) -> Any:
+    return chain(s("add", 1, 2, ignore_result=True), s("add", 3))
+
+
+def a_step_that_retries(s: Sender) -> Any:
+    return chain(s("flaky", 2), s("add", 3))
+
+
+def where_steps_belong(s: Sender) -> Any:
+    return chain(s("whence", immutable=True), s("whence", immutable=True))
+
+
+def where_members_belong(s: Sender) -> Any:
+    return chord([s("whence", immutable=True), s("whence", immutable=True)], s("echo"))
+
+
+def stamped(s: Sender) -> Any:
+    made = chain(s("add", 1, 2), s("whence", immutable=True))
+    made.stamp(tenant="t-1")
+    return made
+
+
+def failing_step(s: Sender) -> Any:
+    return chain(s("add", 1, 2), s("fail", "tray 2", immutable=True), s("add", 3), s("add", 4))
+
+
+def unknown_step(s: Sender) -> Any:
+    return chain(s("add", 1, 2), s("nobody-has-this"), s("add", 3))
+
+
+def failing_member(s: Sender) -> Any:
+    return chord([s("add", 1, 1), s("fail", "tray 3"), s("add", 2, 2)], s("echo"))
+
+
+def failing_chain_in_a_header(s: Sender) -> Any:
+    failing = chain(s("fail", "tray 4"), s("add", 1))
+    return chord([s("add", 1, 1), failing], s("echo"))
+
+
+def what_follows_a_failing_chord(s: Sender) -> Any:
+    return chain(s("add", 1, 1), group(s("add", 1), s("fail", "tray 5", immutable=True)), s("total"), s("add", 1))
+
+
+def errback_by_id(s: Sender) -> Any:
+    return s("fail", "tray 6").on_error(named(s, "by_id"))
+
+
+def errback_by_error(s: Sender) -> Any:
+    return s("fail", "tray 7").on_error(named(s, "by_error"))
+
+
+def errback_of_a_chain(s: Sender) -> Any:
+    return chain(s("add", 1, 1), s("fail", "tray 8", immutable=True), s("add", 3)).on_error(named(s, "by_id"))
+
+
+def errback_of_a_body(s: Sender) -> Any:
+    return chord([s("add", 1, 1), s("fail", "tray 9")], s("echo").on_error(named(s, "by_id")))
+
+
+def named(s: Sender, name: str) -> Any:
+    made = s(name)
+    made.kwargs = {"mark": s.mark}
+    return made
+
+
+SIMPLE: list[Callable[[Sender], Any]] = [
+    two_steps,
+    immutable,
+    ends_in_a_group,
+    nested_chains,
+    unwanted_results,
+    a_step_that_retries,
+    where_steps_belong,
+    stamped,
+    failing_step,
+    unknown_step,
+    errback_by_id,
+    errback_by_error,
+    errback_of_a_chain,
+]
+CHORDS: list[Callable[[Sender], Any]] = [
+    a_chord,
+    chord_in_a_chain,
+    two_chords,
+    chains_in_a_header,
+    chord_in_a_header,
+    group_in_a_header,
+    chord_with_a_group_for_a_body,
+    chord_with_a_chain_for_a_body,
+    empty_header,
+    where_members_belong,
+    failing_member,
+    failing_chain_in_a_header,
+    what_follows_a_failing_chord,
+    errback_of_a_body,
+]
+BUILDERS = {one.__name__: one for one in (*SIMPLE, *CHORDS)}
+
+
+def run(name: str, queue: str, mark: str, seconds: float) -> dict[str, Any]:
+    """Send a workflow and return what became of it, the same for the same workflow whoever runs it."""
+    result = BUILDERS[name](Sender(queue, mark)).apply_async()
+    known: dict[str, str] = {}
+    seen = {"ended": plain(ended(result, seconds), known)}
+    steps = []
+    node = result.parent
+    while node is not None and seen["ended"][0] != "value":
+        steps.append(plain(ended(node, seconds), known))
+        node = node.parent
+    return {**seen, "before": steps}
+
+
+def ended(result: Any, seconds: float) -> list[Any]:
+    try:
+        return ["value", result.get(timeout=seconds)]
+    except Exception as error:
+        return ["error", type(error).__name__, str(error)]
+
+
+def plain(value: Any, known: dict[str, str]) -> Any:
+    """Return ``value`` with ids replaced by a number each, which is the same for the same id."""
+    if isinstance(value, str):
+        return UUID.sub(lambda found: known.setdefault(found[0], f"<{len(known)}>"), value)
+    if isinstance(value, dict):
+        return {name: plain(part, known) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one, known) for one in value]
+    return value

@@ -1,0 +1,107 @@
+"""What a real Celery client builds of tasks runs on tranship workers as on Celery's: the same results, the same errors.
+
+Each workflow is sent twice, to a queue that a Celery worker reads and to one that a tranship worker reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from interop import canvases
+from interop.celery_client import CeleryClient
+from interop.runs import read, until
+from interop.sites import SITES, Site
+from interop.tranship_app import TASKS
+from interop.workers import CeleryWorker
+from tranship import Worker
+from tranship.testing.background import BackgroundWorker
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+ALONE, OURS, MIXED = "alone", "ours", "mixed"
+LOOSE = {
+    # Tranship says in its own words what it does not know.
+    "unknown_step": ["interop.nobody-has-this"],
+    # A Celery client raises the error of whichever of the failed tasks it hears of first.
+    "what_follows_a_failing_chord": ["tray 5"],
+}
+"""Workflows whose errors differ in words, and the words that must be there."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def worker(site: Site, runs) -> Iterator[Worker]:
+    with BackgroundWorker(site.worker(TASKS, queues=[OURS, MIXED], max_concurrent_tasks=10)) as running:
+        yield running.worker
+
+
+@pytest.fixture(scope="module", autouse=True)
+def control(site: Site, folder) -> Iterator[CeleryWorker]:
+    with CeleryWorker(site.url, folder, queue=f"{ALONE},{MIXED}", **site.config) as running:
+        yield running
+
+
+@pytest.fixture(
+    scope="module",
+    params=[SITES[0], *(pytest.param(one, marks=pytest.mark.campaign) for one in SITES[1:])],
+)
+def site(request: pytest.FixtureRequest, make_site: Callable[[str], Site]) -> Site:
+    return make_site(request.param)
+
+
+ALWAYS = {"ends_in_a_group", "failing_step", "errback_by_error", "two_chords", "chord_in_a_header", "failing_member"}
+"""The others in the campaign."""
+
+
+def names(builders: list[Callable[[canvases.Sender], object]]) -> list[Any]:
+    found = [one.__name__ for one in builders]
+    return [one if one in ALWAYS else pytest.param(one, marks=pytest.mark.campaign) for one in found]
+
+
+@pytest.mark.parametrize("name", names(canvases.SIMPLE))
+def test_workflows_end_as_on_celery(celery: CeleryClient, site: Site, runs, name):
+    compare(celery, site, runs, name)
+
+
+@pytest.mark.parametrize("name", names(canvases.CHORDS))
+def test_chords_end_as_on_celery(celery: CeleryClient, site: Site, runs, name):
+    if not site.shared:
+        pytest.skip("Celery refuses to send one where results go to the sender")
+    compare(celery, site, runs, name)
+
+
+def compare(celery: CeleryClient, site: Site, runs, name: str) -> None:
+    alone, ours = (celery.canvas(name, queue, f"{site.name}-{name}-{queue}") for queue in (ALONE, OURS))
+    if name in LOOSE:
+        assert {ours["ended"][0], alone["ended"][0]} == {"error"}
+        assert all(word in str(ours) for word in LOOSE[name]), ours
+    else:
+        assert ours == alone
+    if "errback" in name:
+        called = [until(lambda mark=mark: marked(runs, mark), "the errback") for mark in marks(site, name)]
+        assert called[0] == called[1]
+
+
+def marks(site: Site, name: str) -> list[str]:
+    return [f"{site.name}-{name}-{queue}" for queue in (ALONE, OURS)]
+
+
+def marked(runs, mark: str) -> list[str]:
+    return [run.label for run in read(runs) if run.id == mark]
+
+
+MEMBERS = [canvases.two_chords, canvases.chord_in_a_header, canvases.a_chord, canvases.group_in_a_header]
+
+
+@pytest.mark.parametrize("name", names([*MEMBERS, canvases.failing_member]))
+def test_members_on_either_kind_of_worker(celery: CeleryClient, site: Site, name):
+    if not site.shared:
+        pytest.skip("Celery refuses to send one where results go to the sender")
+    alone = celery.canvas(name, ALONE)
+    assert [celery.canvas(name, MIXED) for _ in range(5)] == [alone] * 5
+
+
+def test_nothing_is_left(site: Site):
+    until(lambda: not site.left(), "everything is settled")
