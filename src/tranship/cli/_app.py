@@ -15,6 +15,7 @@ from tranship.cli import (
     demo,
     describe,
     doctor,
+    migrate,
     move,
     plugin,
     plugins,
@@ -85,6 +86,7 @@ app.add_typer(dead.app, name="dead")
 app.command("describe")(describe.run)
 app.add_typer(schema.app, name="schema")
 app.command("move")(move.run)
+app.add_typer(migrate.app, name="migrate")
 app.command("plugins")(plugins.run)
 app.add_typer(plugin.app, name="plugin")
 app.command("conformance")(conformance.run)

@@ -153,7 +153,7 @@ def _expected(kind: Any) -> str:
     if origin is tuple:
         return "texts, separated by commas"
     if hasattr(kind, "parse"):
-        return _NOUNS.get(kind.__name__, "a URL, such as redis://localhost/0")
+        return str(getattr(kind, "expected", "a URL, such as redis://localhost/0"))
     return _NOUNS.get(kind, f"a {getattr(kind, '__name__', kind)}")
 
 
@@ -162,5 +162,4 @@ _NOUNS: Final[Mapping[Any, str]] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    "TaskRoutes": "names or patterns of tasks with their queues, such as shop.*=celery",
 }

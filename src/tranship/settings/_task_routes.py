@@ -6,21 +6,21 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Self
 
 from tranship.checks import name_text
 from tranship.errors import InvalidOptionError
 
 __all__ = ["TaskRoutes"]
 
-_EXPECTED: Final = (
-    'names or patterns with their queues, such as shop.resize=media, shop.*=celery, or {"shop.*": "celery"}'
-)
-
 
 @dataclass(frozen=True)
 class TaskRoutes:
     """Made by :meth:`parse`; a name goes before patterns, and the first pattern that fits before the others."""
+
+    expected: ClassVar[str] = (
+        'names or patterns with their queues, such as shop.resize=media, shop.*=celery, or {"shop.*": "celery"}'
+    )
 
     queues: tuple[tuple[str, str], ...] = ()
 
@@ -77,4 +77,4 @@ def _checked(pairs: Iterator[tuple[Any, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _wrong(what: str) -> InvalidOptionError:
-    return InvalidOptionError(f"task_routes is {what!r}; expected {_EXPECTED}", option="task_routes")
+    return InvalidOptionError(f"task_routes is {what!r}; expected {TaskRoutes.expected}", option="task_routes")
