@@ -1,8 +1,8 @@
 """A worker's mailbox in Celery's remote control: revokes are taken in, pings and newcomers are answered.
 
-Everything else that Celery can ask of a worker (its tasks, its pool, a shutdown) is not ours to answer or do. How
-broadcasts come and answers go is the broker's: a plugin of one where Celery's programs are peers derives from
-:class:`Mailbox`.
+Everything else that Celery can ask of a worker (its tasks, its pool, a shutdown) is the worker's to answer and do: the
+mailbox passes it to the worker's :data:`~tranship.ports.Panel`. How broadcasts come and answers go is the broker's: a
+plugin of one where Celery's programs are peers derives from :class:`Mailbox`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from typing import Any, Final
 
 from tranship.errors import MalformedMessage, TranshipError
-from tranship.ports import Tombstone
-from tranship.protocol.broadcast import Broadcast, revoked_ids
+from tranship.ports import Panel, Tombstone
+from tranship.protocol.broadcast import Broadcast, revoked_ids, revoked_stamps
 
-__all__ = ["TOLD", "Mailbox", "node_name"]
+__all__ = ["TOLD", "LogicalClock", "Mailbox", "node_name"]
 
 log = logging.getLogger("tranship.mailbox")
 
@@ -28,6 +28,8 @@ REVOKE_MEMORY: Final = 10800.0
 TOLD: Final = 10_000
 """How many cancelled ids a newcomer is told at most."""
 _JOBS: Final = 100
+_LONGEST: Final = 1000
+"""Characters of an error that is answered."""
 _QUIET: Final = 60.0
 """Seconds between two warnings: whoever sends garbage sends much of it."""
 
@@ -37,6 +39,18 @@ def node_name(worker: str) -> str:
     return worker if "@" in worker else f"{worker}@{socket.gethostname()}"
 
 
+class LogicalClock:
+    """Lamport's: it puts what is said and heard at one node in order."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def tick(self, heard: int = 0) -> int:
+        """Count something that is said, or that was ``heard`` with its own time; return what time it is then."""
+        self.value = max(self.value, heard) + 1
+        return self.value
+
+
 class Mailbox(abc.ABC):
     """Understands what is broadcast to Celery's workers.
 
@@ -44,6 +58,8 @@ class Mailbox(abc.ABC):
         worker: the worker's name.
         hear: called with what others have revoked, before anything else happens.
         keep: stores it, for workers that start later.
+        panel: does and answers everything else; None: nobody.
+        clock: of what is said at this node.
     """
 
     def __init__(
@@ -52,18 +68,25 @@ class Mailbox(abc.ABC):
         *,
         hear: Callable[[Sequence[Tombstone]], None],
         keep: Callable[[Sequence[Tombstone]], Awaitable[object]],
+        panel: Panel | None = None,
+        clock: LogicalClock | None = None,
     ) -> None:
         self.node: Final = node_name(worker)
         """The worker's name among Celery's."""
         self._hear = hear
         self._keep = keep
-        self._clock = 0
+        self._panel = panel
+        self._clock = clock or LogicalClock()
         self._warned = -_QUIET
         self._jobs: set[asyncio.Task[None]] = set()
         self._methods: Mapping[str, Callable[[Broadcast], None]] = {
             "ping": lambda asked: self._answer(asked, {"ok": "pong"}),
+            "clock": lambda asked: self._answer(asked, {"clock": self._clock.value}),
             "revoke": self._revoke,
             "terminate": self._revoke,
+            "revoke_by_stamped_headers": self._revoke_stamps,
+            "revoked": self._tell_revoked,
+            "dump_revoked": self._tell_revoked,
             "hello": self._hello,
         }
 
@@ -95,16 +118,18 @@ class Mailbox(abc.ABC):
         except MalformedMessage as error:
             self._warn(f"ignoring what is no broadcast of Celery's remote control ({size} bytes): {error}")
             return
-        self._clock = max(self._clock, asked.clock) + 1
+        self._clock.tick(asked.clock)
         if asked.refusal is not None:
             self._warn(f"ignoring Celery's control command {asked.method[:80]!r}: {asked.refusal}")
         if asked.ours or not asked.is_for(self.node):
             return
         method = self._methods.get(asked.method)
-        if method is None:
-            log.debug("ignoring Celery's control command %r", asked.method[:80])
-        else:
+        if method is not None:
             method(asked)
+        elif self._panel is not None:
+            self._start(self._operate(asked, self._panel))
+        else:
+            log.debug("ignoring Celery's control command %r", asked.method[:80])
 
     def close(self) -> None:
         """Answer nobody any more."""
@@ -126,8 +151,39 @@ class Mailbox(abc.ABC):
             self._start(self._store(revoked))
         self._answer(asked, {"ok": f"tasks {', '.join(ids)} flagged as revoked"})
 
+    def _revoke_stamps(self, asked: Broadcast) -> None:
+        stamps = revoked_stamps(asked.arguments.get("headers"))
+        running = bool(asked.arguments.get("terminate"))
+        revoked = _tombstones([f"{name}={stamp}" for name, stamp in stamps], running=running, kind="stamp")
+        if revoked:
+            self._hear(revoked)
+            self._start(self._store(revoked))
+        by_name: dict[str, list[str]] = {}
+        for name, stamp in stamps:
+            by_name.setdefault(name, []).append(stamp)
+        said = "revoked" if running else "flagged as revoked, but not terminated"
+        self._answer(asked, {"ok": f"headers {by_name} {said}"})
+
     async def _store(self, revoked: Sequence[Tombstone]) -> None:
         await self._keep(revoked)
+
+    def _tell_revoked(self, asked: Broadcast) -> None:
+        if asked.reply_to is not None:
+            self._start(self._send_revoked(asked))
+
+    async def _send_revoked(self, asked: Broadcast) -> None:
+        await self._send(asked, list(await self.known()))
+
+    async def _operate(self, asked: Broadcast, panel: Panel) -> None:
+        """Have the worker do what is asked for, and say what came of it: also that it could not be done."""
+        try:
+            answer = await panel(asked.method, asked.arguments)
+        except Exception as error:  # noqa: BLE001 - whatever a stranger asks for, the mailbox goes on
+            # As kombu says it, which Celery's tools and Flower show.
+            answer = {"error": repr(error)[:_LONGEST]}
+            log.info("Celery's control command %r was not carried out: %r", asked.method[:80], error)
+        if asked.reply_to is not None:
+            await self._send(asked, answer)
 
     def _hello(self, asked: Broadcast) -> None:
         """A Celery worker starts: each of us says what is revoked."""
@@ -140,15 +196,14 @@ class Mailbox(abc.ABC):
             self._start(self._welcome(asked))
 
     async def _welcome(self, asked: Broadcast) -> None:
-        await self._send(asked, {"revoked": sorted(await self.known()), "clock": self._clock + 1})
+        await self._send(asked, {"revoked": sorted(await self.known()), "clock": self._clock.value + 1})
 
     def _answer(self, asked: Broadcast, answer: Any) -> None:
         if asked.reply_to is not None:
             self._start(self._send(asked, answer))
 
     async def _send(self, asked: Broadcast, answer: Any) -> None:
-        self._clock += 1
-        await self.reply(asked, answer, self._clock)
+        await self.reply(asked, answer, self._clock.tick())
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         if len(self._jobs) >= _JOBS:
@@ -166,9 +221,9 @@ class Mailbox(abc.ABC):
             log.warning("%s", text)
 
 
-def _tombstones(ids: Sequence[str], *, running: bool) -> list[Tombstone]:
+def _tombstones(values: Sequence[str], *, running: bool, kind: str = "id") -> list[Tombstone]:
     expires = time.time() + REVOKE_MEMORY
-    return [Tombstone(kind="id", value=task_id, expires=expires, running=running) for task_id in ids]
+    return [Tombstone(kind=kind, value=value, expires=expires, running=running) for value in values]
 
 
 async def _tried(work: Coroutine[Any, Any, None]) -> None:

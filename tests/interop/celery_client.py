@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -137,6 +138,37 @@ def _ping(seconds: float) -> dict[str, Any]:
     return {node: answer for one in app.control.ping(timeout=seconds) for node, answer in one.items()}
 
 
+_seen: list[dict[str, Any]] = []
+"""The events that have come."""
+
+
+def _watch() -> None:
+    """Receive events from now on, in a thread, as Celery's own monitors do."""
+    from interop.celery_app import app
+
+    ready = threading.Event()
+
+    def capture() -> None:
+        with app.connection() as connection:
+            receiver = app.events.Receiver(connection, handlers={"*": _seen.append})
+            receiver.on_consume_ready = lambda *_args, **_more: ready.set()
+            receiver.capture(limit=None, timeout=None, wakeup=False)
+
+    threading.Thread(target=capture, name="events", daemon=True).start()
+    assert ready.wait(PATIENCE), "events are not received"
+
+
+def _events() -> list[dict[str, Any]]:
+    return list(_seen)
+
+
+def _ask(node: str, method: str, arguments: dict[str, Any], seconds: float) -> Any:
+    from interop.celery_app import app
+
+    said = app.control.broadcast(method, arguments=arguments, destination=[node], reply=True, timeout=seconds)
+    return said[0][node] if said else None
+
+
 # Here.
 
 
@@ -196,6 +228,18 @@ class CeleryClient:
 
     def revoke(self, task_id: str, *, terminate: bool = False) -> None:
         self._call(_revoke, task_id, terminate)
+
+    def ask(self, node: str, method: str, *, within: float = 10.0, **arguments: Any) -> Any:
+        """``app.control.broadcast()`` of one command to one worker: its answer; None: it has not answered."""
+        return self._call(_ask, node, method, arguments, within)
+
+    def watch(self) -> None:
+        """Receive events from now on."""
+        self._call(_watch)
+
+    def seen(self) -> list[dict[str, Any]]:
+        """The events that have come since."""
+        return self._call(_events)
 
     def ping(self, within: float = 1.0) -> dict[str, Any]:
         """``app.control.ping()``: who answered what."""

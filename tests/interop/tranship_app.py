@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -150,7 +151,8 @@ TASKS += [total, whence, by_id, by_error]
 
 
 async def main(url: str, queue: str, concurrency: str) -> None:
-    worker = Worker(url, tasks=TASKS, queues=[queue], max_concurrent_tasks=int(concurrency))
+    name = os.environ.get("INTEROP_NAME")
+    worker = Worker(url, tasks=TASKS, queues=[queue], max_concurrent_tasks=int(concurrency), name=name)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
     serving = asyncio.create_task(worker.serve())
     # A worker has no event for it, so this looks.

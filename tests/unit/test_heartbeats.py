@@ -43,9 +43,9 @@ def presence(*, runs=(), profile=None, room=2**24, tasks=("a",), queues=("q",)) 
     return Presence(
         name="w",
         instance="i",
-        queues=queues,
+        queues=lambda: queues,
         tasks=tasks,
-        limit=20_000,
+        limit=lambda: 20_000,
         profile=profile or Profile(),
         clock=Clock(),
         runs=lambda: runs,

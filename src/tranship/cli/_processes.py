@@ -17,7 +17,7 @@ import typer
 from tranship._signals import heard
 from tranship.cli._children import PATIENCE, Begun, Child, Children, Ended, ending
 from tranship.cli._errors import ExitCode
-from tranship.cli._recycling import RECYCLED
+from tranship.cli._recycling import DISMISSED, RECYCLED
 from tranship.errors import ConfigurationError, TranshipError
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ class Processes:
             self._not_before = 0.0
         if code == RECYCLED:
             place.start_at, place.died_young = 0.0, 0
+        elif code == DISMISSED:
+            log.info("process %d was told by remote control to stop; nobody takes its place", place.number)
         elif code == ExitCode.OK and self._options.burst:
             log.info("process %d has nothing left to do", place.number)
         elif self._holds_for_all(code):

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from tranship.worker import Worker
     from tranship.worker._record import Run
 
-__all__ = ["RECYCLED", "Recycling"]
+__all__ = ["DISMISSED", "RECYCLED", "Recycling"]
 
 RECYCLED: Final = 75
 """The exit code of a process that has stopped for another to take its place."""
+DISMISSED: Final = 76
+"""The exit code of one that was told by remote control to stop: nobody takes its place."""
 
 
 class Recycling:
@@ -26,6 +28,7 @@ class Recycling:
         worker: not at work yet.
         max_tasks: how many tasks it runs before; None: any number.
         max_memory: bytes that the process may occupy; None: any number.
+        replaced: whether another process takes this one's place when it stops for that.
 
     Raises:
         ConfigurationError: the process has more already, or the system does not say how much it has.
@@ -34,7 +37,7 @@ class Recycling:
         due: whether it is time.
     """
 
-    def __init__(self, worker: Worker, *, max_tasks: int | None, max_memory: int | None) -> None:
+    def __init__(self, worker: Worker, *, max_tasks: int | None, max_memory: int | None, replaced: bool) -> None:
         self._worker = worker
         self._max_tasks = max_tasks
         self._max_memory = max_memory
@@ -44,6 +47,8 @@ class Recycling:
             _check(max_memory, process_memory())
         if max_tasks is not None or max_memory is not None:
             worker.on_task_end = self._ended
+        if replaced:
+            worker.on_restart = self._restart
 
     def _ended(self, run: Run) -> None:
         # What has been given back has not been run.
@@ -51,6 +56,12 @@ class Recycling:
         if not self.due and (why := self._why()):
             self.due = True
             self._worker.stop(reason=f"{why}; another process takes its place")
+
+    def _restart(self) -> bool:
+        """Told by remote control to begin anew."""
+        self.due = True
+        self._worker.stop(reason="it is to begin anew; another process takes its place")
+        return True
 
     def _why(self) -> str:
         if self._max_tasks is not None and self._tasks >= self._max_tasks:

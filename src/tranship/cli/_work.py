@@ -59,18 +59,26 @@ def work(call: Invocation, options: WorkerOptions, *, begun: Callable[[float], N
         options: what it is like.
         begun: told, once it consumes, how many seconds its tasks get when it stops.
     """
-    from tranship.cli._recycling import RECYCLED, Recycling
+    from tranship.cli._recycling import DISMISSED, RECYCLED, Recycling
     from tranship.cli._serve import serve
 
     worker = _worker(call, options)
     if begun is not None:
         worker.on_begin = lambda: begun(worker.settings.shutdown_timeout)
-    recycling = Recycling(worker, max_tasks=options.max_tasks, max_memory=options.max_memory)
+    recycling = Recycling(
+        worker, max_tasks=options.max_tasks, max_memory=options.max_memory, replaced=options.number is not None
+    )
     call.log(logging.INFO, json_lines=options.log_format == "json")
+
+    def code() -> int:
+        if recycling.due:
+            return RECYCLED
+        return DISMISSED if worker.dismissed and options.number is not None else 0
+
     with _quick_switching():
-        done = serve(worker, burst=options.burst, code=lambda: RECYCLED if recycling.due else 0)
-    if recycling.due:
-        raise typer.Exit(RECYCLED)
+        done = serve(worker, burst=options.burst, code=code)
+    if code():
+        raise typer.Exit(code())
     if done is not None and options.log_format != "json":  # there the log says it
         call.output.note(f"{done} deliveries done, nothing left")
 

@@ -98,6 +98,15 @@ HealthHost = Annotated[
         show_default="127.0.0.1",
     ),
 ]
+Events = Annotated[
+    bool | None,
+    typer.Option(
+        "--events/--no-events",
+        "-E",
+        help="Tell Celery's programs that look on, such as Flower, what happens.",
+        show_default="no, or the setting events",
+    ),
+]
 LogFormat = Annotated[
     Literal["text", "json"],
     typer.Option("--log-format", metavar="text|json", help="Lines to read, or one JSON object a line."),
@@ -152,6 +161,7 @@ def run(
     wait_for_broker: WaitForBroker = None,
     health_port: HealthPort = None,
     health_host: HealthHost = None,
+    events: Events = None,
     log_format: LogFormat = "text",
     processes: Processes = None,
     max_tasks: MaxTasks = None,
@@ -184,6 +194,7 @@ def run(
             "wait_for_broker": wait_for_broker,
             "health_port": health_port,
             "health_host": health_host,
+            "events": events,
         },
         processes=whole_number(processes, PROCESSES, most=MOST_PROCESSES) if processes is not None else None,
         max_tasks=whole_number(max_tasks, MAX_TASKS, most=MOST_TASKS) if max_tasks is not None else None,

@@ -43,6 +43,7 @@ from tranship.ports._protocols import (
     EarlyConsumer,
     Inspector,
     NameKeeper,
+    PeerControl,
     PromptSubmitter,
     QueueBrowser,
     ResultSink,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from tranship.ports._chords import ChordCount, ChordPart, ChordStart, ChordStore, KeepsChords
 
     # Loaded by workers, by who looks at them or cancels, and not by who submits.
-    from tranship.ports._control import CancelReport, Command, Signal, SignalSink, Tombstone
+    from tranship.ports._control import CancelReport, Command, Panel, PeerEvent, Signal, SignalSink, Tombstone
     from tranship.ports._depths import ready_in
     from tranship.ports._heartbeat import Heartbeat, HostFigures, RunningTask, heartbeat_data, heartbeat_of
     from tranship.ports._known_ids import IdKeeper, KnownId
@@ -91,6 +92,9 @@ __all__ = [
     "Level",
     "NameHolder",
     "NameKeeper",
+    "Panel",
+    "PeerControl",
+    "PeerEvent",
     "PromptSubmitter",
     "QueueBrowser",
     "QueueInfo",
@@ -121,7 +125,7 @@ __getattr__ = lazy_names(
     globals(),
     {
         "_chords": ["ChordCount", "ChordPart", "ChordStart", "ChordStore", "KeepsChords"],
-        "_control": ["CancelReport", "Command", "Signal", "SignalSink", "Tombstone"],
+        "_control": ["CancelReport", "Command", "Panel", "PeerEvent", "Signal", "SignalSink", "Tombstone"],
         "_depths": ["ready_in"],
         "_heartbeat": ["Heartbeat", "HostFigures", "RunningTask", "heartbeat_data", "heartbeat_of"],
         "_known_ids": ["IdKeeper", "KnownId"],

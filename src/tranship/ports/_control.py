@@ -1,12 +1,12 @@
-"""What goes through the control channel: cancels and commands."""
+"""What goes through the control channel: cancels, commands, and what programs of another system ask and are told."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CancelReport", "Command", "Signal", "SignalSink", "Tombstone"]
+__all__ = ["CancelReport", "Command", "Panel", "PeerEvent", "Signal", "SignalSink", "Tombstone"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +14,7 @@ class Tombstone:
     """A cancel that outlives everybody: of one task, or of all tasks with a key, until ``expires``."""
 
     kind: str
-    """``"id"`` or ``"key"``."""
+    """``"id"`` or ``"key"``; only a feed brings ``"stamp"``, a peer's mark on a task, as ``name=stamp``."""
     value: str
     expires: float
     running: bool = True
@@ -42,3 +42,20 @@ class CancelReport:
 
     removed: Sequence[str] = ()
     """Ids of queued tasks that were removed, their CANCELLED results stored."""
+
+
+Panel = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
+"""Does what a program of another system commands, or asks for, by its own name for it, with its arguments; returns the
+answer, as plain data. What it raises is answered as well: KeyError of the name for a command that it does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEvent:
+    """Something that has happened, for programs of another system that look on."""
+
+    kind: str
+    """Such as ``"task-succeeded"``: what comes before the dash is its group."""
+    fields: Mapping[str, Any]
+    """What is said of it: plain data."""
+    at: float
+    """When it happened, in epoch seconds."""

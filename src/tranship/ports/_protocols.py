@@ -12,7 +12,7 @@ from tranship.ports._nouns import ConnectionEvent, Delivery, Received, Settled, 
 from tranship.protocol import Message
 
 if TYPE_CHECKING:
-    from tranship.ports._control import CancelReport, Command, SignalSink, Tombstone
+    from tranship.ports._control import CancelReport, Command, Panel, PeerEvent, SignalSink, Tombstone
     from tranship.ports._heartbeat import Heartbeat
     from tranship.ports._queues import QueuedTask, QueueInfo
     from tranship.ports._worker_names import NameHolder
@@ -27,6 +27,7 @@ __all__ = [
     "EarlyConsumer",
     "Inspector",
     "NameKeeper",
+    "PeerControl",
     "PromptSubmitter",
     "QueueBrowser",
     "ResultSink",
@@ -282,6 +283,31 @@ class NameKeeper(ControlChannel, Protocol):
 
         Concurrency: yes. Bound: a few round trips. Cancelled: free or not; safe to repeat. Retry: never.
         Errors: BrokerUnreachable. Closed: ClosedError.
+        """
+
+
+@runtime_checkable
+class PeerControl(ControlChannel, Protocol):
+    """A control channel over which programs of another system (Celery's) ask workers, command them and look on."""
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether there are such programs on this broker, as far as the options say."""
+
+    @property
+    def clock(self) -> int:
+        """What the logical clock says that puts in order what is said to them and heard from them."""
+
+    def obey(self, panel: Panel) -> None:
+        """Have ``panel`` do what they command, from the next :meth:`ControlChannel.listen` on; without one, what needs
+        no worker is answered. It is called on the backend's loop.
+        """
+
+    async def announce(self, node: str, events: Sequence[PeerEvent]) -> None:
+        """Tell whoever looks on what has happened at ``node``; lost when nobody does.
+
+        Concurrency: yes. Bound: one round trip. Cancelled: told or not. Retry: never.
+        Errors: BrokerUnreachable, BrokerRefused. Closed: ClosedError.
         """
 
 

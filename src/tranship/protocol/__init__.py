@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tranship._lazy import lazy_names
-from tranship.protocol._carried import CARRIED, canvas, user_headers
+from tranship.protocol._carried import CARRIED, canvas, stamps_of, user_headers
 from tranship.protocol._decode import TakesLong, decode
 from tranship.protocol._decoder import Decoder
 from tranship.protocol._encode import Encoder
@@ -58,6 +58,7 @@ __all__ = [
     "restarted",
     "result_state",
     "signatures_in",
+    "stamps_of",
     "user_headers",
     "whole_of",
     "writable",

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from tranship.envelope import Envelope
 from tranship.errors import InvalidOptionError
+from tranship.protocol._stamps import stamps_in
 
-__all__ = ["CARRIED", "canvas", "carried", "user_headers"]
+__all__ = ["CARRIED", "canvas", "carried", "stamps_of", "user_headers"]
 
 CARRIED: Final = "tranship-wire"
 """The reserved name among an envelope's headers."""
@@ -42,6 +43,18 @@ def canvas(envelope: Envelope) -> Mapping[str, Any]:
     """
     embed: Mapping[str, Any] = carried(envelope).get("embed", _NOTHING)
     return embed
+
+
+def stamps_of(envelope: Envelope) -> list[str]:
+    """Return the stamps that Celery's canvas has put on a received task, each as ``header=stamp``."""
+    kept = carried(envelope).get("headers", _NOTHING)
+    names, stamps = kept.get("stamped_headers"), kept.get("stamps")
+    if not isinstance(names, list):
+        return []
+    # Where they stand depends on who has stamped: in a map of their own, or among the other headers.
+    places = [one for one in (stamps, kept, envelope.headers) if isinstance(one, Mapping)]
+    texts = [name for name in names if isinstance(name, str)]
+    return [f"{name}={stamp}" for name in texts for place in places for stamp in stamps_in(place.get(name))]
 
 
 def user_headers(envelope: Envelope) -> dict[str, Any]:

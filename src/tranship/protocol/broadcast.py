@@ -16,8 +16,9 @@ from tranship import codec
 from tranship.errors import MalformedMessage
 from tranship.protocol import _glob
 from tranship.protocol._headers import MAX_NAME, is_whole
+from tranship.protocol._stamps import stamps_in
 
-__all__ = ["Broadcast", "ReplyTo", "read_broadcast", "revoke_broadcast", "revoked_ids"]
+__all__ = ["Broadcast", "ReplyTo", "read_broadcast", "revoke_broadcast", "revoked_ids", "revoked_stamps"]
 
 _REPLIES: Final = re.compile(r"reply\..+\.pidbox")
 _OURS: Final = "tranship-signal"
@@ -134,6 +135,26 @@ def revoked_ids(found: Any) -> list[str]:
     several = [found] if isinstance(found, str) else found if isinstance(found, list | dict) else []
     ids = dict.fromkeys(one for one in several if isinstance(one, str) and 0 < len(one) <= MAX_NAME and is_whole(one))
     return list(islice(ids, MOST_REVOKED))
+
+
+def revoked_stamps(found: Any) -> list[tuple[str, str]]:
+    """Return the stamps in an argument, each with its header: a map of headers to one stamp or several, or a list of
+    ``header=stamp``.
+
+    What no task can carry is left out, and so is what is beyond :data:`MOST_REVOKED`.
+    """
+    if isinstance(found, list):
+        pairs = [one.partition("=")[::2] for one in found if isinstance(one, str) and "=" in one]
+    elif isinstance(found, dict):
+        pairs = [(name, stamp) for name, several in found.items() for stamp in stamps_in(several)]
+    else:
+        pairs = []
+    kept = dict.fromkeys(
+        (name, stamp)
+        for name, stamp in pairs
+        if isinstance(name, str) and 0 < len(name) + len(stamp) <= MAX_NAME and is_whole(name + stamp)
+    )
+    return list(islice(kept, MOST_REVOKED))
 
 
 def _body(headers: Mapping[str, Any], body: bytes, content_type: str, encoding: Any) -> Any:

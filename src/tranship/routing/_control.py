@@ -19,6 +19,9 @@ from tranship.ports import (
     Heartbeat,
     NameHolder,
     NameKeeper,
+    Panel,
+    PeerControl,
+    PeerEvent,
     Signal,
     SignalSink,
     Tombstone,
@@ -52,6 +55,7 @@ class RoutedControl:
         self._missed: dict[Member, Missed] = {}
         self._sweep_at = SWEEP
         self._echoes = _Echoes()
+        self._panel: Panel | None = None
 
     async def listen(self, sink: SignalSink, *, worker: str) -> None:
         """Start the feeds of all brokers that are there; those that come later are listened to before they are used.
@@ -120,6 +124,30 @@ class RoutedControl:
         """Give a worker's name up at every broker."""
         await self._fleet.all_usable("giving a name up", lambda backend: _free_name(backend, holder))
 
+    @property
+    def has_peers(self) -> bool:
+        """Whether programs of another system are spoken to at any broker that is there."""
+        controls = [one.backend.control() for one in self._fleet.usable()]
+        return any(isinstance(one, PeerControl) and one.has_peers for one in controls)
+
+    @property
+    def clock(self) -> int:
+        """What the logical clock says that is farthest."""
+        controls = [one.backend.control() for one in self._fleet.usable()]
+        return max((one.clock for one in controls if isinstance(one, PeerControl)), default=0)
+
+    def obey(self, panel: Panel) -> None:
+        """Have ``panel`` do what they command, at whichever broker."""
+        self._panel = panel
+
+    async def announce(self, node: str, events: Sequence[PeerEvent]) -> None:
+        """Tell them at every broker where they are.
+
+        Raises:
+            BrokerUnreachable: no broker was told.
+        """
+        await self._fleet.all_usable("announcing", lambda backend: _announce(backend, node, events))
+
     async def join(self, member: Member) -> None:
         """``member`` is there, or there again: nothing is taken from it before it is known what is cancelled there."""
         if self._sink is not None and self._listening.get(member) is not member.backend:
@@ -144,7 +172,10 @@ class RoutedControl:
     async def _listen(self, member: Member, backend: Backend) -> TranshipError | None:
         if self._listening.get(member) is backend:
             return None
-        await backend.control().listen(lambda signals: self._heard(member, signals), worker=self._worker)
+        control = backend.control()
+        if self._panel is not None and isinstance(control, PeerControl):
+            control.obey(self._panel)
+        await control.listen(lambda signals: self._heard(member, signals), worker=self._worker)
         self._listening[member] = backend
         return None
 
@@ -162,6 +193,12 @@ def _live(missed: Missed) -> Missed:
 async def _marked(backend: Backend, keys: Sequence[str]) -> Sequence[bool]:
     control = backend.control()
     return await control.marked(keys) if isinstance(control, CancelMarks) else [False] * len(keys)
+
+
+async def _announce(backend: Backend, node: str, events: Sequence[PeerEvent]) -> None:
+    control = backend.control()
+    if isinstance(control, PeerControl) and control.has_peers:
+        await control.announce(node, events)
 
 
 async def _take_name(backend: Backend, holder: NameHolder, seconds: float) -> NameHolder | None:

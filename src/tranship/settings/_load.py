@@ -84,6 +84,8 @@ class Settings:
     """Where a worker answers health checks by HTTP; 0: any port that is free; None: nowhere."""
     health_host: str = "127.0.0.1"
     """The address of that: this machine's own, unless you choose another (``0.0.0.0`` in a container)."""
+    events: bool = False
+    """Whether a worker tells Celery's programs that look on, such as Flower, what happens (Redis, RabbitMQ)."""
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     production: Sequence[str] = field(default=(), repr=False, compare=False)
     """Variables of the environment that say it is production; found by :meth:`load`."""

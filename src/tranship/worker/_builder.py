@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from tranship._defaults import default_registry, say_default
 from tranship.canvas import RecordChords
 from tranship.clocks import clock_of
 from tranship.connections import process_table
+from tranship.mailbox import node_name
 from tranship.ports import (
     Backend,
     Capability,
     ChordStore,
+    Consumer,
     ControlChannel,
     KeepsChords,
     KeepsRecords,
     NameKeeper,
+    PeerControl,
     ready_in,
 )
 from tranship.registry import Registry
@@ -28,9 +31,13 @@ from tranship.submission import Submission
 from tranship.task import Task
 from tranship.worker._admission import Admission
 from tranship.worker._answered import Answered
+from tranship.worker._answers import Answers
 from tranship.worker._caller import Caller
 from tranship.worker._cancels import Cancels, marks_of
 from tranship.worker._canvas import Canvas
+from tranship.worker._commands import CeleryCommands
+from tranship.worker._consumed import ConsumedQueues
+from tranship.worker._events import TaskEvents
 from tranship.worker._flow import Flow
 from tranship.worker._following import Following
 from tranship.worker._handlers import Handlers
@@ -38,13 +45,14 @@ from tranship.worker._heartbeats import Heartbeats
 from tranship.worker._intake import Intake
 from tranship.worker._io import IOLoop
 from tranship.worker._leases import Leases
+from tranship.worker._live import LiveControl
 from tranship.worker._name import WorkerName, holder
 from tranship.worker._namesakes import Namesakes
 from tranship.worker._ordered import InOrder
 from tranship.worker._presence import Presence
 from tranship.worker._report import Reporter
 from tranship.worker._session import Session
-from tranship.worker._setup import Setup, check_hard_limit, check_results
+from tranship.worker._setup import Setup, check_events, check_hard_limit, check_results
 from tranship.worker._starvation import Starvation
 from tranship.worker._suspects import Suspects
 from tranship.worker._threads import HandlerThreads
@@ -126,8 +134,13 @@ class SessionBuilder:
         self._results = self._store.results() if self._store.capabilities.answers else None
         self._fused = result_backend is None and backend.capabilities.has(Capability.FUSED_SETTLE)
         self._io = io
+        self._queues = ConsumedQueues(setup.queues)
         self._flow = Flow(
-            limit=setup.settings.max_concurrent_tasks, fused=self._fused, began=setup.began, ended=setup.ended
+            limit=setup.settings.max_concurrent_tasks,
+            queues=self._queues,
+            fused=self._fused,
+            began=setup.began,
+            ended=setup.ended,
         )
         self._threads = HandlerThreads()
         self._isolation = _isolation(setup.tasks, setup.settings.max_concurrent_tasks)
@@ -145,10 +158,12 @@ class SessionBuilder:
         namesakes = Namesakes(self._control, self._setup.name, instance) if self._control is not None else None
         heartbeats = self._heartbeats(instance, namesakes)
         self._setup.profile.on_change(heartbeats.changed)
+        self._speak_with_peers(flow)
         return Session(
             self._setup,
             self._backend,
             flow,
+            self._queues,
             control=self._control,
             cancels=self._cancels,
             name=self._name(instance),
@@ -160,21 +175,56 @@ class SessionBuilder:
 
     def _take_in(self, flow: Flow) -> None:
         """What brings deliveries, and knows how long they are ours."""
-        backend, queues, silence = self._backend, self._setup.queues, self._setup.settings.watchdog
-        flow.types = limits = self._limits()
+        backend, queues, silence = self._backend, self._queues, self._setup.settings.watchdog
+
+        def consumer() -> Consumer:
+            made = backend.consumer(queues.known)
+            return InOrder(made, queues.known) if self._setup.queues_in_order else made
+
+        flow.types = self._limits()
         flow.intake = Intake(
-            lambda: (
-                InOrder(backend.consumer(queues), queues) if self._setup.queues_in_order else backend.consumer(queues)
-            ),
-            free=flow.room if limits is None else lambda: limits.room(flow.room()),
+            consumer,
+            free=flow.free,
             take=flow.take,
             silence=silence,
-            skip=tuple if limits is None else limits.full_queues,
+            skip=flow.left_alone,
             starvation=_starvation(backend, queues, silence),
         )
         flow.intake.retired = flow.retire
         flow.suspects = Suspects(flow.intake.room)
         flow.leases = Leases(flow.intake.consumer.lease, fenced=self._fused, stop=flow.stop)
+
+    def _speak_with_peers(self, flow: Flow) -> None:
+        """What programs of another system ask and command, and are told."""
+        control, setup = self._control, self._setup
+        has_peers = isinstance(control, PeerControl) and control.has_peers
+        if not isinstance(control, PeerControl) or not has_peers:
+            check_events(setup.settings, self._backend)
+            return
+        node = node_name(setup.name)
+        if setup.settings.events:
+            flow.events = TaskEvents(control, node, runs=flow.runs, done=lambda: flow.done)
+        live = LiveControl(
+            self._backend,
+            flow,
+            self._queues,
+            setup.tasks,
+            caller=self._handler_caller,
+            stop=setup.stop,
+            restart=self._restart,
+        )
+        answers = Answers(setup, node, flow, self._queues, clock=lambda: control.clock)
+        flow.count_also(answers.count)
+        control.obey(CeleryCommands(answers, live, flow.events))
+
+    def _restart(self) -> None:
+        """Have new threads and processes run what comes from now on, or a new process do everything."""
+        if self._setup.restart():
+            return
+        self._threads.renew()
+        if self._isolation is not None:
+            # Processes are waited for, for a moment.
+            self._threads.start(self._isolation.renew)
 
     def _run(self, flow: Flow) -> None:
         """What decides how they end."""
@@ -200,9 +250,10 @@ class SessionBuilder:
             patience=PATIENCE,
         )
         flow.admission = self._admission()
+        self._handler_caller = self._caller(flow.intake.consumer.hard_limit)
         flow.handlers = Handlers(
             self._io,
-            caller=self._caller(flow.intake.consumer.hard_limit),
+            caller=self._handler_caller,
             reporter=flow.reporter,
             ended=flow.ended,
             freed=flow.freed,
@@ -271,9 +322,9 @@ class SessionBuilder:
         presence = Presence(
             name=setup.name,
             instance=instance,
-            queues=setup.queues,
+            queues=lambda: self._queues.names,
             tasks=setup.tasks,
-            limit=setup.settings.max_concurrent_tasks,
+            limit=lambda: self._flow.limit,
             profile=setup.profile,
             clock=clock_of(self._backend),
             runs=self._flow.runs,
@@ -295,10 +346,10 @@ def _isolation(tasks: Mapping[str, Task[..., Any]], most: int) -> Isolation | No
     return Isolation(tasks, most)
 
 
-def _starvation(backend: Backend, queues: Sequence[str], patience: float) -> Starvation | None:
+def _starvation(backend: Backend, queues: ConsumedQueues, patience: float) -> Starvation | None:
     if not backend.capabilities.has(Capability.INSPECT_DEPTH):
         return None
-    return Starvation(lambda: ready_in(backend.inspector(), queues), patience)
+    return Starvation(lambda: ready_in(backend.inspector(), queues.names), patience)
 
 
 def _chords(store: Backend) -> ChordStore | None:

@@ -56,6 +56,8 @@ class Caller:
     Attributes:
         longest: seconds that an attempt of a task without a limit of its own may run, because the broker would take
             it back; None: as long as it takes.
+        limits: seconds for each attempt of a task, by its name, that go before its own; replaced as a whole. None:
+            there are none.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Caller:
         self._cleaning: set[asyncio.Task[None]] = set()
         self._io = asyncio.get_running_loop()
         self.longest: float | None = None
+        self.limits: Mapping[str, float] | None = None
 
     async def call(self, run: Run) -> None:
         """Call the handler of what was admitted, where handlers run: then there is an outcome."""
@@ -106,7 +109,8 @@ class Caller:
         run.context = TaskContext(envelope, delivery_count=count, ahead=run.ahead, hot_cache=self._hot_cache)
         run.began = time.monotonic()
         run.started = True
-        _set_limit(run, envelope.run_timeout or self.longest)
+        ordered = self.limits and self.limits.get(envelope.task)
+        _set_limit(run, ordered or envelope.run_timeout or self.longest)
         # Every delivery has an asyncio task, and so a context, of its own: nothing to restore.
         activate(run.context)
         if handler.dialect is not None and await self._dealt_with(run, handler.dialect, run.context):

@@ -11,6 +11,7 @@ from typing import Final
 from tranship.envelope import Envelope
 from tranship.errors import TranshipError
 from tranship.ports import CancelMarks, ControlChannel, Signal, Tombstone
+from tranship.protocol import stamps_of
 
 __all__ = ["Cancels", "hits", "marks_of"]
 
@@ -34,6 +35,8 @@ class Cancels:
         self._announce = announce
         self._marks = marks
         self._until: dict[tuple[str, str], float] = {}
+        self._stamped = False
+        """Whether a stamp has ever been cancelled: until then nobody looks for them."""
         self._sweep_at = 1024
 
     def heard(self, signals: Sequence[Signal]) -> None:
@@ -43,17 +46,20 @@ class Cancels:
                 key = signal.kind, signal.value
                 # Whoever forgets it sooner, as Celery's workers do, does not make us forget it.
                 self._until[key] = max(signal.expires, self._until.get(key, 0.0))
+                self._stamped = self._stamped or signal.kind == "stamp"
                 if signal.running:
                     self._announce(signal)
         if len(self._until) > self._sweep_at:
             self._sweep()
 
     def covers(self, envelope: Envelope) -> bool:
-        """Whether the task has been cancelled, by its id or by its key."""
+        """Whether the task has been cancelled, by its id, by its key or by a stamp that it carries."""
         if not self._until:
             return False
-        return self._live("id", envelope.id) or (
-            envelope.cancel_key is not None and self._live("key", envelope.cancel_key)
+        return (
+            self._live("id", envelope.id)
+            or (envelope.cancel_key is not None and self._live("key", envelope.cancel_key))
+            or (self._stamped and any(self._live("stamp", stamp) for stamp in stamps_of(envelope)))
         )
 
     async def covers_key(self, key: str) -> bool:
@@ -87,6 +93,8 @@ class Cancels:
 
 def hits(tombstone: Tombstone, envelope: Envelope) -> bool:
     """Whether ``tombstone`` is about ``envelope``."""
+    if tombstone.kind == "stamp":
+        return tombstone.value in stamps_of(envelope)
     mine = envelope.id if tombstone.kind == "id" else envelope.cancel_key
     return mine == tombstone.value
 

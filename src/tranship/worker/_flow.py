@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tranship.envelope import Ending
 from tranship.errors import TranshipError
@@ -17,16 +17,21 @@ from tranship.settlement import ENOUGH, Settling
 from tranship.worker._admission import Admission
 from tranship.worker._cancels import hits
 from tranship.worker._classify import stopped
+from tranship.worker._consumed import ConsumedQueues
 from tranship.worker._describe import describe_final
 from tranship.worker._following import CannotFollow, Following
 from tranship.worker._handlers import Handlers
 from tranship.worker._intake import Intake, close
 from tranship.worker._leases import Leases
+from tranship.worker._rates import RateLimits
 from tranship.worker._record import Run, Stop
 from tranship.worker._report import Reporter, log_end, log_too_late
 from tranship.worker._suspects import Suspects
 from tranship.worker._types import TypeLimits
 from tranship.worker._unsettled import Unsettled
+
+if TYPE_CHECKING:
+    from tranship.worker._events import TaskEvents
 
 __all__ = ["Flow"]
 
@@ -43,13 +48,16 @@ class Flow:
 
     Args:
         limit: how many tasks may run at once.
+        queues: what is consumed.
         fused: whether a result is written and its delivery acknowledged in one step.
         began: called when one is taken; None: nobody asks.
         ended: called with each delivery that has ended; None: nobody counts.
 
     Attributes:
-        intake, leases, suspects, types, admission, handlers, reporter, settling, unsettled, following: what the steps
-            are made of; ``types`` is None where no type is limited.
+        intake, leases, suspects, types, rates, admission, handlers, reporter, settling, unsettled, following: what the
+            steps are made of; ``types`` is None where no type is limited, ``rates`` where no task is.
+        events: is told what happens to each; None: nobody looks on.
+        limit: how many tasks may run at once.
         done: how many deliveries have been settled, or could not be.
         retired: consumers that were replaced, and brought what is still held.
     """
@@ -66,9 +74,18 @@ class Flow:
     following: Following
 
     def __init__(
-        self, *, limit: int, fused: bool, began: Callable[[], None] | None, ended: Callable[[Run], None] | None
+        self,
+        *,
+        limit: int,
+        queues: ConsumedQueues,
+        fused: bool,
+        began: Callable[[], None] | None,
+        ended: Callable[[Run], None] | None,
     ) -> None:
-        self._limit = limit
+        self.limit = limit
+        self.rates: RateLimits | None = None
+        self.events: TaskEvents | None = None
+        self._queues = queues
         self._fused = fused
         self._began = began
         self._count = ended
@@ -81,6 +98,17 @@ class Flow:
         """Those that have not ended; others may still occupy a thread."""
         self._decided = asyncio.Event()
         self._jobs: set[asyncio.Task[None]] = set()
+
+    def count_also(self, count: Callable[[Run], None]) -> None:
+        """Have ``count`` called with each delivery that has ended, too."""
+        before = self._count
+
+        def both(run: Run) -> None:
+            count(run)
+            if before is not None:
+                before(run)
+
+        self._count = both
 
     def runs(self) -> Sequence[Run]:
         """What runs; any thread."""
@@ -97,7 +125,22 @@ class Flow:
             return 0
         # What has ended and waits to be settled counts too, or a store that is away would let us run through
         # the whole queue with nothing to show for it.
-        return min(self._limit - len(self._runs), 2 * self._limit + ENOUGH - len(self.leases))
+        return min(self.limit - len(self._runs), 2 * self.limit + ENOUGH - len(self.leases))
+
+    def free(self) -> int:
+        """The same, of the queues that are not to be left alone."""
+        if self._queues.none_left:
+            return 0
+        return self.room() if self.types is None else self.types.room(self.room())
+
+    def left_alone(self) -> Collection[str]:
+        """The queues from which nothing is to be taken now."""
+        skip = self._queues.paused
+        if self.types is not None:
+            skip |= self.types.full_queues()
+        if self.rates is not None:
+            skip |= self.rates.full_queues(self._queues.known)
+        return skip
 
     # From step to step.
 
@@ -119,7 +162,7 @@ class Flow:
         except Exception as error:  # noqa: BLE001 - a bug of ours may be any
             self._broken(run, error)
         if admitted:
-            self._go_on(run)
+            self._begin(run)
         else:
             self._start(self._admit_slowly(run))
 
@@ -128,22 +171,31 @@ class Flow:
             await self.admission.admit_slowly(run)
         except Exception as error:  # noqa: BLE001 - a bug of ours may be any
             self._broken(run, error)
-        self._go_on(run)
+        self._begin(run)
+
+    def _begin(self, run: Run) -> None:
+        if self.events is not None:
+            self.events.received(run)
+        self.go_on(run)
 
     def _broken(self, run: Run, error: Exception) -> None:
         # A bug of ours: leave the delivery to its lease rather than lose it.
         log.error("running task %s failed in the worker itself", run.id, exc_info=error)
         run.broken = True
 
-    def _go_on(self, run: Run) -> None:
+    def go_on(self, run: Run) -> None:
+        """Start the handler of ``run``, which was admitted, or has waited until it may start; or end it."""
         if run.outcome is None and run.stopped is not None and run.envelope is not None:
             stopped(run, run.stopped)
         if run.outcome is None and not run.broken:
-            if self.types is None or self.types.admit(run):
+            limits = self._held_by(run)
+            if limits is None:
+                if self.events is not None:
+                    self.events.started(run)
                 self.handlers.start(run)
                 return
-            if not self.types.put_back(run):
-                self.types.keep(run)
+            if not limits.put_back(run):
+                limits.keep(run)
                 return
         if (self.handlers.takes_endings or run.sequel is not None) and not run.broken:
             self.handlers.start(run)
@@ -154,6 +206,14 @@ class Flow:
             self._broken(run, error)
         self.ended(run)
         self.freed(run)
+
+    def _held_by(self, run: Run) -> TypeLimits | RateLimits | None:
+        """Which limits keep ``run`` from starting; None: it may start."""
+        if self.types is not None and not self.types.admit(run):
+            return self.types
+        if self.rates is not None and not self.rates.admit(run):
+            return self.rates
+        return None
 
     def ended(self, run: Run) -> None:
         """``run`` has an outcome, and the settlement for it."""
@@ -216,6 +276,9 @@ class Flow:
             await run.consumer.release([run.delivery])
         except TranshipError as error:
             log.warning("task %s could not be given back and will come again after its lease: %s", run.id, error)
+        else:
+            if self.events is not None:
+                self.events.ended(run)
         finally:
             self.drop(run)
 
@@ -228,6 +291,8 @@ class Flow:
         self.drop(run)
         if answer is Settled.LOST:
             log_too_late(run, fused=self._fused)
+        elif self.events is not None:
+            self.events.ended(run)
 
     def drop(self, run: Run) -> None:
         """``run`` is not held any more."""
@@ -248,7 +313,7 @@ class Flow:
 
     def _type_has_room(self, types: TypeLimits, kind: str) -> None:
         if (waiting := types.next(kind)) is not None:
-            self._go_on(waiting)
+            self.go_on(waiting)
         else:
             self.intake.reopened()
 
@@ -257,8 +322,10 @@ class Flow:
     def stop(self, run: Run, why: Stop) -> None:
         """Tell ``run`` to stop."""
         self.handlers.stop(run, why)
-        if self.types is not None and self.types.forget(run):
-            self._go_on(run)
+        waited = self.types is not None and self.types.forget(run)
+        waited = (self.rates is not None and self.rates.forget(run)) or waited
+        if waited:
+            self.go_on(run)
 
     def cancelled(self, tombstone: Tombstone) -> None:
         """Tell those to stop that ``tombstone`` is for."""
@@ -280,8 +347,9 @@ class Flow:
 
     async def run_out(self, patience: float, hurried: asyncio.Event) -> None:
         """Let what runs finish for ``patience`` seconds or until it is ``hurried``, and give back the rest."""
-        for run in () if self.types is None else self.types.kept:
-            self.stop(run, Stop.SHUTDOWN)
+        for limits in (self.types, self.rates):
+            for run in () if limits is None else limits.kept:
+                self.stop(run, Stop.SHUTDOWN)
         waiting = [asyncio.create_task(event.wait()) for event in (self._empty, hurried)]
         await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if self._runs:

@@ -109,6 +109,11 @@ class Intake:
         if self._skipped:
             self._interrupt()
 
+    def ask_anew(self) -> None:
+        """What is to be received has changed: a receive that waits is asked anew."""
+        self._room.set()
+        self._interrupt()
+
     def hurry(self) -> None:
         """The connection is back: receive again at once."""
         self._again.set()

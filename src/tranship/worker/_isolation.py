@@ -57,6 +57,8 @@ class Isolation:
         self._spare = min(most, os.cpu_count() or 1)
         self._idle: list[IsolatedProcess] = []
         self._all: set[IsolatedProcess] = set()
+        self._old: set[IsolatedProcess] = set()
+        """Those that run no other call."""
         self._lock = threading.Lock()
         self._beginnings = threading.Condition(self._lock)
         self._beginning = 0
@@ -105,13 +107,22 @@ class Isolation:
     def give_back(self, one: IsolatedProcess, *, usable: bool) -> None:
         """It is free; ``usable``: for another call, too."""
         with self._lock:
-            keep = usable and not self._closed and len(self._idle) < self._spare
+            keep = usable and not self._closed and one not in self._old and len(self._idle) < self._spare
             if keep:
                 self._idle.append(one)
         if not keep:
             self._dispose(one)
             if not usable and not self._closed:
                 threading.Thread(target=self._warm_one, name="tranship-warm", daemon=True).start()
+
+    def renew(self) -> None:
+        """Have new processes run what comes from now on; those that are busy end with their call."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+            self._old |= self._all.difference(idle)
+        for one in idle:
+            self._dispose(one)
+        self.warm()
 
     def close(self) -> None:
         """End them all. Idempotent; blocks for a moment."""
@@ -179,6 +190,7 @@ class Isolation:
         one.close()
         with self._lock:
             self._all.discard(one)
+            self._old.discard(one)
 
 
 class IsolatedCall:

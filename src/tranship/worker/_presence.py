@@ -30,9 +30,9 @@ class Presence:
     Args:
         name: the worker's.
         instance: something random.
-        queues: what it consumes.
+        queues: returns what it consumes.
         tasks: names of what it can run.
-        limit: how many tasks run at once.
+        limit: returns how many tasks run at once, at most.
         profile: what its owner and its handlers say.
         clock: the broker's.
         runs: returns what runs.
@@ -46,9 +46,9 @@ class Presence:
         *,
         name: str,
         instance: str,
-        queues: Sequence[str],
+        queues: Callable[[], Sequence[str]],
         tasks: Collection[str],
-        limit: int,
+        limit: Callable[[], int],
         profile: Profile,
         clock: Clock,
         runs: Callable[[], Sequence[Run]],
@@ -72,21 +72,21 @@ class Presence:
 
     def beat(self, *, stopping: bool) -> Heartbeat:
         """Return what there is to say now."""
-        runs, profile = self._runs(), self._profile
+        runs, profile, queues, limit = self._runs(), self._profile, self._queues(), self._limit()
         lists: dict[str, Iterable[Any]] = {
             "running": _oldest_first(runs),
-            "queues": self._queues,
+            "queues": queues,
             "tasks": self._tasks,
             "hot_cache": profile.hot_cache,
         }
-        sizes = {"running": len(runs), "queues": len(self._queues), "tasks": len(self._tasks)}
+        sizes = {"running": len(runs), "queues": len(queues), "tasks": len(self._tasks)}
         sizes["hot_cache"] = len(profile.hot_cache)
         told = {name: _fitting(items, self._room * _SHARES[name]) for name, items in lists.items()}
         return Heartbeat(
             worker=self._name,
             host=socket.gethostname(),
             pid=os.getpid(),
-            limit=self._limit,
+            limit=limit,
             at=time.time(),
             stopping=stopping,
             ahead=self._clock.ahead,
@@ -94,7 +94,7 @@ class Presence:
             version=__version__,
             started_at=self._started_at,
             busy=len(runs),
-            free=max(0, self._limit - len(runs)),
+            free=max(0, limit - len(runs)),
             capacity=self._capacity(),
             figures=self._figures.read(),
             skill_dependencies=profile.skill_dependencies,

@@ -11,6 +11,7 @@ from tranship.clocks import look
 from tranship.ports import Backend, ConnectionEvent, ControlChannel, Signal
 from tranship.worker._cancels import Cancels
 from tranship.worker._checkup import WorkerStatus
+from tranship.worker._consumed import ConsumedQueues
 from tranship.worker._flow import Flow
 from tranship.worker._heartbeats import Heartbeats
 from tranship.worker._intake import close
@@ -33,6 +34,7 @@ class Session:
         setup: what the worker was given.
         backend: opened.
         flow: what becomes of its deliveries.
+        queues: what it consumes.
         control: where cancels and commands are heard; None: the broker has no such thing.
         cancels: what is known to be cancelled.
         name: its own, at a broker that keeps names; None: it keeps none.
@@ -47,6 +49,7 @@ class Session:
         setup: Setup,
         backend: Backend,
         flow: Flow,
+        queues: ConsumedQueues,
         *,
         control: ControlChannel | None,
         cancels: Cancels,
@@ -59,6 +62,7 @@ class Session:
         self._setup = setup
         self._backend = backend
         self._flow = flow
+        self._queues = queues
         self.intake = flow.intake
         self._control = control
         self._cancels = cancels
@@ -107,6 +111,8 @@ class Session:
             self._isolation.warm()
         await look(self._backend, self._backend.url)
         self._helpers = [asyncio.create_task(self._flow.leases.keep()), asyncio.create_task(self._heartbeats.keep())]
+        if self._flow.events is not None:
+            self._helpers.append(asyncio.create_task(self._flow.events.keep()))
         if self._name is not None:
             self._name.keep()
         await self.intake.run()
@@ -127,6 +133,8 @@ class Session:
         if self._isolation is not None:
             await asyncio.to_thread(self._isolation.close)
         await self._heartbeats.end()
+        if flow.events is not None:
+            await flow.events.end()
 
     def hurry(self) -> None:
         """Cut the patience of :meth:`drain` short."""
@@ -137,7 +145,7 @@ class Session:
         if self._flow.busy:
             return False
         for queue in await self._backend.inspector().queues():
-            ours = queue.name in self._setup.queues
+            ours = queue.name in self._queues.names
             if ours and (any(queue.ready.values()) or queue.delayed or queue.in_flight):
                 return False
         return not self._flow.busy

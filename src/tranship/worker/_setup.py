@@ -16,7 +16,7 @@ from tranship.worker._dependencies import Dependencies
 from tranship.worker._profile import Profile
 from tranship.worker._record import Run
 
-__all__ = ["AnyTask", "Setup", "check_hard_limit", "check_results", "queue_names", "tasks_by_name"]
+__all__ = ["AnyTask", "Setup", "check_events", "check_hard_limit", "check_results", "queue_names", "tasks_by_name"]
 
 AnyTask = Task[..., Any] | type[TaskClass] | TaskClass
 
@@ -44,6 +44,10 @@ class Setup:
     """What handlers and endings pass through."""
     dependencies: Dependencies
     """What handlers are given besides their arguments."""
+    stop: Callable[[str], None]
+    """Ends the worker for good, for a reason."""
+    restart: Callable[[], bool]
+    """Has another process take this one's place; False: nobody would."""
     began: Callable[[], None] | None = None
     """Called when a delivery is taken; None: nobody asks."""
     ended: Callable[[Run], None] | None = None
@@ -117,3 +121,16 @@ def check_hard_limit(hard_limit: float | None, tasks: Iterable[Task[..., Any]], 
                 f"task {one.name!r} may run {timeout:g} s, but {name} takes a delivery back after {hard_limit:g} s; "
                 "give it a run_timeout below that, or raise the broker's limit"
             )
+
+
+def check_events(settings: Settings, backend: Backend) -> None:
+    """Refuse to tell nobody, where nobody of Celery's could hear it.
+
+    Raises:
+        UnsupportedError: it is asked for.
+    """
+    if settings.events:
+        raise UnsupportedError(
+            f"events are for Celery's programs, such as Flower, and {backend.name} has none (on Redis and RabbitMQ it "
+            "has, unless the URL says celery=off); leave out --events, or the setting events"
+        )

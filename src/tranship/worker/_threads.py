@@ -98,11 +98,14 @@ class ThreadCall:
             callback(self)
 
 
+_Calls = queue.SimpleQueue[ThreadCall | None]
+
+
 class HandlerThreads:
     """Runs functions in threads that are reused; as many as run at once. Used from one event loop."""
 
     def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[ThreadCall | None] = queue.SimpleQueue()
+        self._calls: _Calls = queue.SimpleQueue()
         self._idle = 0
         self._threads = 0
         self._lock = threading.Lock()
@@ -114,7 +117,8 @@ class HandlerThreads:
         with self._lock:
             if self._idle == 0:
                 self._threads += 1
-                threading.Thread(target=self._serve, name=f"tranship-task-{self._threads}", daemon=True).start()
+                name = f"tranship-task-{self._threads}"
+                threading.Thread(target=self._serve, args=[self._calls], name=name, daemon=True).start()
             else:
                 self._idle -= 1
         self._calls.put(call)
@@ -132,12 +136,18 @@ class HandlerThreads:
             for _ in range(self._threads):
                 self._calls.put(None)
 
-    def _serve(self) -> None:
-        while (call := self._calls.get()) is not None:
+    def renew(self) -> None:
+        """Have new threads run what comes from now on; those that are busy end with their function."""
+        self.stop()
+        with self._lock:
+            self._calls, self._threads, self._idle = queue.SimpleQueue(), 0, 0
+
+    def _serve(self, calls: _Calls) -> None:
+        while (call := calls.get()) is not None:
             call.work()
             self._origin.check(call.raised)
             # First: whoever hears of it may start the next one.
             with self._lock:
-                self._idle += 1
+                self._idle += calls is self._calls
             call.tell()
             del call

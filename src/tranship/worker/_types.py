@@ -94,6 +94,11 @@ class TypeLimits:
             for kind in limited:
                 self.shared.setdefault(kind, []).append(queue)
 
+    def add_queue(self, queue: str, tasks: Mapping[str, Task[..., Any]]) -> None:
+        """The worker consumes one more."""
+        self._queues = (*self._queues, queue)
+        self._look_at(queue, tasks)
+
     def capacity(self) -> dict[str, int]:
         """How many more of each limited type may run now."""
         return {kind: limit - self._running[kind] for kind, limit in self._limits.items()}

@@ -133,6 +133,10 @@ class Worker:
         self._stopping = Stopping()
         self._shift: Shift | None = None
         """The work under way."""
+        self.dismissed = False
+        """Whether it was told by remote control to stop: whoever watches over it is not to replace it."""
+        self.on_restart: Callable[[], bool] = _nobody
+        """Called on its I/O loop when it is told to begin anew; whether another process takes its place."""
         self._serving = threading.Lock()
         self.on_begin: Callable[[], None] = _nothing
         """Called when it has begun to consume, on its I/O loop."""
@@ -353,7 +357,13 @@ class Worker:
             profile=self._profile,
             middleware=with_plugins(self._middleware, self._registry),
             dependencies=self._dependencies,
+            stop=self._dismiss,
+            restart=self.on_restart,
         )
+
+    def _dismiss(self, reason: str) -> None:
+        self.dismissed = True
+        self.stop(reason=reason)
 
     @property
     def _session(self) -> Session | None:
@@ -368,6 +378,10 @@ class Worker:
 
 def _nothing() -> None:
     pass
+
+
+def _nobody() -> bool:
+    return False
 
 
 async def _for_ever(_session: Session) -> None:

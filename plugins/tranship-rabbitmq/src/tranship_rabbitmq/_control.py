@@ -10,9 +10,10 @@ from tranship import codec
 from tranship.driver import Kit
 from tranship.errors import MalformedMessage, TranshipError
 from tranship.guards import one_listener
-from tranship.mailbox import TOLD, Mailbox
-from tranship.ports import CancelReport, SignalSink, Tombstone
+from tranship.mailbox import TOLD, LogicalClock, Mailbox
+from tranship.ports import CancelReport, Panel, PeerEvent, SignalSink, Tombstone
 from tranship.protocol.broadcast import Broadcast, read_broadcast, revoke_broadcast
+from tranship.protocol.events import EXCHANGE, event_messages
 from tranship_rabbitmq._errors import error_of
 from tranship_rabbitmq.amqp.channel import Arrived
 from tranship_rabbitmq.amqp.content import Properties, properties_of
@@ -32,7 +33,7 @@ CHUNK: Final = 1000
 
 
 class RabbitControl:
-    """See :class:`tranship.ports.ControlChannel`.
+    """See :class:`tranship.ports.ControlChannel` and :class:`tranship.ports.PeerControl`.
 
     A cancel by id is told to Celery's workers as a plain revoke, unless the option ``celery`` is ``off``: they do
     not start the task any more, and what runs there already runs on. What Celery's clients revoke is heard as a
@@ -48,6 +49,11 @@ class RabbitControl:
         self._speaks_celery = ctx.options.celery == "on"
         self._exchange = f"{ctx.names.prefix}celery.pidbox"
         """Of Celery's remote control; a namespace's peers set ``control_exchange`` to match."""
+        self._events = f"{ctx.names.prefix}{EXCHANGE}"
+        """Of Celery's events; they set ``event_exchange`` to match."""
+        self._events_declared = False
+        self._panel: Panel | None = None
+        self._clock = LogicalClock()
         self._mailbox: RabbitMailbox | None = None
         self.send, self.beat = self._kits.send, self._kits.beat
         kit.on_restored(self._follow_again)
@@ -60,7 +66,14 @@ class RabbitControl:
             return
         one_listener(self._mailbox)
         self._mailbox = RabbitMailbox(
-            worker, self._exchange, self._publish, hear=sink, keep=self._kits.keep, kept=self._kits.kept
+            worker,
+            self._exchange,
+            self._publish,
+            hear=sink,
+            keep=self._kits.keep,
+            kept=self._kits.kept,
+            panel=self._panel,
+            clock=self._clock,
         )
         try:
             await self._kit.run("follow", lambda _: self._follow_again())
@@ -68,6 +81,39 @@ class RabbitControl:
         except BaseException:
             self._mailbox = None
             raise
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether Celery's programs are spoken to."""
+        return self._speaks_celery
+
+    @property
+    def clock(self) -> int:
+        """What the logical clock says that Celery's programs go by."""
+        return self._clock.value
+
+    def obey(self, panel: Panel) -> None:
+        """Have ``panel`` do what they command."""
+        self._panel = panel
+
+    async def announce(self, node: str, events: Sequence[PeerEvent]) -> None:
+        """Publish events for whoever looks on.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused.
+        """
+        self._kit.check()
+        await self._kit.run("announce", lambda _: self._announce(node, events))
+
+    async def _announce(self, node: str, events: Sequence[PeerEvent]) -> None:
+        if not self._events_declared:
+            await self._declare(self._events, "topic", durable=True)
+            self._events_declared = True
+        told = [(one.kind, one.fields, one.at) for one in events]
+        for message in event_messages(node, told, self._clock.tick):
+            properties = Properties(codec.JSON, "utf-8", encode_table({"hostname": node}), 1, 0)
+            body = codec.dumps(message.body, name="event")
+            await self._publish(properties, body, exchange=self._events, routing_key=message.routing_key)
 
     async def cancel(self, tombstones: Sequence[Tombstone]) -> CancelReport:
         """Cancel, and tell Celery's workers. What is queued stays there, and is dropped by who takes it."""
@@ -92,7 +138,7 @@ class RabbitControl:
         return cast("RabbitConnection", self._kit.connection)
 
     async def _revoke(self, ids: Sequence[str]) -> None:
-        await self._declare()
+        await self._declare(self._exchange, "fanout")
         for start in range(0, len(ids), CHUNK):
             # Celery's clock only orders events; a command from outside never advances it.
             headers, body = revoke_broadcast(ids[start : start + CHUNK], clock=0)
@@ -115,7 +161,9 @@ class RabbitControl:
             return
         connection = self._connection
         try:
-            await self._declare()
+            await self._declare(self._exchange, "fanout")
+            # Whoever administers the server may have removed it with everything else.
+            self._events_declared = False
             await self._consume(connection, self._mailbox)
         except TranshipError as error:
             if not connection.consuming.up:
@@ -140,10 +188,10 @@ class RabbitControl:
         except ChannelEnded as why:
             raise error_of(why, doing=doing) from why
 
-    async def _declare(self) -> None:
-        """Have the exchange, as Celery declares it."""
-        declaration: tuple[Any, ...] = (0, self._exchange, "fanout", False, False, False, False, False, {})
-        await self._connection.topology.call("declaring Celery's mailbox", "exchange.declare", *declaration)
+    async def _declare(self, exchange: str, kind: str, *, durable: bool = False) -> None:
+        """Have an exchange, as Celery declares it."""
+        declaration: tuple[Any, ...] = (0, exchange, kind, False, durable, False, False, False, {})
+        await self._connection.topology.call(f"declaring Celery's {exchange!r}", "exchange.declare", *declaration)
 
 
 class RabbitMailbox(Mailbox):
@@ -153,7 +201,7 @@ class RabbitMailbox(Mailbox):
         worker: its name.
         exchange: of Celery's remote control.
         publish: sends an answer.
-        hear, keep: as there.
+        hear, keep, panel, clock: as there.
         kept: returns what is cancelled.
     """
 
@@ -166,8 +214,10 @@ class RabbitMailbox(Mailbox):
         hear: Callable[[Sequence[Tombstone]], None],
         keep: Callable[[Sequence[Tombstone]], Awaitable[object]],
         kept: Callable[[], Awaitable[Sequence[Tombstone]]],
+        panel: Panel | None = None,
+        clock: LogicalClock | None = None,
     ) -> None:
-        super().__init__(worker, hear=hear, keep=keep)
+        super().__init__(worker, hear=hear, keep=keep, panel=panel, clock=clock)
         self._publish, self._kept = publish, kept
         self.queue: Final = f"{self.node}.{exchange}"
         """The queue that Celery's tools expect this worker to read."""

@@ -46,7 +46,7 @@ class RabbitOptions(CommonOptions):
     result_persistent: bool = False
     """Whether results on their way outlive a restart of the server."""
     celery: Literal["on", "off"] = "on"
-    """Whether Celery's remote control (ping, revoke) is spoken."""
+    """Whether Celery's remote control and events are spoken."""
     client_name: str = ""
     """What the server's tools call our connections; empty: ``tranship@<host>``."""
     password_file: str | None = None

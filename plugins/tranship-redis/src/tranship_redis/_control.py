@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from tranship.errors import BrokerRefused, InvalidOptionError, TranshipError
 from tranship.guards import one_listener
-from tranship.mailbox import node_name
-from tranship.ports import CancelReport, SignalSink, Tombstone
+from tranship.mailbox import LogicalClock, node_name
+from tranship.ports import CancelReport, Panel, PeerEvent, SignalSink, Tombstone
+from tranship.protocol.events import event_messages
 from tranship_redis._context import Context
 from tranship_redis._keys import PIDBOX, SEPARATOR
-from tranship_redis._pidbox import Pidbox, revoke_message
+from tranship_redis._pidbox import Pidbox, event_message, revoke_message
 from tranship_redis._topic import RedisTopic
 
 __all__ = ["RedisControl"]
@@ -35,7 +36,7 @@ class RedisControl:
     A cancel by id is told to Celery's workers as a plain revoke, unless the option ``celery`` is ``off``: they do
     not start the task any more, and what runs there already runs on. What Celery's clients revoke is heard as a
     tombstone (of queued tasks only, unless it says ``terminate``), and kept like one of ours. It answers
-    :class:`~tranship.ports.CancelMarks`, too.
+    :class:`~tranship.ports.CancelMarks` and :class:`~tranship.ports.PeerControl`, too.
 
     Args:
         context: of the backend.
@@ -46,6 +47,8 @@ class RedisControl:
         self._celery = context.options.celery_queues.mode != "off"
         self._sink: SignalSink | None = None
         self._pidbox: Pidbox | None = None
+        self._panel: Panel | None = None
+        self._clock = LogicalClock()
         self.send, self.beat = self._kits.send, self._kits.beat
         self.take_name, self.free_name = self._kits.take_name, self._kits.free_name
         context.kit.on_restored(self._follow_again)
@@ -65,7 +68,14 @@ class RedisControl:
         self._sink, self._context.node = sink, node_name(worker)
         try:
             if self._celery:
-                self._pidbox = Pidbox(self._context, worker, hear=self._hear, keep=self._kits.keep)
+                self._pidbox = Pidbox(
+                    self._context,
+                    worker,
+                    hear=self._hear,
+                    keep=self._kits.keep,
+                    panel=self._panel,
+                    clock=self._clock,
+                )
                 # First: what Celery's clients revoke before that is in the replay.
                 await self._follow(self._pidbox)
             await self._kits.listen(sink, worker=worker)
@@ -101,6 +111,34 @@ class RedisControl:
     async def _follow_again(self) -> None:
         if self._sink is not None and self._pidbox is not None:
             await self._follow(self._pidbox)
+
+    # Celery's programs.
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether Celery's programs are spoken to."""
+        return self._celery
+
+    @property
+    def clock(self) -> int:
+        """What the logical clock says that Celery's programs go by."""
+        return self._clock.value
+
+    def obey(self, panel: Panel) -> None:
+        """Have ``panel`` do what they command."""
+        self._panel = panel
+
+    async def announce(self, node: str, events: Sequence[PeerEvent]) -> None:
+        """Publish events for whoever looks on.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused.
+        """
+        self._context.check()
+        told = [(one.kind, one.fields, one.at) for one in events]
+        for message in event_messages(node, told, self._clock.tick):
+            channel = self._context.keys.events + message.routing_key.encode()
+            await self._context.main.call("PUBLISH", channel, event_message(node, message))
 
     # Cancelling.
 

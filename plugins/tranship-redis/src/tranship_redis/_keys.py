@@ -41,6 +41,7 @@ class Keys:
         "db",
         "delayed_queues",
         "deliveries",
+        "events",
         "leases",
         "letter_names",
         "letters",
@@ -63,6 +64,8 @@ class Keys:
         self.unacked_mutex: Final = p + b"unacked_mutex"
         self.pidbox: Final = p + b"/%d.celery.pidbox" % db
         """The channel of Celery's remote control."""
+        self.events: Final = p + b"/%d.celeryev/" % db
+        """The channels of Celery's events begin with it; what follows is the routing key."""
         self._binding = p + b"_kombu.binding."
         self._result = p + b"celery-task-meta-"
         self._group = p + b"celery-taskset-meta-"

@@ -1,4 +1,4 @@
-"""Celery's remote control: what is broadcast to all workers, and what they answer into lists.
+"""Celery's remote control: what is broadcast to workers, what they answer into lists, and what they tell by themselves.
 
 A broadcast is a message like a task's, published on one channel: its body says which method, with which
 arguments, for whom, and where an answer goes.
@@ -18,14 +18,15 @@ from uuid import uuid4
 
 from tranship import codec
 from tranship.errors import EncodeError, MalformedMessage
-from tranship.mailbox import TOLD, Mailbox
-from tranship.ports import Tombstone
+from tranship.mailbox import TOLD, LogicalClock, Mailbox
+from tranship.ports import Panel, Tombstone
 from tranship.protocol.broadcast import Broadcast, ReplyTo, read_broadcast, revoke_broadcast
+from tranship.protocol.events import EXCHANGE, EventMessage
 from tranship_redis._context import Context
 from tranship_redis._keys import PIDBOX, SEPARATOR
 from tranship_redis._scripts import Script
 
-__all__ = ["Broadcast", "Pidbox", "ReplyTo", "broadcast_of", "reply_message", "revoke_message"]
+__all__ = ["Broadcast", "Pidbox", "ReplyTo", "broadcast_of", "event_message", "reply_message", "revoke_message"]
 
 _TRANSIENT: Final = 1
 _PERSISTENT: Final = 2
@@ -39,7 +40,7 @@ class Pidbox(Mailbox):
 
     Args:
         context: of the backend.
-        worker, hear, keep: as there.
+        worker, hear, keep, panel, clock: as there.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Pidbox(Mailbox):
         *,
         hear: Callable[[Sequence[Tombstone]], None],
         keep: Callable[[Sequence[Tombstone]], Awaitable[object]],
+        panel: Panel | None = None,
+        clock: LogicalClock | None = None,
     ) -> None:
-        super().__init__(worker, hear=hear, keep=keep)
+        super().__init__(worker, hear=hear, keep=keep, panel=panel, clock=clock)
         self._context = context
 
     def heard(self, _name: str, payload: bytes) -> None:
@@ -97,6 +100,16 @@ def revoke_message(ids: Sequence[str], *, clock: int) -> bytes:
     """
     headers, body = revoke_broadcast(ids, clock=clock)
     return _message(body, codec.JSON, headers, _properties(_PERSISTENT, PIDBOX, ""))
+
+
+def event_message(node: str, message: EventMessage) -> bytes:
+    """Return the message with which ``node`` tells of something.
+
+    Raises:
+        EncodeError: it cannot be written.
+    """
+    properties = _properties(_TRANSIENT, EXCHANGE, message.routing_key)
+    return _message(message.body, codec.JSON, {"hostname": node}, properties)
 
 
 def reply_message(node: str, answer: Any, asked: Broadcast, *, clock: int) -> bytes:
