@@ -392,6 +392,7 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.ports import CountKind, Delivery, Heartbeat, HostFigures, QueuedTask, QueueInfo, RunningTask, Settled
     from tranship.protocol import Message, RawMessage
     from tranship.routing import RoutingOptions
+    from tranship.schedules import Schedule, Scheduler, ScheduleReport
     from tranship.settings import BackendConfig, CommonOptions
     from tranship.task import Task, TaskOptions
     from tranship.worker import WorkerStatus
@@ -436,7 +437,7 @@ def parts() -> dict[str, Callable[[], str]]:
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
             for cls in (TaskResult, Probe, WorkerStatus, DeadLetter, Heartbeat, RunningTask, HostFigures)
         },
-        **{f"fields:{cls.__name__}": lambda cls=cls: data(cls) for cls in (QueueReport, QueuedTask)},
+        **{f"fields:{cls.__name__}": lambda cls=cls: data(cls) for cls in (QueueReport, QueuedTask, ScheduleReport)},
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
             for cls in (MoveReport, MovedQueue, Refusal, MoveProgress, Found, Location)
@@ -445,7 +446,7 @@ def parts() -> dict[str, Callable[[], str]]:
             f"methods:{cls.__name__}": lambda cls=cls: methods(cls)
             for cls in (Client, TaskHandle, TaskContext, Worker, AsyncOperator, Task, LargePayloads, ObjectStore)
         },
-        **{f"methods:{cls.__name__}": lambda cls=cls: methods(cls) for cls in (OperatorClient, Operator)},
+        **{f"methods:{cls.__name__}": lambda cls=cls: methods(cls) for cls in (OperatorClient, Operator, Scheduler)},
         **{f"record:{cls.__name__}": lambda cls=cls: record(cls) for cls in (Message, RawMessage, Envelope)},
         **{
             f"part:{cls.__name__}": lambda cls=cls: described(cls)
@@ -456,7 +457,10 @@ def parts() -> dict[str, Callable[[], str]]:
             f"record:{cls.__name__}": lambda cls=cls: record(cls)
             for cls in (QueueTraits, SendLimits, Facts, Row, TakenBatch, Ending, Stored, Timing, QueueInfo, Delivery)
         },
-        **{f"arguments:{cls.__name__}": lambda cls=cls: arguments(cls) for cls in (Outgoing, Taken)},
+        **{
+            f"arguments:{cls.__name__}": lambda cls=cls: arguments(cls)
+            for cls in (Outgoing, Taken, Schedule, Scheduler)
+        },
         **{f"members:{cls.__name__}": lambda cls=cls: members(cls) for cls in (End, Settled, CountKind)},
         "methods:Outgoing": lambda: methods(Outgoing),
         "options:ConnectionOptions": lambda: options(ConnectionOptions, without=common),

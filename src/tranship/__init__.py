@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tranship.middleware import Middleware, RunCall, SettleCall
     from tranship.outcomes import Outcome, Snooze
     from tranship.retry import ExponentialBackoff, FixedBackoff, LinearBackoff, RetryPolicy
+    from tranship.schedules import Schedule, Scheduler
     from tranship.settings import Settings
     from tranship.sync import Client, TaskHandle
     from tranship.task import PROVIDED, Depends, TaskClass
@@ -53,6 +54,8 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "RunCall",
+    "Schedule",
+    "Scheduler",
     "Settings",
     "SettleCall",
     "Snooze",
@@ -94,6 +97,7 @@ _HOMES: Final = {
     "middleware": ("Middleware", "RunCall", "SettleCall"),
     "outcomes": ("Outcome", "Snooze"),
     "retry": ("ExponentialBackoff", "FixedBackoff", "LinearBackoff", "RetryPolicy"),
+    "schedules": ("Schedule", "Scheduler"),
     "settings": ("Settings",),
     "sync": ("Client", "TaskHandle"),
     "task": ("PROVIDED", "Depends", "TaskClass"),

@@ -23,6 +23,7 @@ from tranship.cli import (
     queues,
     result,
     run_one,
+    schedule,
     schema,
     submit,
     tasks,
@@ -83,6 +84,7 @@ app.command("workers", cls=WatchingCommand)(workers.run)
 app.command("tasks", cls=WatchingCommand)(tasks.run)
 app.command("purge")(purge.run)
 app.add_typer(dead.app, name="dead")
+app.add_typer(schedule.app, name="schedule")
 app.command("describe")(describe.run)
 app.add_typer(schema.app, name="schema")
 app.command("move")(move.run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ class WorkerOptions:
     """The options of ``tranship worker`` as they are handed from process to process, in JSON.
 
     Attributes:
+        schedule: whether a scheduler is at work beside the worker.
         settings: those that are settings, by their names; None: not given.
         processes: how many processes there are; None: this one alone does the work.
         max_tasks: after how many tasks a process is replaced.
@@ -42,6 +44,7 @@ class WorkerOptions:
     name: str | None = None
     type_limits: dict[str, int] | None = None
     burst: bool = False
+    schedule: bool = False
     log_format: str = "text"
     settings: dict[str, Any] = field(default_factory=dict)
     processes: int | None = None
@@ -75,12 +78,23 @@ def work(call: Invocation, options: WorkerOptions, *, begun: Callable[[float], N
             return RECYCLED
         return DISMISSED if worker.dismissed and options.number is not None else 0
 
-    with _quick_switching():
+    with _quick_switching(), _scheduler(worker, options):
         done = serve(worker, burst=options.burst, code=code)
     if code():
         raise typer.Exit(code())
     if done is not None and options.log_format != "json":  # there the log says it
         call.output.note(f"{done} deliveries done, nothing left")
+
+
+def _scheduler(worker: Worker, options: WorkerOptions) -> contextlib.AbstractContextManager[object]:
+    """Return what sends ticks beside the worker, if anything is to."""
+    if not options.schedule:
+        return contextlib.nullcontext()
+    if options.burst:
+        raise ConfigurationError("--burst ends when nothing is left, and with --schedule there is always more; use one")
+    from tranship.cli.schedule import scheduler_of
+
+    return scheduler_of(worker.settings, worker.tasks.values())
 
 
 def _worker(call: Invocation, options: WorkerOptions) -> Worker:

@@ -52,6 +52,9 @@ TypeLimits = Annotated[
     typer.Option("--type-limit", metavar="TYPE=N", help="How many tasks of a type run at once; may be repeated."),
 ]
 Burst = Annotated[bool, typer.Option("--burst", help="End when everything queued or scheduled is done.")]
+Schedule = Annotated[
+    bool, typer.Option("--schedule", help="Also send the ticks of periodic tasks; one of all that do so leads.")
+]
 Name = Annotated[
     str | None,
     typer.Option("--name", "-n", help="Unique among workers.", show_default="host, process id and something random"),
@@ -155,6 +158,7 @@ def run(
     concurrency: Concurrency = None,
     type_limit: TypeLimits = None,
     burst: Burst = False,
+    schedule: Schedule = False,
     name: Name = None,
     max_deliveries: MaxDeliveries = None,
     shutdown_timeout: ShutdownTimeout = None,
@@ -186,6 +190,7 @@ def run(
         name=name,
         type_limits=type_limits(type_limit) if type_limit else None,
         burst=burst,
+        schedule=schedule,
         log_format=log_format,
         settings={
             "max_concurrent_tasks": concurrency,

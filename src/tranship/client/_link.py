@@ -25,7 +25,7 @@ from tranship.submission import Submission, submitter_of
 from tranship.waiting import Waiting
 
 if TYPE_CHECKING:
-    from tranship.ports import CancelReport, IdKeeper
+    from tranship.ports import CancelReport, IdKeeper, KeepsRecords
 
 __all__ = ["ClientLink", "LinkKey", "cancelled_result"]
 
@@ -230,6 +230,23 @@ class ClientLink:
             from tranship.ports import KnownId
 
             await cast("IdKeeper", store).keep_ids([KnownId(one) for one in ids])
+
+    def record_keeper(self) -> KeepsRecords:
+        """What keeps records: the broker, or else the result store.
+
+        Raises:
+            UnsupportedError: neither does.
+        """
+        # Loaded by schedulers and by who looks at them.
+        from tranship.ports import KeepsRecords
+
+        for one in (self.backend, self._result_backend):
+            if one is not None and one.capabilities.has(Capability.RECORDS) and isinstance(one, KeepsRecords):
+                return one
+        raise UnsupportedError(
+            f"{self.backend.url} keeps no records, by which schedulers agree on who sends what; give a result store "
+            "that keeps some (result_url, or TRANSHIP_RESULT_URL), such as redis://... or sqlite:///..."
+        )
 
     @property
     def answers_submits_only(self) -> bool:

@@ -14,7 +14,7 @@ from tranship.client.shared import Connector
 from tranship.connections import process_table
 from tranship.envelope import DeadLetter
 from tranship.errors import InvalidArgumentsError
-from tranship.operations import _dead
+from tranship.operations import _dead, _schedules
 from tranship.operations._dead import DeadLetterReport
 from tranship.operations._diagnosis import Diagnosis
 from tranship.operations._doctor import diagnose
@@ -23,6 +23,7 @@ from tranship.operations._move_report import MoveReport, Watcher
 from tranship.operations._queues import QueueReport, purge_queue, queue_reports, waiting_tasks
 from tranship.ports import Heartbeat, QueuedTask
 from tranship.registry import Registry
+from tranship.schedules import Schedule, ScheduleReport
 from tranship.settings import BrokerURL, Settings
 
 __all__ = ["AsyncOperator", "Operator"]
@@ -151,6 +152,46 @@ class AsyncOperator(_Methods):
         """Delete dead letters: those of ``ids``, of a queue, or all when neither is given; return how many."""
         return await self._on_link(lambda link: _dead.purge(link, ids, queue))
 
+    async def schedules(self) -> list[ScheduleReport]:
+        """Every schedule, by name: when it is due, what was sent last, whether it is paused.
+
+        This and what follows raise UnsupportedError where neither broker nor result store keeps records.
+        """
+        return await self._on_link(_schedules.report)
+
+    async def add_schedule(self, schedule: Schedule) -> None:
+        """Add a schedule while schedulers run, or change one that was added.
+
+        Raises:
+            ConfigurationError: a scheduler at work declares one of that name.
+        """
+        await self._on_link(_schedules.add(schedule))
+
+    async def remove_schedule(self, name: str) -> None:
+        """Remove a schedule that was added, or that nobody declares any more.
+
+        Raises:
+            InvalidOptionError: there is none of that name.
+            ConfigurationError: a scheduler at work declares it.
+        """
+        await self._on_link(_schedules.remove(name))
+
+    async def pause_schedule(self, name: str) -> None:
+        """Send no tick of a schedule until it is resumed. Raises InvalidOptionError: there is none of that name."""
+        await self._on_link(_schedules.pause(name))
+
+    async def resume_schedule(self, name: str) -> None:
+        """Send ticks again, from the next one on. Raises InvalidOptionError: there is none of that name."""
+        await self._on_link(_schedules.resume(name))
+
+    async def trigger_schedule(self, name: str) -> str:
+        """Run the task of a schedule now, out of turn; return the task's id.
+
+        Raises:
+            InvalidOptionError: there is none of that name. Whatever submitting raises.
+        """
+        return await self._on_link(_schedules.trigger(name))
+
     async def diagnose(self, timeout: float = DOCTOR_TIMEOUT) -> Diagnosis:
         """Look at settings, plugins, connection, queues and workers; each step gets ``timeout`` seconds.
 
@@ -241,6 +282,30 @@ class Operator(_Methods):
     def purge(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> int:
         """As :meth:`AsyncOperator.purge`."""
         return self._on_link(lambda link: _dead.purge(link, ids, queue))
+
+    def schedules(self) -> list[ScheduleReport]:
+        """As :meth:`AsyncOperator.schedules`."""
+        return self._on_link(_schedules.report)
+
+    def add_schedule(self, schedule: Schedule) -> None:
+        """As :meth:`AsyncOperator.add_schedule`."""
+        self._on_link(_schedules.add(schedule))
+
+    def remove_schedule(self, name: str) -> None:
+        """As :meth:`AsyncOperator.remove_schedule`."""
+        self._on_link(_schedules.remove(name))
+
+    def pause_schedule(self, name: str) -> None:
+        """As :meth:`AsyncOperator.pause_schedule`."""
+        self._on_link(_schedules.pause(name))
+
+    def resume_schedule(self, name: str) -> None:
+        """As :meth:`AsyncOperator.resume_schedule`."""
+        self._on_link(_schedules.resume(name))
+
+    def trigger_schedule(self, name: str) -> str:
+        """As :meth:`AsyncOperator.trigger_schedule`."""
+        return self._on_link(_schedules.trigger(name))
 
     def diagnose(self, timeout: float = DOCTOR_TIMEOUT) -> Diagnosis:
         """As :meth:`AsyncOperator.diagnose`."""

@@ -13,6 +13,7 @@ from tranship.errors import ConfigurationError, InvalidOptionError
 from tranship.settings._default import default_broker_url
 from tranship.settings._environment import production_signs
 from tranship.settings._fill import convert, unknown
+from tranship.settings._schedules import ScheduleTables
 from tranship.settings._task_routes import TaskRoutes
 from tranship.settings._url import BrokerURL
 
@@ -86,6 +87,9 @@ class Settings:
     """The address of that: this machine's own, unless you choose another (``0.0.0.0`` in a container)."""
     events: bool = False
     """Whether a worker tells Celery's programs that look on, such as Flower, what happens (Redis, RabbitMQ)."""
+    schedules: ScheduleTables | None = None
+    """What schedulers send, as tables by name: ``[schedules.nightly]`` with ``task``, ``every`` or ``cron``, and the
+    other arguments of ``Schedule``; in the environment JSON."""
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     production: Sequence[str] = field(default=(), repr=False, compare=False)
     """Variables of the environment that say it is production; found by :meth:`load`."""

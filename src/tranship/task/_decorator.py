@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from types import ModuleType
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, get_args, overload
 
-from tranship.checks import name_text, one_of
+from tranship.checks import Duration, name_text, one_of
 from tranship.errors import ConfigurationError
 from tranship.task._naming import default_name
 from tranship.task._options import DEFAULTS, OptionArguments, Validation
 from tranship.task._signature import signature_of
 from tranship.task._task import AsyncTask, Isolation, SyncTask, Task, is_coroutine_function
+
+if TYPE_CHECKING:
+    from tranship.timetable import Missed, Timetable
 
 __all__ = ["task"]
 
@@ -45,6 +48,12 @@ def task(
     task_type: str | None = None,
     isolation: Isolation | None = None,
     validation: Validation = "lax",
+    every: Duration | None = None,
+    cron: str | None = None,
+    timezone: str | None = None,
+    missed: Missed | None = None,
+    grace: Duration | None = None,
+    jitter: Duration | None = None,
     **options: Unpack[OptionArguments],
 ) -> TaskDecorator: ...
 
@@ -57,6 +66,12 @@ def task(
     task_type: str | None = None,
     isolation: Isolation | None = None,
     validation: Validation = "lax",
+    every: Duration | None = None,
+    cron: str | None = None,
+    timezone: str | None = None,
+    missed: Missed | None = None,
+    grace: Duration | None = None,
+    jitter: Duration | None = None,
     **options: Unpack[OptionArguments],
 ) -> Any:
     """Make a task of a function: ``@task``, or ``@task(queue="media", run_timeout=30)``.
@@ -74,6 +89,13 @@ def task(
         validation: how arguments are held to their annotations. Callers get an error for a value that is not of the
             annotated type. What arrives from elsewhere is converted where it can be (``"lax"``), or refused
             (``"strict"``); ``"off"``: only the signature counts, and models arrive as dicts.
+        every: seconds, or a timedelta: a scheduler runs it at the multiples of that since 1970 in UTC.
+        cron: five fields, such as ``"30 2 * * mon-fri"``, or ``@daily`` and its like: a scheduler runs it then.
+        timezone: of ``cron``, such as ``"Europe/Berlin"``; None: UTC.
+        missed: what to do about ticks that nobody sent within ``grace``: ``"skip"`` them (None), make up for all of
+            them ``"once"``, or run ``"all"``.
+        grace: seconds by which a tick may be late without being missed; None: 60.
+        jitter: each tick is late by up to this long; None: it is not.
         **options: the fields of :class:`TaskOptions`.
 
     Raises:
@@ -87,6 +109,8 @@ def task(
     if isolation is not None:
         one_of("isolation", isolation, get_args(Isolation))
     one_of("validation", validation, get_args(Validation))
+    times = {"every": every, "cron": cron, "timezone": timezone, "missed": missed, "grace": grace, "jitter": jitter}
+    timetable = _timetable({name: value for name, value in times.items() if value is not None})
     # Loaded when a task is made: a client that is only made costs little.
     from tranship.task._arguments import FunctionArguments
 
@@ -98,9 +122,19 @@ def task(
         made: Task[..., Any] = kind(named, chosen, function=decorated, arguments=arguments)
         made.task_type = task_type
         made.isolation = isolation
+        made.timetable = timetable
         return made
 
     return decorate if function is None else decorate(function)
+
+
+def _timetable(times: Mapping[str, Any]) -> Timetable | None:
+    if not times:
+        return None
+    # Loaded by periodic tasks alone.
+    from tranship.timetable import Timetable
+
+    return Timetable.of(**times)
 
 
 def _refuse(decorated: Any) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tranship.task._arguments import Arguments
     from tranship.task._dependencies import Depends
     from tranship.task._dialect import Dialect
+    from tranship.timetable import Timetable
 
 __all__ = ["AsyncTask", "Isolation", "SyncTask", "Task", "TaskCall", "named"]
 
@@ -75,12 +76,14 @@ class Task(Generic[P, R_co]):
         dialect: how it is answered where its clients expect other words than ours; None: as usual.
         task_type: what workers limit it by, together with others of that type; None: nothing.
         isolation: ``"process"``: it runs in a process of its own; None: in the worker's.
+        timetable: when a scheduler runs it; None: only who submits it does.
     """
 
     is_async = False
     task_type: str | None = None
     isolation: Isolation | None = None
     dialect: Dialect | None = None
+    timetable: Timetable | None = None
 
     def __init__(
         self, name: str, options: TaskOptions, *, function: Any = None, arguments: Arguments | None = None

@@ -35,7 +35,7 @@ __all__ = ["CaseContext", "CaseSkipped", "HarnessLacks"]
 T = TypeVar("T")
 
 _LOOK = 0.01
-_OF_RESULTS: Final = (Capability.RESULTS, Capability.RESULT_PUSH, Capability.RESULT_TTL)
+_OF_RESULTS: Final = (Capability.RESULTS, Capability.RESULT_PUSH, Capability.RESULT_TTL, Capability.RECORDS)
 
 
 class CaseSkipped(Exception):

@@ -23,6 +23,7 @@ from tranship.client import AsyncClient
 from tranship.middleware import Middleware
 from tranship.ports import Capability
 from tranship.registry import Registry
+from tranship.schedules import Scheduler
 from tranship.settings import BrokerURL, Settings
 from tranship.sync import Client
 from tranship.task import Task
@@ -70,6 +71,7 @@ class FacadeContext:
         self._clients: list[FacadeClient] = []
         self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
         self._threads: list[BackgroundWorker] = []
+        self._schedulers: list[tuple[Scheduler, asyncio.Task[None]]] = []
 
     async def aclose(self) -> None:
         """Stop workers and close clients.
@@ -78,18 +80,20 @@ class FacadeContext:
             AssertionError: a worker does not stop.
             Whatever made a worker stop by itself.
         """
+        for scheduler, _ in self._schedulers:
+            scheduler.stop()
         for background in self._threads:
             background.worker.stop(hurry=True)
         for worker, _ in self._workers:
             worker.stop(hurry=True)
-        for _, serving in self._workers:
+        for _, serving in (*self._schedulers, *self._workers):
             await self.context.wait_for(serving, 2 * self.context.patience)
         for background in self._threads:
             await in_thread(background.stop)
         for client in self._clients:
             await client.close()
-        for _, serving in self._workers:
-            assert serving.done(), "a worker does not stop"
+        for _, serving in (*self._schedulers, *self._workers):
+            assert serving.done(), "a worker, or a scheduler, does not stop"
             serving.result()
 
     def make_client(
@@ -141,6 +145,13 @@ class FacadeContext:
         own = {name: options.pop(name) for name in _OWN if name in options}
         settings = self._settings(url, {"shutdown_timeout": 5.0, **options})
         return Worker(settings=settings, tasks=tasks, registry=self.registry(self.worker_faults), **own)
+
+    def scheduler(self, **options: Any) -> Scheduler:
+        """Return a scheduler that is at work on the case's loop; options are its own. It is stopped at the end."""
+        settings = self._settings(self._url(None), {})
+        scheduler = Scheduler(settings=settings, registry=self.registry(self.client_faults), **options)
+        self._schedulers.append((scheduler, self.context.start(scheduler.serve())))
+        return scheduler
 
     async def work(self, *tasks: Task[..., Any], **options: Any) -> Worker:
         """Return a worker that is at work on the case's loop; options as for :meth:`make_worker`."""

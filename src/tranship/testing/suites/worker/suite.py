@@ -17,6 +17,7 @@ from tranship.testing.suites.worker.names import WorkerNameCases
 from tranship.testing.suites.worker.outages import WorkerAwayCases, WorkerOutageCases
 from tranship.testing.suites.worker.presence import WorkerHealthCases, WorkerPresenceCases
 from tranship.testing.suites.worker.runs import RunCases
+from tranship.testing.suites.worker.schedules import ScheduleCases
 from tranship.testing.suites.worker.stops import WorkerStopCases
 from tranship.testing.suites.worker.type_limits import TypeLimitCases
 from tranship.testing.suites.worker.typed_tasks import TypedCases
@@ -46,7 +47,8 @@ class WorkerSuite(
     DependencyCases,
     IsolationCases,
     ForkCases,
+    ScheduleCases,
 ):
     """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, names, types;
-    what is around its work, dependencies, isolation, handlers that fork.
+    what is around its work, dependencies, isolation, handlers that fork; schedules.
     """

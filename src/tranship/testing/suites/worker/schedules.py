@@ -1,0 +1,103 @@
+"""Periodic tasks: of several schedulers one sends, and another one goes on where it has ended."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Any, Final
+
+from tranship.ports import Capability, KeepsRecords, NameHolder, Record
+from tranship.schedules import LEADER, Pace, Schedule
+from tranship.task import current, task
+from tranship.testing.facade_context import FacadeContext, worker_case
+from tranship.timetable import stamp
+
+__all__ = ["ScheduleCases"]
+
+NEEDS: Final = {Capability.RECORDS}
+EVERY: Final = 0.25
+PACE: Final = Pace(lease=1.5, look=0.1, known=10.0)
+
+
+class ScheduleCases:
+    """Part of the worker's suite: schedules."""
+
+    @worker_case(
+        "schedule_ticks_are_sent_once",
+        level="capability",
+        needs=NEEDS,
+        rationale="a report that every scheduler orders is sent as often as there are schedulers",
+    )
+    async def test_schedule_ticks_are_sent_once(self, facade: FacadeContext) -> None:
+        """Three at once: one leads; every tick is there, once, under its own id; the next leads when it stops."""
+        came, ticker = _ticker(every=EVERY, missed="all")
+        await facade.work(ticker)
+        schedulers = [facade.scheduler(tasks=[ticker], pace=PACE) for _ in range(3)]
+        await facade.until_long(came, 3)
+        leaders = [one for one in schedulers if one.leads]
+        assert len(leaders) == 1, f"{len(leaders)} lead"
+        leaders[0].stop()
+        await facade.until_long(came, len(came) + 3)
+        _insist_on_all(came)
+
+    @worker_case(
+        "schedule_outlives_its_leader",
+        level="capability",
+        needs=NEEDS,
+        rationale="a scheduler that was killed says no goodbye, and its ticks must not stop with it",
+    )
+    async def test_schedule_outlives_its_leader(self, facade: FacadeContext) -> None:
+        """Nothing is sent while the dead one may still lead; then all that it has left, each once."""
+        came, ticker = _ticker(every=EVERY, missed="all")
+        await facade.work(ticker)
+        backend = await _keeper(facade)
+        dead = NameHolder(name=LEADER, instance="dead", host="there", pid=1, since=time.time(), at=time.time())
+        assert await backend.records().take_lock(dead, PACE.lease) is None
+        scheduler = facade.scheduler(tasks=[ticker], pace=PACE)
+        await facade.until(lambda: scheduler.leads, "it has taken over")
+        await facade.until_long(came, 5)
+        _insist_on_all(came)
+
+    @worker_case(
+        "schedule_unreadable_harms_no_other",
+        level="capability",
+        needs=NEEDS,
+        rationale="one record of another version must not stop everybody's periodic tasks",
+    )
+    async def test_schedule_unreadable_harms_no_other(self, facade: FacadeContext) -> None:
+        """It is left alone; the others run, with their arguments."""
+        came, ticker = _ticker()
+        await facade.work(ticker)
+        backend = await _keeper(facade)
+        for at, value in enumerate((b"", b"\xff", b"[]", b'{"schedule": {"name": 1}}')):
+            assert await backend.records().write(Record(f"schedule/bad-{at}", value))
+        facade.scheduler(schedules=[Schedule("good", ticker, kwargs={"said": "hello"}, every=EVERY)], pace=PACE)
+        await facade.until_long(came, 1)
+        assert set(came.values()) == {"hello"}
+
+
+def _ticker(**times: Any) -> tuple[dict[str, str], Any]:
+    came: dict[str, str] = {}
+
+    @task(name="kit.tick", queue="q", **times)
+    async def ticker(said: str = "") -> None:
+        running = current()
+        assert running.id not in came, f"{running.id} ran twice"
+        came[running.id] = said
+
+    return came, ticker
+
+
+async def _keeper(facade: FacadeContext) -> KeepsRecords:
+    backend = await facade.context.open()
+    if not backend.capabilities.has(Capability.RECORDS):
+        backend = await facade.context.open_results()
+    assert isinstance(backend, KeepsRecords)
+    return backend
+
+
+def _insist_on_all(came: dict[str, str]) -> None:
+    """One tick after the other, none left out; that none came twice, the handler has seen to."""
+    ticks = sorted(datetime.fromisoformat(one.rpartition("@")[2]).timestamp() for one in came)
+    assert ticks == [ticks[0] + EVERY * at for at in range(len(ticks))]
+    assert set(came) == {f"kit.tick@{stamp(one)}" for one in ticks}
