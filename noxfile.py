@@ -111,6 +111,20 @@ def soak(session: nox.Session) -> None:
     session.run("pytest", "tests/soak", "-m", "campaign", *rest, env={**COMPILED, **given})
 
 
+@nox.session(name="mixed-fleet")
+def mixed_fleet(session: nox.Session) -> None:
+    """Run canvases on Celery and tranship workers that are killed, beside Celery alone; the first argument is how many.
+
+    Redis, and RabbitMQ with results in Redis, get as many: 5,000 unless another number is given. `-k rabbitmq` chooses.
+    """
+    install_groups(session, "tests")
+    amount, *rest = session.posargs or ["5000"]
+    seed = os.environ.get("TRANSHIP_TEST_MIXED_FLEET_SEED") or str(secrets.randbelow(10**9))
+    session.log(f"TRANSHIP_TEST_MIXED_FLEET_SEED={seed} chooses the same victims")
+    given = {"TRANSHIP_TEST_MIXED_FLEET": amount, "TRANSHIP_TEST_MIXED_FLEET_SEED": seed}
+    session.run("pytest", "tests/interop/mixed", "-m", "campaign", *rest, env={**COMPILED, **given})
+
+
 @nox.session
 def versions(session: nox.Session) -> None:
     """Run each plugin's suite on every version of its server that can be had; arguments choose: redis-8.2, nats."""

@@ -42,9 +42,20 @@ class WorkerProcess:
     def output(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
+    @property
+    def pid(self) -> int:
+        """The number of its main process."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, sign: str) -> None:
         """Start it and wait until it has said ``sign``; one of the same name may have said it before."""
         before = len(self.output())
+        self.launch()
+        self.await_sign(sign, before)
+
+    def launch(self) -> None:
+        """Start it."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -56,6 +67,9 @@ class WorkerProcess:
                 start_new_session=True,
             )
         self._guard = Guard(self._process.pid)
+
+    def await_sign(self, sign: str, before: int = 0) -> None:
+        """Wait until it has said ``sign``, after so many characters of its log."""
         until(lambda: sign in self.output()[before:] or not self.alive, f"{self.log.name} says {sign!r}", START)
         assert self.alive, f"it ended while it started:\n{self.output()[-3000:]}"
 

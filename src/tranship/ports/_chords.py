@@ -46,6 +46,9 @@ class ChordCount:
     is not complete, or somebody else sends the body."""
     tree: list[Any] | None = None
     """As it was given at the start."""
+    claimed: bool = False
+    """Whether all parts are there, and somebody else is about to send the body; if he dies, it is never sent, unless
+    the part is counted again once his claim has ended."""
 
 
 class ChordStore(Protocol):

@@ -100,6 +100,22 @@ class Canvas:
                 run.end(Ending.FAILED, error)
         self._give_up(sequel, after, state, error)
 
+    def count_again(self, run: Run, value: Any) -> None:
+        """Plan that a run whose success is stored counts for its chord [canvas_answered_member_counts].
+
+        A Celery worker counts after it has stored, and may have died in between; what is counted again is counted once.
+        Everything else that follows was done before.
+        """
+        assert run.envelope is not None
+        assert run.sequel is not None
+        if run.sequel.embed.chord is None:
+            return
+        after = After(envelope=run.envelope, embed=run.sequel.embed, now=time.time() + run.ahead)
+        try:
+            run.sequel.plan = Plan(parts=after_success(after, value).parts)
+        except TranshipError as problem:
+            log.warning("task %s came again, and cannot be counted for its chord: %s", run.envelope.id, problem)
+
     def _give_up(self, sequel: Sequel, after: After, state: TaskState, error: ErrorInfo | None) -> None:
         task_id = after.envelope.id
         error = error or ErrorInfo(type="builtins.Exception", message=f"task {task_id} is {state}")

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from tranship.canvas import Ended, Plan, after_chord, after_lost_chord
 from tranship.envelope import Envelope, TaskResult
 from tranship.errors import SubmitUnknown, TranshipError
-from tranship.ports import ChordStore, ResultStore, StoredResult
+from tranship.ports import ChordCount, ChordStore, ResultStore, StoredResult
 from tranship.protocol import Message, encode_result
 from tranship.submission import Submission
 from tranship.worker._canvas import Canvas
@@ -133,7 +133,7 @@ class Following:
     # Chords.
 
     async def _count(self, ended: Ended, after: Envelope) -> None:
-        count = await self._again(lambda: self._store().count(ended.group_id, ended.part))
+        count = await self._counted(ended)
         if not count.known:
             self._look_after(ended, after)
         elif count.parts is not None:
@@ -148,6 +148,18 @@ class Following:
                     raise
                 await self._lose(ended, f"Callback error: {reason}", after)
             await self._again(lambda: self._store().finish(ended.group_id, ended.part))
+
+    async def _counted(self, ended: Ended) -> ChordCount:
+        """Count a part; where somebody else has the claim for the body, wait until it is sent, or the claim is ours.
+
+        The part is of a task that came again: its worker died, and perhaps with the claim.
+        """
+        until = time.monotonic() + self._patience
+        while True:
+            count = await self._again(lambda: self._store().count(ended.group_id, ended.part))
+            if not count.claimed or time.monotonic() > until:
+                return count
+            await asyncio.sleep(LOOK)
 
     async def _lose(self, ended: Ended, why: str, after: Envelope) -> None:
         """Give a chord up: whoever waits for its body is told."""

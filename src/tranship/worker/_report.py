@@ -101,7 +101,9 @@ class Reporter:
         """What failed elsewhere, cancelled in its queue for example, has been followed by nobody."""
         assert run.answered is not None
         found = decode_result(run.answered.document)
-        if found.state.terminal and found.state is not TaskState.SUCCESS:
+        if found.state is TaskState.SUCCESS:
+            canvas.count_again(run, found.value)
+        elif found.state.terminal:
             canvas.follow(run, found.state, None, found.error)
 
     def _replacement(self, run: Run) -> Settlement:

@@ -15,6 +15,7 @@ __all__ = ["RedisChords"]
 
 HOLD: Final = 30
 """Seconds for which the body is ours to send, before a Celery worker may take it over."""
+CLAIMED: Final = 2
 REMEMBERED: Final = 3600
 """Seconds for which a chord that is finished is not begun by what comes late: longer than a delivery is ours."""
 _SCRIPT: Final = Script("chord")
@@ -44,7 +45,7 @@ class RedisChords:
         told = (_bytes(part.task_id), encoded, score, self._keep, HOLD, _token(part))
         known, parts, saved = await self._run(group_id, b"count", *told)
         if parts is None:
-            return ChordCount(known=known == 1)
+            return ChordCount(known=known != 0, claimed=known == CLAIMED)
         read = [self._part(one, at) for at, one in enumerate(parts)]
         return ChordCount(parts=read, tree=None if saved is None else self._tree(saved))
 

@@ -5,8 +5,8 @@
 --   finish: token of the claim, seconds for which it is remembered
 --   start: size, seconds to keep it, saved header or nothing
 --   known: nothing more
--- Returns for count {known, parts or false, saved header or false}: parts are there where the claim is ours; for known
--- 1 or 0; for the others 1.
+-- Returns for count {known, parts or false, saved header or false}: parts are there where the claim is ours, known is 2
+-- where it is another's; for known 1 or 0; for the others 1.
 
 local parts, difference, size, counted, header, claim = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local verb = ARGV[1]
@@ -37,7 +37,7 @@ local function count(id, part, score, keep, hold, token)
   if ready ~= tonumber(expected) + tonumber(redis.call('GET', difference) or 0) then return { 1, false, false } end
   if not redis.call('SET', claim, token, 'NX', 'EX', hold) then
     -- Ours from before we died is ours still; somebody else's is his.
-    if redis.call('GET', claim) ~= token then return { 1, false, false } end
+    if redis.call('GET', claim) ~= token then return { 2, false, false } end
     redis.call('EXPIRE', claim, hold)
   end
   local found = lists and redis.call('LRANGE', parts, 0, -1) or redis.call('ZRANGE', parts, 0, -1)

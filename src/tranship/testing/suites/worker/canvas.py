@@ -17,6 +17,7 @@ from tranship.task import current, task
 from tranship.testing.facade_context import FacadeContext, worker_case
 from tranship.testing.facades import FacadeClient, FacadeHandle
 from tranship.testing.suites.facade.submit import add, echo
+from tranship.testing.suites.worker.leases import deliver_in_vain
 from tranship.testing.suites.worker.runs import ended
 
 __all__ = ["CanvasCases", "ChordCases", "canvas_message", "step"]
@@ -361,6 +362,30 @@ class ChordCases:
         assert await value_of(facade, client, end.options["task_id"]) == [0, 1, 2, 3, 4]
         await facade.until(lambda: len(members) > 5, "some of them run again")
         assert bodies == [[0, 1, 2, 3, 4]]
+
+    @worker_case(
+        "canvas_answered_member_counts",
+        level="capability",
+        needs=CHORDS | {Capability.DELIVERY_COUNT},
+        rationale="who stores a result first and counts it then may die in between, as Celery's workers do",
+    )
+    async def test_canvas_answered_member_counts(self, facade: FacadeContext) -> None:
+        """A member that comes again with its result there already counts for its chord."""
+
+        @task(name="kit.member", queue="q")
+        async def member(value: int) -> int:
+            return value
+
+        client, backend = await facade.client(), await facade.context.open()
+        group_id, end = new_id(), step("echo")
+        await chords_of(backend).start(ChordStart(group_id=group_id, size=1))
+        place = {"group": group_id, "group_index": 0}
+        message = canvas_message("member", 7, then={"chord": end.encode()}, headers=place)
+        await facade.context.submit(backend, message)
+        await deliver_in_vain(facade, backend, message.envelope.id, 1)
+        await backend.results().put([facade.context.result(message.envelope.id, 7)])
+        await facade.work(member, echo)
+        assert await value_of(facade, client, end.options["task_id"]) == [7]
 
 
 def chords_of(backend: Backend) -> ChordStore:

@@ -15,7 +15,7 @@ from tranship.testing.facade_context import FacadeContext, worker_case
 from tranship.testing.suites.facade.submit import echo
 from tranship.testing.suites.worker.runs import ended
 
-__all__ = ["WorkerLeaseCases"]
+__all__ = ["WorkerLeaseCases", "deliver_in_vain"]
 
 RESULTS = {Capability.RESULTS}
 
@@ -120,8 +120,8 @@ class WorkerLeaseCases:
 
         client = await facade.client()
         backend = await facade.context.open()
-        last_chance = await _deliver_in_vain(facade, backend, (await client.submit(note, "last chance")).id, 2)
-        poison = await _deliver_in_vain(facade, backend, (await client.submit(note, "poison")).id, 3)
+        last_chance = await deliver_in_vain(facade, backend, (await client.submit(note, "last chance")).id, 2)
+        poison = await deliver_in_vain(facade, backend, (await client.submit(note, "poison")).id, 3)
         innocent = await client.submit(note, "innocent")
         worker = await facade.work(note, max_deliveries=3)
         error = await ended(client.handle(poison), facade, TaskDeadLettered)
@@ -161,7 +161,7 @@ class WorkerLeaseCases:
         client = await facade.client()
         backend = await facade.context.open()
         handle = await client.submit(note.options(priority="high"), "suspect")
-        await _deliver_in_vain(facade, backend, handle.id, 2)
+        await deliver_in_vain(facade, backend, handle.id, 2)
         await facade.work(note, max_concurrent_tasks=5)
         await facade.until_long(runs, 1)
         others = await client.submit_many(note.call(str(number)) for number in range(4))
@@ -204,7 +204,7 @@ class WorkerLeaseCases:
         backend = await facade.context.open()
         done, lost = await client.submit_many([note.call("again"), note.call("lost")])
         for handle in (done, lost):
-            await _deliver_in_vain(facade, backend, handle.id, 1)
+            await deliver_in_vain(facade, backend, handle.id, 1)
         waiting = facade.context.start(client.collect([done, lost], facade.context.patience))
         await facade.until_waited_for(client, 2)
         store = await facade.context.open_results(namespace=apart)
@@ -257,7 +257,7 @@ class WorkerLeaseCases:
         assert most == 4
 
 
-async def _deliver_in_vain(facade: FacadeContext, backend: Backend, task_id: str, times: int) -> str:
+async def deliver_in_vain(facade: FacadeContext, backend: Backend, task_id: str, times: int) -> str:
     """Deliver the one task of the queue ``times`` times, as to workers that died of it."""
     consumer = backend.consumer(["q"])
     others = []
