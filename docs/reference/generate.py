@@ -358,7 +358,7 @@ def _option(option: Any) -> str:
 def parts() -> dict[str, Callable[[], str]]:
     """Every generated part by name."""
     import tranship_objectstore
-    from tranship import Client, TaskContext, TaskHandle, Worker
+    from tranship import Client, TaskContext, TaskHandle, Worker, Workflow, WorkflowHandle
     from tranship import errors as core_errors
     from tranship.backends.memory import MemoryOptions
     from tranship.backends.sqlite import SqliteOptions
@@ -444,7 +444,10 @@ def parts() -> dict[str, Callable[[], str]]:
         },
         **{
             f"methods:{cls.__name__}": lambda cls=cls: methods(cls)
-            for cls in (Client, TaskHandle, TaskContext, Worker, AsyncOperator, Task, LargePayloads, ObjectStore)
+            for cls in (
+                *(Client, TaskHandle, WorkflowHandle, TaskContext, Worker, AsyncOperator, Task, Workflow),
+                *(LargePayloads, ObjectStore),
+            )
         },
         **{f"methods:{cls.__name__}": lambda cls=cls: methods(cls) for cls in (OperatorClient, Operator, Scheduler)},
         **{f"record:{cls.__name__}": lambda cls=cls: record(cls) for cls in (Message, RawMessage, Envelope)},

@@ -14,8 +14,8 @@ from tranship._lazy import lazy_names
 from tranship.task import Task, TaskCall, TaskContext, current, named, task
 
 if TYPE_CHECKING:
-    from tranship.client import AsyncClient, AsyncTaskHandle, Probe
-    from tranship.envelope import Envelope, Priority, TaskResult, TaskState
+    from tranship.client import AsyncClient, AsyncTaskHandle, AsyncWorkflowHandle, Probe
+    from tranship.envelope import Envelope, Priority, TaskResult, TaskState, WorkflowResult, WorkflowStep
     from tranship.errors import (
         Reject,
         ResourceError,
@@ -31,14 +31,15 @@ if TYPE_CHECKING:
     from tranship.retry import ExponentialBackoff, FixedBackoff, LinearBackoff, RetryPolicy
     from tranship.schedules import Schedule, Scheduler
     from tranship.settings import Settings
-    from tranship.sync import Client, TaskHandle
-    from tranship.task import PROVIDED, Depends, TaskClass
+    from tranship.sync import Client, TaskHandle, WorkflowHandle
+    from tranship.task import PROVIDED, Depends, Step, TaskClass, Workflow, gather
     from tranship.worker import Worker, WorkerStatus
 
 __all__ = [
     "PROVIDED",
     "AsyncClient",
     "AsyncTaskHandle",
+    "AsyncWorkflowHandle",
     "Client",
     "Depends",
     "Envelope",
@@ -59,6 +60,7 @@ __all__ = [
     "Settings",
     "SettleCall",
     "Snooze",
+    "Step",
     "Task",
     "TaskCall",
     "TaskClass",
@@ -72,8 +74,13 @@ __all__ = [
     "TranshipError",
     "Worker",
     "WorkerStatus",
+    "Workflow",
+    "WorkflowHandle",
+    "WorkflowResult",
+    "WorkflowStep",
     "__version__",
     "current",
+    "gather",
     "hookimpl",
     "named",
     "task",
@@ -82,8 +89,8 @@ __all__ = [
 __version__: Final = "0.1.0"
 
 _HOMES: Final = {
-    "client": ("AsyncClient", "AsyncTaskHandle", "Probe"),
-    "envelope": ("Envelope", "Priority", "TaskResult", "TaskState"),
+    "client": ("AsyncClient", "AsyncTaskHandle", "AsyncWorkflowHandle", "Probe"),
+    "envelope": ("Envelope", "Priority", "TaskResult", "TaskState", "WorkflowResult", "WorkflowStep"),
     "errors": (
         "Reject",
         "ResourceError",
@@ -99,8 +106,8 @@ _HOMES: Final = {
     "retry": ("ExponentialBackoff", "FixedBackoff", "LinearBackoff", "RetryPolicy"),
     "schedules": ("Schedule", "Scheduler"),
     "settings": ("Settings",),
-    "sync": ("Client", "TaskHandle"),
-    "task": ("PROVIDED", "Depends", "TaskClass"),
+    "sync": ("Client", "TaskHandle", "WorkflowHandle"),
+    "task": ("PROVIDED", "Depends", "Step", "TaskClass", "Workflow", "gather"),
     "worker": ("Worker", "WorkerStatus"),
 }
 __getattr__ = lazy_names(globals(), _HOMES)

@@ -24,6 +24,7 @@ from tranship.errors import (
 from tranship.retry import RetryPolicy
 
 __all__ = [
+    "JOIN_TASK",
     "PROBE_TASK",
     "TRANSITIONS",
     "Claim",
@@ -36,12 +37,17 @@ __all__ = [
     "Receipt",
     "TaskResult",
     "TaskState",
+    "WorkflowResult",
+    "WorkflowStep",
     "new_id",
     "new_ids",
     "receipts",
 ]
 
 NO_HEADERS: Final[Mapping[str, Any]] = {}
+
+JOIN_TASK: Final = "celery.accumulate"
+"""A task that every worker has, Celery's and ours: it returns its arguments, or the one that ``index`` says."""
 
 PROBE_TASK: Final = "tranship.probe"
 """The task every worker answers by itself; no user code runs."""
@@ -311,6 +317,22 @@ class TaskResult(Generic[R_co]):
             arguments=error.arguments,
             task_id=self.id,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowStep(TaskResult[Any]):
+    """What is known of one task of a workflow. It is PENDING, too, as long as its turn has not come."""
+
+    task: str
+    """The task's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowResult(TaskResult[R_co]):
+    """What is known of a workflow: the state of the whole, once terminal its value or error, and each step's."""
+
+    steps: tuple[WorkflowStep, ...] = ()
+    """Its tasks, in the order in which they were written down."""
 
 
 class Claim:

@@ -113,6 +113,8 @@ class Waiting:
         self.knows_ids = knows_ids
         self._sinks: dict[str, list[Sink]] = {}
         self._unread: dict[str, None] = {}
+        self._later: set[str] = set()
+        """What is submitted later: that the store does not know it is no news."""
         self._reader: asyncio.Task[None] | None = None
         self._closed = False
         self._early = Anticipation(store)
@@ -132,12 +134,19 @@ class Waiting:
         """The stored results of ``ids`` have been deleted."""
         self._early.forget(ids)
 
-    def watch(self, ids: Iterable[str], sink: Sink) -> None:
-        """Hand the outcome of each of ``ids`` to ``sink``, once, on this loop; it may come before this returns."""
+    def watch(self, ids: Iterable[str], sink: Sink, *, later: bool = False) -> None:
+        """Hand the outcome of each of ``ids`` to ``sink``, once, on this loop; it may come before this returns.
+
+        Args:
+            ids: the tasks.
+            sink: is called with each outcome.
+            later: they may be submitted later: an id that the store does not know is waited for.
+        """
         if self._closed:
             for task_id in ids:
                 sink(task_id, _closed_error(task_id))
             return
+        self._later.update(ids if later else ())
         fresh = []
         for task_id in ids:
             sinks = self._sinks.get(task_id)
@@ -163,6 +172,7 @@ class Waiting:
                 sinks.remove(sink)
             if not sinks and self._sinks.pop(task_id, None) is not None:
                 self._unread.pop(task_id, None)
+                self._later.discard(task_id)
                 unwanted.append(task_id)
         if self._push and unwanted:
             self._store.unexpect(unwanted)
@@ -253,7 +263,7 @@ class Waiting:
                 poll = min(poll * 1.5, LONGEST_POLL)
 
     def _found(self, stored: StoredResult) -> None:
-        unknown = stored.state is TaskState.UNKNOWN and self.knows_ids
+        unknown = stored.state is TaskState.UNKNOWN and self.knows_ids and stored.id not in self._later
         if stored.state.terminal or unknown:
             self._deliver(stored.id, self._outcome(stored))
         elif not self._push:
@@ -290,6 +300,7 @@ class Waiting:
 
     def _deliver(self, task_id: str, found: Found) -> None:
         self._unread.pop(task_id, None)
+        self._later.discard(task_id)
         sinks = self._sinks.pop(task_id, None)
         if sinks is None:
             return

@@ -8,13 +8,18 @@ from typing import get_overloads
 
 import pytest
 
-from tranship.client import AsyncClient, AsyncTaskHandle
+from tranship.client import AsyncClient, AsyncTaskHandle, AsyncWorkflowHandle
 from tranship.errors import InvalidOptionError
-from tranship.sync import Client, TaskHandle
+from tranship.sync import Client, TaskHandle, WorkflowHandle
 
-PAIRS = [(Client, AsyncClient), (TaskHandle, AsyncTaskHandle)]
+PAIRS = [(Client, AsyncClient), (TaskHandle, AsyncTaskHandle), (WorkflowHandle, AsyncWorkflowHandle)]
 RENAMED = {"close": "aclose", "__enter__": "__aenter__", "__exit__": "__aexit__"}
-BLOCKING = {"AsyncClient": "Client", "AsyncTaskHandle": "TaskHandle", "AsyncIterator": "Iterator"}
+BLOCKING = {
+    "AsyncClient": "Client",
+    "AsyncTaskHandle": "TaskHandle",
+    "AsyncWorkflowHandle": "WorkflowHandle",
+    "AsyncIterator": "Iterator",
+}
 NOT_AWAITED = {"handle", "capabilities", "__init__", "__repr__", "__eq__", "__hash__"}
 
 
@@ -37,7 +42,7 @@ CASES = [
 
 
 def blocking_text(text: object) -> str:
-    return re.sub(r"Async(Client|TaskHandle|Iterator)", lambda found: BLOCKING[found[0]], str(text))
+    return re.sub(r"Async(Client|TaskHandle|WorkflowHandle|Iterator)", lambda found: BLOCKING[found[0]], str(text))
 
 
 def parameters(function) -> list[tuple[str, object, object, str]]:
@@ -82,7 +87,7 @@ def test_documentation_is_the_same(blocking, asynchronous, name):
 def test_submit_is_typed_in_the_same_ways():
     both = [get_overloads(one.submit) for one in (Client, AsyncClient)]
     assert [parameters(one) for one in both[0]] == [parameters(one) for one in both[1]]
-    assert len(both[0]) == 5
+    assert len(both[0]) == 6
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0].__name__)

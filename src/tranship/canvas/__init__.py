@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tranship.canvas._after import After, Failed, after_failure, after_success
 from tranship.canvas._body import after_chord, after_lost_chord
+from tranship.canvas._counting import chords_of
 from tranship.canvas._embed import Embed
 from tranship.canvas._expand import Expander
 from tranship.canvas._plan import Ended, Fate, Plan
@@ -26,4 +27,5 @@ __all__ = [
     "after_failure",
     "after_lost_chord",
     "after_success",
+    "chords_of",
 ]

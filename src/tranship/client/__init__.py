@@ -8,7 +8,8 @@ from tranship.client._handle import AsyncTaskHandle
 
 if TYPE_CHECKING:
     from tranship.client._probe import Probe, run_probe
+    from tranship.client._workflow_handle import AsyncWorkflowHandle
 
-__all__ = ["CANCEL_TTL", "AsyncClient", "AsyncTaskHandle", "Probe", "run_probe"]
+__all__ = ["CANCEL_TTL", "AsyncClient", "AsyncTaskHandle", "AsyncWorkflowHandle", "Probe", "run_probe"]
 
-__getattr__ = lazy_names(globals(), {"_probe": ["Probe", "run_probe"]})
+__getattr__ = lazy_names(globals(), {"_probe": ["Probe", "run_probe"], "_workflow_handle": ["AsyncWorkflowHandle"]})

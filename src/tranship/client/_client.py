@@ -7,13 +7,14 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from functools import cached_property, partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from tranship.checks import Duration, duration, positive_duration, text
 from tranship.client._connector import Connector
 from tranship.client._gather import Arrivals, Budget, check_stored, wait_for_end
 from tranship.client._handle import AsyncTaskHandle
 from tranship.client._prepare import (
+    CANCEL_TTL,
     as_call,
     as_calls,
     batch_handles,
@@ -45,21 +46,21 @@ if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
     from tranship.client._link import ClientLink
     from tranship.client._probe import Probe
+    from tranship.client._shape import Shape
+    from tranship.client._workflow_handle import AsyncWorkflowHandle
+    from tranship.envelope import WorkflowResult
     from tranship.middleware import Chain, Middleware
     from tranship.ports import Capabilities
     from tranship.protocol import Message
     from tranship.registry import Registry
     from tranship.submission import Answer
-    from tranship.task import Runs
+    from tranship.task import Runs, Workflow
 
 __all__ = ["CANCEL_TTL", "AsyncClient"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-CANCEL_TTL: Final = 86_400.0
-"""How long a cancel is remembered, unless said otherwise: one day, in seconds."""
 
 
 class AsyncClient:
@@ -151,6 +152,8 @@ class AsyncClient:
     @overload
     async def submit(self, task: TaskCall[R], /) -> AsyncTaskHandle[R]: ...
     @overload
+    async def submit(self, task: Workflow[R], /) -> AsyncWorkflowHandle[R]: ...
+    @overload
     async def submit(
         self, task: type[Runs[Any, Coroutine[Any, Any, R]]], /, *args: Any, **kwargs: Any
     ) -> AsyncTaskHandle[R]: ...
@@ -163,18 +166,22 @@ class AsyncClient:
         """Hand one task over; returns once the broker has it.
 
         Args:
-            task: a task, a :class:`~tranship.TaskClass`, ``task.options(...)``, ``task.call(...)``, or the name of
-                a task elsewhere.
+            task: a task, a :class:`~tranship.TaskClass`, ``task.options(...)``, ``task.call(...)``, a workflow made
+                of calls, or the name of a task elsewhere.
             args, kwargs: exactly the task's own arguments, checked before anything is sent.
 
         Raises:
             InvalidArgumentsError, EncodeError, MessageTooLarge: nothing was sent.
             SubmitTimeout: the broker did not take it in time; it was not submitted.
             SubmitUnknown: the broker's answer was lost.
+            BatchSubmitError: of a workflow that begins with several tasks some were refused; it was not submitted.
+            UnsupportedError: the broker, or its result store, cannot do what a workflow takes.
             StorageFull, ClosedError and whatever connecting raises.
         """
         link = self._connector.opened(asyncio.get_running_loop()) or await self._connector.link()
         call = as_call(task, args, kwargs)
+        if not isinstance(call, TaskCall):
+            return await self._submit_workflow(link, call)
         if self._routes:
             call = routed(self._routes, call)
         if self._chains.submits is not None:
@@ -313,6 +320,33 @@ class AsyncClient:
         if link.loop is loop:
             return await link.submission.submit(messages)
         return await link.submission.submit_from(messages, loop)
+
+    async def _submit_workflow(self, link: ClientLink, workflow: Workflow[Any]) -> AsyncWorkflowHandle[Any]:
+        # Loaded by the first workflow.
+        from tranship.client._following import planned, submit_planned
+        from tranship.client._shape import ends
+        from tranship.client._workflow_handle import AsyncWorkflowHandle
+
+        found = planned(link, workflow, self._routes)
+        await self._on_link(lambda link: submit_planned(link, found, self._chains))
+        return AsyncWorkflowHandle(self, found.shape, stored=all(leaf.stored for leaf in ends(found.shape)))
+
+    async def _follow(self, handle: AsyncWorkflowHandle[Any], shape: Shape, timeout: Duration | None) -> TaskResult:
+        from tranship.client._following import follow
+
+        check_stored(handle.id, stored=handle.stored)
+        seconds, chain = self._seconds(timeout), self._chains.results
+        return await self._on_link(lambda link: follow(link, shape, seconds, chain))
+
+    async def _snapshot(self, shape: Shape) -> WorkflowResult[Any]:
+        from tranship.client._following import snapshot
+
+        return await self._on_link(lambda link: snapshot(link, shape, self._chains.results))
+
+    async def _cancel_all(self, shape: Shape) -> None:
+        from tranship.client._following import cancel_all
+
+        await self._on_link(lambda link: cancel_all(link, shape))
 
     async def _submit_through(
         self, chain: Chain[Envelope, Receipt], link: ClientLink, call: TaskCall[Any]

@@ -15,6 +15,7 @@ from tranship.errors import ClosedError, InvalidArgumentsError, ResultsDisabled,
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
     from tranship.client._link import ClientLink
+    from tranship.client._shape import Shape
     from tranship.middleware import Chain
     from tranship.waiting import Found
 
@@ -34,6 +35,10 @@ class Followed(Protocol):
 
     final: TaskResult | None
     """Its terminal result, once known."""
+
+    @property
+    def _shape(self) -> Shape | None:
+        """The workflow; None: it is a single task."""
 
     def _typed(self, result: TaskResult) -> TaskResult:
         """Return ``result`` with its value as the task is annotated to return it."""
@@ -64,9 +69,12 @@ class Arrivals(Generic[H]):
         self._found: dict[str, TaskResult] = {}
         self._waiting: dict[str, list[H]] = {}
         self._given_up: ResultTimeout | None = None
+        self._shapes: dict[str, Shape] = {}
         for handle in self.handles:
             if handle.final is None:
                 self._waiting.setdefault(handle.id, []).append(handle)
+                if (shape := handle._shape) is not None:  # noqa: SLF001 - a handle is half of what follows it
+                    self._shapes[handle.id] = shape
         self._submitted = sum(any(map(_is_submitted, same)) for same in self._waiting.values())
 
     @property
@@ -126,13 +134,20 @@ class Arrivals(Generic[H]):
             sink: is called with what they are, or why they are not to be had.
             chain: the middleware that they pass through before.
         """
-        ids = self.ids
+        ids = [one for one in self._waiting if one not in self._shapes]
         first = sink if chain is None else Passage(chain, sink)
+        stops: list[Callable[[], None]] = []
         try:
             link.loop.call_soon_threadsafe(link.waiting.watch, ids, first)
+            if self._shapes:
+                from tranship.client._following import Followers
+
+                followers = Followers(link, self._shapes, sink, chain)
+                stops.append(followers.stop)
+                link.loop.call_soon_threadsafe(followers.start)
         except RuntimeError as error:
             raise ClosedError("this client has been closed; create a new one") from error
-        return lambda: _unwatch(link, ids, first)
+        return lambda: _unwatch(link, ids, first, stops)
 
     def timeout(self, budget: Budget) -> ResultTimeout:
         """The error when the time is up."""
@@ -162,12 +177,14 @@ def _checked(handle: H) -> H:
     return handle
 
 
-def _unwatch(link: ClientLink, ids: Sequence[str], sink: Callable[[str, Found], None]) -> None:
+def _unwatch(
+    link: ClientLink, ids: Sequence[str], sink: Callable[[str, Found], None], stops: Sequence[Callable[[], None]]
+) -> None:
     # A loop that has been closed has nobody to tell.
     with contextlib.suppress(RuntimeError):
         link.loop.call_soon_threadsafe(link.waiting.unwatch, ids, sink)
-        if isinstance(sink, Passage):
-            link.loop.call_soon_threadsafe(sink.stop)
+        for stop in (*stops, *([sink.stop] if isinstance(sink, Passage) else ())):
+            link.loop.call_soon_threadsafe(stop)
 
 
 def unfinished(task_id: str, why: str) -> TaskResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tranship.checks import Duration
 from tranship.envelope import TaskResult, TaskState
@@ -10,6 +10,7 @@ from tranship.task import Task
 
 if TYPE_CHECKING:
     from tranship.client._client import AsyncClient
+    from tranship.client._shape import Shape
 
 __all__ = ["AsyncTaskHandle"]
 
@@ -30,6 +31,11 @@ class AsyncTaskHandle(Generic[R]):
 
     __slots__ = ("_client", "_task", "duplicate", "final", "id", "stored", "submitted")
 
+    @property
+    def _shape(self) -> Shape | None:
+        """The workflow; None: it is a single task."""
+        return None
+
     def __init__(
         self,
         client: AsyncClient,
@@ -47,6 +53,11 @@ class AsyncTaskHandle(Generic[R]):
         self._client = client
         self.stored = stored
         self.final: TaskResult | None = None
+
+    @property
+    def children(self) -> tuple[AsyncTaskHandle[Any], ...]:
+        """The handles of its steps; a single task has none."""
+        return ()
 
     async def result(self, timeout: Duration | None = None) -> R:
         """Wait until the task has ended and return its value.

@@ -9,7 +9,8 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from tranship.client._delayed import Delayed
 from tranship.client._pushed import Remembered
@@ -25,11 +26,14 @@ from tranship.submission import Submission, submitter_of
 from tranship.waiting import Waiting
 
 if TYPE_CHECKING:
-    from tranship.ports import CancelReport, IdKeeper, KeepsRecords
+    from tranship.ports import CancelReport, ChordStart, ChordStore, IdKeeper, KeepsRecords
 
 __all__ = ["ClientLink", "LinkKey", "cancelled_result"]
 
 log = logging.getLogger("tranship.client")
+
+CHORDS_AT_ONCE: Final = 50
+"""Gatherings that are noted side by side."""
 
 
 class LinkKey(NamedTuple):
@@ -139,6 +143,46 @@ class ClientLink:
         """Note whose results will be pushed here."""
         if isinstance(self._store, Remembered):
             self._store.submitted([one.envelope.id for one in messages if one.envelope.keeps_result])
+
+    def expect_later(self, ids: Sequence[str]) -> None:
+        """Note the ids of a workflow's tasks: results of those that workers submit will be pushed here as well."""
+        if isinstance(self._store, Remembered):
+            self._store.submitted(ids)
+
+    def check_counts(self) -> None:
+        """Do nothing, if members of a gathering can be counted.
+
+        Raises:
+            UnsupportedError: nothing counts them.
+        """
+        if self._chords is None:
+            name = self.store_name
+            raise UnsupportedError(
+                f"{name} cannot count the members of a gathering, so nothing can follow one: give a result store that "
+                "can, such as redis://... or sqlite:///... (result_url, or TRANSHIP_RESULT_URL, for clients and for "
+                "workers), or collect the members' results yourself"
+            )
+
+    async def begin_chords(self, chords: Sequence[ChordStart]) -> None:
+        """Note gatherings whose members are about to be submitted.
+
+        Raises:
+            BrokerUnreachable, StorageFull.
+        """
+        if not chords:
+            return
+        self.check_counts()
+        store = self._chords
+        assert store is not None
+        for start in range(0, len(chords), CHORDS_AT_ONCE):
+            await asyncio.gather(*map(store.start, chords[start : start + CHORDS_AT_ONCE]))
+
+    @cached_property
+    def _chords(self) -> ChordStore | None:
+        """What counts the members of gatherings; loaded by the first workflow that needs it."""
+        from tranship.canvas import chords_of
+
+        return chords_of(self._result_backend or self.backend)
 
     def _anticipate(self, messages: Sequence[Message]) -> None:
         """Expect the results of tasks that cannot have one yet."""
@@ -252,6 +296,11 @@ class ClientLink:
     def answers_submits_only(self) -> bool:
         """Whether results come only here, and only of what was submitted here: they are kept nowhere."""
         return isinstance(self._store, Remembered)
+
+    @property
+    def keeps_results(self) -> bool:
+        """Whether results are kept where others can read them."""
+        return self._store is not None and not self.answers_submits_only
 
     @property
     def can_cancel(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tranship.checks import key_text
 from tranship.envelope import Receipt, new_ids
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from tranship.client._link import ClientLink
     from tranship.protocol import Message
     from tranship.submission import Answer
-    from tranship.task import TaskClass
+    from tranship.task import TaskClass, Workflow
 
 __all__ = [
+    "CANCEL_TTL",
     "AnyTask",
     "as_call",
     "as_calls",
@@ -29,11 +30,14 @@ __all__ = [
     "prepare_one",
 ]
 
-AnyTask: TypeAlias = "Task[..., Any] | TaskCall[Any] | type[TaskClass] | TaskClass | str"
+CANCEL_TTL: Final = 86_400.0
+"""How long a cancel is remembered, unless said otherwise: one day, in seconds."""
+
+AnyTask: TypeAlias = "Task[..., Any] | TaskCall[Any] | type[TaskClass] | TaskClass | Workflow[Any] | str"
 
 
-def as_call(task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskCall[Any]:
-    """Return the call that is meant, its arguments checked.
+def as_call(task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskCall[Any] | Workflow[Any]:
+    """Return the call that is meant, its arguments checked; a workflow as it is.
 
     Raises:
         InvalidArgumentsError: the arguments do not fit, or ``task`` is no task.
@@ -43,17 +47,30 @@ def as_call(task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ta
     if isinstance(task, str):
         return named(task).call(*args, **kwargs)
     if not isinstance(task, TaskCall):
-        from tranship.task import task_of
-
-        if isinstance(found := task_of(task), Task):
-            return found.call(*args, **kwargs)
-        raise InvalidArgumentsError(
-            f"cannot submit {task!r}; expected a function decorated with @task, a TaskClass, a call made by "
-            ".call(...), or a task's name"
-        )
+        return _as_other(task, args, kwargs)
     if args or kwargs:
         raise InvalidArgumentsError("a call already has its arguments; give either task.call(...) or the arguments")
     return task
+
+
+def _as_other(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskCall[Any] | Workflow[Any]:
+    from tranship.task import Step, Workflow, task_of
+
+    if isinstance(found := task_of(task), Task):
+        return found.call(*args, **kwargs)
+    if isinstance(task, Workflow) and not (args or kwargs):
+        return task
+    if isinstance(task, Workflow):
+        raise InvalidArgumentsError(f"{task!r} already has its arguments; give either the workflow or the arguments")
+    if isinstance(task, Step):
+        raise InvalidArgumentsError(
+            f"{task!r} lacks its first argument, the result of what runs before it; put it behind something with "
+            "then(...), or give all arguments with task.call(...)"
+        )
+    raise InvalidArgumentsError(
+        f"cannot submit {task!r}; expected a function decorated with @task, a TaskClass, a call made by "
+        ".call(...), a workflow, or a task's name"
+    )
 
 
 def as_calls(calls: Iterable[TaskCall[Any]]) -> list[TaskCall[Any]]:
@@ -112,7 +129,9 @@ def prepare_one(link: ClientLink, call: TaskCall[Any]) -> Message:
 
 def _task_of(call: Any) -> Task[..., Any]:
     if not isinstance(call, TaskCall):
-        raise InvalidArgumentsError(f"cannot submit {call!r}; expected a call made by task.call(...)")
+        raise InvalidArgumentsError(
+            f"cannot submit {call!r} among many; expected a call made by task.call(...); submit a workflow by itself"
+        )
     return call.task
 
 

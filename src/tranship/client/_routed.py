@@ -7,18 +7,23 @@ from dataclasses import replace
 from typing import Any
 
 from tranship.settings import TaskRoutes
-from tranship.task import TaskCall, TaskOptions
+from tranship.task import Task, TaskCall, TaskOptions
 
-__all__ = ["routed", "routed_all"]
+__all__ = ["routed", "routed_all", "routed_task"]
 
 
 def routed(routes: TaskRoutes, call: TaskCall[Any]) -> TaskCall[Any]:
     """Return the call, to the queue that ``routes`` have for it, unless it has one of its own."""
-    task = call.task
+    task = routed_task(routes, call.task)
+    return call if task is call.task else replace(call, task=task)
+
+
+def routed_task(routes: TaskRoutes, task: Task[..., Any]) -> Task[..., Any]:
+    """The same of a task."""
     if task.function is not None or task.options_set.queue != TaskOptions.queue:
-        return call
+        return task
     queue = routes.queue_of(task.name)
-    return call if queue is None else replace(call, task=task.options(queue=queue))
+    return task if queue is None else task.options(queue=queue)
 
 
 def routed_all(routes: TaskRoutes, calls: Sequence[TaskCall[Any]]) -> list[TaskCall[Any]]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tranship.protocol._peek import result_state
     from tranship.protocol._restart import restarted
     from tranship.protocol._signature import Signature, SignatureKind, decode_signature, signatures_in
+    from tranship.protocol._signature_of import signature_of
 
 __all__ = [
     "CANCELLED",
@@ -57,6 +58,7 @@ __all__ = [
     "pass_on",
     "restarted",
     "result_state",
+    "signature_of",
     "signatures_in",
     "stamps_of",
     "user_headers",
@@ -73,5 +75,6 @@ __getattr__ = lazy_names(
         "_peek": ["result_state"],
         "_restart": ["restarted"],
         "_signature": ["Signature", "SignatureKind", "decode_signature", "signatures_in"],
+        "_signature_of": ["signature_of"],
     },
 )

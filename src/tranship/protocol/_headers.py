@@ -26,6 +26,7 @@ __all__ = [
     "header_map",
     "is_whole",
     "iso",
+    "own_headers",
 ]
 
 MAX_NAME: Final = 1024
@@ -118,7 +119,7 @@ def header_map(envelope: Envelope, origin: str) -> dict[str, Any]:
         InvalidOptionError: a header of the user's has a reserved name, or a field has a value that cannot travel.
     """
     headers = _celery(envelope, origin)
-    _add_own(headers, envelope)
+    headers.update(own_headers(envelope))
     if envelope.headers:
         _add_users(headers, envelope)
         _add_carried(headers, carried(envelope), envelope)
@@ -175,7 +176,12 @@ def _celery(envelope: Envelope, origin: str) -> dict[str, Any]:
     }
 
 
-def _add_own(headers: dict[str, Any], envelope: Envelope) -> None:
+def own_headers(envelope: Envelope) -> dict[str, Any]:
+    """Return our own headers of ``envelope``, as far as they are set.
+
+    Raises:
+        InvalidOptionError: a duration that cannot travel.
+    """
     own = {
         "tranship-deadline": envelope.deadline,
         "tranship-not-before": envelope.not_before,
@@ -187,7 +193,7 @@ def _add_own(headers: dict[str, Any], envelope: Envelope) -> None:
         "tranship-retry": None if envelope.retry is None else envelope.retry.to_dict(),
         "tranship-priority": None if envelope.priority is Priority.NORMAL else envelope.priority.label,
     }
-    headers.update((name, value) for name, value in own.items() if value is not None)
+    return {name: value for name, value in own.items() if value is not None}
 
 
 def _add_users(headers: dict[str, Any], envelope: Envelope) -> None:

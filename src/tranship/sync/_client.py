@@ -47,12 +47,15 @@ if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
     from tranship.client import Probe
     from tranship.client._link import ClientLink
+    from tranship.client._shape import Shape
+    from tranship.envelope import WorkflowResult
     from tranship.middleware import Chain, Middleware
     from tranship.ports import Capabilities
     from tranship.protocol import Message
     from tranship.registry import Registry
     from tranship.submission import Answer
-    from tranship.task import Runs
+    from tranship.sync._workflow_handle import WorkflowHandle
+    from tranship.task import Runs, Workflow
 
 __all__ = ["Client"]
 
@@ -150,6 +153,8 @@ class Client:
     @overload
     def submit(self, task: TaskCall[R], /) -> TaskHandle[R]: ...
     @overload
+    def submit(self, task: Workflow[R], /) -> WorkflowHandle[R]: ...
+    @overload
     def submit(self, task: type[Runs[Any, Coroutine[Any, Any, R]]], /, *args: Any, **kwargs: Any) -> TaskHandle[R]: ...
     @overload
     def submit(self, task: type[Runs[Any, R]], /, *args: Any, **kwargs: Any) -> TaskHandle[R]: ...
@@ -160,18 +165,22 @@ class Client:
         """Hand one task over; returns once the broker has it.
 
         Args:
-            task: a task, a :class:`~tranship.TaskClass`, ``task.options(...)``, ``task.call(...)``, or the name of
-                a task elsewhere.
+            task: a task, a :class:`~tranship.TaskClass`, ``task.options(...)``, ``task.call(...)``, a workflow made
+                of calls, or the name of a task elsewhere.
             args, kwargs: exactly the task's own arguments, checked before anything is sent.
 
         Raises:
             InvalidArgumentsError, EncodeError, MessageTooLarge: nothing was sent.
             SubmitTimeout: the broker did not take it in time; it was not submitted.
             SubmitUnknown: the broker's answer was lost.
+            BatchSubmitError: of a workflow that begins with several tasks some were refused; it was not submitted.
+            UnsupportedError: the broker, or its result store, cannot do what a workflow takes.
             StorageFull, ClosedError and whatever connecting raises.
         """
         link = self._link()
         call = as_call(task, args, kwargs)
+        if not isinstance(call, TaskCall):
+            return self._submit_workflow(link, call)
         if self._routes:
             call = routed(self._routes, call)
         if self._chains.submits is not None:
@@ -300,6 +309,33 @@ class Client:
     def _on_link(self, work: Callable[[ClientLink], Coroutine[Any, Any, T]]) -> T:
         link = self._link()
         return process_table().portal_of(link.loop).run(work(link))
+
+    def _submit_workflow(self, link: ClientLink, workflow: Workflow[Any]) -> WorkflowHandle[Any]:
+        # Loaded by the first workflow.
+        from tranship.client._following import planned, submit_planned
+        from tranship.client._shape import ends
+        from tranship.sync._workflow_handle import WorkflowHandle
+
+        found = planned(link, workflow, self._routes)
+        self._on_link(lambda link: submit_planned(link, found, self._chains))
+        return WorkflowHandle(self, found.shape, stored=all(leaf.stored for leaf in ends(found.shape)))
+
+    def _follow(self, handle: WorkflowHandle[Any], shape: Shape, timeout: Duration | None) -> TaskResult:
+        from tranship.client._following import follow
+
+        check_stored(handle.id, stored=handle.stored)
+        seconds, chain = self._seconds(timeout), self._chains.results
+        return self._on_link(lambda link: follow(link, shape, seconds, chain))
+
+    def _snapshot(self, shape: Shape) -> WorkflowResult[Any]:
+        from tranship.client._following import snapshot
+
+        return self._on_link(lambda link: snapshot(link, shape, self._chains.results))
+
+    def _cancel_all(self, shape: Shape) -> None:
+        from tranship.client._following import cancel_all
+
+        self._on_link(lambda link: cancel_all(link, shape))
 
     def _submit_through(
         self, chain: Chain[Envelope, Receipt], link: ClientLink, call: TaskCall[Any]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tranship.checks import Duration
 from tranship.envelope import TaskResult, TaskState
 from tranship.task import Task
 
 if TYPE_CHECKING:
+    from tranship.client._shape import Shape
     from tranship.sync._client import Client
 
 __all__ = ["TaskHandle"]
@@ -30,6 +31,11 @@ class TaskHandle(Generic[R]):
 
     __slots__ = ("_client", "_task", "duplicate", "final", "id", "stored", "submitted")
 
+    @property
+    def _shape(self) -> Shape | None:
+        """The workflow; None: it is a single task."""
+        return None
+
     def __init__(
         self,
         client: Client,
@@ -47,6 +53,11 @@ class TaskHandle(Generic[R]):
         self.stored = stored
         self.final: TaskResult | None = None
         self._client = client
+
+    @property
+    def children(self) -> tuple[TaskHandle[Any], ...]:
+        """The handles of its steps; a single task has none."""
+        return ()
 
     def result(self, timeout: Duration | None = None) -> R:
         """Wait until the task has ended and return its value.

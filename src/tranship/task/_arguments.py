@@ -77,6 +77,21 @@ class Arguments(Protocol):
             InvalidArgumentsError: they do not fit; nothing has been sent.
         """
 
+    def written_after(self, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+        """Return what is sent in place of a caller's arguments that come after one that is not known yet.
+
+        Raises:
+            InvalidArgumentsError: they do not fit; nothing has been sent.
+        """
+
+    @property
+    def first_hint(self) -> Any:
+        """How the first argument is annotated; ``Parameter.empty``: not, or nobody is held to it."""
+
+    @property
+    def result_hint(self) -> Any:
+        """How the result is annotated; ``Parameter.empty``: not, or nobody is held to it."""
+
     def made(self, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
         """Return what the handler is called with.
 
@@ -208,6 +223,30 @@ class FunctionArguments:
                 self.sends = self._stub(sent=True)
         return sent
 
+    def written_after(self, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+        """Return what is sent behind an argument that is not known yet."""
+        try:
+            self.signature.bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise self._misfit_after(args, kwargs, error) from None
+        return (
+            tuple(self._write(self._at(index), value) for index, value in enumerate(args, 1)),
+            {name: self._write(self._named(name), value) for name, value in kwargs.items()},
+        )
+
+    @property
+    def first_hint(self) -> Any:
+        """How the first argument is annotated."""
+        first = self._at(0)
+        known = {} if self._validation == "off" else self._hints
+        return Parameter.empty if first is None else known.get(first, Parameter.empty)
+
+    @property
+    def result_hint(self) -> Any:
+        """How the result is annotated."""
+        known = {} if self._validation == "off" else self._hints
+        return known.get(_RETURN, Parameter.empty)
+
     def made(self, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
         """Return what the handler is called with."""
         return (
@@ -267,6 +306,10 @@ class FunctionArguments:
     def _make(self, parameter: str | None, value: Any) -> Any:
         known = self._known.get(parameter) if parameter is not None else None
         return value if known is None else known.arrived(value)
+
+    def _misfit_after(self, args: Args, kwargs: Kwargs, error: TypeError) -> InvalidArgumentsError:
+        misfit = self.misfit((None, *args), kwargs, error)
+        return InvalidArgumentsError(f"{misfit}; in step(...) the first one is the result of what runs before")
 
     def _first_sent(self, /, *args: Any, **kwargs: Any) -> bool:
         self.sends = self._stub(sent=True)

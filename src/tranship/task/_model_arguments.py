@@ -9,6 +9,7 @@ from functools import cached_property
 from inspect import Parameter, signature
 from typing import Any, get_type_hints
 
+from tranship import codec
 from tranship.errors import ConfigurationError, InvalidArgumentsError
 from tranship.task._arguments import Args, Kwargs, Result
 from tranship.task._dependencies import Depends, dependencies_of
@@ -68,6 +69,18 @@ class ModelArguments:
                 "which travel as keyword arguments"
             )
         return (), plain_parts(data)
+
+    def written_after(self, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+        """Return the fields behind the first one as keyword arguments; what they hold is checked when all are there."""
+        given = self._by_field((None, *args), kwargs)
+        self._check_names(given)
+        del given[self.fields[0]]
+        return (), plain_parts({name: codec.data_of(value) for name, value in given.items()})
+
+    @property
+    def first_hint(self) -> Any:
+        """How the first field is annotated: nobody is held to it before all are there."""
+        return Parameter.empty
 
     def made(self, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
         """Return the model that the handler is called with.

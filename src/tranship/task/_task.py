@@ -7,11 +7,12 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, cast
 
 from tranship.checks import name_text
 from tranship.envelope import Envelope, TaskResult
 from tranship.errors import ConfigurationError, InvalidArgumentsError
+from tranship.task._composing import Composable
 from tranship.task._context import TaskContext
 from tranship.task._oddities import SIMPLE
 from tranship.task._options import DEFAULTS, OptionArguments, TaskOptions
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tranship.task._arguments import Arguments
     from tranship.task._dependencies import Depends
     from tranship.task._dialect import Dialect
+    from tranship.task._workflow import Step
     from tranship.timetable import Timetable
 
 __all__ = ["AsyncTask", "Isolation", "SyncTask", "Task", "TaskCall", "named"]
@@ -34,7 +36,10 @@ LONGEST_TASK: Final = 1024
 """Bytes of a task's name: what every decoder reads."""
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+X = TypeVar("X")
+X_contra = TypeVar("X_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -43,8 +48,8 @@ def _take_anything(*_args: Any, **_kwargs: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskCall(Generic[R_co]):
-    """A task with its arguments, checked and ready to be submitted. Made by :meth:`Task.call`."""
+class TaskCall(Composable[R_co]):
+    """A task with its arguments, checked and ready to be submitted or followed by others. Made by :meth:`Task.call`."""
 
     task: Task[..., R_co]
     args: tuple[Any, ...] = field(repr=False)
@@ -57,10 +62,17 @@ def _arguments_of(name: str, function: Callable[..., Any]) -> Arguments:
     return FunctionArguments(name, function, signature_of(function))
 
 
-class _CallDraft(Generic[R_co]):
+class _CallDraft(Composable[R_co]):
     """A call that can still be written, see :class:`tranship.envelope.Draft`: a third of what the constructor costs."""
 
     __slots__ = ("args", "kwargs", "task")
+
+
+class _TakesFirst(Protocol[X_contra, Q, R_co]):
+    """A task by its first argument and the others."""
+
+    def call(self, first: X_contra, /, *args: Q.args, **kwargs: Q.kwargs) -> TaskCall[R_co]:
+        """As :meth:`Task.call`."""
 
 
 class Task(Generic[P, R_co]):
@@ -154,6 +166,22 @@ class Task(Generic[P, R_co]):
         draft.__class__ = TaskCall
         call: TaskCall[R_co] = draft
         return call
+
+    def step(self: _TakesFirst[X, Q, R], /, *args: Q.args, **kwargs: Q.kwargs) -> Step[X, R]:
+        """Return the task with all its arguments but the first, which is the result of what runs before it.
+
+        For ``then`` and ``gather``; the arguments are checked as by :meth:`call`.
+
+        Raises:
+            InvalidArgumentsError: they do not fit the signature, or an annotation; or the task takes none.
+        """
+        from tranship.task._workflow import CallNode, Step
+
+        task = cast("Task[..., R]", self)
+        sent: tuple[Any, Mapping[str, Any]] = args, kwargs
+        if task.arguments is not None:
+            sent = task.arguments.written_after(args, kwargs)
+        return Step(CallNode(task, sent[0], sent[1], takes=True))
 
     def envelope(
         self,

@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from tranship.canvas import Embed
 from tranship.clocks import Clock
-from tranship.envelope import PROBE_TASK, Ending, Envelope, ErrorInfo
+from tranship.envelope import Ending, Envelope, ErrorInfo
 from tranship.errors import MalformedMessage, UnknownTask
 from tranship.protocol import Decoder, TakesLong, canvas
-from tranship.task import Task, task
+from tranship.task import Task
 from tranship.worker._answered import Answered
+from tranship.worker._built_in import BUILT_IN
 from tranship.worker._cancels import Cancels
 from tranship.worker._canvas import refusal
 from tranship.worker._describe import describe_final
@@ -62,7 +63,7 @@ class Admission:
         counts: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        self._tasks = {PROBE_TASK: _probe, **tasks}
+        self._tasks = {**BUILT_IN, **tasks}
         self._cancels = cancels
         self._answered = answered
         self._max_deliveries = max_deliveries
@@ -113,7 +114,7 @@ class Admission:
             run.envelope = run.task.fill(run.envelope)
 
     def _unknown(self, run: Run, envelope: Envelope) -> None:
-        names = sorted(name for name in self._tasks if name != PROBE_TASK)
+        names = sorted(name for name in self._tasks if name not in BUILT_IN)
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         known = f"{', '.join(names[:_SHOWN])}{more}" or "none"
         message = f"no task named {envelope.task!r} is registered in this worker (it has: {known})"
@@ -162,8 +163,3 @@ def _early(run: Run, not_before: float) -> float:
     """Seconds until the task is due, by the broker's clock; none where its schedule has said that it is."""
     early = not_before - time.time() - run.ahead
     return 0.0 if run.delivery.scheduled and early < WRONG else early
-
-
-@task(name=PROBE_TASK)
-async def _probe() -> str:
-    return "ok"

@@ -9,18 +9,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from tranship._defaults import default_registry, say_default
-from tranship.canvas import RecordChords
+from tranship.canvas import chords_of
 from tranship.clocks import clock_of
 from tranship.connections import process_table
 from tranship.mailbox import node_name
 from tranship.ports import (
     Backend,
     Capability,
-    ChordStore,
     Consumer,
     ControlChannel,
-    KeepsChords,
-    KeepsRecords,
     NameKeeper,
     PeerControl,
     ready_in,
@@ -144,7 +141,7 @@ class SessionBuilder:
         )
         self._threads = HandlerThreads()
         self._isolation = _isolation(setup.tasks, setup.settings.max_concurrent_tasks)
-        self._chords = _chords(self._store)
+        self._chords = chords_of(self._store)
         self._control = _control(backend)
         self._cancels = Cancels(self._flow.cancelled, marks_of(_control(self._store), self._control))
 
@@ -350,14 +347,6 @@ def _starvation(backend: Backend, queues: ConsumedQueues, patience: float) -> St
     if not backend.capabilities.has(Capability.INSPECT_DEPTH):
         return None
     return Starvation(lambda: ready_in(backend.inspector(), queues.names), patience)
-
-
-def _chords(store: Backend) -> ChordStore | None:
-    """Return what counts the parts of chords: as the store's other users do, or in records of ours."""
-    own = store.chords() if isinstance(store, KeepsChords) else None
-    if own is None and isinstance(store, KeepsRecords) and store.capabilities.has(Capability.RECORDS):
-        return RecordChords(store.records())
-    return own
 
 
 def _control(backend: Backend) -> ControlChannel | None:

@@ -13,6 +13,7 @@ from tranship.testing.suites.facade.outcomes import OutcomeCases
 from tranship.testing.suites.facade.replies import ReplyCases
 from tranship.testing.suites.facade.results import ResultCases
 from tranship.testing.suites.facade.submit import SubmitCases
+from tranship.testing.suites.facade.workflows import WorkflowCases
 
 __all__ = ["FacadeSuite"]
 
@@ -27,7 +28,8 @@ class FacadeSuite(
     ReplyCases,
     DelayedCases,
     ManyResultCases,
+    WorkflowCases,
     FacadeLifecycleCases,
     FacadeOutageCases,
 ):
-    """``AsyncClient`` and ``Client``: submitting, waiting, middleware, claims, closing, outages."""
+    """``AsyncClient`` and ``Client``: submitting, waiting, workflows, middleware, claims, closing, outages."""
