@@ -1,11 +1,31 @@
-"""A timer and a sleeper for one wait after the other, nearly all of which end before their time."""
+"""A timer and a sleeper for one wait after the other, nearly all of which end before their time; and when to do what is
+done every few seconds.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 from collections.abc import Callable
+from typing import Final
 
-__all__ = ["LazyTimer", "Sleeper"]
+__all__ = ["ROUND", "LazyTimer", "Sleeper", "next_round"]
+
+ROUND: Final = 5.0
+"""Seconds between two rounds."""
+_PHASE: Final = random.uniform(0.0, ROUND)
+"""When the rounds of this process are: others have theirs at other times."""
+_LATE: Final = 0.1
+"""By which part of a round one may be late; with less between, it is the next one."""
+
+
+def next_round(now: float, seconds: float = ROUND) -> float:
+    """Return when to do next what is done every ``seconds``, by a loop's clock.
+
+    A process that has nothing else to do is woken once for all of it, where it is done at multiples of the same time.
+    """
+    return (math.floor((now - _PHASE) / seconds + _LATE) + 1) * seconds + _PHASE
 
 
 class LazyTimer:

@@ -159,3 +159,50 @@ async def test_only_skipped_queues_are_not_looked_at_all_the_time() -> None:
     assert asyncio.get_running_loop().time() - began >= 60.0
     assert looks == 0
     await backend.aclose()
+
+
+class FrankQueue(Queue):
+    """Says when it has given all that there was."""
+
+    def __init__(self, broker: Broker, lease: float | None) -> None:
+        super().__init__(broker, lease)
+        self.looks = 0
+
+    async def take(self, slots, limit, wait):
+        self.looks += 1
+        found = await super().take(slots, limit, wait)
+        return TakenBatch(found.items, emptied=True, next_due=60.0) if len(found.items) < limit else found
+
+
+@on_virtual_time
+async def test_what_is_known_to_be_empty_is_not_looked_at_until_there_is_news() -> None:
+    broker = Broker(queues=FrankQueue)
+    backend = await opened(broker)
+    queue, consumer = backend._supervisor.current.queue, backend.consumer(["q", "other"])
+    await backend.submitter().submit([message()])
+    assert len((await consumer.receive(2, 5.0)).deliveries) == 1
+    waiting = asyncio.create_task(consumer.receive(2, 50.0))
+    await asyncio.sleep(40.0)
+    assert queue.looks == 1
+    await backend.submitter().submit([message()])
+    assert len((await waiting).deliveries) == 1
+    assert queue.looks == 2
+    # Who does not want to wait wants to know.
+    assert not (await consumer.receive(2, 0.0)).deliveries
+    assert queue.looks == 3
+    # Nothing is heard of what is due by then.
+    await backend.submitter().submit([message()])
+    assert len((await consumer.receive(2, 5.0)).deliveries) == 1
+    waiting = asyncio.create_task(consumer.receive(2, 100.0))
+    await asyncio.sleep(70.0)
+    assert queue.looks > 4
+    waiting.cancel()
+    # Known of a part of the queues, it says nothing of the others.
+    await backend.submitter().submit([message()])
+    assert len((await consumer.receive(2, 5.0, skip={"other"})).deliveries) == 1
+    looks = queue.looks
+    waiting = asyncio.create_task(consumer.receive(2, 5.0))
+    await asyncio.sleep(1.0)
+    assert queue.looks > looks
+    waiting.cancel()
+    await backend.aclose()

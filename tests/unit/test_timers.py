@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from tranship.timers import LazyTimer, Sleeper
+import pytest
+
+from tranship.timers import ROUND, LazyTimer, Sleeper, next_round
 
 
 class Rung:
@@ -129,3 +131,20 @@ async def test_a_sleeper_that_is_closed_wakes_and_leaves_nothing_in_the_loop() -
     sleeper.close()
     assert _timers() == before
     await asyncio.wait_for(sleeping, 10)
+
+
+@pytest.mark.parametrize("seconds", [0.01, ROUND / 2, ROUND, 3 * ROUND])
+def test_a_round_comes_soon_and_never_twice(seconds: float) -> None:
+    for step in range(1000):
+        now = 1e5 + seconds * step / 97
+        at = next_round(now, seconds)
+        assert 0.1 * seconds - 1e-6 <= at - now <= 1.1 * seconds + 1e-6
+        # A timer may be early, or late.
+        for early in (-seconds / 50, 0.0, seconds / 50):
+            assert next_round(at + early, seconds) == pytest.approx(at + seconds)
+
+
+def test_rounds_of_several_lengths_coincide() -> None:
+    at = next_round(1e5)
+    halves = [next_round(1e5 + step, ROUND / 2) for step in range(10)]
+    assert any(one == pytest.approx(at) for one in halves)

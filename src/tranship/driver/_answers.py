@@ -10,11 +10,13 @@ from tranship.driver._nouns import Row, Stored, Taken, TakenBatch
 from tranship.errors import PluginError, TranshipError
 from tranship.ports import Settled
 
-__all__ = ["checked", "checked_batch", "listed"]
+__all__ = ["LISTS", "checked", "checked_batch", "listed"]
 
 T = TypeVar("T")
 
 NOTHING: Final = type(None)
+SEQUENCES: Final = (list, tuple, Sequence)
+"""The two that nearly everything is come first: to ask an abstract class is slow."""
 KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "send": (NOTHING, str, TranshipError),
     "post": (NOTHING, str, TranshipError),
@@ -49,7 +51,7 @@ def checked(driver: str, verb: str, answers: Sequence[T], count: int) -> Sequenc
     Raises:
         PluginError: there are not ``count`` of them, or one is none that the verb may give.
     """
-    if not isinstance(answers, list | Sequence) or len(answers) != count:
+    if not isinstance(answers, SEQUENCES) or len(answers) != count:
         given = f"{len(answers)} answers" if isinstance(answers, Sequence) else repr(answers)
         raise PluginError(f"{driver}: {verb}() gave {given} for {count} items; a driver answers each of them, in order")
     for stranger in _others(answers, KINDS[verb]):
@@ -67,7 +69,7 @@ def listed(driver: str, verb: str, found: T, kind: type | None = None) -> T:
     kind = kind or LISTS.get(verb)
     if kind is None:
         return found
-    if not isinstance(found, list | Sequence):
+    if not isinstance(found, SEQUENCES):
         raise PluginError(f"{driver}: {verb}() gave {found!r:.100}; expected a sequence of {kind.__name__}")
     for stranger in _others(found, (kind,)):
         raise PluginError(f"{driver}: {verb}() gave {stranger!r:.100} among what it found; expected {kind.__name__}")
@@ -83,15 +85,19 @@ def checked_batch(driver: str, found: object) -> TakenBatch:
     if not isinstance(found, TakenBatch):
         raise PluginError(f"{driver}: take() gave {found!r:.100}; expected a TakenBatch")
     listed(driver, "take", found.items, Taken)
-    if found.next_due is not None and not isinstance(found.next_due, float | int):
-        raise PluginError(f"{driver}: take() gave next_due={found.next_due!r:.100}; expected seconds, or None")
-    if found.next_due is not None and found.next_due > EPOCH and abs(found.next_due - time.time()) < DAY:
-        said = f"next_due={found.next_due!r:.100}, which is a point in time"
+    due = found.next_due
+    if due is not None and not isinstance(due, (float, int)):
+        raise PluginError(f"{driver}: take() gave next_due={due!r:.100}; expected seconds, or None")
+    if due is not None and due > EPOCH and abs(due - time.time()) < DAY:
+        said = f"next_due={due!r:.100}, which is a point in time"
         raise PluginError(f"{driver}: take() gave {said}; expected seconds from now, or None")
     return found
 
 
 def _others(found: Sequence[Any], kinds: tuple[type, ...]) -> Iterable[Any]:
     """Return what is of no such kind; one look for each type that there is, because there may be thousands."""
-    strange = [kind for kind in set(map(type, found)) if not issubclass(kind, kinds)]
+    there = set(map(type, found))
+    if there.issubset(kinds):
+        return ()
+    strange = [kind for kind in there if not issubclass(kind, kinds)]
     return [one for one in found if type(one) in strange] if strange else ()

@@ -78,10 +78,13 @@ class DriverConsumer:
         self._patience = LazyTimer(self._leave_take)
         self._news = False
         """Whether something may be there that was not when we looked last."""
+        self._quiet_until = 0.0
+        """Until then a look would find nothing, if there is no news."""
+        self._loop = asyncio.get_running_loop()
         self._idle = False
         """Whether a receive waits for news."""
         self._sleeper = Sleeper()
-        self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._is_closed = False
         self._holding: asyncio.TimerHandle | None = None
         self._demanded = False
         self._careful = False
@@ -136,12 +139,12 @@ class DriverConsumer:
             self._meet_current()
         self._heard()
 
-    async def _woken(self, until: float) -> None:
-        """Wait for news, until then."""
+    async def _woken(self, seconds: float) -> None:
+        """Wait for news, so long at most."""
         if not self._news:
             self._idle = True
             try:
-                await self._sleeper.sleep(until - asyncio.get_running_loop().time())
+                await self._sleeper.sleep(seconds)
             finally:
                 self._idle = False
 
@@ -155,13 +158,12 @@ class DriverConsumer:
             if self._holding is not None:
                 self._keep_held()
             try:
-                return await self._receive(limit, asyncio.get_running_loop().time() + wait, skip)
+                return await self._receive(limit, self._loop.time() + wait, skip)
             finally:
                 if self._buffer.taken or self._demanded:
                     self._hold_for_a_while()
 
     async def _receive(self, limit: int, until: float, skip: Collection[str]) -> Received:
-        loop = asyncio.get_running_loop()
         while True:
             if not self._supervisor.connected:
                 await self._until_connected(until)
@@ -169,26 +171,25 @@ class DriverConsumer:
             batch = None if self._buffer.taken and self._has(skip) else await self._batch(limit, until, skip)
             if self._buffer.taken and (taken := self._buffer.serve(limit, skip)):
                 return Received(self._handed_out(taken))
-            now = loop.time()
+            now = self._loop.time()
             if now >= until or batch is None:
                 return Received((), confirmed=batch is not None and batch.confirmed)
             if (pause := self._pause(until - now, batch)) > 0:
-                await self._woken(now + pause)
+                await self._woken(pause)
                 self._check()
 
     def _has(self, skip: Collection[str]) -> bool:
         """Whether there is something to hand out; what has lain here for too long is given back."""
-        if stale := self._buffer.stale(asyncio.get_running_loop().time()):
+        if stale := self._buffer.stale(self._loop.time()):
             self._supervisor.spawn(self._give_back(stale))
         return self._buffer.has(skip)
 
     async def _until_connected(self, until: float) -> None:
         """Wait for the connection: who is told at once that there is none asks again much later than it is back."""
-        loop = asyncio.get_running_loop()
-        while not self._supervisor.connected and loop.time() < until:
+        while not self._supervisor.connected and (left := until - self._loop.time()) > 0:
             self._check()
             self._news = False
-            await self._woken(until)
+            await self._woken(left)
 
     def _pause(self, left: float, batch: TakenBatch) -> float:
         """Return how long to wait after nothing was taken, unless something wakes us."""
@@ -199,14 +200,18 @@ class DriverConsumer:
 
     async def _batch(self, limit: int, until: float, skip: Collection[str]) -> TakenBatch | None:
         """Take, or let the take that is under way finish; None: nothing was heard in time."""
+        now = self._loop.time()
+        left = max(until - now, 0.0)
+        if left and now < self._quiet_until and not self._news:
+            return TakenBatch(next_due=self._quiet_until - now)
         self._news = False
-        slots, left = self._turns.slots(skip), max(until - asyncio.get_running_loop().time(), 0.0)
+        slots = self._turns.slots(skip)
         if not slots:
-            await self._woken(until)
+            await self._woken(left)
             return TakenBatch()
         if self._supervisor.immediate:
             return await self._take(slots, limit, left)
-        patience = left + SILENCE
+        patience = now + left + SILENCE
         # What was done when nobody received is in the buffer, and says nothing of now.
         if self._taking is None or self._taking.done():
             self._meet_current()
@@ -215,12 +220,12 @@ class DriverConsumer:
         else:
             # It may wait for something else than what is wanted now.
             self._demand(slots, limit)
-            patience = left if self._traits.waits else patience
+            patience = now + left if self._traits.waits else patience
         return await self._patiently(self._taking, patience)
 
-    async def _patiently(self, taking: Shielded[TakenBatch], seconds: float) -> TakenBatch | None:
-        """Return what a take brings, whoever began it; None: nothing was heard in time, and it goes on."""
-        self._patience.set(asyncio.get_running_loop().time() + seconds)
+    async def _patiently(self, taking: Shielded[TakenBatch], until: float) -> TakenBatch | None:
+        """Return what a take brings, whoever began it; None: nothing was heard until then, and it goes on."""
+        self._patience.set(until)
         batch = None
         try:
             batch = await taking
@@ -247,11 +252,14 @@ class DriverConsumer:
         checked_batch(supervisor.name, batch)
         if not batch.items:
             return batch
-        if self._closing.done():
+        now = self._loop.time()
+        quiet = batch.emptied and self._unwatch is not None and slots is self._turns.slots()
+        self._quiet_until = now + (batch.next_due or 0.0) if quiet else 0.0
+        if self._is_closed:
             # It ignored that it was cancelled: nobody is here to get it.
             await self._give_back(batch.items)
             return batch
-        self._stamp(batch.items, generation)
+        self._stamp(batch.items, generation, now)
         together, rest = apart_from_suspects(batch.items)
         self._careful = self._traits.counts is not CountKind.EXACT and together[-1].delivery_count >= SUSPECT
         self._buffer.put(together)
@@ -264,9 +272,9 @@ class DriverConsumer:
             self._hold_for_a_while()
         return batch
 
-    def _stamp(self, taken: Sequence[Taken], generation: int) -> None:
+    def _stamp(self, taken: Sequence[Taken], generation: int, now: float) -> None:
         """Note when it was taken, and over which connection."""
-        now, counts = asyncio.get_running_loop().time(), self._traits.counts
+        counts = self._traits.counts
         for one in taken:
             one.taken_at, one.generation, one.count_kind = now, generation, counts
 
@@ -290,8 +298,8 @@ class DriverConsumer:
 
     def _hold_for_a_while(self) -> None:
         """Give back what is held unless somebody asks for it soon."""
-        if self._holding is None and not self._closing.done():
-            self._holding = asyncio.get_running_loop().call_later(HELD, self._hold_no_longer)
+        if self._holding is None and not self._is_closed:
+            self._holding = self._loop.call_later(HELD, self._hold_no_longer)
 
     def _hold_no_longer(self) -> None:
         self._holding = None
@@ -364,14 +372,14 @@ class DriverConsumer:
         gate = self._supervisor.gate
         if gate.closed or gate.failure is not None:
             gate.check()
-        if self._closing.done():
+        if self._is_closed:
             raise ClosedError("this consumer has been closed; make a new one")
 
     async def aclose(self) -> None:
         """Stop receiving, and give back what is held and in flight. Idempotent."""
-        if self._closing.done():
+        if self._is_closed:
             return
-        self._closing.set_result(None)
+        self._is_closed = True
         self._heard()
         self._sleeper.close()
         self._leave_take()

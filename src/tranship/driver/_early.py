@@ -37,7 +37,7 @@ class EarlyConsumer(DriverConsumer):
     async def _early(self, limit: int) -> Sequence[Taken]:
         connection, generation = self._supervisor.current, self._supervisor.generation
         taken = await self._taken_early(connection, limit)
-        self._stamp(taken, generation)
+        self._stamp(taken, generation, self._loop.time())
         return taken
 
     async def _taken_early(self, connection: Connection, limit: int) -> Sequence[Taken]:

@@ -290,6 +290,9 @@ class TakenBatch:
     next_due: float | None = None
     """With no items: seconds *from now* until one is due, or given up by who holds it, where the driver knows; no point
     in time."""
+    emptied: bool = False
+    """With items: nothing else is there, and ``watch`` tells of what comes, so that nobody has to look once more;
+    ``next_due`` is as with no items."""
 
 
 class End(enum.Enum):

@@ -51,6 +51,8 @@ class DriverResults:
         self._supervisor, self._rows, self._delays = supervisor, rows, delays
         self._ttl, self._limit = ttl, limit
         self._sink: ResultSink | None = None
+        self._comes_alone = False
+        """Whether what is heard is best pushed at once, one by one."""
         self._expected: dict[str, None] = {}
         self._found: dict[str, bool] = {}
         """Ids to read: whether we were told that there is a result."""
@@ -89,7 +91,9 @@ class DriverResults:
             self._supervisor.topic.unsubscribe(gone, self._heard)
 
     def _subscribe(self, ids: Iterable[str]) -> None:
-        self._supervisor.topic.subscribe(list(map(result_key, ids)), self._heard)
+        topic = self._supervisor.topic
+        self._comes_alone = self._supervisor.immediate or getattr(topic, "pushes_alone", False)
+        topic.subscribe(list(map(result_key, ids)), self._heard)
 
     async def _subscribe_again(self) -> None:
         if self._expected:
@@ -99,7 +103,7 @@ class DriverResults:
         task_id = name[2:]
         if not value:
             self._read([task_id], told=True)
-        elif self._supervisor.immediate or getattr(self._supervisor.topic, "pushes_alone", False):
+        elif self._comes_alone:
             if task_id in self._expected and self._sink is not None:
                 self._sink([_stored_result(task_id, value)])
         else:

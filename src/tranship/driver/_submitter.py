@@ -50,6 +50,8 @@ class DriverSubmitter:
         self._supervisor, self._rows, self._dedup, self._delays = supervisor, rows, dedup, delays
         self._posts = Posts(supervisor)
         self._limit = limit
+        self._ready: tuple[int, object] = 0, None
+        """Over which connection, and what the last message was like that could be posted."""
 
     @property
     def max_message_size(self) -> int:
@@ -110,7 +112,9 @@ class DriverSubmitter:
     def _ready_to_go(self, messages: Sequence[Message]) -> list[Outgoing] | None:
         """Return what can be posted: all of it in one batch, with nothing to do before it or after it."""
         traits, limit, octets = self._supervisor.traits, self.max_message_size, 0
-        like: object = None
+        generation, like = self._ready
+        if generation != self._supervisor.generation:
+            like = None
         for one in messages:
             size = one.size
             octets += size
@@ -119,6 +123,7 @@ class DriverSubmitter:
                 if not self._goes_at_once(one):
                     return None
                 like = one.like
+        self._ready = self._supervisor.generation, like
         if not traits.limits.hold(len(messages), octets):
             return None
         return [self._outgoing(one, fused=traits.fuses) for one in messages]

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from tranship.clocks import Clock
-from tranship.driver._answers import checked, listed
+from tranship.driver._answers import LISTS, checked, listed
 from tranship.driver._dialling import Classify, Dialler
 from tranship.driver._nouns import QueueTraits
 from tranship.driver._protocols import Connection, TellingTime, Topic, traits_of
@@ -177,14 +177,16 @@ class Supervisor:
         """
         if self.immediate:
             return listed(self.name, verb, self.now(verb, run))
-        connection, mark = self.current, self.begin(wait)
+        connection, deadlines = self.current, self._deadlines
+        mark = None if deadlines is None else deadlines.begin(wait)
         try:
-            steps = steps_of(run(connection))
-            return listed(self.name, verb, await stepped(steps, lambda seconds: self.blocked(verb, seconds)))
+            found = await stepped(steps_of(run(connection)), lambda seconds: self.blocked(verb, seconds))
+            return listed(self.name, verb, found) if verb in LISTS else found
         except Exception as native:  # noqa: BLE001 - it is raised
             self._raise(verb, native, connection)
         finally:
-            self.end(mark)
+            if deadlines is not None:
+                deadlines.end(mark)
 
     def now(self, verb: str, run: Callable[[Connection], Awaitable[T]]) -> T:
         """Do the same over a connection that is immediate, and return when it is done."""

@@ -11,6 +11,7 @@ from tranship.clocks import look
 from tranship.errors import BrokerUnreachable, TranshipError
 from tranship.ports import Backend, ControlChannel
 from tranship.settings import Settings
+from tranship.timers import next_round
 from tranship.worker._namesakes import Namesakes
 from tranship.worker._presence import Presence
 
@@ -72,7 +73,7 @@ class Heartbeats:
             self._news.clear()
             await self._say(stopping=False)
             await self._until_due()
-            if time.monotonic() - looked >= self._interval:
+            if time.monotonic() - looked >= self._interval / 2:
                 await look(self._backend, self._backend.url)
                 looked = time.monotonic()
 
@@ -82,7 +83,7 @@ class Heartbeats:
 
     async def _until_due(self) -> None:
         try:
-            async with asyncio.timeout(self._interval):
+            async with asyncio.timeout_at(next_round(self._loop.time(), self._interval)):
                 await self._news.wait()
         except TimeoutError:
             return

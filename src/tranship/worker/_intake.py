@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tranship.errors import BrokerError, BrokerUnreachable, ClosedError, TranshipError
 from tranship.ports import Consumer, Delivery, Received
-from tranship.timers import LazyTimer
+from tranship.timers import LazyTimer, next_round
 from tranship.worker._pauses import Pauses
 from tranship.worker._starvation import Starvation
 
@@ -204,9 +204,11 @@ class Intake:
     async def _receive(self, limit: int) -> Received | None:
         self._receiver = receiver = asyncio.current_task()
         assert receiver is not None
-        self._patience.set(asyncio.get_running_loop().time() + self._longest)
+        now = asyncio.get_running_loop().time()
+        self._patience.set(now + self._longest)
         try:
-            received = await self.consumer.receive(limit, self._wait, skip=self._skipped)
+            wait = min(self._wait, next_round(now, WAIT) - now)
+            received = await self.consumer.receive(limit, wait, skip=self._skipped)
             if self._interrupted:
                 # It came back at the very moment, or it swallows cancels: either way ours is over.
                 receiver.uncancel()

@@ -19,6 +19,7 @@ from typing import Final
 
 from tranship.errors import TranshipError, WorkerNameTaken
 from tranship.ports import Command, NameHolder, NameKeeper, Signal
+from tranship.timers import next_round
 
 __all__ = ["KEPT", "WANTED", "WorkerName", "holder"]
 
@@ -120,7 +121,7 @@ class WorkerName:
     async def _keep(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(EVERY):
+                async with asyncio.timeout_at(next_round(asyncio.get_running_loop().time(), EVERY)):
                     await self._asked.wait()
             if self._is_over:
                 return

@@ -85,6 +85,8 @@ class Claim:
     """The lists by number, from 1."""
     suffix: bytes
     """The end of the claim tokens."""
+    queues: frozenset[str] = frozenset()
+    """Those of which it looks at everything."""
     pick: Pick | None = None
     """What it looks at, where that is not everything."""
 
@@ -115,6 +117,7 @@ class _Order:
     head: bytes
     tail: bytes
     places: Sequence[Place]
+    queues: frozenset[str]
 
 
 class Claims:
@@ -152,7 +155,8 @@ class Claims:
         """Return the claim of up to ``limit`` messages from ``queues``, in this order inside each level."""
         order = self._orders.get(queues) or self._remember(queues)
         name = b"%b-%x" % (self.id.encode(), next(self._claims))
-        return Claim(b"".join((order.head, *self._asked(limit, name), order.tail)), order.places, b"\0" + name)
+        data = b"".join((order.head, *self._asked(limit, name), order.tail))
+        return Claim(data, order.places, b"\0" + name, order.queues)
 
     def select(self, pick: Pick, limit: int) -> Claim:
         """Return the claim of up to ``limit`` messages from what was picked, in its order."""
@@ -175,7 +179,7 @@ class Claims:
             bulk(b"%d" % len(pick.schedules)),
             *(queue.arguments for queue in queues),
         ]
-        return Claim(b"".join(parts), [spot.place for spot in pick.spots], b"\0" + name, pick)
+        return Claim(b"".join(parts), [spot.place for spot in pick.spots], b"\0" + name, pick=pick)
 
     def _asked(self, limit: int, name: bytes) -> tuple[bytes, ...]:
         return (bulk(b"%d" % min(limit, MOST)), self._lease, bulk(name), bulk(b"%d" % self._piece))
@@ -227,7 +231,7 @@ class Claims:
         ]
         parts = [b"EVALSHA", CLAIM.sha, b"%d" % len(names), *names]
         head = b"*%d\r\n" % (len(parts) + 4 + len(arguments)) + b"".join(map(bulk, parts))
-        order = self._orders[queues] = _Order(head, b"".join(map(bulk, arguments)), places)
+        order = self._orders[queues] = _Order(head, b"".join(map(bulk, arguments)), places, frozenset(queues))
         return order
 
     def _started(self) -> list[bytes]:

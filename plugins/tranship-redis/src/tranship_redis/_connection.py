@@ -103,7 +103,7 @@ class RedisConnection:
                 self._sweeper.start()
             return self._work
 
-    async def _ends(self) -> Channel:
+    def _ends(self) -> Channel:
         return self._work or self.main
 
     async def _fsync(self) -> str | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from contextvars import Context
 from typing import Final
 
+from tranship.timers import next_round
 from tranship_redis._pack import pack
 from tranship_redis._wire import Wire
 
@@ -14,7 +14,9 @@ __all__ = ["Liveness"]
 
 _PING: Final = pack(b"PING")
 _TICKS: Final = 5
-"""How many looks make up the shorter of the two times."""
+"""How many looks make up the shorter of the two times, while something is to be answered."""
+_IDLE_TICKS: Final = 2
+"""The same while nothing is."""
 
 
 class Liveness:
@@ -33,7 +35,9 @@ class Liveness:
         self._wire = wire
         self._timeout = timeout
         self._keepalive = keepalive
-        self._tick = max(min(timeout, keepalive) / _TICKS, 0.01)
+        shorter = min(timeout, keepalive)
+        self._tick, self._idle_tick = max(shorter / _TICKS, 0.01), max(shorter / _IDLE_TICKS, 0.01)
+        self._pace = self._tick
         self._seen: tuple[object, ...] = ()
         self._silent = 0.0
         self._loop = asyncio.get_running_loop()
@@ -45,15 +49,14 @@ class Liveness:
         self._timer.cancel()
 
     def _again(self) -> asyncio.TimerHandle:
-        # All that look at the same pace look at once: a process that has nothing to do is woken once for all of them.
-        place = math.floor(self._loop.time() / self._tick + 0.5) + 1
-        return self._loop.call_at(place * self._tick, self._look, context=self._context)
+        self._pace = self._tick if self._wire.waiting else self._idle_tick
+        return self._loop.call_at(next_round(self._loop.time(), self._pace), self._look, context=self._context)
 
     def _look(self) -> None:
         if self._wire.gone:
             return
         now = self._wire.progress()
-        self._silent = 0.0 if now != self._seen else self._silent + self._tick
+        self._silent = 0.0 if now != self._seen else self._silent + self._pace
         self._seen = now
         if not self._wire.waiting:
             if self._silent >= self._keepalive:

@@ -53,7 +53,7 @@ class RedisQueue:
         broker: Broker,
         channel: Channel,
         work: Callable[[], Awaitable[Channel]],
-        ends: Callable[[], Awaitable[Channel]],
+        ends: Callable[[], Channel],
     ) -> None:
         self._broker, self._channel, self._work = broker, channel, work
         self.traits = QueueTraits(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -44,14 +44,14 @@ class Settling:
 
     Args:
         broker: what is known beyond the connection.
-        work: returns the socket for work, opened by the first who asks.
+        work: returns the socket for work, or the other one.
         returned: called with the lists that something has been given back to, of which the server does not tell us.
     """
 
     def __init__(
         self,
         broker: Broker,
-        work: Callable[[], Awaitable[Channel]],
+        work: Callable[[], Channel],
         returned: Callable[[Collection[bytes]], None],
     ) -> None:
         keys = broker.keys
@@ -72,7 +72,7 @@ class Settling:
 
     async def renew(self, tokens: Sequence[Held]) -> list[bool]:
         """Renew leases."""
-        channel = await self._work()
+        channel = self._work()
         leased = [one for one in tokens if not one.letter]
         parts = [leased[start : start + MOST] for start in range(0, len(leased), MOST)]
         renewed = {one for part in await asyncio.gather(*(self._renew(channel, one) for one in parts)) for one in part}
@@ -87,15 +87,15 @@ class Settling:
         """Store what belongs to the ends of deliveries and end them, each in one step."""
         released = [one.token for one in endings if one.end is End.RELEASE]
         if not released:
-            return await self._settle(await self._work(), endings)
+            return await self._settle(self._work(), endings)
         try:
-            answers = await self._release(await self._work(), released)
+            answers = await self._release(self._work(), released)
         except (TranshipError, Lost):
             # Over the next connection, instead of after their leases.
             self._broker.unreturned.update(one.token for one in released if not one.letter)
             raise
         others = [one for one in endings if one.end is not End.RELEASE]
-        settled = iter(await self._settle(await self._work(), others) if others else ())
+        settled = iter(await self._settle(self._work(), others) if others else ())
         return [answers[one.token] if one.end is End.RELEASE else next(settled) for one in endings]
 
     # Giving back.
@@ -132,14 +132,16 @@ class Settling:
                     failed = error if isinstance(error, TranshipError) else _unreachable(error)
                     answers += [failed] * (len(endings) - len(answers))
                     break
-        if back := {key for one in endings for key in self._pushed_to(one)}:
-            self._returned(back)
+        if back := [one for one in endings if one.then or one.end is End.REQUEUE]:
+            self._returned({key for one in back for key in self._pushed_to(one)})
         return answers
 
     async def _part(self, channel: Channel, endings: Sequence[Ending]) -> list[Said]:
         told = self._memory.told
+        if not told:
+            return await self._batch(channel, endings)
         answers: dict[Ending, Said] = {one: told.pop(one.token.token) for one in endings if one.token.token in told}
-        open_ = [one for one in endings if one not in answers] if answers else endings
+        open_ = [one for one in endings if one not in answers]
         if open_:
             answers.update(zip(open_, await self._batch(channel, open_), strict=True))
         return [answers[one] for one in endings]
@@ -183,7 +185,7 @@ class Arguments:
         more: list[Part] = []
         for number, ending in enumerate(endings, 1):
             held: Held = ending.token
-            result = next((row for row in ending.rows if is_result(row.key)), None)
+            result = _result_of(ending)
             parts += (held.token, held.tag, *self._result(result))
             if held.letter:
                 more += ("quarantined", number)
@@ -212,7 +214,7 @@ class Arguments:
         if row is None:
             return b"", b"", b""
         ttl = self._broker.options.result_ttl if row.ttl is None else row.ttl
-        return self._broker.keys.row(row.key), millis(ttl), row.value.partition(b"\n")[2]
+        return self._broker.keys.result(row.key[2:]), millis(ttl), row.value.partition(b"\n")[2]
 
     def _message(self, number: int, message: Outgoing) -> list[Part]:
         broker, now = self._broker, self._broker.clock.now()
@@ -251,6 +253,13 @@ class Arguments:
         return json.dumps(document).encode()
 
 
+def _result_of(ending: Ending) -> Row | None:
+    for row in ending.rows:
+        if is_result(row.key):
+            return row
+    return None
+
+
 def _reply(refusal: bytes) -> ResponseError:
     return ResponseError(refusal.decode(errors="replace"))
 
@@ -273,5 +282,9 @@ def _parts(endings: Sequence[Ending]) -> Iterator[Sequence[Ending]]:
         if number - start >= MOST or size >= BYTES:
             yield endings[start:number]
             start, size = number, 0
-        size += _OWN + sum(len(row.value) for row in ending.rows) + sum(one.size for one in ending.then)
+        size += _OWN
+        for row in ending.rows:
+            size += len(row.value)
+        for message in ending.then:
+            size += message.size
     yield endings[start:]

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tranship.errors import ClosedError, TranshipError
+from tranship.timers import next_round
 from tranship_redis._broker import Broker
 from tranship_redis._celery_entries import CeleryEntries
 from tranship_redis._channel import Channel
@@ -96,7 +97,8 @@ class Sweeper:
             if ended < AT_ONCE:
                 break
         # Whoever has a shorter lease than ours may have begun since: never wait for long.
-        longest = self._lease / 4 * random.uniform(0.8, 1.0)
+        now = asyncio.get_running_loop().time()
+        longest = min(self._lease / 4 * random.uniform(0.8, 1.0), next_round(now) - now)
         return longest if until_next < 0 else min(longest, until_next / 1000 + random.uniform(0.001, 0.005))
 
     async def _restore(self) -> float:

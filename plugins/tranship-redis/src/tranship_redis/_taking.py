@@ -19,6 +19,7 @@ from tranship.checks import invalid
 from tranship.driver import Slot, Taken, TakenBatch, Undo
 from tranship.envelope import Priority
 from tranship.errors import TranshipError
+from tranship.timers import next_round
 from tranship_redis._broker import Broker
 from tranship_redis._channel import Channel
 from tranship_redis._claims import CLAIM, MOST, Claim, Found, Held
@@ -33,7 +34,7 @@ __all__ = ["Taking"]
 
 log = logging.getLogger("tranship.redis")
 
-SAFETY: Final = 2.0
+SAFETY: Final = 5.0
 """Seconds after which a waiting consumer looks again even if nothing was heard: a push may get lost."""
 FIRST_POLL: Final = 0.005
 LONGEST_POLL: Final = 0.05
@@ -61,8 +62,8 @@ class _View:
         self.keys = frozenset(lists | {broker.keys.delayed(name) for name in names})
         self.emptied: Collection[str] = frozenset()
         """The queues of which the last claim took all that there was, if nothing has come since."""
-        self.due = self.looked = 0.0
-        """When the next delayed message is due, and when we looked last, by the loop's clock."""
+        self.due = self.again = 0.0
+        """When the next delayed message is due, and when to look again whatever is heard, by the loop's clock."""
         self.looks = 0
         """Looks in a row that have found nothing."""
         self.turn = 0
@@ -77,7 +78,7 @@ class _View:
 
     def knows(self, names: tuple[str, ...], now: float) -> bool:
         """Whether a look at these queues would find nothing, as far as the server tells of changes."""
-        if now - self.looked >= SAFETY or now >= self.due:
+        if now >= self.again or now >= self.due:
             return False
         return self.emptied == frozenset(names) if self.selection is None else not self.selection.open
 
@@ -93,6 +94,7 @@ class Taking:
 
     def __init__(self, broker: Broker, main: Channel, work: Callable[[], Awaitable[Channel]]) -> None:
         self._broker, self._main, self._work = broker, main, work
+        self._channel: Channel | None = None
         self._tracking = False
         self._watched: list[_View] = []
         self._by_slots: dict[int, tuple[Sequence[Slot], _View]] = {}
@@ -140,19 +142,20 @@ class Taking:
     def ring(self, keys: Collection[bytes] | None = None) -> None:
         """Something may have come into these lists and schedules; None: into any."""
         for view in (*self._watched, *self._others.values()):
-            if keys is None or any(key in view.keys for key in keys):
+            if keys is None or not view.keys.isdisjoint(keys):
                 view.ring(keys)
 
     # Taking.
 
     async def take(self, slots: Sequence[Slot], limit: int, wait: float) -> TakenBatch:
         """Claim what is ready, or say that nothing is."""
-        channel = await self._work()
+        channel = self._channel = self._channel or await self._work()
         names, view = self._view(slots)
         loop = asyncio.get_running_loop()
-        if wait > 0 and self._tracking and view.knows(names, loop.time()):
-            return self._nothing(view)
-        view.looked = loop.time()
+        now = loop.time()
+        if wait > 0 and self._tracking and view.knows(names, now):
+            return self._nothing(view, now)
+        view.again = next_round(now, SAFETY)
         taken: Sequence[Taken]
         if len(slots) != _LEVELS * len(names):
             where = pick_of(self._broker.options, self._broker.keys, self._broker.levels, slots)
@@ -161,11 +164,14 @@ class Taking:
             taken = await self._take_any(channel, view, names, limit)
         else:
             taken = await self._take_some(channel, view, view.selection, names, limit, look=wait == 0)
+        now = loop.time()
         if not taken:
             view.looks += 1
-            return self._nothing(view)
+            return self._nothing(view, now)
         view.looks = 0
-        return TakenBatch(taken)
+        if not self._tracking or not view.knows(names, now):
+            return TakenBatch(taken)
+        return TakenBatch(taken, emptied=True, next_due=min(view.due, view.again) - now)
 
     def _view(self, slots: Sequence[Slot]) -> tuple[tuple[str, ...], _View]:
         """Return the queues of slots, and what is known of them."""
@@ -183,10 +189,9 @@ class Taking:
         self._last = slots, names, view
         return names, view
 
-    def _nothing(self, view: _View) -> TakenBatch:
-        now = asyncio.get_running_loop().time()
+    def _nothing(self, view: _View, now: float) -> TakenBatch:
         if self._tracking:
-            patience = view.looked + SAFETY - now
+            patience = view.again - now
         else:
             patience = min(LONGEST_POLL, FIRST_POLL * 1.5 ** min(view.looks, 10)) * random.uniform(0.8, 1.2)
         return TakenBatch((), next_due=max(0.0, min(view.due - now, patience)))
@@ -258,7 +263,7 @@ class Taking:
             raise reply
         found = self._broker.claims.read(claim, reply)
         if claim.pick is None:
-            view.emptied = frozenset(place.queue for place in claim.places) if found.emptied else frozenset()
+            view.emptied = claim.queues if found.emptied else frozenset()
         elif view.selection is not None and found.report is not None:
             view.selection.learn(claim.pick, found.report, asyncio.get_running_loop().time())
         return found

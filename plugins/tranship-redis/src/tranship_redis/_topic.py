@@ -91,8 +91,10 @@ class RedisTopic:
                 del self._fresh[name]
             else:
                 self._stale[name] = None
-            self.refused.pop(name, None)
-            self._polled.pop(name, None)
+            if self.refused:
+                self.refused.pop(name, None)
+            if self._polled:
+                self._polled.pop(name, None)
         self._schedule(LATER)
 
     async def active(self) -> None:
