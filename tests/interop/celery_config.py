@@ -6,6 +6,8 @@ from typing import Any
 
 CONFIG = "INTEROP_CELERY"
 """Names the configuration, as JSON, in the environment of Celery's processes."""
+BEHIND = "INTEROP_BEHIND"
+"""Set where the clock of Celery's app is an hour behind."""
 
 
 def celery_config(url: str, **more: Any) -> dict[str, Any]:

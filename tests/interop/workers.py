@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from chaos.fleet import SOURCES, TESTS
-from interop.celery_config import CONFIG, celery_config
+from interop.celery_config import BEHIND, CONFIG, celery_config
 from interop.runs import LOG, until
 from tranship.testing.services._guard import Guard
 
@@ -148,6 +150,34 @@ class CeleryWorker(WorkerProcess):
     def leave(self) -> None:
         # Stopping would take another second for each.
         self.kill()
+
+
+class CeleryBeat(WorkerProcess):
+    """``celery beat`` with the schedule of ``beat_app``. Leaving the block kills it, and fails if it had died by itself.
+
+    Args:
+        url, folder, config: as for a worker.
+        behind: whether its app's clock is an hour behind.
+    """
+
+    def __init__(self, url: str, folder: Path, *, behind: bool = False, **config: Any) -> None:
+        # Its file says when it has sent what: each one begins anew.
+        schedule = folder / f"beat-{secrets.token_hex(4)}"
+        command = [sys.executable, "-m", "celery", "-A", "interop.beat_app", "beat", "-l", "DEBUG"]
+        command += ["-s", str(schedule), "--pidfile=", "--max-interval=1"]
+        environ = {CONFIG: json.dumps(celery_config(url, **config)), **({BEHIND: "1"} if behind else {})}
+        super().__init__(command, folder, schedule.name, environ)
+
+    def __enter__(self) -> Self:
+        self.start("beat: Starting...")
+        return self
+
+    def leave(self) -> None:
+        self.kill()
+
+    def sent(self, task: str) -> list[str]:
+        """The ids of what it has sent of a task."""
+        return re.findall(rf"{re.escape(task)} sent\. id->(\S+)", self.output())
 
 
 class TranshipWorker(WorkerProcess):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +43,7 @@ class Pace:
 
 
 class Engine:
-    """Runs on one loop until it is cancelled.
+    """Runs on one loop until it is told to stop. Cancelled, it may leave ticks that were sent and not written down.
 
     Args:
         records: where the lock is.
@@ -68,7 +69,8 @@ class Engine:
         self._records, self._book, self._submit = records, book, submit
         self._declared = declared
         self._holder, self._now, self._pace = holder, now, pace
-        self._time = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
+        self._time, self._stop = self._loop.time, asyncio.Event()
         self._has_declared = False
         self._attended = self._said = float("-inf")
         self.leads = False
@@ -78,17 +80,24 @@ class Engine:
         self._ahead: set[str] = set()
 
     async def run(self) -> None:
-        """Declare, lead, send.
+        """Declare, lead, send, until :meth:`stop`.
 
         Raises:
             TranshipError: one that does not pass.
         """
         try:
-            while True:
+            while not self._stop.is_set():
                 pause = await self._round()
-                await asyncio.sleep(pause)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._stop.wait()
         finally:
             await self._leave()
+
+    def stop(self) -> None:
+        """Finish what is being sent, and give up the lead; any thread."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop.set)
 
     async def _round(self) -> float:
         """Do what is to be done; return the seconds until the next round."""

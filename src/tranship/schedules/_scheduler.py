@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
 from tranship._running import run
@@ -172,7 +172,7 @@ class Scheduler:
             self.stop()
             # What went wrong was told when it did.
             with contextlib.suppress(TranshipError, TimeoutError, concurrent.futures.CancelledError):
-                background.result(STOPPING)
+                background.result(2 * STOPPING)
         self._renew_connector().close()
 
     def __enter__(self) -> Self:
@@ -207,7 +207,7 @@ class Scheduler:
         if self._asked:
             stop.set()
         try:
-            await _until(stop, self._work(begun))
+            await self._until(stop, self._work(begun))
         except BaseException as error:
             if begun is not None and not begun.done():
                 begun.set_exception(error)
@@ -218,6 +218,21 @@ class Scheduler:
             self._at_work = self._asked = False
             self._halt = self.engine = None
             _tell(begun)
+
+    async def _until(self, stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work`` until it ends or ``stop`` is set; then let it finish what it is sending."""
+        working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if self.engine is not None:
+                self.engine.stop()
+                await asyncio.wait({working}, timeout=STOPPING)
+        finally:
+            stopping.cancel()
+            working.cancel()
+            await asyncio.wait({working}, timeout=STOPPING)
+        if working.done() and not working.cancelled():
+            working.result()
 
     async def _work(self, begun: concurrent.futures.Future[None] | None) -> None:
         link = await self._link(begun)
@@ -289,19 +304,6 @@ async def _keep_looking(keeper: Any) -> None:
     while True:
         await asyncio.sleep(CLOCK_LOOK)
         await look(keeper, keeper.url)
-
-
-async def _until(stop: asyncio.Event, work: Any) -> None:
-    """Do ``work`` until it ends or ``stop`` is set; then wait until it has given up what it has."""
-    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-        working.cancel()
-        await asyncio.wait({working}, timeout=STOPPING)
-    if working.done() and not working.cancelled():
-        working.result()
 
 
 async def _submit(client: AsyncClient, calls: Sequence[TaskCall[object]]) -> Mapping[int, TranshipError]:
