@@ -14,6 +14,7 @@
     │   ├── EncodeError                    a value the codec cannot write
     │   ├── MessageTooLarge                body and headers exceed the backend's limit
     │   ├── SubmitTimeout                  not accepted in time; definitely not submitted
+    │   ├── QueueUnread                    nobody reads its queue, and that was to be refused
     │   ├── SubmitUnknown                  the broker may have it: safe to look, not to assume
     │   └── BatchSubmitError               some tasks of a batch were not submitted; the others were
     ├── BrokerError                        the broker said no, or said nothing
@@ -81,6 +82,7 @@ __all__ = [
     "MessageTooLarge",
     "PluginError",
     "ProcessDied",
+    "QueueUnread",
     "Reject",
     "ResourceError",
     "ResultTimeout",
@@ -198,6 +200,21 @@ class SubmitTimeout(SubmitError, TimeoutError):
 
     code = "SUBMIT_TIMEOUT"
     retryable = True
+
+
+class QueueUnread(SubmitError):
+    """No worker that is known reads the queue of a task that is submitted by name; refused by ``unread_queues``.
+
+    Attributes:
+        queue: its name.
+    """
+
+    code = "QUEUE_UNREAD"
+    retryable = True
+
+    def __init__(self, message: str = "", *, queue: str = "", task_id: str | None = None) -> None:
+        super().__init__(message, task_id=task_id)
+        self.queue = queue
 
 
 class SubmitUnknown(SubmitError):

@@ -15,8 +15,8 @@ from interop.runs import read, until
 from interop.sites import Site
 from interop.tranship_app import add, count, echo, fail, flaky, seen, slow
 from interop.workers import CeleryWorker
-from tranship import Client, TaskState, named
-from tranship.errors import DeadlineExceeded, TaskCancelled, TaskFailed, TaskTimedOut
+from tranship import Client, Settings, TaskState, named
+from tranship.errors import DeadlineExceeded, QueueUnread, TaskCancelled, TaskFailed, TaskTimedOut
 
 VALUES = ["héllo ☃ 😀", b"\x00\xff raw", b"text", "", None, True, 2**53 + 1, 1.5, [], {"a": [1, {}, None]}]
 TYPED = [datetime(2031, 2, 3, 4, 5, 6, 789000, UTC), date(2031, 2, 3), Decimal("1.50"), UUID(int=7)]
@@ -69,6 +69,14 @@ def test_a_task_celery_does_not_know(client, celery: CeleryClient, site: Site, w
         handle.result(timeout=10)
     assert (failed.value.type, failed.value.code) == ("celery.exceptions.NotRegistered", "UNKNOWN_TASK")
     assert celery.get(handle.id).error == "celery.exceptions.NotRegistered"
+
+
+def test_a_queue_that_celery_reads_is_read_and_another_one_is_not(site: Site, worker):
+    settings = Settings.load({}, broker_url=site.url, result_url=site.result_url, unread_queues="refuse")
+    with Client(settings=settings) as client:
+        assert client.submit(named("interop.add", queue="interop"), 1, 2).result(timeout=10) == 3
+        with pytest.raises(QueueUnread, match="no worker that is known reads queue 'nowhere'"):
+            client.submit(named("interop.add", queue="nowhere"), 1, 2)
 
 
 def test_celery_retries_until_success(client, celery: CeleryClient, site: Site, runs):

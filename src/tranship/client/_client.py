@@ -24,6 +24,7 @@ from tranship.client._prepare import (
     prepare,
     prepare_one,
 )
+from tranship.client._readers import check_read
 from tranship.client._routed import routed, routed_all
 from tranship.client._through import (
     Chains,
@@ -102,6 +103,7 @@ class AsyncClient:
         self._middleware = own_middleware(middleware)
         self._registry = registry
         self._routes = self.settings.task_routes
+        self._refuses_unread = self.settings.unread_queues == "refuse"
 
     @cached_property
     def _chains(self) -> Chains:
@@ -172,6 +174,7 @@ class AsyncClient:
 
         Raises:
             InvalidArgumentsError, EncodeError, MessageTooLarge: nothing was sent.
+            QueueUnread: nobody reads its queue, and the setting ``unread_queues`` refuses that.
             SubmitTimeout: the broker did not take it in time; it was not submitted.
             SubmitUnknown: the broker's answer was lost.
             BatchSubmitError: of a workflow that begins with several tasks some were refused; it was not submitted.
@@ -184,6 +187,8 @@ class AsyncClient:
             return await self._submit_workflow(link, call)
         if self._routes:
             call = routed(self._routes, call)
+        if self._refuses_unread:
+            await self._on_link(lambda link: check_read(link, [call]))
         if self._chains.submits is not None:
             return await self._submit_through(self._chains.submits, link, call)
         message = prepare_one(link, call)
@@ -202,6 +207,8 @@ class AsyncClient:
         calls = as_calls(calls)
         if self._routes:
             calls = routed_all(self._routes, calls)
+        if self._refuses_unread:
+            await self._on_link(lambda link: check_read(link, calls))
         if self._chains.submits is not None:
             return await self._submit_many_through(self._chains.submits, link, calls)
         messages = prepare(link, calls)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from tranship.client._delayed import Delayed
 from tranship.client._pushed import Remembered
+from tranship.client._readers import Readers
 from tranship.clocks import clock_of, look
 from tranship.connections import ConnectionTable
 from tranship.envelope import Envelope, TaskResult, TaskState
@@ -75,6 +76,7 @@ class ClientLink:
         self.reply_to = (result_backend or backend).address
         self.encoder = Encoder()
         self.delayed = Delayed()
+        self.readers = Readers(backend)
         self._result_backend = result_backend
         self._store, self._waiting = self._open_results(store)
         self.submission = Submission(

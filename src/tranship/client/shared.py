@@ -12,6 +12,7 @@ from tranship.client._prepare import (
     prepare,
     prepare_one,
 )
+from tranship.client._readers import check_read
 from tranship.client._routed import routed, routed_all
 from tranship.client._through import (
     Chains,
@@ -36,6 +37,7 @@ __all__ = [
     "batch_handles",
     "cancel_target",
     "chains_of",
+    "check_read",
     "check_stored",
     "end_through",
     "envelopes_of",

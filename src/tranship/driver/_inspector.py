@@ -14,7 +14,7 @@ from tranship.driver._delay import Delays
 from tranship.driver._nouns import Outgoing
 from tranship.driver._outcomes import Outcomes
 from tranship.driver._packing import headers_bytes
-from tranship.driver._protocols import Counting, CountingSome, traits_of
+from tranship.driver._protocols import Counting, CountingSome, Shared, traits_of
 from tranship.driver._removal import Removal
 from tranship.driver._rows import Rows
 from tranship.driver._signal_store import SignalStore
@@ -75,6 +75,13 @@ class DriverInspector:
             return await self._supervisor.call("ready", lambda _: queue.ready(queues))
         infos = await self._supervisor.together(self._counted())
         return sum(sum(info.ready.values()) for info in infos if info.name in queues)
+
+    async def may_be_read(self, queue: str) -> bool:
+        """Whether anybody may read ``queue`` who sends no heartbeats."""
+        shared = self._supervisor.current.queue
+        if not isinstance(shared, Shared):
+            return False
+        return await self._supervisor.call("may_be_read", lambda _: shared.may_be_read(queue))
 
     async def _counted(self) -> Sequence[QueueInfo]:
         queue = self._supervisor.current.queue

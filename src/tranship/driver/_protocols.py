@@ -318,6 +318,18 @@ class CountingSome(Protocol):
 
 
 @runtime_checkable
+class Shared(Protocol):
+    """A queue that others than tranship's workers read from, such as Celery's."""
+
+    async def may_be_read(self, queue: str) -> bool:
+        """Say whether anybody may be reading ``queue`` who is no worker of tranship's; False: certainly nobody
+        [unread_queue_refused]. Where that cannot be known it is True.
+
+        Concurrency, Bound, Cancelled, Retry, Errors, Closed: as :meth:`Finding.find`.
+        """
+
+
+@runtime_checkable
 class Ensuring(Protocol):
     """A queue that has to be made."""
 

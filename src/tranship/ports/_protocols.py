@@ -30,6 +30,7 @@ __all__ = [
     "PeerControl",
     "PromptSubmitter",
     "QueueBrowser",
+    "ReaderInspector",
     "ResultSink",
     "ResultStore",
     "Submitter",
@@ -342,6 +343,14 @@ class Inspector(Protocol):
 
     async def dead_purge(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> int:
         """Delete dead letters by id, of a queue, or all of them; return how many."""
+
+
+@runtime_checkable
+class ReaderInspector(Inspector, Protocol):
+    """An inspector of a broker that others than tranship's workers read from, who send no heartbeats."""
+
+    async def may_be_read(self, queue: str) -> bool:
+        """Whether anybody may be reading ``queue`` who is no worker of ours; False: certainly nobody."""
 
 
 @runtime_checkable

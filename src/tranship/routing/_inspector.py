@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from tranship.envelope import DeadLetter, Priority
 from tranship.errors import MalformedMessage, TranshipError, UnsupportedError
-from tranship.ports import Backend, Heartbeat, QueueBrowser, QueuedTask, QueueInfo, ready_in
+from tranship.ports import Backend, Heartbeat, QueueBrowser, QueuedTask, QueueInfo, ReaderInspector, ready_in
 from tranship.routing._fleet import Fleet
 from tranship.routing._letters import Cursor, labelled, named, page
 from tranship.routing._member import Member
@@ -46,6 +46,11 @@ class RoutedInspector:
         """How many messages are ready in some queues at all brokers together."""
         counts = await self._fleet.all_usable("counting", lambda backend: ready_in(backend.inspector(), queues))
         return sum(counts.values())
+
+    async def may_be_read(self, queue: str) -> bool:
+        """Whether anybody may read it at any broker who sends no heartbeats."""
+        found = await self._fleet.all_usable("looking for readers", lambda backend: _may_be_read(backend, queue))
+        return any(found.values())
 
     async def waiting(self, queue: str, *, limit: int = 100) -> Sequence[QueuedTask]:
         """What waits in a queue, broker after broker: what is ready at each, then what is delayed."""
@@ -171,3 +176,8 @@ def _total(numbers: Iterable[int | None]) -> int | None:
             return None
         total += one
     return total
+
+
+async def _may_be_read(backend: Backend, queue: str) -> bool:
+    inspector = backend.inspector()
+    return isinstance(inspector, ReaderInspector) and await inspector.may_be_read(queue)

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self, TypeVar, get_type_hints
+from typing import Any, Final, Literal, NamedTuple, Self, TypeVar, get_type_hints
 
-from tranship.checks import duration, invalid, positive_duration, text, whole
+from tranship.checks import duration, invalid, one_of, positive_duration, text, whole
 from tranship.errors import ConfigurationError, InvalidOptionError
 from tranship.settings._default import default_broker_url
 from tranship.settings._environment import production_signs
@@ -59,6 +59,9 @@ class Settings:
     task_routes: TaskRoutes = field(default_factory=TaskRoutes)
     """Queues for tasks that are submitted by name and without a queue: names or patterns, such as
     ``shop.resize=media, shop.*=celery``; in a file a table of them. Of others nothing is changed."""
+    unread_queues: Literal["accept", "refuse"] = "accept"
+    """What becomes of a task that is submitted by name to a queue that no known worker reads: it waits for one, or is
+    refused with a ``QueueUnread``. To know that, the broker is asked, once in a while for each queue."""
     submit_timeout: float = 10.0
     """How long a submit is retried before it fails."""
     result_timeout: float | None = None
@@ -101,6 +104,7 @@ class Settings:
             self._keep("result_timeout", positive_duration("result_timeout", self.result_timeout))
         if self.wait_for_broker is not None:
             self._keep("wait_for_broker", duration("wait_for_broker", self.wait_for_broker))
+        one_of("unread_queues", self.unread_queues, ("accept", "refuse"))
         whole("max_concurrent_tasks", self.max_concurrent_tasks)
         whole("max_deliveries", self.max_deliveries)
         if self.health_port is not None and whole("health_port", self.health_port, minimum=0) > 65_535:

@@ -21,6 +21,7 @@ from tranship.client.shared import (
     batch_handles,
     cancel_target,
     chains_of,
+    check_read,
     check_stored,
     end_through,
     envelopes_of,
@@ -103,6 +104,7 @@ class Client:
         self._middleware = own_middleware(middleware)
         self._registry = registry
         self._routes = self.settings.task_routes
+        self._refuses_unread = self.settings.unread_queues == "refuse"
 
     @cached_property
     def _chains(self) -> Chains:
@@ -171,6 +173,7 @@ class Client:
 
         Raises:
             InvalidArgumentsError, EncodeError, MessageTooLarge: nothing was sent.
+            QueueUnread: nobody reads its queue, and the setting ``unread_queues`` refuses that.
             SubmitTimeout: the broker did not take it in time; it was not submitted.
             SubmitUnknown: the broker's answer was lost.
             BatchSubmitError: of a workflow that begins with several tasks some were refused; it was not submitted.
@@ -183,6 +186,8 @@ class Client:
             return self._submit_workflow(link, call)
         if self._routes:
             call = routed(self._routes, call)
+        if self._refuses_unread:
+            self._on_link(lambda link: check_read(link, [call]))
         if self._chains.submits is not None:
             return self._submit_through(self._chains.submits, link, call)
         message = prepare_one(link, call)
@@ -201,6 +206,8 @@ class Client:
         calls = as_calls(calls)
         if self._routes:
             calls = routed_all(self._routes, calls)
+        if self._refuses_unread:
+            self._on_link(lambda link: check_read(link, calls))
         if self._chains.submits is not None:
             return self._submit_many_through(self._chains.submits, link, calls)
         messages = prepare(link, calls)

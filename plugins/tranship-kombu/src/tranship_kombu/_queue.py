@@ -79,6 +79,10 @@ class KombuQueue:
 
     # Sending.
 
+    async def may_be_read(self, queue: str) -> bool:  # noqa: ARG002 - of any
+        """Whether a worker of Celery's may read it: kombu has no way to ask."""
+        return True
+
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Answer]:
         """Publish one after the other."""
         answers = await self._thread.run(lambda: self._sent(batch))

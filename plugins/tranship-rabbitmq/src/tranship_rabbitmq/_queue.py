@@ -208,6 +208,11 @@ class RabbitQueue:
         names = [one.name for one in self._ctx.names.physical(queues)]
         return sum((await self._connection.topology.counts(names)).values())
 
+    async def may_be_read(self, queue: str) -> bool:
+        """Whether any level of it has a consumer: a Celery worker has one all the time."""
+        looks = [await self._connection.topology.look(one.name) for one in self._ctx.names.physical([queue])]
+        return any(there.consumers for there in looks if there is not None)
+
     async def peek(self, queue: str, limit: int) -> Sequence[Taken]:
         """Take messages that go back as they came, each to its place."""
         return await self._peeker.peek(queue, limit)

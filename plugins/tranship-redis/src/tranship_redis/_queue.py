@@ -79,6 +79,13 @@ class RedisQueue:
         self.queues, self.find, self.scan = browsing.queues, browsing.find, browsing.scan
         self.search, self.pick = browsing.search, browsing.pick
 
+    async def may_be_read(self, queue: str) -> bool:
+        """Whether Celery knows it: nothing on the server says which of its workers are there now."""
+        peers = self._broker.options.celery_queues.of(queue)
+        if peers is None:
+            return bool(await self._channel.call(b"EXISTS", self._broker.keys.binding(queue)))
+        return peers
+
     # Sending.
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Answer]:

@@ -13,6 +13,7 @@ from tranship.errors import (
     InvalidArgumentsError,
     InvalidOptionError,
     MessageTooLarge,
+    QueueUnread,
     StorageFull,
     SubmitTimeout,
     SubmitUnknown,
@@ -48,6 +49,32 @@ def echo(value: object) -> object:
 
 class SubmitCases:
     """Part of the facade's suite."""
+
+    @facade_case(
+        "unread_queue_refused",
+        level="capability",
+        needs={Capability.CONTROL},
+        rationale="a name with a mistake in it would wait for ever",
+    )
+    async def test_unread_queue_refused(self, facade: FacadeContext) -> None:
+        """To a queue that nobody reads nothing is submitted by name, if that was said; once a worker does, it is."""
+        client = await facade.client(unread_queues="refuse")
+        elsewhere = named("kit.echo", queue="q")
+        error = await raised(client.submit(elsewhere, 1), QueueUnread)
+        assert (error.queue, error.retryable) == ("q", True)
+        await raised(client.submit_many([named("kit.echo", queue="p").call(1)]), QueueUnread)
+        await client.submit(echo.options(queue="p"), 1)
+        await facade.work(echo)
+
+        async def accepted() -> bool:
+            try:
+                await client.submit(elsewhere, 2)
+            except QueueUnread:
+                return False
+            return True
+
+        await facade.context.eventually(accepted, "the worker is known")
+        await raised(client.submit(named("kit.echo", queue="p"), 1), QueueUnread)
 
     @facade_case(
         "facade_round_trip", level="capability", needs={Capability.RESULTS}, rationale="the main road must be open"
