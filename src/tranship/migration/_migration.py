@@ -50,7 +50,7 @@ def migrate_celery(app: Any, *, target: str) -> Migration:
         app.loader.import_default_modules()
         tasks = facts_of(app)
         schedule = schedules_of(app.conf)
-        notes = _together([*app_notes(app, tasks), *task_notes(tasks), *schedule_notes(schedule)])
+        notes = _together([*app_notes(app, tasks), *task_notes(tasks), *schedule_notes(target, schedule)])
     except ConfigurationError:
         raise
     except Exception as error:

@@ -64,12 +64,18 @@ def _field(value: Any) -> str:
     return ",".join(map(str, given)).replace(" ", "")
 
 
-def schedule_notes(schedule: Sequence[ScheduleFacts]) -> Iterator[Note]:
-    """Yield a note for each entry."""
+def schedule_notes(target: str, schedule: Sequence[ScheduleFacts]) -> Iterator[Note]:
+    """Yield a note for each entry.
+
+    Args:
+        target: what the app is imported by.
+        schedule: its entries.
+    """
     for entry in schedule:
+        about, what = f"schedule {entry.name}", f"{entry.task}, {entry.when}"
         if entry.when:
             yield works(
-                f"schedule {entry.name}", f"{entry.task}, {entry.when}: what Celery beat sends runs here as it is"
+                about, f"{what}: Celery beat goes on sending it, or `tranship schedule run --beat {target}` does"
             )
         else:
-            yield differs(f"schedule {entry.name}", f"{entry.task} by a {entry.kind}: keep Celery beat for it")
+            yield differs(about, f"{entry.task} by a {entry.kind}: keep Celery beat for it")

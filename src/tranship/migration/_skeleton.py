@@ -38,7 +38,7 @@ def skeleton_of(target: str, tasks: Sequence[TaskFacts], schedule: Sequence[Sche
     lines += [f"from tranship import {', '.join(names)}", ""]
     if any(_runs(task) for task in tasks):
         lines += ["celery_app.loader.import_default_modules()", ""]
-    lines += _schedule(schedule)
+    lines += _schedule(target, schedule)
     taken: set[str] = {"celery_app", *names}
     for task, own_name in zip(tasks, _named(tasks, taken), strict=True):
         lines += ["", *_task(task, own_name), ""]
@@ -56,10 +56,10 @@ def _imported(tasks: Sequence[TaskFacts]) -> list[str]:
     return [*sorted({*backoffs, *(["RetryPolicy"] if retries else [])}), "task"]
 
 
-def _schedule(schedule: Sequence[ScheduleFacts]) -> list[str]:
+def _schedule(target: str, schedule: Sequence[ScheduleFacts]) -> list[str]:
     if not schedule:
         return []
-    lines = ["# What Celery beat sends runs in these workers:"]
+    lines = [f"# Sent by Celery beat, or by `tranship schedule run --beat {target}`:"]
     return [*lines, *(f"#   {one.name}: {one.task}({one.args}), {one.when or one.kind}" for one in schedule), ""]
 
 
