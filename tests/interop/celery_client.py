@@ -68,6 +68,22 @@ def _send_unknown(name: str, options: dict[str, Any]) -> str:
     return result.id
 
 
+def _send_stamped(name: str, args: Sequence[Any], queue: str, stamps: dict[str, Any]) -> str:
+    from interop.celery_app import app
+
+    signature = app.tasks[name].signature(tuple(args), queue=queue)
+    signature.stamp(**stamps)
+    result = signature.apply_async()
+    _sent[result.id] = result
+    return result.id
+
+
+def _revoke_stamped(stamps: dict[str, Any], terminate: bool) -> None:
+    from interop.celery_app import app
+
+    app.control.revoke_by_stamped_headers(stamps, terminate=terminate)
+
+
 def _send_protocol1(name: str, args: Sequence[Any]) -> str:
     from interop.celery_app import app
 
@@ -196,6 +212,13 @@ class CeleryClient:
     def send_unknown(self, name: str, **options: Any) -> str:
         """``send_task`` of a task that the client does not have. Return the id."""
         return self._call(_send_unknown, name, options)
+
+    def send_stamped(self, name: str, *args: Any, queue: str, **stamps: Any) -> str:
+        """Send ``interop.<name>`` with stamps, as Celery's canvas puts them on each task of a workflow. Return the id."""
+        return self._call(_send_stamped, f"interop.{name}", args, queue, stamps)
+
+    def revoke_stamped(self, *, terminate: bool = False, **stamps: Any) -> None:
+        self._call(_revoke_stamped, stamps, terminate)
 
     def send_protocol1(self, name: str, *args: Any) -> str:
         return self._call(_send_protocol1, f"interop.{name}", args)

@@ -18,7 +18,8 @@ from tranship.testing.background import BackgroundWorker
 OURS, THEIRS = "ours@interop", "theirs@interop"
 
 
-@pytest.fixture(scope="module", params=["redis", "rabbitmq-rpc"])
+# The other broker is a campaign: what differs between them is tested with it by the neighbours of this module.
+@pytest.fixture(scope="module", params=[pytest.param("redis", marks=pytest.mark.campaign), "rabbitmq-rpc"])
 def site(request: pytest.FixtureRequest, make_site: Callable[[str], Site]) -> Site:
     return make_site(request.param)
 

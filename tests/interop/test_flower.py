@@ -66,7 +66,8 @@ class Flower(WorkerProcess):
         return answer.json() if answer.status_code == 200 else {"state": None}
 
 
-@pytest.fixture(scope="module", params=["redis", "rabbitmq-rpc"])
+# The other broker is a campaign: what differs between them is tested with it by the neighbours of this module.
+@pytest.fixture(scope="module", params=["redis", pytest.param("rabbitmq-rpc", marks=pytest.mark.campaign)])
 def site(request: pytest.FixtureRequest, make_site: Callable[[str], Site]) -> Site:
     return make_site(request.param)
 

@@ -18,14 +18,16 @@ from interop.celery_config import CONFIG, celery_config
 from interop.runs import read, until
 from interop.sites import Site
 from interop.tranship_app import TASKS
-from interop.workers import CeleryWorker, TranshipWorker
+from interop.workers import CeleryWorker, TranshipWorker, WorkerProcess
 from tranship import Worker
+from tranship.mailbox import node_name
 from tranship.testing.background import BackgroundWorker
 
 OURS, THEIRS = "ours@interop", "theirs@interop"
 
 
-@pytest.fixture(scope="module", params=["redis", "rabbitmq-rpc"])
+# The other broker is a campaign: what differs between them is tested with it by the neighbours of this module.
+@pytest.fixture(scope="module", params=["redis", pytest.param("rabbitmq-rpc", marks=pytest.mark.campaign)])
 def site(request: pytest.FixtureRequest, make_site: Callable[[str], Site]) -> Site:
     return make_site(request.param)
 
@@ -173,7 +175,7 @@ def test_the_command_line(celery: CeleryClient, site: Site):
 
 def test_more_and_fewer_at_once(celery: CeleryClient, ours: Worker, runs):
     assert celery.ask(OURS, "pool_grow", n=2) == {"ok": "pool will grow"}
-    ids = [celery.send("slow", 1.5, queue="ours") for _ in range(4)]
+    ids = [celery.send("slow", 0.8, queue="ours") for _ in range(4)]
     until(lambda: len(ours.status().running) == 4, "four run at once")
     assert celery.ask(OURS, "pool_shrink", n=3) == {"ok": "pool will shrink"}
     assert {answer.value for answer in celery.get_many(ids)} == {"slept"}
@@ -247,6 +249,56 @@ def test_what_handlers_run_in_begins_anew(celery: CeleryClient, runs):
 
 def test_events_that_nobody_sends_cannot_be_enabled(celery: CeleryClient):
     assert celery.ask(OURS, "enable_events") == {"error": "event dispatcher unavailable"}
+
+
+def test_tasks_are_revoked_by_their_stamps(celery: CeleryClient, runs):
+    runs_on = celery.send_stamped("slow", 60.0, queue="ours", batch="b1")
+    other = celery.send_stamped("slow", 0.5, queue="ours", batch="b2")
+    until(lambda: {runs_on, other} <= {run.id for run in read(runs)}, "they run")
+    celery.revoke_stamped(batch=["b1"], terminate=True)
+    assert celery.get(runs_on).state == "REVOKED"
+    assert celery.get(other).value == "slept"
+    assert celery.get(celery.send_stamped("add", 1, 2, queue="ours", batch="b1")).state == "REVOKED"
+    assert celery.get(celery.send_stamped("add", 1, 2, queue="ours", batch="b3")).value == 3
+    assert celery.get(celery.send("add", 1, 2, queue="ours")).value == 3
+
+
+COMMANDS = ("active", "registered", "conf", "query_task", "rate_limit", "time_limit", "add_consumer", "cancel_consumer")
+NAMES = ("task_name", "rate_limit", "queue", "n", "hard", "soft", "ids", "taskinfoitems", "headers", "task_id", "safe")
+NONSENSE = (None, -1, 1e308, "", "x" * 5000, "\ud800", [], ["a", 1, None], {"a": {"b": []}}, [["=", "=="]] * 100)
+
+
+def test_nonsense_does_no_harm(celery: CeleryClient):
+    """Every argument of every command, with whatever a stranger may write there."""
+    for value in NONSENSE:
+        arguments = dict.fromkeys(NAMES, value)
+        for method in (*COMMANDS, "pool_grow", "pool_shrink", "autoscale", "revoke_by_stamped_headers", "election"):
+            answer = celery.ask(OURS, method, **arguments)
+            assert answer is None or answer or answer in ({}, [])
+    assert celery.get(celery.send("add", 1, 2, queue="ours")).value == 3
+    assert [one["name"] for one in celery.ask(OURS, "active_queues")] == ["ours"]
+    assert celery.ask(OURS, "stats")["pool"]["max-concurrency"] == 2
+
+
+@pytest.mark.campaign
+def test_processes_are_restarted_and_end_one_by_one(celery: CeleryClient, site: Site, folder):
+    command = [sys.executable, "-m", "tranship", "--url", site.url, "worker", "interop.tranship_app", "-q", "many"]
+    worker = WorkerProcess([*command, "--name", "many", "--processes", "2"], folder, "many", site.environ)
+    one, two = (node_name(f"many-{number}") for number in (1, 2))
+    try:
+        worker.start("worker many-2 consumes many")
+        before = celery.ask(one, "stats")["pid"]
+        assert celery.ask(one, "pool_restart") == {"ok": "reload started"}
+        said = until(lambda: (now := celery.ask(one, "stats", within=1)) and now["pid"] != before and now, "a new one")
+        assert said["pid"] != before
+        celery.ask(one, "shutdown")
+        until(lambda: "nobody takes its place" in worker.output(), "it is not replaced")
+        assert celery.ask(two, "ping") == {"ok": "pong"}
+        celery.ask(two, "shutdown")
+        until(lambda: not worker.alive, "all have ended")
+        assert worker.status == 0
+    finally:
+        worker.kill()
 
 
 def test_shutdown(celery: CeleryClient, site: Site, folder):
