@@ -78,6 +78,18 @@ def _send_stamped(name: str, args: Sequence[Any], queue: str, stamps: dict[str, 
     return result.id
 
 
+def _send_told(name: str, args: Sequence[Any], queue: str) -> str:
+    from interop.celery_app import app
+
+    app.conf.task_send_sent_event = True
+    app.amqp.__dict__.pop("send_task_message", None)
+    try:
+        return _send(name, args, {}, {"queue": queue})
+    finally:
+        app.conf.task_send_sent_event = False
+        app.amqp.__dict__.pop("send_task_message", None)
+
+
 def _revoke_stamped(stamps: dict[str, Any], terminate: bool) -> None:
     from interop.celery_app import app
 
@@ -216,6 +228,10 @@ class CeleryClient:
     def send_stamped(self, name: str, *args: Any, queue: str, **stamps: Any) -> str:
         """Send ``interop.<name>`` with stamps, as Celery's canvas puts them on each task of a workflow. Return the id."""
         return self._call(_send_stamped, f"interop.{name}", args, queue, stamps)
+
+    def send_told(self, name: str, *args: Any, queue: str) -> str:
+        """Send ``interop.<name>`` with ``task_send_sent_event``. Return the id."""
+        return self._call(_send_told, f"interop.{name}", args, queue)
 
     def revoke_stamped(self, *, terminate: bool = False, **stamps: Any) -> None:
         self._call(_revoke_stamped, stamps, terminate)

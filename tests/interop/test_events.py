@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,8 +13,10 @@ import pytest
 from interop.celery_client import CeleryClient
 from interop.runs import read, until
 from interop.sites import Site
-from interop.tranship_app import TASKS
+from interop.tranship_app import TASKS, add
 from interop.workers import CeleryWorker
+from tranship import Client
+from tranship.settings import Settings
 from tranship.testing.background import BackgroundWorker
 
 OURS, THEIRS = "ours@interop", "theirs@interop"
@@ -129,6 +133,20 @@ def test_events_of_tasks_are_switched_off_and_on(celery: CeleryClient):
     loud = celery.send("add", 1, 1, queue="ours")
     heard(celery, OURS, "task-succeeded", loud)
     assert quiet not in {one.get("uuid") for one in celery.seen() if one["hostname"] == OURS}
+
+
+def test_what_a_client_sends(site: Site, celery: CeleryClient):
+    ours = f"gen{os.getpid()}@{socket.gethostname()}"
+    with Client(settings=Settings.load(broker_url=site.url, sent_events=True)) as client:
+        handle = client.submit(add.options(queue="ours"), 20, 22)
+        sent = heard(celery, ours, "task-sent", handle.id)
+        assert handle.result(timeout=30) == 42
+    other = celery.send_told("add", 1, 1, queue="theirs")
+    theirs = until(
+        lambda: [one for one in celery.seen() if (one["type"], one.get("uuid")) == ("task-sent", other)], "Celery tells"
+    )
+    assert sent.keys() == theirs[0].keys()
+    assert (sent["queue"], sent["routing_key"], sent["args"]) == ("ours", "ours", "..."), "arguments are hidden"
 
 
 def test_a_heartbeat_is_asked_for(celery: CeleryClient):

@@ -27,6 +27,7 @@ from tranship.submission import Submission, submitter_of
 from tranship.waiting import Waiting
 
 if TYPE_CHECKING:
+    from tranship.announcing import SentEvents
     from tranship.ports import CancelReport, ChordStart, ChordStore, IdKeeper, KeepsRecords
 
 __all__ = ["ClientLink", "LinkKey", "cancelled_result"]
@@ -47,12 +48,19 @@ class LinkKey(NamedTuple):
     """What else they must have in common."""
     queued_elsewhere: bool = False
     """Only results are read here: an id that is unknown may be queued at another broker."""
+    sent_events: bool = False
+    """Whether Celery's programs that look on are told what is submitted."""
 
     @classmethod
     def of(cls, settings: Settings) -> LinkKey:
         """The key that ``settings`` stand for."""
         broker, results = settings.broker(), settings.results()
-        return cls(broker, None if results == broker else results, settings.submit_timeout)
+        return cls(
+            broker,
+            None if results == broker else results,
+            settings.submit_timeout,
+            sent_events=settings.sent_events,
+        )
 
 
 class ClientLink:
@@ -65,6 +73,7 @@ class ClientLink:
         *,
         submit_timeout: float,
         queued_elsewhere: bool = False,
+        sent_events: bool = False,
     ) -> None:
         self.backend = backend
         self.clock = clock_of(backend)
@@ -79,12 +88,14 @@ class ClientLink:
         self.readers = Readers(backend)
         self._result_backend = result_backend
         self._store, self._waiting = self._open_results(store)
+        self._sent_events = _sent_events(backend) if sent_events else None
         self.submission = Submission(
             submitter_of(backend, store),
             loop=self.loop,
             timeout=submit_timeout,
             retry_safe=backend.capabilities.has(Capability.RETRY_SAFE),
             announce=self._announcer(),
+            sent=None if self._sent_events is None else self._sent_events.sent,
         )
 
     @classmethod
@@ -103,7 +114,11 @@ class ClientLink:
                 result_backend.capabilities.check_keeps_results(result_backend.name)
             await look(backend, backend.url)
             return cls(
-                backend, result_backend, submit_timeout=key.submit_timeout, queued_elsewhere=key.queued_elsewhere
+                backend,
+                result_backend,
+                submit_timeout=key.submit_timeout,
+                queued_elsewhere=key.queued_elsewhere,
+                sent_events=key.sent_events,
             )
         except BaseException:
             await backend.aclose()
@@ -369,10 +384,19 @@ class ClientLink:
         """Flush what is queued, then close both backends."""
         try:
             await self.submission.aclose()
+            if self._sent_events is not None:
+                await self._sent_events.aclose()
             if self._waiting is not None:
                 await self._waiting.aclose()
         finally:
             await _close_all([self.backend, self._result_backend])
+
+
+def _sent_events(backend: Backend) -> SentEvents:
+    # Loaded by who asks for it.
+    from tranship.announcing import SentEvents
+
+    return SentEvents(backend)
 
 
 def _is_fresh(message: Message) -> bool:

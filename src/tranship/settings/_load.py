@@ -90,6 +90,8 @@ class Settings:
     """The address of that: this machine's own, unless you choose another (``0.0.0.0`` in a container)."""
     events: bool = False
     """Whether a worker tells Celery's programs that look on, such as Flower, what happens (Redis, RabbitMQ)."""
+    sent_events: bool = False
+    """Whether a client tells them what it has submitted."""
     schedules: ScheduleTables | None = None
     """What schedulers send, as tables by name: ``[schedules.nightly]`` with ``task``, ``every`` or ``cron``, and the
     other arguments of ``Schedule``; in the environment JSON."""

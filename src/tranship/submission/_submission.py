@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tranship.errors import ClosedError, MessageTooLarge
+from tranship.errors import ClosedError, MessageTooLarge, TranshipError
 from tranship.guards import check_may_block
 from tranship.ports import Submitter
 from tranship.protocol import Message
@@ -42,6 +42,7 @@ class Submission:
         timeout: seconds until a submit that the broker did not take is given up.
         retry_safe: whether the backend recognises a message that it has already (RETRY_SAFE).
         announce: called with messages right before they are handed to the submitter.
+        sent: called with those that the broker has taken; None: nobody asks.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class Submission:
         timeout: float,
         retry_safe: bool,
         announce: Callable[[Sequence[Message]], None] | None = None,
+        sent: Callable[[Sequence[Message]], None] | None = None,
     ) -> None:
         self._hand_over = HandOver(submitter, loop)
         self._loop = loop
         self._timeout = timeout
         self._sorting = Sorting(timeout=timeout, retry_safe=retry_safe)
         self._announce = announce
+        self._sent = sent
         self._limit = submitter.max_message_size
         # Appended by any thread; everything else below is touched on the loop only.
         self._jobs: collections.deque[Job] = collections.deque()
@@ -221,14 +224,16 @@ class Submission:
         self._watch(flight.deadline)
         if self._announce is not None:
             self._announce(messages)
-        self._hand_over.submit(messages, lambda answers: self._answered(flight, len(messages), answers))
+        self._hand_over.submit(messages, lambda answers: self._answered(flight, messages, answers))
 
-    def _answered(self, flight: Flight, count: int, answers: Sequence[Answer]) -> None:
+    def _answered(self, flight: Flight, messages: Sequence[Message], answers: Sequence[Answer]) -> None:
         if flight not in self._flights:
             return
+        if self._sent is not None:
+            self._sent([one for one, answer in zip(messages, answers, strict=True) if _is_new(answer)])
         flight.under_way = False
         flight.batch = self._sorting.sort_out(flight, answers)
-        if not flight.batch or sum(stop - start for _, start, stop in flight.batch) < count:
+        if not flight.batch or sum(stop - start for _, start, stop in flight.batch) < len(messages):
             self._progress = self._loop.time()
         if not flight.batch:
             self._landed(flight)
@@ -272,6 +277,11 @@ class Submission:
         if not self._flights:
             self._empty.set()
         self._launch()
+
+
+def _is_new(answer: Answer) -> bool:
+    """Whether the broker has taken the message, and did not have one like it."""
+    return not isinstance(answer, TranshipError) and answer.duplicate_of is None
 
 
 def _closed_error() -> ClosedError:

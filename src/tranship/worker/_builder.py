@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from tranship._defaults import default_registry, say_default
+from tranship.announcing import peers_of
 from tranship.canvas import chords_of
 from tranship.clocks import clock_of
 from tranship.connections import process_table
@@ -19,7 +20,6 @@ from tranship.ports import (
     Consumer,
     ControlChannel,
     NameKeeper,
-    PeerControl,
     ready_in,
 )
 from tranship.registry import Registry
@@ -193,9 +193,8 @@ class SessionBuilder:
 
     def _speak_with_peers(self, flow: Flow) -> None:
         """What programs of another system ask and command, and are told."""
-        control, setup = self._control, self._setup
-        has_peers = isinstance(control, PeerControl) and control.has_peers
-        if not isinstance(control, PeerControl) or not has_peers:
+        control, setup = peers_of(self._backend), self._setup
+        if control is None:
             check_events(setup.settings, self._backend)
             return
         node = node_name(setup.name)

@@ -1,43 +1,25 @@
-"""What a worker tells programs that look on, as Celery's workers do: that it is there, and what happens to its tasks.
-
-Nobody waits for it, and no task depends on it. What happens within a moment is told together.
-"""
+"""What a worker tells programs that look on, as Celery's workers do: that it is there, and of its tasks."""
 
 from __future__ import annotations
 
 import asyncio
-import collections
-import logging
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from tranship import __version__
+from tranship.announcing import Announcer, about
 from tranship.envelope import Ending, Envelope
-from tranship.errors import BrokerUnreachable, TranshipError
-from tranship.ports import PeerControl, PeerEvent
+from tranship.ports import PeerControl
 from tranship.worker._record import Run
 from tranship.worker._shown import argument_texts, error_text, value_text
 
 __all__ = ["TaskEvents"]
 
-log = logging.getLogger("tranship.worker")
-
 EVERY: Final = 2.0
 """Seconds between two heartbeats, as Celery's workers have them."""
-TOGETHER: Final = 0.05
-"""Seconds for which what happens is gathered."""
-AGAIN: Final = 1.0
-"""Seconds before a broker that could not be reached is told again."""
-TIMEOUT: Final = 5.0
-"""Seconds that telling may take."""
-MOST: Final = 10_000
-"""Events that wait for a broker; the oldest are dropped."""
-AT_ONCE: Final = 1_000
-"""Events that are told in one go."""
 _ABOUT: Final = {"sw_ident": "tranship", "sw_ver": __version__, "sw_sys": platform.system()}
 _SIGTERM: Final = 15
 """What Celery says of a task that was stopped while it ran."""
@@ -59,13 +41,10 @@ class TaskEvents:
     def __init__(
         self, control: PeerControl, node: str, *, runs: Callable[[], Sequence[Run]], done: Callable[[], int]
     ) -> None:
-        self._control = control
-        self._node = node
+        self._announcer = Announcer(control, node)
         self._runs = runs
         self._done = done
         self.tells_of_tasks = True
-        self._waiting: collections.deque[PeerEvent] = collections.deque(maxlen=MOST)
-        self._news = asyncio.Event()
 
     # What happens.
 
@@ -75,25 +54,12 @@ class TaskEvents:
         if not self.tells_of_tasks or envelope is None or run.task is None:
             return
         args, kwargs = argument_texts(run)
-        self._tell(
-            "task-received",
-            {
-                "uuid": envelope.id,
-                "name": envelope.task,
-                "args": args,
-                "kwargs": kwargs,
-                "root_id": envelope.root_id or envelope.id,
-                "parent_id": envelope.parent_id,
-                "retries": envelope.attempt,
-                "eta": _date(envelope.not_before),
-                "expires": _date(envelope.deadline),
-            },
-        )
+        self._announcer.tell("task-received", about(envelope, args, kwargs))
 
     def started(self, run: Run) -> None:
         """Its handler is called."""
         if self.tells_of_tasks:
-            self._tell("task-started", {"uuid": run.id})
+            self._announcer.tell("task-started", {"uuid": run.id})
 
     def ended(self, run: Run) -> None:
         """How it has ended is written."""
@@ -102,15 +68,11 @@ class TaskEvents:
         told = _ENDINGS.get(run.outcome)
         if told is not None and (said := told(run, run.envelope)) is not None:
             kind, fields = said
-            self._tell(kind, {"uuid": run.id, **fields})
+            self._announcer.tell(kind, {"uuid": run.id, **fields})
 
     def beat(self) -> None:
         """Say that the worker is there."""
-        self._tell("worker-heartbeat", self._about())
-
-    def _tell(self, kind: str, fields: Mapping[str, Any]) -> None:
-        self._waiting.append(PeerEvent(kind, fields, time.time()))
-        self._news.set()
+        self._announcer.tell("worker-heartbeat", self._about())
 
     def _about(self) -> dict[str, Any]:
         load = [round(one, 2) for one in os.getloadavg()] if hasattr(os, "getloadavg") else [0.0, 0.0, 0.0]
@@ -119,45 +81,16 @@ class TaskEvents:
     # Telling.
 
     async def keep(self) -> None:
-        """Tell, until cancelled."""
-        loop = asyncio.get_running_loop()
-        self._tell("worker-online", self._about())
-        beat_at = loop.time() + EVERY
+        """Say that the worker is there, until cancelled."""
+        self._announcer.tell("worker-online", self._about())
         while True:
-            try:
-                async with asyncio.timeout_at(beat_at):
-                    await self._news.wait()
-            except TimeoutError:
-                self.beat()
-                beat_at = loop.time() + EVERY
-            # What happens meanwhile is told with it.
-            await asyncio.sleep(TOGETHER)
-            self._news.clear()
-            while self._waiting:
-                if not await self._say():
-                    await asyncio.sleep(AGAIN)
+            await asyncio.sleep(EVERY)
+            self.beat()
 
     async def end(self) -> None:
         """Tell what is left, and that the worker goes."""
-        self._tell("worker-offline", self._about())
-        while self._waiting and await self._say():
-            pass
-
-    async def _say(self) -> bool:
-        """Tell a part of what waits; whether it makes sense to go on."""
-        events = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                await self._control.announce(self._node, events)
-        except (BrokerUnreachable, TimeoutError) as error:
-            log.debug("%d events were not told: %r", len(events), error)
-            # The newest count: what does not fit any more is dropped at this end.
-            room = MOST - len(self._waiting)
-            self._waiting.extendleft(reversed(events[len(events) - min(room, len(events)) :]))
-            return False
-        except TranshipError as error:
-            log.warning("%d events for programs that look on cannot be told: %s", len(events), error)
-        return True
+        self._announcer.tell("worker-offline", self._about())
+        await self._announcer.aclose()
 
 
 def _succeeded(run: Run, _envelope: Envelope) -> tuple[str, dict[str, Any]]:
@@ -199,7 +132,3 @@ _ENDINGS: Final[Mapping[Ending, Callable[[Run, Envelope], tuple[str, dict[str, A
     Ending.EXPIRED: _revoked,
     Ending.RELEASED: _rejected,
 }
-
-
-def _date(epoch: float | None) -> str | None:
-    return None if epoch is None else datetime.fromtimestamp(epoch, UTC).isoformat()

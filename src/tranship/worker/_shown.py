@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tranship import codec
+from tranship.announcing import HIDDEN
 from tranship.envelope import ErrorInfo
 from tranship.errors import MalformedMessage, TranshipError
 from tranship.worker._record import Run
 from tranship.worker._shorten import beginning
 
-__all__ = ["HIDDEN", "argument_texts", "error_text", "plain_arguments", "value_text"]
+__all__ = ["argument_texts", "error_text", "plain_arguments", "value_text"]
 
-HIDDEN: Final = "..."
-"""What the sender of a task says of arguments that are nobody's business: tranship's clients do."""
 LONGEST: Final = 1024
 """Characters of a text, as Celery cuts them."""
 LARGEST: Final = 4096
