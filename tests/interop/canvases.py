@@ -6,6 +6,7 @@ Each is sent to one queue and brought back as plain data: what ``get()`` gave or
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -140,6 +141,26 @@ def errback_of_a_body(s: Sender) -> Any:
     return chord([s("add", 1, 1), s("fail", "tray 9")], s("echo").on_error(named(s, "by_id")))
 
 
+def slow_members(s: Sender) -> Any:
+    return chord([s("slow", 1.0), s("slow", 1.0)], s("echo"))
+
+
+def continued_elsewhere(s: Sender) -> Any:
+    return chain(s("count", 1), s("echo").set(queue=f"gone-{s.queue}"))
+
+
+def chain_of_three(s: Sender) -> Any:
+    return chain(s("add", 1, 2), s("add", 3), s("add", 4))
+
+
+def ten_thousand_members(s: Sender) -> Any:
+    return chord([s("add", at, 0) for at in range(10_000)], s("total"))
+
+
+def five_hundred_steps(s: Sender) -> Any:
+    return chain([s("add", 0, 1), *(s("add", 1) for _ in range(499))])
+
+
 def named(s: Sender, name: str) -> Any:
     made = s(name)
     made.kwargs = {"mark": s.mark}
@@ -177,7 +198,9 @@ CHORDS: list[Callable[[Sender], Any]] = [
     what_follows_a_failing_chord,
     errback_of_a_body,
 ]
-BUILDERS = {one.__name__: one for one in (*SIMPLE, *CHORDS)}
+LARGE: list[Callable[[Sender], Any]] = [ten_thousand_members, five_hundred_steps]
+OTHERS: list[Callable[[Sender], Any]] = [slow_members, continued_elsewhere, chain_of_three]
+BUILDERS = {one.__name__: one for one in (*SIMPLE, *CHORDS, *LARGE, *OTHERS)}
 
 
 def run(name: str, queue: str, mark: str, seconds: float) -> dict[str, Any]:
@@ -191,6 +214,13 @@ def run(name: str, queue: str, mark: str, seconds: float) -> dict[str, Any]:
         steps.append(plain(ended(node, seconds), known))
         node = node.parent
     return {**seen, "before": steps}
+
+
+def run_many(names: list[str], queue: str, seconds: float) -> list[Any]:
+    """Send workflows, one after the other, and return how each ended."""
+    results = [BUILDERS[name](Sender(queue, "")).apply_async() for name in names]
+    until = time.monotonic() + seconds
+    return [plain(ended(one, max(0.1, until - time.monotonic())), {}) for one in results]
 
 
 def ended(result: Any, seconds: float) -> list[Any]:

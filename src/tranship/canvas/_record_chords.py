@@ -41,13 +41,15 @@ class RecordChords:
 
     async def count(self, group_id: str, part: ChordPart) -> ChordCount:
         """Write the part, and read them all where that may have been the last."""
+        if not await self.is_known(group_id):
+            # Not one of those that are counted here: Celery's ``chord_unlock`` looks after it.
+            return ChordCount()
         value = codec.dumps([part.task_id, part.index, part.status, part.value])
         fresh = await self._records.write(Record(_part(group_id, part), value, ttl=TTL))
         while True:
             (record,) = await self._records.read([_head(group_id)])
             if record is None:
-                # Not one of those that are counted here: Celery's ``chord_unlock`` looks after it.
-                return ChordCount()
+                return ChordCount(known=False)
             head = _read_head(record)
             if head.get("done"):
                 return ChordCount()

@@ -15,7 +15,7 @@ from tranship.driver._supervisor import Supervisor
 from tranship.envelope import TaskState
 from tranship.errors import UnsupportedError
 from tranship.ports import QueuedTask, Settled, StoredResult
-from tranship.protocol import CANCELLED, PURGED, encode_cancelled
+from tranship.protocol import CANCELLED, PURGED, encode_cancelled, is_followed
 
 __all__ = ["Removal", "cancelled_result", "queued_task"]
 
@@ -108,7 +108,17 @@ class Removal:
         assert isinstance(queue, Picking)
         refs = [one.ref for one in seen if one.state != "held"]
         taken = await self._supervisor.run("pick", lambda _: queue.pick(refs)) if refs else ()
+        if why is CANCELLED and taken:
+            taken = await self._without_followed(taken)
         return await self._remove(taken, why) if taken else []
+
+    async def _without_followed(self, taken: Sequence[Taken]) -> list[Taken]:
+        """Give back what other tasks follow: a worker ends it as cancelled, and those with it."""
+        followed = [one for one in taken if is_followed(one.opened()[1])]
+        if followed:
+            endings = [Ending(one.token, End.RELEASE) for one in followed]
+            await self._supervisor.answers("end", lambda c: c.queue.end(endings), len(endings))
+        return [one for one in taken if one not in followed]
 
     async def _remove(self, taken: Sequence[Taken], why: str) -> list[str]:
         facts = [one.opened()[0] for one in taken]

@@ -27,6 +27,7 @@ from tranship.protocol._writable import writable, writable_arguments
 
 if TYPE_CHECKING:
     from tranship.protocol._called import called
+    from tranship.protocol._followed import is_followed
     from tranship.protocol._passing import pass_on
     from tranship.protocol._peek import result_state
     from tranship.protocol._restart import restarted
@@ -54,6 +55,7 @@ __all__ = [
     "encode_cancelled",
     "encode_result",
     "epoch_of",
+    "is_followed",
     "number_of",
     "pass_on",
     "restarted",
@@ -71,6 +73,7 @@ __getattr__ = lazy_names(
     globals(),
     {
         "_called": ["called"],
+        "_followed": ["is_followed"],
         "_passing": ["pass_on"],
         "_peek": ["result_state"],
         "_restart": ["restarted"],

@@ -48,7 +48,8 @@ class Admission:
         answered: what has its result already.
         max_deliveries: a task that comes more often than this is dead-lettered.
         max_size: the largest body in bytes, compressed or not; a larger one is dead-lettered.
-        counts: whether there is anything that counts the parts of a chord.
+        counts: whether there is anything that counts the parts of a chord, or looks for their results.
+        unlock: Celery's task that waits for the members of one; None: their results cannot be read.
         clock: the broker's; None: this host's own.
     """
 
@@ -61,9 +62,11 @@ class Admission:
         max_deliveries: int,
         max_size: int,
         counts: bool = False,
+        unlock: Task[..., Any] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._tasks = {**BUILT_IN, **tasks}
+        self._names = sorted(tasks)
+        self._tasks = {**BUILT_IN, **({} if unlock is None else {unlock.name: unlock}), **tasks}
         self._cancels = cancels
         self._answered = answered
         self._max_deliveries = max_deliveries
@@ -114,7 +117,7 @@ class Admission:
             run.envelope = run.task.fill(run.envelope)
 
     def _unknown(self, run: Run, envelope: Envelope) -> None:
-        names = sorted(name for name in self._tasks if name not in BUILT_IN)
+        names = self._names
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         known = f"{', '.join(names[:_SHOWN])}{more}" or "none"
         message = f"no task named {envelope.task!r} is registered in this worker (it has: {known})"

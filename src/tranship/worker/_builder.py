@@ -55,6 +55,7 @@ from tranship.worker._suspects import Suspects
 from tranship.worker._threads import HandlerThreads
 from tranship.worker._through import ends_of
 from tranship.worker._types import TypeLimits
+from tranship.worker._unlock import unlocking
 from tranship.worker._unsettled import Unsettled
 
 if TYPE_CHECKING:
@@ -275,6 +276,7 @@ class SessionBuilder:
 
     def _admission(self) -> Admission:
         settings = self._setup.settings
+        unlock = self._unlock()
         asked = not self._fused and self._store.capabilities.has(Capability.RESULTS)
         return Admission(
             self._setup.tasks,
@@ -282,9 +284,15 @@ class SessionBuilder:
             Answered(self._results if asked else None),
             max_deliveries=settings.max_deliveries,
             max_size=self._backend.submitter().max_message_size,
-            counts=self._chords is not None,
+            counts=self._chords is not None or unlock is not None,
+            unlock=unlock,
             clock=clock_of(self._backend),
         )
+
+    def _unlock(self) -> Task[..., Any] | None:
+        if self._results is None or not self._store.capabilities.has(Capability.RESULTS):
+            return None
+        return unlocking(self._results, self._flow.following)
 
     def _submission(self) -> Submission:
         return Submission(

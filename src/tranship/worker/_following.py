@@ -137,16 +137,7 @@ class Following:
         if not count.known:
             self._look_after(ended, after)
         elif count.parts is not None:
-            log.debug("chord %s is complete", ended.group_id)
-            try:
-                plan = after_chord(ended, count, after, time.time())
-                messages = self._canvas.encoded(plan.envelopes)
-                await self._do(plan, messages, after)
-            except (CannotFollow, TranshipError) as error:
-                reason = error.reason if isinstance(error, CannotFollow) else error
-                if reason.retryable:
-                    raise
-                await self._lose(ended, f"Callback error: {reason}", after)
+            await self.complete(ended, count, after)
             await self._again(lambda: self._store().finish(ended.group_id, ended.part))
 
     async def _counted(self, ended: Ended) -> ChordCount:
@@ -161,6 +152,23 @@ class Following:
                 return count
             await asyncio.sleep(LOOK)
 
+    async def complete(self, ended: Ended, count: ChordCount, after: Envelope) -> None:
+        """Send the body of a chord that is complete, or give it up.
+
+        Raises:
+            TranshipError: the broker, or a store, could not be reached for as long as there was patience.
+        """
+        log.debug("chord %s is complete", ended.group_id)
+        try:
+            plan = after_chord(ended, count, after, time.time())
+            messages = self._canvas.encoded(plan.envelopes)
+            await self._do(plan, messages, after)
+        except (CannotFollow, TranshipError) as error:
+            reason = error.reason if isinstance(error, CannotFollow) else error
+            if reason.retryable:
+                raise
+            await self._lose(ended, f"Callback error: {reason}", after)
+
     async def _lose(self, ended: Ended, why: str, after: Envelope) -> None:
         """Give a chord up: whoever waits for its body is told."""
         log.warning("chord %s is given up: %s", ended.group_id, why)
@@ -170,7 +178,10 @@ class Following:
         except TranshipError as error:
             log.warning("the body of chord %s cannot be read: %s", ended.group_id, error)
             return
-        await self._do(plan, messages, after)
+        try:
+            await self._do(plan, messages, after)
+        except CannotFollow as refused:
+            log.warning("what follows chord %s cannot be sent: %s", ended.group_id, refused)
 
     def _look_after(self, ended: Ended, after: Envelope) -> None:
         """A header whose size nobody has told yet is still being sent; or nobody will, because that has expired."""
