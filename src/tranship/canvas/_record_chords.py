@@ -8,9 +8,11 @@ before it is counted, and a part that is told again, because its worker died, co
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from tranship import codec
 from tranship.errors import MalformedMessage
@@ -33,6 +35,10 @@ class RecordChords:
 
     def __init__(self, records: Records) -> None:
         self._records = records
+        # Members of a large header end at the same time, and their count is one record: who counts counts for all of
+        # them that have come meanwhile.
+        self._fresh: Counter[str] = Counter()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def start(self, chord: ChordStart) -> None:
         """Write the head, unless it is there."""
@@ -45,7 +51,22 @@ class RecordChords:
             # Not one of those that are counted here: Celery's ``chord_unlock`` looks after it.
             return ChordCount()
         value = codec.dumps([part.task_id, part.index, part.status, part.value])
-        fresh = await self._records.write(Record(_part(group_id, part), value, ttl=TTL))
+        if not await self._records.write(Record(_part(group_id, part), value, ttl=TTL)):
+            return await self._counted(group_id, None)
+        self._fresh[group_id] += 1
+        turn = self._turns.setdefault(group_id, asyncio.Lock())
+        async with turn:
+            added = self._fresh.pop(group_id, 0)
+            try:
+                # Nothing to add: whoever had the turn before has counted this one, too.
+                return await self._counted(group_id, added) if added else ChordCount()
+            except BaseException:
+                # The others count theirs; this one comes again, and then all that are there are counted.
+                self._fresh[group_id] += added - 1
+                raise
+
+    async def _counted(self, group_id: str, added: int | None) -> ChordCount:
+        """Write how many parts there are: so many more, or as many as there are where that is None."""
         while True:
             (record,) = await self._records.read([_head(group_id)])
             if record is None:
@@ -53,8 +74,8 @@ class RecordChords:
             head = _read_head(record)
             if head.get("done"):
                 return ChordCount()
-            count = head["count"] + 1 if fresh else len(await self._parts(group_id))
-            if not fresh and count <= head["count"]:
+            count = head["count"] + added if added is not None else len(await self._parts(group_id))
+            if added is None and count <= head["count"]:
                 break
             counted = replace(record, value=codec.dumps({**head, "count": count}), ttl=TTL)
             if await self._records.write(counted):
