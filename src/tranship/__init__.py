@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from tranship.hookspecs import hookimpl
     from tranship.middleware import Middleware, RunCall, SettleCall
-    from tranship.outcomes import Outcome, Snooze
+    from tranship.outcomes import Outcome, Progress, Snooze
     from tranship.retry import ExponentialBackoff, FixedBackoff, LinearBackoff, RetryPolicy
     from tranship.schedules import Schedule, Scheduler
     from tranship.settings import Settings
@@ -50,6 +50,7 @@ __all__ = [
     "Outcome",
     "Priority",
     "Probe",
+    "Progress",
     "Reject",
     "ResourceError",
     "Retry",
@@ -102,7 +103,7 @@ _HOMES: Final = {
     ),
     "hookspecs": ("hookimpl",),
     "middleware": ("Middleware", "RunCall", "SettleCall"),
-    "outcomes": ("Outcome", "Snooze"),
+    "outcomes": ("Outcome", "Progress", "Snooze"),
     "retry": ("ExponentialBackoff", "FixedBackoff", "LinearBackoff", "RetryPolicy"),
     "schedules": ("Schedule", "Scheduler"),
     "settings": ("Settings",),

@@ -16,6 +16,7 @@ __all__ = [
     "duration",
     "header_names",
     "invalid",
+    "is_number",
     "is_share",
     "key_text",
     "mapping",
@@ -51,7 +52,7 @@ def positive(option: str, value: Any) -> float:
     Raises:
         InvalidOptionError: it is no finite number, or not above zero.
     """
-    if not _is_number(value) or value <= 0:
+    if not is_number(value) or value <= 0:
         raise invalid(option, value, "a number above 0")
     return float(value)
 
@@ -62,7 +63,7 @@ def not_negative(option: str, value: Any) -> float:
     Raises:
         InvalidOptionError: it is no finite number, or below zero.
     """
-    if not _is_number(value) or value < 0:
+    if not is_number(value) or value < 0:
         raise invalid(option, value, "a number of at least 0")
     return float(value)
 
@@ -91,7 +92,7 @@ def duration(option: str, value: Any) -> float:
 
 def is_share(value: Any) -> bool:
     """Whether ``value`` is a number from 0 to 1."""
-    return _is_number(value) and 0 <= value <= 1
+    return is_number(value) and 0 <= value <= 1
 
 
 def whole(option: str, value: Any, *, minimum: int = 1) -> int:
@@ -199,14 +200,15 @@ def _seconds(value: Any) -> float:
     """The seconds of a length of time; less than none for what is no such thing."""
     if isinstance(value, timedelta):
         return value.total_seconds()
-    return float(value) if _is_number(value) else -1.0
+    return float(value) if is_number(value) else -1.0
 
 
 def _short(value: str) -> str:
     return value if len(value) <= _SHOWN else f"{value[:_SHOWN]}..."
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether ``value`` is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:

@@ -21,6 +21,7 @@ from tranship.errors import (
     TaskTimedOut,
     TranshipError,
 )
+from tranship.outcomes import Progress
 from tranship.retry import RetryPolicy
 
 __all__ = [
@@ -263,6 +264,8 @@ class TaskResult(Generic[R_co]):
     worker: str | None = None
     status: str | None = None
     """What a handler that returned an :class:`~tranship.Outcome` calls it; None: it returned a plain value."""
+    progress: Progress | None = None
+    """How far it was when it was asked for, before its end; None: nothing is known of that."""
 
     @property
     def success(self) -> bool:

@@ -90,6 +90,7 @@ __all__ = [
     "Retry",
     "StorageCorrupt",
     "StorageFull",
+    "StreamRestarted",
     "SubmitError",
     "SubmitTimeout",
     "SubmitUnknown",
@@ -329,6 +330,13 @@ class ResultTimeout(TaskResultError, TimeoutError):
     """This caller's ``timeout`` passed first. The task itself goes on."""
 
     code = "RESULT_TIMEOUT"
+    retryable = True
+
+
+class StreamRestarted(TaskResultError):
+    """The task runs again, and its parts begin anew: what ``stream()`` has brought of the run before is void."""
+
+    code = "STREAM_RESTARTED"
     retryable = True
 
 

@@ -1,16 +1,20 @@
-"""What a handler may return or raise instead of a plain value: a status beside the value, or *later*."""
+"""What a handler may say beside a plain value: a status, *later*, or how far it is."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
 
-from tranship.checks import key_text, positive_duration
+from tranship.checks import invalid, is_number, key_text, positive_duration
 
-__all__ = ["Outcome", "Snooze"]
+__all__ = ["Outcome", "Progress", "Snooze"]
 
 LONGEST_STATUS: Final = 255
 """Bytes."""
+_MESSAGE: Final = 1000
+"""Characters of what a handler says of its progress."""
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -62,3 +66,36 @@ class Snooze(Exception):
     def __reduce__(self) -> tuple[type[Snooze], tuple[float, str]]:
         # A handler in a process of its own raises it there; the arguments of an exception are its text.
         return type(self), (self.delay, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a task is, as its handler said last."""
+
+    done: float
+    total: float | None = 1.0
+    """Of how much; None: nobody knows."""
+    message: str = ""
+    at: float = 0.0
+    """Epoch seconds, by the worker's clock."""
+    attempt: int = 0
+
+    @property
+    def share(self) -> float | None:
+        """How much is done, from 0 to 1; None: nobody knows."""
+        return None if self.total is None else self.done / self.total
+
+    @classmethod
+    def checked(cls, done: float, total: float | None, message: str, *, attempt: int = 0) -> Progress:
+        """Return it as of now.
+
+        Raises:
+            InvalidOptionError: what is not to be understood, such as 5 of 0.
+        """
+        if total is not None and not (is_number(total) and total > 0):
+            raise invalid("total", total, "a number above 0, or None where nobody knows it")
+        if not is_number(done) or done < 0 or (total is not None and done > total):
+            raise invalid("done", done, "a number from 0 on" if total is None else f"a number from 0 to {total:g}")
+        if not isinstance(message, str):
+            raise invalid("message", message, "a text")
+        return cls(float(done), None if total is None else float(total), message[:_MESSAGE], time.time(), attempt)

@@ -397,6 +397,21 @@ class LastOneWrites(DriverRecords):
         return True
 
 
+class KeepsTheFirst(DriverRecords):
+    """Puts only what is not there yet."""
+
+    async def put(self, records):
+        for one in records:
+            await self.write(replace(one, version=0))
+
+
+class TellsNobody(DriverRecords):
+    """Takes the word, and passes it on to nobody."""
+
+    async def tell(self, names):
+        self._supervisor.gate.check()
+
+
 class OnePage(DriverRecords):
     """Begins anew with each page."""
 
@@ -507,6 +522,8 @@ MORE = (
     Fault("a name for all", "worker_name_has_one_holder", with_port("control", NameForAll)),
     Fault("a name for ever", "worker_name_expires", with_port("control", NameForEver)),
     Fault("a stranger's goodbye", "worker_name_has_one_holder", with_port("control", StrangersGoodbye)),
+    Fault("keeps the first", "record_put_writes_over", with_port("records", KeepsTheFirst)),
+    Fault("tells nobody", "record_told_to_listeners", with_port("records", TellsNobody)),
     Fault("last one writes", "record_write_checks_version", with_port("records", LastOneWrites)),
     Fault("one page", "record_page_in_order", with_port("records", OnePage)),
     Fault("records for ever", "record_ttl", with_port("records", KeepsForEver)),

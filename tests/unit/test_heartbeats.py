@@ -79,7 +79,7 @@ class TestBounds:
         runs = [run_of(number, began=time.monotonic()) for number in range(2000)]
         for run in runs:
             assert run.context is not None
-            run.context.set_progress(0.5, "n" * 1000)
+            run.context.progress(0.5, message="n" * 1000)
         beat = presence(runs=runs, profile=profile, tasks=names, queues=names).beat(stopping=False)
         assert len(json.dumps(heartbeat_data(beat))) < 90_000
         assert set(beat.left_out) == {"running", "hot_cache", "tasks", "queues"}
@@ -230,7 +230,7 @@ class TestProfile:
     @pytest.mark.parametrize("done", [-0.1, 1.1, "half", None, True, float("nan")])
     def test_progress_is_a_number_from_0_to_1(self, done) -> None:
         with pytest.raises(InvalidOptionError, match="done is"):
-            TaskContext(Envelope(id="i", task="t")).set_progress(done)
+            TaskContext(Envelope(id="i", task="t")).progress(done)
 
     def test_a_context_without_a_worker_has_a_cache_of_its_own(self) -> None:
         context = TaskContext(Envelope(id="i", task="t"))

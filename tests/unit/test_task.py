@@ -128,16 +128,21 @@ class TestDecorator:
         with pytest.raises(ConfigurationError, match=why):
             task(name="x")(thing)
 
-    def test_generators_are_refused(self):
-        async def stream():
-            yield 1
+    async def test_generators_are_called_as_generators(self):
+        async def stream(count: int):
+            for number in range(count):
+                yield number
 
-        def produce():
-            yield 1
+        def produce(count: int):
+            yield from range(count)
 
-        for function in (stream, produce):
-            with pytest.raises(ConfigurationError, match="it is a generator"):
-                task(name="x")(function)
+        streaming, producing = (task(name="x")(function) for function in (stream, produce))
+        assert [number async for number in streaming(2)] == [0, 1]
+        assert list(producing(2)) == [0, 1]
+        assert (streaming.is_async, streaming.yields_parts) == (True, True)
+        assert (producing.is_async, producing.yields_parts) == (False, True)
+        with pytest.raises(InvalidArgumentsError):
+            producing.call("two")
 
     def test_a_function_without_a_signature_is_refused(self):
         with pytest.raises(ConfigurationError, match="has no signature"):

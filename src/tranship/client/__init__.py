@@ -7,9 +7,26 @@ from tranship.client._client import CANCEL_TTL, AsyncClient
 from tranship.client._handle import AsyncTaskHandle
 
 if TYPE_CHECKING:
+    from tranship.client._parts import PartReader, read_progress
     from tranship.client._probe import Probe, run_probe
     from tranship.client._workflow_handle import AsyncWorkflowHandle
 
-__all__ = ["CANCEL_TTL", "AsyncClient", "AsyncTaskHandle", "AsyncWorkflowHandle", "Probe", "run_probe"]
+__all__ = [
+    "CANCEL_TTL",
+    "AsyncClient",
+    "AsyncTaskHandle",
+    "AsyncWorkflowHandle",
+    "PartReader",
+    "Probe",
+    "read_progress",
+    "run_probe",
+]
 
-__getattr__ = lazy_names(globals(), {"_probe": ["Probe", "run_probe"], "_workflow_handle": ["AsyncWorkflowHandle"]})
+__getattr__ = lazy_names(
+    globals(),
+    {
+        "_parts": ["PartReader", "read_progress"],
+        "_probe": ["Probe", "run_probe"],
+        "_workflow_handle": ["AsyncWorkflowHandle"],
+    },
+)

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from tranship.client._workflow_handle import AsyncWorkflowHandle
     from tranship.envelope import WorkflowResult
     from tranship.middleware import Chain, Middleware
+    from tranship.outcomes import Progress
     from tranship.ports import Capabilities
     from tranship.protocol import Message
     from tranship.registry import Registry
@@ -402,6 +403,27 @@ class AsyncClient:
         if chain is None:
             return await self._on_link(lambda link: link.states(ids))
         return await self._on_link(lambda link: states_through(chain, link.states(ids)))
+
+    async def _progress(self, task_id: str) -> Progress | None:
+        from tranship.client._parts import read_progress
+
+        return await self._on_link(lambda link: read_progress(link, task_id))
+
+    async def _parts(self, handle: AsyncTaskHandle[Any], timeout: Duration | None) -> AsyncGenerator[Any, None]:
+        # Loaded by the first stream.
+        from tranship.client._parts import PartReader
+
+        check_stored(handle.id, stored=handle.stored)
+        unknown = None if handle.submitted else self.settings.unknown_id_timeout
+        reader = PartReader(handle.id, self._seconds(timeout), unknown)
+        try:
+            while parts := await self._on_link(reader.next):
+                for part in parts:
+                    yield part
+        finally:
+            await self._on_link(reader.close)
+        handle.final = reader.ending() if self._chains.results is None else await self._wait(handle, timeout)
+        handle.final.unwrap()
 
     async def _completed(
         self, arrivals: Arrivals[AsyncTaskHandle[R]], timeout: Duration | None

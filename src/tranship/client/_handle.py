@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tranship.checks import Duration
@@ -91,16 +94,41 @@ class AsyncTaskHandle(Generic[R]):
         PENDING is also what a store says of an id that it cannot know, see :meth:`AsyncClient.handle`; SCHEDULED is
         certain where the broker can look into delayed tasks, or this connection has submitted it.
         """
-        return (await self.info()).state
+        return (await self._known()).state
 
     async def info(self) -> TaskResult[R]:
-        """Read what is known now: the state and, once it has ended, value or error."""
+        """Read what is known now: the state, how far it is if it says so and, once it has ended, value or error."""
+        found = await self._known()
+        if found.state.terminal:
+            return self._typed(found)
+        progress = await self._client._progress(self.id)  # noqa: SLF001
+        return found if progress is None else replace(found, progress=progress)
+
+    async def stream(self, timeout: Duration | None = None) -> AsyncIterator[Any]:
+        """Yield what the task emits, in order, as soon as it is there, from the first part on until the task has ended
+        [parts_come_in_order].
+
+        Args:
+            timeout: seconds, or a timedelta, for all of it; None: as long as it takes.
+
+        Raises:
+            StreamRestarted: the task runs again, and what came before is void; iterate again.
+            UnsupportedError: the result store keeps no records.
+            ResultTimeout, TaskNotFound, ResultsDisabled, BrokerUnreachable: as :meth:`result`.
+            TaskFailed, TaskDeadLettered, TaskTimedOut, DeadlineExceeded, TaskCancelled: how the task ended, after what
+                it had emitted.
+        """
+        async with contextlib.aclosing(self._client._parts(self, timeout)) as parts:  # noqa: SLF001
+            async for part in parts:
+                yield part
+
+    async def _known(self) -> TaskResult:
         if self.final is None:
             (found,) = await self._client._states([self.id])  # noqa: SLF001
             if not found.state.terminal:
                 return found
             self.final = found
-        return self._typed(self.final)
+        return self.final
 
     async def ready(self) -> bool:
         """Whether the task has ended."""

@@ -27,8 +27,12 @@ from tranship.submission import Submission, submitter_of
 from tranship.waiting import Waiting
 
 if TYPE_CHECKING:
+<<<<<<< HEAD
     from tranship.announcing import SentEvents
     from tranship.ports import CancelReport, ChordStart, ChordStore, IdKeeper, KeepsRecords
+=======
+    from tranship.ports import CancelReport, ChordStart, ChordStore, IdKeeper, KeepsRecords, Records
+>>>>>>> aaf417e (Tasks tell parts of their results and how far they are: generators, current().emit() and progress(), handle.stream())
 
 __all__ = ["ClientLink", "LinkKey", "cancelled_result"]
 
@@ -239,6 +243,29 @@ class ClientLink:
                 "or TRANSHIP_RESULT_URL"
             )
         return self._waiting
+
+    def records(self) -> Records:
+        """Return where results' store keeps records.
+
+        Raises:
+            UnsupportedError: it keeps none.
+        """
+        found = self.records_or_none()
+        if found is None:
+            raise UnsupportedError(
+                f"{self.store_name} keeps no records, and so nothing of what a task tells while it runs; give a result "
+                "store that does: Client(url, result_url=...) or TRANSHIP_RESULT_URL, for workers as well"
+            )
+        return found
+
+    def records_or_none(self) -> Records | None:
+        """Return them; None: it keeps none."""
+        from tranship.ports import KeepsRecords
+
+        store = self._result_backend or self.backend
+        if not store.capabilities.has(Capability.RECORDS) or not isinstance(store, KeepsRecords):
+            return None
+        return store.records()
 
     @property
     def store_name(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -50,6 +50,12 @@ class Records(Protocol):
         Errors: BrokerUnreachable, StorageFull. Closed: ClosedError.
         """
 
+    async def put(self, records: Sequence[Record]) -> None:
+        """Write records over whatever is there: those that only one program ever writes [record_put_writes_over].
+
+        Concurrency, Bound, Cancelled, Errors, Closed: as :meth:`write`. Retry: never; safe to repeat.
+        """
+
     async def remove(self, record: Record) -> bool:
         """Remove a record in the version that was read; False: it is another one by now, or gone.
 
@@ -70,6 +76,22 @@ class Records(Protocol):
         """Give a lock up at once; one that is somebody else's stays his [lock_has_one_holder].
 
         Concurrency, Bound, Cancelled, Retry, Errors, Closed: as :meth:`take_lock`.
+        """
+
+    async def tell(self, names: Sequence[str]) -> None:
+        """Call everybody who listens to one of ``names``, anywhere: what he reads has changed
+        [record_told_to_listeners]. Nobody listening means lost, and so may what is told while a connection is away.
+
+        Concurrency: yes. Bound: one round trip. Cancelled: told or not. Retry: never. Errors: BrokerUnreachable.
+        Closed: ClosedError.
+        """
+
+    async def listen(self, name: str, heard: Callable[[], None]) -> Callable[[], None]:
+        """From now on call ``heard``, on this loop, when somebody tells ``name``, and once the connection is back after
+        a loss; return what ends it [record_told_to_listeners]. What is told from when this returns on is heard.
+
+        Concurrency: yes. Bound: one round trip. Cancelled: nothing is heard. Retry: never. Errors: BrokerUnreachable.
+        Closed: ClosedError.
         """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from tranship.client._shape import Shape
     from tranship.envelope import WorkflowResult
     from tranship.middleware import Chain, Middleware
+    from tranship.outcomes import Progress
     from tranship.ports import Capabilities
     from tranship.protocol import Message
     from tranship.registry import Registry
@@ -391,6 +392,26 @@ class Client:
         if chain is None:
             return self._on_link(lambda link: link.states(ids))
         return self._on_link(lambda link: states_through(chain, link.states(ids)))
+
+    def _progress(self, task_id: str) -> Progress | None:
+        from tranship.client import read_progress
+
+        return self._on_link(lambda link: read_progress(link, task_id))
+
+    def _parts(self, handle: TaskHandle[Any], timeout: Duration | None) -> Generator[Any, None, None]:
+        # Loaded by the first stream.
+        from tranship.client import PartReader
+
+        check_stored(handle.id, stored=handle.stored)
+        unknown = None if handle.submitted else self.settings.unknown_id_timeout
+        reader = PartReader(handle.id, self._seconds(timeout), unknown)
+        try:
+            while parts := self._on_link(reader.next):
+                yield from parts
+        finally:
+            self._on_link(reader.close)
+        handle.final = reader.ending() if self._chains.results is None else self._wait(handle, timeout)
+        handle.final.unwrap()
 
     def _completed(self, arrivals: Arrivals[TaskHandle[R]], timeout: Duration | None) -> Iterator[TaskHandle[R]]:
         yield from arrivals.finished

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tranship.checks import Duration
@@ -91,16 +93,39 @@ class TaskHandle(Generic[R]):
         PENDING is also what a store says of an id that it cannot know, see :meth:`Client.handle`; SCHEDULED is
         certain where the broker can look into delayed tasks, or this connection has submitted it.
         """
-        return self.info().state
+        return self._known().state
 
     def info(self) -> TaskResult[R]:
-        """Read what is known now: the state and, once it has ended, value or error."""
+        """Read what is known now: the state, how far it is if it says so and, once it has ended, value or error."""
+        found = self._known()
+        if found.state.terminal:
+            return self._typed(found)
+        progress = self._client._progress(self.id)  # noqa: SLF001
+        return found if progress is None else replace(found, progress=progress)
+
+    def stream(self, timeout: Duration | None = None) -> Iterator[Any]:
+        """Yield what the task emits, in order, as soon as it is there, from the first part on until the task has ended
+        [parts_come_in_order].
+
+        Args:
+            timeout: seconds, or a timedelta, for all of it; None: as long as it takes.
+
+        Raises:
+            StreamRestarted: the task runs again, and what came before is void; iterate again.
+            UnsupportedError: the result store keeps no records.
+            ResultTimeout, TaskNotFound, ResultsDisabled, BrokerUnreachable: as :meth:`result`.
+            TaskFailed, TaskDeadLettered, TaskTimedOut, DeadlineExceeded, TaskCancelled: how the task ended, after what
+                it had emitted.
+        """
+        yield from self._client._parts(self, timeout)  # noqa: SLF001
+
+    def _known(self) -> TaskResult:
         if self.final is None:
             (found,) = self._client._states([self.id])  # noqa: SLF001
             if not found.state.terminal:
                 return found
             self.final = found
-        return self._typed(self.final)
+        return self.final
 
     def ready(self) -> bool:
         """Whether the task has ended."""

@@ -3,7 +3,18 @@
 from typing import TYPE_CHECKING
 
 from tranship._lazy import lazy_names
-from tranship.task._context import CancelReason, TaskContext, activate, current, current_or_none, enter
+from tranship.task._context import (
+    CancelReason,
+    Emitted,
+    TaskContext,
+    Telling,
+    activate,
+    can_tell,
+    current,
+    current_or_none,
+    enter,
+    telling_of,
+)
 from tranship.task._decorator import task
 from tranship.task._options import OptionArguments, TaskOptions, Validation
 from tranship.task._task import AsyncTask, SyncTask, Task, TaskCall, named
@@ -36,6 +47,7 @@ __all__ = [
     "CancelReason",
     "Depends",
     "Dialect",
+    "Emitted",
     "FunctionArguments",
     "GatherNode",
     "Heed",
@@ -52,9 +64,11 @@ __all__ = [
     "TaskClass",
     "TaskContext",
     "TaskOptions",
+    "Telling",
     "Validation",
     "Workflow",
     "activate",
+    "can_tell",
     "current",
     "current_or_none",
     "dependencies_of",
@@ -65,6 +79,7 @@ __all__ = [
     "named",
     "task",
     "task_of",
+    "telling_of",
     "understood",
 ]
 

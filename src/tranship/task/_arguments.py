@@ -22,7 +22,7 @@ from tranship.task._hints import exact_types, holds_unwritten, is_container_of_a
 from tranship.task._oddities import SIMPLE, oddities
 from tranship.task._options import Validation
 from tranship.task._readers import Read, reader
-from tranship.task._returns import value_hint
+from tranship.task._returns import generated_hint, is_generator_function, value_hint
 from tranship.task._signature import argument_error, make_stub
 from tranship.task._written import plain_parts, written
 
@@ -382,7 +382,9 @@ class FunctionArguments:
         except Exception as error:  # noqa: BLE001 - an annotation may be any expression
             log.warning("task %s: annotation %r of %s is not known: %s", self._name, annotation, name, error)
             return Parameter.empty
-        return value_hint(hint) if name == _RETURN else hint
+        if name != _RETURN:
+            return hint
+        return generated_hint(hint) if is_generator_function(self._function) else value_hint(hint)
 
     def _at(self, index: int) -> str | None:
         return self._positional[index] if index < len(self._positional) else self._rest

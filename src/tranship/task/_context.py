@@ -6,31 +6,43 @@ import enum
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from tranship.checks import invalid, is_share
 from tranship.envelope import Envelope
 from tranship.errors import (
     ConfigurationError,
     DeadlineExceeded,
     LeaseLost,
+    MessageTooLarge,
     TaskCancelled,
     TaskTimedOut,
     TranshipError,
+    UnsupportedError,
 )
+from tranship.outcomes import Progress
+from tranship.parts import encode_part
 
 if TYPE_CHECKING:
     from tranship.task._hot_cache import HotCache
 
-__all__ = ["CancelReason", "TaskContext", "activate", "current", "current_or_none", "enter"]
+__all__ = [
+    "CancelReason",
+    "Emitted",
+    "TaskContext",
+    "Telling",
+    "activate",
+    "can_tell",
+    "current",
+    "current_or_none",
+    "enter",
+    "telling_of",
+]
 
 
 _LOG: Final = logging.getLogger("tranship.task")
-_NOTE: Final = 200
-"""Characters of what a handler says of its progress."""
 
 
 class CancelReason(enum.StrEnum):
@@ -45,6 +57,40 @@ class CancelReason(enum.StrEnum):
     """The lease is gone: somebody else may be running the task now."""
     SHUTDOWN = "shutdown"
     """The worker stops; the task runs again elsewhere."""
+
+
+class Telling(Protocol):
+    """Takes what one run tells; any thread."""
+
+    @property
+    def limit(self) -> int:
+        """Bytes of one part."""
+
+    def progress(self, progress: Progress) -> None:
+        """Tell how far it is."""
+
+    def emit(self, part: bytes) -> None:
+        """Tell one part, encoded; see :meth:`TaskContext.emit` for what it raises."""
+
+    async def room(self) -> None:
+        """Wait while too much has not been sent yet."""
+
+    def block(self, check: Callable[[], None]) -> None:
+        """Do the same in a thread; on an event loop return at once. ``check``, which is called now and then, raises
+        what is to end it.
+        """
+
+
+class Emitted:
+    """What :meth:`TaskContext.emit` returns. To await it waits while too much has not been sent yet."""
+
+    __slots__ = ("_telling",)
+
+    def __init__(self, telling: Telling) -> None:
+        self._telling = telling
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._telling.room().__await__()
 
 
 class _Logger(logging.LoggerAdapter[logging.Logger]):
@@ -63,13 +109,27 @@ class TaskContext:
         delivery_count: how many times it has been delivered, this one included.
         ahead: seconds by which the broker's clock, which deadlines go by, is ahead of ours.
         hot_cache: the worker's; None: one of its own.
+        tell: returns what takes what it tells, when it tells something; None: nothing does.
 
     Attributes:
         ended: whether it runs no more; :func:`current` refuses it then.
-        progress: what the handler said last with :meth:`set_progress`: how much is done, and a note; None: nothing.
+        last_progress: what the handler said last with :meth:`progress`; None: nothing.
+        telling: what takes what it tells, once it has told something.
     """
 
-    __slots__ = ("_ends", "_event", "_hot_cache", "_lock", "_reason", "delivery_count", "ended", "envelope", "progress")
+    __slots__ = (
+        "_ends",
+        "_event",
+        "_hot_cache",
+        "_lock",
+        "_reason",
+        "_tell",
+        "delivery_count",
+        "ended",
+        "envelope",
+        "last_progress",
+        "telling",
+    )
 
     def __init__(
         self,
@@ -78,10 +138,13 @@ class TaskContext:
         delivery_count: int = 1,
         ahead: float = 0.0,
         hot_cache: HotCache | None = None,
+        tell: Callable[[Envelope], Telling | None] | None = None,
     ) -> None:
         self.envelope = envelope
         self.delivery_count = delivery_count
-        self.progress: tuple[float, str] | None = None
+        self.last_progress: Progress | None = None
+        self.telling: Telling | None = None
+        self._tell = tell
         self.ended = False
         self._hot_cache = hot_cache
         self._ends = None if envelope.deadline is None else envelope.deadline - ahead
@@ -151,18 +214,66 @@ class TaskContext:
             self._hot_cache = HotCache()
         return self._hot_cache
 
-    def set_progress(self, done: float, note: str = "") -> None:
-        """Say how much is done, from 0 to 1, and perhaps a few words, as often as you like: ``tranship tasks`` shows
-        what was said last when the worker's heartbeat was due.
+    def progress(self, done: float, total: float | None = 1.0, message: str = "") -> None:
+        """Say how far the task is, and perhaps a few words, as often as you like: a few times a second the latest is
+        told. ``handle.info()`` has it where the result store keeps records, and ``tranship tasks`` shows what was said
+        last when the worker's heartbeat was due.
+
+        Args:
+            done: how much is done.
+            total: of how much; 1.0: ``done`` is a share. None: nobody knows.
+            message: a few words.
 
         Raises:
-            InvalidOptionError: ``done`` is no number from 0 to 1, or ``note`` no text.
+            InvalidOptionError: ``done`` is no number from 0 to ``total``, ``total`` none above 0, or ``message`` no
+                text.
         """
-        if not is_share(done):
-            raise invalid("done", done, "a number from 0 to 1")
-        if not isinstance(note, str):
-            raise invalid("note", note, "a text")
-        self.progress = float(done), note[:_NOTE]
+        self.last_progress = said = Progress.checked(done, total, message, attempt=self.attempt)
+        if (telling := self._told()) is not None:
+            telling.progress(said)
+
+    def emit(self, value: Any) -> Emitted | None:
+        """Tell a part of the result, for :meth:`TaskHandle.stream` to bring, in order [parts_come_in_order].
+
+        A few times a second what has been emitted is sent together. A thread waits in here while too much has not been
+        sent; on an event loop ``await`` what this returns to wait for that.
+
+        Args:
+            value: anything that a handler may return.
+
+        Raises:
+            UnsupportedError: the result store keeps no records, so that nobody could get it.
+            EncodeError: it cannot be written.
+            MessageTooLarge: it is larger than a message may be; or far too much has not been sent yet.
+            TaskCancelled, DeadlineExceeded, TaskTimedOut, LeaseLost: the handler is to stop; let it pass.
+        """
+        self.raise_if_cancelled()
+        if self._tell is None:
+            raise UnsupportedError(
+                f"task {self.task!r} emits parts of its result, and nothing here can bring them to anybody: the result "
+                "store keeps no records; give the worker and its clients one that does (result_url)"
+            )
+        telling = self._told()
+        if telling is None:
+            # Of a task whose result is not wanted, nobody wants parts.
+            return None
+        part = encode_part(value)
+        if len(part) > telling.limit:
+            raise MessageTooLarge(
+                f"a part of {len(part):,} bytes is more than the {telling.limit:,} of max_message_size; emit a "
+                "reference (a path, a URL), or smaller parts",
+                size=len(part),
+                limit=telling.limit,
+                task_id=self.id,
+            )
+        telling.emit(part)
+        telling.block(self.raise_if_cancelled)
+        return Emitted(telling)
+
+    def _told(self) -> Telling | None:
+        if self.telling is None and self._tell is not None:
+            self.telling = self._tell(self.envelope)
+        return self.telling
 
     def remaining(self) -> float | None:
         """Return the seconds until the deadline or the end of ``run_timeout``, whichever is sooner.
@@ -249,6 +360,16 @@ def current() -> TaskContext:
 def current_or_none() -> TaskContext | None:
     """Return the context of the task that is running here, or None."""
     return _CURRENT.get()
+
+
+def can_tell(context: TaskContext) -> bool:
+    """Whether what the task emits can be brought to anybody."""
+    return context._tell is not None  # noqa: SLF001 - for the worker, not for handlers
+
+
+def telling_of(context: TaskContext) -> Telling | None:
+    """Return what takes what the task tells; None: nobody wants it, or can be brought it."""
+    return context._told()  # noqa: SLF001 - likewise
 
 
 def activate(context: TaskContext) -> None:

@@ -11,6 +11,7 @@ from tranship.checks import Duration, name_text, one_of
 from tranship.errors import ConfigurationError
 from tranship.task._naming import default_name
 from tranship.task._options import DEFAULTS, OptionArguments, Validation
+from tranship.task._returns import is_generator_function
 from tranship.task._signature import signature_of
 from tranship.task._task import AsyncTask, Isolation, SyncTask, Task, is_coroutine_function
 
@@ -76,7 +77,8 @@ def task(
 ) -> Any:
     """Make a task of a function: ``@task``, or ``@task(queue="media", run_timeout=30)``.
 
-    The function stays callable as before. ``async def`` runs on the worker's event loop, ``def`` in a thread.
+    The function stays callable as before. ``async def`` runs on the worker's event loop, ``def`` in a thread. What a
+    generator yields are parts of its result, see :meth:`TaskHandle.stream`; what it returns is the result.
 
     Args:
         function: a function, or an object that can be called (it needs a ``name``).
@@ -99,7 +101,7 @@ def task(
         **options: the fields of :class:`TaskOptions`.
 
     Raises:
-        ConfigurationError: something that cannot be a task: a class, a generator, a method, a lambda or nested
+        ConfigurationError: something that cannot be a task: a class, a method, a lambda or nested
             function without a ``name``.
         InvalidOptionError: an unknown option, or a value outside what is allowed.
     """
@@ -116,10 +118,10 @@ def task(
 
     def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
         _refuse(decorated)
-        kind = AsyncTask if is_coroutine_function(decorated) else SyncTask
+        kind, called = _kind(decorated)
         named = default_name(decorated) if name is None else name
         arguments = FunctionArguments(named, decorated, signature_of(decorated), validation)
-        made: Task[..., Any] = kind(named, chosen, function=decorated, arguments=arguments)
+        made: Task[..., Any] = kind(named, chosen, function=called, arguments=arguments)
         made.task_type = task_type
         made.isolation = isolation
         made.timetable = timetable
@@ -137,6 +139,17 @@ def _timetable(times: Mapping[str, Any]) -> Timetable | None:
     return Timetable.of(**times)
 
 
+def _kind(decorated: Callable[..., Any]) -> tuple[type[Task[..., Any]], Callable[..., Any]]:
+    """Return which kind of task it makes, and what a worker calls."""
+    if is_coroutine_function(decorated):
+        return AsyncTask, decorated
+    if not is_generator_function(decorated):
+        return SyncTask, decorated
+    from tranship.task._generators import generator_kind
+
+    return generator_kind(decorated)
+
+
 def _refuse(decorated: Any) -> None:
     why = _problem(decorated)
     if why:
@@ -152,9 +165,6 @@ def _problem(decorated: Any) -> str | None:
         return "put @task below @staticmethod, next to the function"
     if not callable(decorated):
         return "it cannot be called; decorate a function"
-    called = (decorated, type(decorated).__call__)
-    if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in called):
-        return "it is a generator, and a task has one result; return a list"
     return _method_problem(decorated)
 
 

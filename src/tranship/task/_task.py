@@ -84,6 +84,7 @@ class Task(Generic[P, R_co]):
         name: under which workers know it.
         function: what was decorated; None for a task that is defined elsewhere.
         is_async: whether the function is a coroutine function.
+        yields_parts: whether it was made of a generator.
         options_set: how it is submitted.
         dialect: how it is answered where its clients expect other words than ours; None: as usual.
         task_type: what workers limit it by, together with others of that type; None: nothing.
@@ -92,6 +93,7 @@ class Task(Generic[P, R_co]):
     """
 
     is_async = False
+    yields_parts = False
     task_type: str | None = None
     isolation: Isolation | None = None
     dialect: Dialect | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import threading
@@ -91,6 +92,21 @@ class FacadeHandle:
         """As the handle's."""
         result: TaskResult = await self._call(self.native.info)
         return result
+
+    async def stream(self, timeout: Duration | None = None) -> AsyncIterator[Any]:
+        """As the handle's."""
+        parts = self.native.stream(timeout)
+        if hasattr(parts, "__aiter__"):
+            async with contextlib.aclosing(parts):
+                async for part in parts:
+                    yield part
+            return
+        over = object()
+        try:
+            while (part := await self._call(next, parts, over)) is not over:
+                yield part
+        finally:
+            await self._call(parts.close)
 
     async def ready(self) -> bool:
         """As the handle's."""

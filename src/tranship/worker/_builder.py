@@ -19,6 +19,7 @@ from tranship.ports import (
     Capability,
     Consumer,
     ControlChannel,
+    KeepsRecords,
     NameKeeper,
     ready_in,
 )
@@ -49,9 +50,10 @@ from tranship.worker._ordered import InOrder
 from tranship.worker._presence import Presence
 from tranship.worker._report import Reporter
 from tranship.worker._session import Session
-from tranship.worker._setup import Setup, check_events, check_hard_limit, check_results
+from tranship.worker._setup import Setup, check_events, check_hard_limit, check_parts, check_results
 from tranship.worker._starvation import Starvation
 from tranship.worker._suspects import Suspects
+from tranship.worker._telling import Tellers
 from tranship.worker._threads import HandlerThreads
 from tranship.worker._through import ends_of
 from tranship.worker._types import TypeLimits
@@ -67,6 +69,9 @@ PATIENCE: Final = 60.0
 """Seconds for which what follows a task is tried while the broker cannot be reached."""
 WELL_BEFORE: Final = 0.95
 """Of the time after which a broker takes deliveries back: a task that has no limit of its own ends by then."""
+
+DAY: Final = 86_400.0
+"""Seconds that progress and parts are kept of a task that does not say how long its result is."""
 
 
 async def open_session(
@@ -110,6 +115,7 @@ async def _open(
         await result_backend.open()
         result_backend.capabilities.check_keeps_results(result_backend.name)
     check_results(result_backend or backend, setup.tasks.values())
+    check_parts(result_backend or backend, setup.tasks.values())
     await backend.ensure(setup.queues)
     return backend, result_backend
 
@@ -228,7 +234,7 @@ class SessionBuilder:
         setup = self._setup
         flow.reporter = Reporter(
             worker=setup.name,
-            max_size=min(one.submitter().max_message_size for one in self._stores),
+            max_size=self._largest(),
             content_type=self._store.capabilities.result_type,
         )
         flow.reporter.canvas = canvas = Canvas(
@@ -246,6 +252,7 @@ class SessionBuilder:
             content_type=self._store.capabilities.result_type,
             patience=PATIENCE,
         )
+        flow.tellers = self._tellers()
         flow.admission = self._admission()
         self._handler_caller = self._caller(flow.intake.consumer.hard_limit)
         flow.handlers = Handlers(
@@ -310,11 +317,21 @@ class SessionBuilder:
             dependencies=setup.dependencies,
             isolation=self._isolation,
             hot_cache=setup.profile.hot_cache,
+            tell=None if self._flow.tellers is None else self._flow.tellers.teller,
             middleware=setup.middleware,
         )
         if hard_limit is not None:
             caller.longest = hard_limit * WELL_BEFORE
         return caller
+
+    def _tellers(self) -> Tellers | None:
+        store = self._store
+        if not store.capabilities.has(Capability.RECORDS) or not isinstance(store, KeepsRecords):
+            return None
+        return Tellers(store.records(), limit=self._largest(), ttl=DAY)
+
+    def _largest(self) -> int:
+        return min(one.submitter().max_message_size for one in self._stores)
 
     def _name(self, instance: str) -> WorkerName | None:
         if self._control is None or not self._backend.capabilities.has(Capability.UNIQUE_NAMES):

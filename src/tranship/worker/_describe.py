@@ -18,7 +18,7 @@ from tranship.protocol import writable, writable_arguments
 
 __all__ = ["arguments_of", "cleaned", "describe", "describe_final", "message_of"]
 
-_OURS: Final = ("tranship.worker.", "tranship.compat.")
+_OURS: Final = ("tranship.worker.", "tranship.task.", "tranship.compat.")
 """Modules between the worker's loop and the handler."""
 _LONGEST_CHAIN: Final = 100
 """Exceptions that led to each other; of more than that only the last one is written."""

@@ -27,6 +27,7 @@ from tranship.worker._rates import RateLimits
 from tranship.worker._record import Run, Stop
 from tranship.worker._report import Reporter, log_end, log_too_late
 from tranship.worker._suspects import Suspects
+from tranship.worker._telling import Teller, Tellers
 from tranship.worker._types import TypeLimits
 from tranship.worker._unsettled import Unsettled
 
@@ -54,8 +55,9 @@ class Flow:
         ended: called with each delivery that has ended; None: nobody counts.
 
     Attributes:
-        intake, leases, suspects, types, rates, admission, handlers, reporter, settling, unsettled, following: what the
-            steps are made of; ``types`` is None where no type is limited, ``rates`` where no task is.
+        intake, leases, suspects, types, rates, admission, handlers, reporter, settling, unsettled, following, tellers:
+            what the steps are made of; ``types`` is None where no type is limited, ``rates`` where no task is,
+            ``tellers`` where nobody can be told.
         events: is told what happens to each; None: nobody looks on.
         limit: how many tasks may run at once.
         done: how many deliveries have been settled, or could not be.
@@ -72,6 +74,7 @@ class Flow:
     settling: Settling
     unsettled: Unsettled
     following: Following
+    tellers: Tellers | None
 
     def __init__(
         self,
@@ -224,7 +227,17 @@ class Flow:
             self._count(run)
         if run.broken:
             self.unsettled.leave(run)
+        elif run.context is not None and isinstance(run.context.telling, Teller):
+            self._start(self._report_told(run, run.context.telling))
         else:
+            self._report(run, run.settlement)
+
+    async def _report_told(self, run: Run, teller: Teller) -> None:
+        """The same of one that has told something: its result comes after that."""
+        try:
+            if self.tellers is not None and run.stopped is not Stop.LOST:
+                await self.tellers.finish(teller)
+        finally:
             self._report(run, run.settlement)
 
     def _report(self, run: Run, settlement: Settlement | None) -> None:

@@ -13,22 +13,23 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
 from tranship import codec
 from tranship.errors import ConfigurationError, EncodeError, MessageTooLarge, TaskError
-from tranship.task import HotCache, Task, TaskContext, activate, task_of
+from tranship.outcomes import Progress
+from tranship.task import HotCache, Task, TaskContext, activate, can_tell, task_of, telling_of
 from tranship.worker._describe import arguments_of, cleaned, message_of
 from tranship.worker._forked import Origin
 
-__all__ = ["LARGEST", "Answer", "Call", "Failure", "Progress", "Ready", "facts_of", "find", "serve", "too_large"]
+__all__ = ["LARGEST", "Answer", "Call", "Failure", "Part", "Ready", "facts_of", "find", "serve", "too_large"]
 
 LARGEST: Final = 256 * 1024 * 1024
 """Bytes of arguments, or of a result, between the worker and such a process."""
-_OURS: Final = ("tranship.worker.", "asyncio.")
+_OURS: Final = ("tranship.worker.", "tranship.task.", "asyncio.")
 """Modules between us and the handler."""
 _STOPPED: Final = 143
 """Exit code of what was ended by SIGTERM, as shells have it."""
@@ -54,11 +55,10 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What the handler says of its progress."""
+class Part:
+    """What the handler emits, encoded."""
 
-    done: float
-    note: str
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,37 @@ class Failure:
     trace: str
 
 
+class _Parts:
+    """Sends parts to the worker; see :class:`tranship.task.Telling`. A pipe that is full is waited for."""
+
+    def __init__(self, say: Callable[[object], None], limit: int) -> None:
+        self._say, self.limit = say, limit
+
+    def progress(self, progress: Progress) -> None:
+        """The context tells the worker itself."""
+
+    def emit(self, part: bytes) -> None:
+        """Send it."""
+        self._say(Part(part))
+
+    async def room(self) -> None:
+        """There is."""
+
+    def block(self, check: Callable[[], None]) -> None:
+        """It has waited for the pipe."""
+
+
 class IsolatedContext(TaskContext):
     """What a handler knows in a process of its own."""
 
-    __slots__ = ("_tell",)
+    __slots__ = ("_say",)
 
-    def __init__(self, *args: Any, tell: Any, **facts: Any) -> None:
-        super().__init__(*args, **facts)
-        self._tell = tell
+    def __init__(
+        self, *args: Any, say: Callable[[object], None], tells: bool, part_limit: int | None, **facts: Any
+    ) -> None:
+        telling = None if part_limit is None else _Parts(say, part_limit)
+        super().__init__(*args, tell=(lambda _envelope: telling) if tells else None, **facts)
+        self._say = say
 
     @property
     def hot_cache(self) -> HotCache:
@@ -96,11 +119,10 @@ class IsolatedContext(TaskContext):
             "hot_cache is the worker process's own, and this task runs in a process of its own (isolation='process')"
         )
 
-    def set_progress(self, done: float, note: str = "") -> None:
+    def progress(self, done: float, total: float | None = 1.0, message: str = "") -> None:
         """As everywhere; the worker is told."""
-        super().set_progress(done, note)
-        assert self.progress is not None
-        self._tell(Progress(*self.progress))
+        super().progress(done, total, message)
+        self._say(self.last_progress)
 
 
 def find(module: str, qualname: str) -> Any:
@@ -209,7 +231,7 @@ class _Server:
         return answer
 
     def _call(self, call: Call) -> Any:
-        self._context = context = IsolatedContext(tell=self.tell, **call.facts)
+        self._context = context = IsolatedContext(say=self.tell, **call.facts)
         activate(context)
         value = find(call.module, call.qualname)(*call.args, **call.kwargs)
         return asyncio.run(_awaited(value)) if hasattr(value, "__await__") else value
@@ -267,4 +289,11 @@ def facts_of(context: TaskContext, ahead: float) -> dict[str, Any]:
     """What a context can be made of again in another process."""
     envelope = context.envelope
     plain = replace(envelope, args=(), kwargs={}, headers=dict(envelope.headers))
-    return {"envelope": plain, "delivery_count": context.delivery_count, "ahead": ahead}
+    telling = telling_of(context)
+    return {
+        "envelope": plain,
+        "delivery_count": context.delivery_count,
+        "ahead": ahead,
+        "tells": can_tell(context),
+        "part_limit": None if telling is None else telling.limit,
+    }

@@ -18,7 +18,8 @@ from typing import Any, Final
 from tranship import codec, errors
 from tranship._signals import signal_name
 from tranship.errors import ProcessDied
-from tranship.worker._isolated import Answer, Failure, Progress, Ready, serve
+from tranship.outcomes import Progress
+from tranship.worker._isolated import Answer, Failure, Part, Ready, serve
 
 __all__ = ["Ended", "IsolatedProcess"]
 
@@ -105,7 +106,11 @@ class IsolatedProcess:
         raise ProcessDied(f"it was not ready within {STARTING:g} s")
 
     def call(
-        self, request: bytes, until: float | None, ended: Callable[[], bool], told: Callable[[Progress | str], None]
+        self,
+        request: bytes,
+        until: float | None,
+        ended: Callable[[], bool],
+        told: Callable[[Progress | Part | str], None],
     ) -> Ended:
         """Run ``request`` until it answers, ``until`` comes, or ``ended`` says so; ``told`` hears what it prints."""
         too_long, kill_at = False, None
@@ -124,7 +129,7 @@ class IsolatedProcess:
             if self._woken in ready:
                 self._woken.recv_bytes()
             said = self._receive() if self._calls in ready else None
-            if isinstance(said, Progress):
+            if isinstance(said, Progress | Part):
                 told(said)
             elif said is not None:
                 self._read_rest(told)

@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tranship.errors import ConfigurationError, InvalidArgumentsError, ProcessDied
-from tranship.task import Task, TaskContext
-from tranship.worker._isolated import LARGEST, Call, Progress, facts_of, find, too_large
+from tranship.errors import ConfigurationError, InvalidArgumentsError, ProcessDied, TaskCancelled, TranshipError
+from tranship.outcomes import Progress
+from tranship.task import Task, TaskContext, Telling, telling_of
+from tranship.worker._isolated import LARGEST, Call, Part, facts_of, find, too_large
 from tranship.worker._isolated_process import CLOSING, Ended, IsolatedProcess
 
 __all__ = ["IsolatedCall", "Isolation", "check_isolated"]
@@ -237,8 +238,26 @@ class IsolatedCall:
                 self._process = None
             self._isolation.give_back(process, usable=usable)
 
-    def _told(self, what: Progress | str) -> None:
+    def _told(self, what: Progress | Part | str) -> None:
+        telling = telling_of(self._context)
         if isinstance(what, Progress):
-            self._context.progress = what.done, what.note
+            self._context.last_progress = what
+            if telling is not None:
+                telling.progress(what)
+        elif isinstance(what, Part):
+            if telling is not None:
+                self._pass_on(what, telling)
         else:
             log.info("task %s printed: %s", self._context.id, what, extra=self._context.info)
+
+    def _pass_on(self, part: Part, telling: Telling) -> None:
+        """Not faster than it can be sent: the process waits for its pipe meanwhile."""
+        try:
+            telling.emit(part.data)
+            telling.block(self._check)
+        except TranshipError as error:
+            log.warning("task %s: a part of it is lost: %s", self._context.id, error)
+
+    def _check(self) -> None:
+        if self._ended.is_set():
+            raise TaskCancelled(f"task {self._context.id} has to stop", task_id=self._context.id)

@@ -20,6 +20,8 @@ __all__ = ["Presence"]
 
 LARGEST: Final = 65_536
 """Bytes of JSON for the lists in a heartbeat, together; what its owner says has bounds of its own."""
+_NOTE: Final = 200
+"""Characters of what a handler says of its progress."""
 _SHARES: Final = {"running": 0.5, "queues": 0.2, "tasks": 0.15, "hot_cache": 0.15}
 """Of that, for each list."""
 
@@ -123,13 +125,13 @@ def _oldest_first(runs: Sequence[Run]) -> Iterable[RunningTask]:
     for run in sorted(runs, key=lambda run: run.began or monotonic):
         if run.envelope is None:
             continue
-        done, note = (run.context and run.context.progress) or (None, "")
+        said = None if run.context is None else run.context.last_progress
         yield RunningTask(
             id=run.envelope.id,
             task=run.envelope.task,
             queue=run.envelope.queue,
             since=round(now - (monotonic - run.began), 3) if run.began else None,
             attempt=run.envelope.attempt,
-            progress=done,
-            note=note,
+            progress=None if said is None else said.share,
+            note="" if said is None else said.message[:_NOTE],
         )

@@ -125,6 +125,8 @@ class Session:
         await flow.settling.drain()
         await flow.following.aclose()
         flow.unsettled.stop()
+        if flow.tellers is not None:
+            flow.tellers.close()
         # The leases were kept until here: settling may have had to wait for the broker.
         for helper in self._helpers:
             helper.cancel()

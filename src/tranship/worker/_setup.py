@@ -9,14 +9,23 @@ from typing import Any
 from tranship.checks import name_text
 from tranship.errors import ConfigurationError, InvalidOptionError, UnsupportedError
 from tranship.middleware import Middleware
-from tranship.ports import Backend
+from tranship.ports import Backend, Capability
 from tranship.settings import Settings
 from tranship.task import Task, TaskClass, task_of
 from tranship.worker._dependencies import Dependencies
 from tranship.worker._profile import Profile
 from tranship.worker._record import Run
 
-__all__ = ["AnyTask", "Setup", "check_events", "check_hard_limit", "check_results", "queue_names", "tasks_by_name"]
+__all__ = [
+    "AnyTask",
+    "Setup",
+    "check_events",
+    "check_hard_limit",
+    "check_parts",
+    "check_results",
+    "queue_names",
+    "tasks_by_name",
+]
 
 AnyTask = Task[..., Any] | type[TaskClass] | TaskClass
 
@@ -105,6 +114,22 @@ def check_results(store: Backend, tasks: Iterable[Task[..., Any]]) -> None:
             f"{store.name} keeps no results; give a result store (result_url), or declare the tasks with "
             "store_result=False"
         )
+
+
+def check_parts(store: Backend, tasks: Iterable[Task[..., Any]]) -> None:
+    """Refuse tasks whose parts nobody could get.
+
+    Raises:
+        UnsupportedError: one is a generator, and ``store`` keeps no records.
+    """
+    if store.capabilities.has(Capability.RECORDS):
+        return
+    for one in tasks:
+        if one.yields_parts and one.options_set.store_result is not False:
+            raise UnsupportedError(
+                f"task {one.name!r} is a generator, and {store.name} keeps no records to bring its parts to anybody; "
+                "give a result store that does (result_url), or return a list"
+            )
 
 
 def check_hard_limit(hard_limit: float | None, tasks: Iterable[Task[..., Any]], name: str) -> None:

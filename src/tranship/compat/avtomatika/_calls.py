@@ -157,7 +157,7 @@ def _given(context: TaskContext, around: Surroundings) -> dict[str, Any]:
 
 def _sends_progress(context: TaskContext) -> Callable[..., Awaitable[None]]:
     async def send_progress(task_id: str, job_id: str, progress: float, message: str = "") -> None:  # noqa: ARG001
-        context.set_progress(progress, message)
+        context.progress(progress, message=message)
 
     return send_progress
 
@@ -168,7 +168,7 @@ def _sends_event(context: TaskContext) -> Callable[..., Awaitable[None]]:
             raise UnsupportedError(
                 f"event {event_type!r} cannot be sent: brokers have no events; only 'progress' is told, by heartbeats"
             )
-        context.set_progress(payload.get("progress", 0.0), payload.get("message", ""))
+        context.progress(payload.get("progress", 0.0), message=payload.get("message", ""))
 
     return send_event
 

@@ -28,7 +28,7 @@ class RecordCases:
     )
     async def test_record_write_checks_version(self, context: CaseContext) -> None:
         """Created once, and written over in the version that was read; of several at once one writes."""
-        stores = [records_of(await context.open()) for _ in range(2)]
+        stores = [records_of(await context.open_results()) for _ in range(2)]
         here, there = stores
         keys = ["wörd/a b", "wörd/*?", "wörd/\x01", "wörd/" + "k" * 900]
         for key in keys:
@@ -57,7 +57,7 @@ class RecordCases:
     )
     async def test_record_page_in_order(self, context: CaseContext) -> None:
         """Those of a prefix, by key, page after page, and nobody else's."""
-        store = records_of(await context.open())
+        store = records_of(await context.open_results())
         keys = [f"page/{number:02d}" for number in range(7)]
         for key in [*reversed(keys), "pag", "pages", "other"]:
             assert await store.write(Record(key, key.encode()))
@@ -66,14 +66,53 @@ class RecordCases:
         assert [one.key for one in (*first, *rest)] == keys
         assert [one.value for one in rest] == [key.encode() for key in keys[4:]]
         assert not await store.page("page/", keys[-1])
-        assert not await records_of(await context.open(namespace="elsewhere-" + context.namespace)).page("page/")
+        elsewhere = await context.open_results(namespace="elsewhere-" + context.namespace)
+        assert not await records_of(elsewhere).page("page/")
+
+    @case(
+        "record_put_writes_over",
+        level="capability",
+        needs=_RECORDS,
+        rationale="what one program alone writes needs no look at what is there",
+    )
+    async def test_record_put_writes_over(self, context: CaseContext) -> None:
+        """Several at once, whether they are there or not; a version that was read before is over."""
+        here, there = records_of(await context.open_results()), records_of(await context.open_results())
+        await here.put([Record("put/a", b"1"), Record("put/b", b"2")])
+        (read,) = await there.read(["put/a"])
+        await here.put([Record("put/a", b"3", ttl=LONG), Record("put/c", b"4")])
+        assert [one.value for one in await there.page("put/")] == [b"3", b"2", b"4"]
+        assert read is not None
+        assert not await there.write(replace(read, value=b"5"))
+
+    @case(
+        "record_told_to_listeners",
+        level="capability",
+        needs=_RECORDS,
+        rationale="who follows what somebody writes must not have to ask all the time",
+    )
+    async def test_record_told_to_listeners(self, context: CaseContext) -> None:
+        """Everybody who listens to a name is called, over any connection, until he ends it."""
+        here, there = records_of(await context.open_results()), records_of(await context.open_results())
+        called: list[str] = []
+        await here.listen("w\u00f6rd/1", lambda: called.append("first"))
+        end = await here.listen("w\u00f6rd/1", lambda: called.append("second"))
+        await here.listen("another", lambda: called.append("another"))
+        await there.tell(["w\u00f6rd/1", "nobody"])
+        await context.eventually(lambda: _is(called, {"first", "second"}), "those who listen are called")
+        end()
+        end()
+        called.clear()
+        await there.tell(["w\u00f6rd/1", "another"])
+        await context.eventually(lambda: _is(called, {"first", "another"}), "those who still listen are called")
+        assert "second" not in called
 
     @case(
         "record_ttl", level="capability", needs=_RECORDS, rationale="what the dead have written must not stay for ever"
     )
     async def test_record_ttl(self, context: CaseContext) -> None:
         """Gone when its time is over; one without a time stays."""
-        store = records_of(await context.open())
+        store = records_of(await context.open_results())
         assert await store.write(Record("brief", b"1", ttl=0.5))
         assert await store.write(Record("stays", b"2"))
 
@@ -92,7 +131,7 @@ class RecordCases:
     )
     async def test_lock_has_one_holder(self, context: CaseContext) -> None:
         """Of several at once one gets it; the others are told who; it stays his until he gives it up."""
-        backends = [await context.open() for _ in range(3)]
+        backends = [await context.open_results() for _ in range(3)]
         stores = [records_of(one) for one in backends]
         wanting = [_holder("the lock", str(place)) for place in range(9)]
         told = await asyncio.gather(*(stores[at % 3].take_lock(one, LONG) for at, one in enumerate(wanting)))
@@ -123,7 +162,7 @@ class RecordCases:
     )
     async def test_lock_expires(self, context: CaseContext) -> None:
         """Free when its time is over, and not before: it counts from when it was taken or kept last."""
-        here, there = records_of(await context.open()), records_of(await context.open())
+        here, there = records_of(await context.open_results()), records_of(await context.open_results())
         first, second = _holder("l", "first"), _holder("l", "second")
         assert await here.take_lock(first, 0.5) is None
         assert await here.take_lock(first, LONG) is None
@@ -142,6 +181,10 @@ def records_of(backend: Backend) -> Records:
     """Return the backend's records, as what has RECORDS gives them."""
     assert isinstance(backend, KeepsRecords), "a backend with RECORDS is a KeepsRecords"
     return backend.records()
+
+
+async def _is(called: list[str], expected: set[str]) -> bool:
+    return set(called) == expected
 
 
 def _holder(name: str, instance: str) -> NameHolder:

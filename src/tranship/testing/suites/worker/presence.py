@@ -32,7 +32,7 @@ class WorkerPresenceCases:
 
         @task(name="kit.gate", queue="q", task_type="video")
         async def wait() -> None:
-            current().set_progress(0.5, "half")
+            current().progress(0.5, message="half")
             await gate.wait()
 
         client = await facade.client()

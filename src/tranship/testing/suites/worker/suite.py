@@ -15,6 +15,7 @@ from tranship.testing.suites.worker.lifecycle import WorkerLifecycleCases
 from tranship.testing.suites.worker.messages import MessageCases
 from tranship.testing.suites.worker.names import WorkerNameCases
 from tranship.testing.suites.worker.outages import WorkerAwayCases, WorkerOutageCases
+from tranship.testing.suites.worker.parts import PartCases
 from tranship.testing.suites.worker.presence import WorkerHealthCases, WorkerPresenceCases
 from tranship.testing.suites.worker.runs import RunCases
 from tranship.testing.suites.worker.schedules import ScheduleCases
@@ -48,7 +49,9 @@ class WorkerSuite(
     IsolationCases,
     ForkCases,
     ScheduleCases,
+    PartCases,
 ):
     """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, names, types;
-    what is around its work, dependencies, isolation, handlers that fork; schedules.
+    what is around its work, dependencies, isolation, handlers that fork; schedules, parts and
+    progress.
     """
