@@ -35,6 +35,8 @@ class TestMemoriesForEachOther(Promises):
         return Harness(failover("memory://a", "memory://b"))
 
 
+# A file and a server in turn keep these promises every day (test_routing_kinds), and two files those of a client.
+@pytest.mark.campaign
 class TestFilesInTurn(Promises):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> Harness:

@@ -28,6 +28,9 @@ PATIENCE: Final = 120.0
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="the pages are typed into bash"),
     pytest.mark.slow,
+    # Two minutes, most of them pip's. Every day the same pages are typed where all is installed (test_snippets), and
+    # the distributions are built and installed elsewhere (test_outsider).
+    pytest.mark.campaign,
     pytest.mark.timeout(600),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +71,13 @@ class Site:
     def kept(self, task_id: str) -> bool:
         """Whether a result of this task is kept anywhere it could be read."""
         return self.shared and self.redis.get(f"celery-task-meta-{task_id}") is not None
+
+    def settled(self, what: str, within: float = 30.0) -> None:
+        """Wait until nothing is in anybody's hands or waits; fail with ``what`` and what there still is."""
+        end = time.monotonic() + within
+        while left := self.left():
+            assert time.monotonic() < end, f"{what}: not within {within:g} s, there is still {left}"
+            time.sleep(0.05)
 
     def ended(self, task_id: str) -> bool:
         """Whether anything that is kept says that this task has ended; a claim on Redis says that it has begun."""

@@ -147,4 +147,4 @@ def test_large_workflows(celery: CeleryClient, site: Site, name):
 
 
 def test_nothing_is_left(site: Site):
-    until(lambda: not site.left(), "everything is settled")
+    site.settled("everything is settled")

@@ -223,7 +223,7 @@ def test_results_in_msgpack(site: Site, runs):
 
 
 def test_nothing_is_left_and_celery_is_well(site: Site, folder, celery: CeleryClient):
-    until(lambda: not site.left(), "everything is settled")
+    site.settled("everything is settled")
     with CeleryWorker(site.url, folder, queue="after", **site.config) as worker:
         assert celery.get(celery.send("add", 20, 3, queue="after")).value == 23
         assert "Unrecoverable error" not in worker.output()

@@ -59,7 +59,7 @@ def test_a_thousand_tasks_are_answered_once(site: Site, celery: CeleryClient, ru
     tell(f"{TASKS} tasks in {took:.1f} s, runs {dict(shares)}")
     assert Counter(run.id for run in ran) == dict.fromkeys(answers, 1), "a task ran twice, or never"
     assert min(shares["celery"], shares["tranship"]) >= TASKS * 0.02, "one of them did nearly nothing"
-    until(lambda: not site.left(), "nothing is left behind")
+    site.settled("nothing is left behind")
 
 
 def from_celery(celery: CeleryClient) -> dict[str, int]:
@@ -93,7 +93,7 @@ def test_a_killed_worker(site: Site, folder, runs, tell, victim):
     assert starts.keys() == ids
     assert again.keys() <= before.keys()
     assert 0 < again.total() <= 8, "what it held, and no more, comes again"
-    until(lambda: not site.left(), "nothing is left behind")
+    site.settled("nothing is left behind")
 
 
 def doomed_worker(site: Site, folder, kind: str) -> TranshipWorker | CeleryWorker:
@@ -111,4 +111,4 @@ def test_nothing_is_left_and_celery_is_well(site: Site, celery: CeleryClient, ce
     assert celery_worker.alive
     assert "Unrecoverable error" not in celery_worker.output()
     assert tranship_worker.alive
-    until(lambda: not site.left(), "everything is settled")
+    site.settled("everything is settled")

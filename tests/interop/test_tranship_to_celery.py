@@ -161,7 +161,7 @@ def test_four_levels_in_order(site: Site, folder, runs):
         more = {**theirs, **site.config}
         with CeleryWorker(site.url, folder, name="ranked", queue="ranked", pool="solo", concurrency=1, **more):
             assert [result.value for result in client.collect(handles, 10)] == list(range(8))
-            until(lambda: not site.left(), "everything is acknowledged")
+            site.settled("everything is acknowledged")
     ids = {handle.id for handle in handles}
     order = [int(run.label) for run in read(runs) if run.id in ids]
     assert order == [3, 7, 2, 6, 1, 5, 0, 4]
@@ -211,6 +211,6 @@ def test_nothing_is_left_and_celery_is_well(client, celery: CeleryClient, site: 
     assert client.submit(add, 20, 3).result(timeout=10) == 23
     assert celery.get(celery.send("add", 20, 3)).value == 23
     assert worker.alive
-    until(lambda: not site.left(), "everything is acknowledged")
+    site.settled("everything is acknowledged")
     assert "Unrecoverable error" not in worker.output()
     assert "onnection to broker lost" not in worker.output()

@@ -167,6 +167,9 @@ def _at(service: Service, user: str = "guest:guest") -> str:
     return f"amqp://{user}@{url.host}:{url.port}"
 
 
+# It restarts the server and asks it with the command line all the time: half a minute of a processor for one second
+# in the life of a virtual host. Kills of RabbitMQ are campaigns.
+@pytest.mark.campaign
 async def test_the_first_delays_of_a_virtual_host_survive_a_kill_at_once(rabbitmq_service):
     """RabbitMQ loses replicated queues that are killed in their first second. Nobody's message is taken before that."""
     control = control_beside(rabbitmq_service)

@@ -58,9 +58,9 @@ class DelayedCases:
 
         client = await facade.client()
         late = await client.submit(remind.options(delay=600, cancel_key="job-9"), 1)
-        soon = await client.submit(remind.options(delay=5.0, cancel_key="job-9"), 2)
+        soon = await client.submit(remind.options(delay=3.0, cancel_key="job-9"), 2)
         single = await client.submit(remind.options(delay=600), 3)
-        other = await client.submit(remind.options(delay=5.2, cancel_key="job-10"), 4)
+        other = await client.submit(remind.options(delay=3.2, cancel_key="job-10"), 4)
         waiting = facade.context.start(late.result())
         assert sorted(await client.cancel("job-9")) == sorted([late.id, soon.id])
         assert await client.cancel("job-9") == []
@@ -70,5 +70,5 @@ class DelayedCases:
             await raised(handle.result(facade.context.patience), TaskCancelled)
             assert await client.handle(handle.id).state() is TaskState.CANCELLED
         await facade.work(remind)
-        await other.result(5.2 + facade.context.patience)
+        await other.result(3.2 + facade.context.patience)
         assert runs == [4], "a delayed task was run although it was cancelled, or the wrong one was cancelled"
