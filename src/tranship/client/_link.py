@@ -27,12 +27,8 @@ from tranship.submission import Submission, submitter_of
 from tranship.waiting import Waiting
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
     from tranship.announcing import SentEvents
-    from tranship.ports import CancelReport, ChordStart, ChordStore, IdKeeper, KeepsRecords
-=======
     from tranship.ports import CancelReport, ChordStart, ChordStore, IdKeeper, KeepsRecords, Records
->>>>>>> aaf417e (Tasks tell parts of their results and how far they are: generators, current().emit() and progress(), handle.stream())
 
 __all__ = ["ClientLink", "LinkKey", "cancelled_result"]
 
