@@ -26,6 +26,13 @@ class OddError(Exception):
         super().__init__(f"{one} and {other}")
 
 
+class PairError(Exception):
+    """The same, with two arguments."""
+
+    def __init__(self, tray: str) -> None:
+        super().__init__(tray, 2)
+
+
 class Local:
     def __reduce__(self) -> Any:
         raise TypeError("never leaves")
@@ -125,6 +132,8 @@ def silence(how: str) -> int:
 def fail(how: str) -> Any:
     if how == "odd":
         raise OddError(1, 2)
+    if how == "pair":
+        raise PairError("tray")
     if how == "value":
         raise ValueError("on purpose")
     if how == "cache":

@@ -98,6 +98,15 @@ def test_what_celery_has_a_name_for_has_that_name(ours: str) -> None:
     assert decode_result(encode_result(result)) == result
 
 
+def test_what_kills_its_workers_is_celerys_lost_worker_and_nothing_else_given_up_is() -> None:
+    kind = "tranship.errors.TaskDeadLettered"
+    for code, name in (("DELIVERY_LIMIT", "WorkerLostError"), ("DEAD_LETTERED", "TaskDeadLettered")):
+        error = ErrorInfo(type=kind, message="m", code=code)
+        result = TaskResult(id="i", state=TaskState.DEAD_LETTERED, error=error)
+        assert written(result)["result"]["exc_type"] == name
+        assert decode_result(encode_result(result)) == result
+
+
 def test_a_task_that_was_cancelled_while_it_ran_was_terminated() -> None:
     kind = "tranship.errors.TaskCancelled"
     error = ErrorInfo(type=kind, message="task i was cancelled", code="TASK_CANCELLED", arguments=["terminated"])

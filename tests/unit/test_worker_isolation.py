@@ -193,6 +193,13 @@ async def test_what_it_raises_or_cannot_return_is_its_failure(
     assert sent in (None, (caught.value.code, caught.value.retryable))
 
 
+async def test_what_cannot_be_read_in_another_process_keeps_its_arguments_apart(client: AsyncClient) -> None:
+    with pytest.raises(TaskFailed) as caught:
+        await (await client.submit(tasks.fail, "pair")).result(30)
+    assert (caught.value.type, caught.value.arguments) == ("isolated_tasks.PairError", ("tray", 2))
+    assert str(caught.value) == "('tray', 2)"
+
+
 @pytest.mark.parametrize("how", ["raise", "return"])
 async def test_later_and_a_status_come_from_a_process_too(tmp_path: Path, how: str, client: AsyncClient) -> None:
     result = await (await client.submit(tasks.put_off, str(tmp_path / "been"), how)).wait(20)

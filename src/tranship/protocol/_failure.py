@@ -13,6 +13,7 @@ from tranship.errors import (
     Reject,
     Retry,
     TaskCancelled,
+    TaskDeadLettered,
     TaskFailed,
     TaskTimedOut,
     UnknownTask,
@@ -44,6 +45,9 @@ def _ours(kind: type[Exception]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
+_GIVEN_UP: Final = _ours(TaskDeadLettered)
+_DELIVERY_LIMIT: Final = "DELIVERY_LIMIT"
+"""The code of what was delivered too often without an end."""
 _CELERYS: Final[Mapping[str, str]] = {
     _ours(UnknownTask): _UNKNOWN,
     _ours(InvalidArgumentsError): "builtins.TypeError",
@@ -61,11 +65,16 @@ def written(state: TaskState, error: ErrorInfo | None) -> dict[str, Any] | None:
         return _map("celery.exceptions", "TaskRevokedError", _revoked(state, error))
     if error is None:
         return None if state is TaskState.RETRY else _map("builtins", "Exception", [f"the task is {state}"])
-    if error.type in _CELERYS:
-        module, _, name = _CELERYS[error.type].rpartition(".")
+    if (named := _celerys(error)) is not None:
+        module, _, name = named.rpartition(".")
     else:
         module, name = error.module, error.type.removeprefix(f"{error.module}.")
     return _map(module or "builtins", name or "Exception", _arguments(error))
+
+
+def _celerys(error: ErrorInfo) -> str | None:
+    # Of all that is given up, what its workers have died of is an error of Celery's own.
+    return _LOST if error.code == _DELIVERY_LIMIT and error.type == _GIVEN_UP else _CELERYS.get(error.type)
 
 
 def own_error(error: ErrorInfo, celery: Any) -> dict[str, Any]:
