@@ -200,7 +200,12 @@ class WorkflowCases:
         workflow = add.call(1, 1).then(linger).then(linger)
         handle = await client.submit(workflow.options(cancel_key=key))
         await facade.until_long(begun, 1)
-        assert (await handle.info()).state is TaskState.STARTED
+
+        async def under_way() -> bool:
+            return (await handle.info()).state is TaskState.STARTED
+
+        # A step may begin before the result of the one before it is stored.
+        await facade.context.eventually(under_way, "the workflow is told to have begun")
         await client.cancel(key)
         await raised(handle.result(facade.context.patience), TaskCancelled)
         assert begun == [(await handle.info()).steps[1].id]  # type: ignore[attr-defined]
