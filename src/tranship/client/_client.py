@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
@@ -351,6 +351,14 @@ class AsyncClient:
 
         return await self._on_link(lambda link: snapshot(link, shape, self._chains.results))
 
+    async def _ends(self, shapes: Mapping[str, Shape]) -> list[TaskResult]:
+        """The results of those that have ended."""
+        if not shapes:
+            return []
+        from tranship.client._following import ends_of
+
+        return await self._on_link(lambda link: ends_of(link, shapes, self._chains.results))
+
     async def _cancel_all(self, shape: Shape) -> None:
         from tranship.client._following import cancel_all
 
@@ -438,8 +446,9 @@ class AsyncClient:
         budget = Budget(self._seconds(timeout), unknown=None if link.can_tell else self.settings.unknown_id_timeout)
         if budget.timeout == 0:
             # No waiting, but what is there already is told.
-            for handle in [one for known in await self._states(arrivals.ids) for one in arrivals.known(known)]:
-                yield handle
+            for known in [*await self._states(arrivals.single_ids), *await self._ends(arrivals.shapes)]:
+                for handle in arrivals.known(known):
+                    yield handle
         async with contextlib.aclosing(self._arriving(link, arrivals, budget)) as arriving:
             async for handle in arriving:
                 yield handle

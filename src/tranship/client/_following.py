@@ -16,7 +16,7 @@ from tranship.client._prepare import CANCEL_TTL
 from tranship.client._shape import NOT_BEGUN, Shape, ends, lacks_cause, leaves, outcome, state_of, steps_of, typed
 from tranship.client._through import Chains, Passed, states_through, submit_many_through
 from tranship.envelope import Receipt, TaskResult, TaskState, WorkflowResult
-from tranship.errors import BatchSubmitError, TranshipError
+from tranship.errors import BatchSubmitError, ResultTimeout, TranshipError
 from tranship.settings import TaskRoutes
 from tranship.task import Workflow, current_or_none
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tranship.submission import Answer
     from tranship.waiting import Found
 
-__all__ = ["Followers", "cancel_all", "follow", "planned", "snapshot", "submit_planned"]
+__all__ = ["Followers", "cancel_all", "ends_of", "follow", "planned", "snapshot", "submit_planned"]
 
 log = logging.getLogger("tranship.client")
 
@@ -135,6 +135,17 @@ async def follow(
     if found is None:
         raise wait_timeout(shape.id, seconds)
     return ended(found)
+
+
+async def ends_of(
+    link: ClientLink, shapes: Mapping[str, Shape], chain: Chain[TaskResult, TaskResult] | None
+) -> list[TaskResult]:
+    """Return the results of those workflows that have ended by now."""
+    found = []
+    for shape in shapes.values():
+        with contextlib.suppress(ResultTimeout):
+            found.append(await follow(link, shape, 0, chain))
+    return found
 
 
 async def _same(results: list[TaskResult]) -> list[TaskResult]:

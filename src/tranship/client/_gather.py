@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from tranship.client._through import Passage, Passed
@@ -87,6 +87,16 @@ class Arrivals(Generic[H]):
         """The ids that are still waited for."""
         return list(self._waiting)
 
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The workflows that are still waited for, by the ids of their handles."""
+        return {one: shape for one, shape in self._shapes.items() if one in self._waiting}
+
+    @property
+    def single_ids(self) -> Sequence[str]:
+        """The ids of single tasks that are still waited for."""
+        return [one for one in self._waiting if one not in self._shapes]
+
     def __len__(self) -> int:
         return len(self._waiting)
 
@@ -134,15 +144,15 @@ class Arrivals(Generic[H]):
             sink: is called with what they are, or why they are not to be had.
             chain: the middleware that they pass through before.
         """
-        ids = [one for one in self._waiting if one not in self._shapes]
+        ids = self.single_ids
         first = sink if chain is None else Passage(chain, sink)
         stops: list[Callable[[], None]] = []
         try:
             link.loop.call_soon_threadsafe(link.waiting.watch, ids, first)
-            if self._shapes:
+            if shapes := self.shapes:
                 from tranship.client._following import Followers
 
-                followers = Followers(link, self._shapes, sink, chain)
+                followers = Followers(link, shapes, sink, chain)
                 stops.append(followers.stop)
                 link.loop.call_soon_threadsafe(followers.start)
         except RuntimeError as error:

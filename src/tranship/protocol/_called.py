@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -57,7 +58,12 @@ def called(
     if (chord := options.get("chord")) is not None:
         embed["chord"] = chord
     parts = list(args), dict(kwargs), embed
-    return envelope_of(fields, parts, raw=raw, queue=_queue(options, after, fields), priority=after.priority)
+    envelope = envelope_of(fields, parts, raw=raw, queue=_queue(options, after, fields), priority=after.priority)
+    until = fields.date("expires")
+    if until is not None and envelope.deadline is not None and until < envelope.deadline:
+        # Its own, in seconds from now, is earlier than that of the workflow, which is in our header.
+        return replace(envelope, deadline=until)
+    return envelope
 
 
 def _headers(task: str, options: Mapping[str, Any], task_id: str, after: Envelope, now: float) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
@@ -340,6 +340,14 @@ class Client:
 
         return self._on_link(lambda link: snapshot(link, shape, self._chains.results))
 
+    def _ends(self, shapes: Mapping[str, Shape]) -> list[TaskResult]:
+        """The results of those that have ended."""
+        if not shapes:
+            return []
+        from tranship.client._following import ends_of
+
+        return self._on_link(lambda link: ends_of(link, shapes, self._chains.results))
+
     def _cancel_all(self, shape: Shape) -> None:
         from tranship.client._following import cancel_all
 
@@ -423,7 +431,7 @@ class Client:
         budget = Budget(self._seconds(timeout), unknown=None if link.can_tell else self.settings.unknown_id_timeout)
         if budget.timeout == 0:
             # No waiting, but what is there already is told.
-            for known in self._states(arrivals.ids):
+            for known in [*self._states(arrivals.single_ids), *self._ends(arrivals.shapes)]:
                 yield from arrivals.known(known)
         found: queue.SimpleQueue[tuple[str, Passed]] = queue.SimpleQueue()
         end = arrivals.watch(link, lambda task_id, what: found.put((task_id, what)), self._chains.results)

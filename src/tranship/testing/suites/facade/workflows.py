@@ -83,6 +83,8 @@ class WorkflowCases:
         assert [await each.result(patience) for each in children(alone, client)] == [2, 3, 4, 5, 6]
         found = await client.collect([alone, empty, await client.submit(gather([add.call(1, 1)]))], patience)
         assert [one.value for one in found] == [[2, 3, 4, 5, 6], [], [2]]
+        again = FacadeHandle(alone.native.children[1], client.call)
+        assert [one.value for one in await client.collect([again], 0)] == [3]
 
     @facade_case(
         "workflow_gather_is_followed",
@@ -250,12 +252,14 @@ class WorkflowCases:
         client = await facade.client()
         await facade.work(look)
         own = look.options(run_timeout=50, headers={"colour": "red"}, persistent_output=True, result_ttl=600)
+        brief = look.options(deadline_in=60)
         until = round(time.time() + 500, 3)
-        workflow = look.call("a").then(own.call("b")).then(gather([own.call("c"), look.call("d")]))
+        workflow = look.call("a").then(own.call("b")).then(gather([own.call("c"), brief.call("d")]))
         handle = await client.submit(workflow.options(cancel_key="all", deadline=until))
         assert await handle.result(facade.context.patience) == ["c", "d"]
-        for name in "abcd":
-            assert (seen[name].cancel_key, seen[name].deadline) == ("all", until)
+        assert {seen[name].cancel_key for name in "abcd"} == {"all"}
+        assert {seen[name].deadline for name in "abc"} == {until}
+        assert time.time() < seen["d"].deadline < time.time() + 60
         for name in "bc":
             found = seen[name]
             assert (found.run_timeout, found.headers["colour"], found.persistent_output) == (50, "red", True)
