@@ -350,7 +350,9 @@ class ReaderInspector(Inspector, Protocol):
     """An inspector of a broker that others than tranship's workers read from, who send no heartbeats."""
 
     async def may_be_read(self, queue: str) -> bool:
-        """Whether anybody may be reading ``queue`` who is no worker of ours; False: certainly nobody."""
+        """Whether anybody may be reading ``queue`` who is no worker of ours; False: certainly nobody
+        [unread_queue_refused].
+        """
 
 
 @runtime_checkable
