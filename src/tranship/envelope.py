@@ -21,7 +21,6 @@ from tranship.errors import (
     TaskTimedOut,
     TranshipError,
 )
-from tranship.outcomes import Progress
 from tranship.retry import RetryPolicy
 
 __all__ = [
@@ -244,6 +243,8 @@ class ErrorInfo:
 
 if TYPE_CHECKING:
     import typing_extensions
+
+    from tranship.outcomes import Progress
 
     R_co = typing_extensions.TypeVar("R_co", covariant=True, default=Any)
 else:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from tranship.errors import QueueUnread, UnsupportedError
-from tranship.ports import ReaderInspector
 from tranship.task import TaskCall
 
 if TYPE_CHECKING:
@@ -53,6 +52,9 @@ class Readers:
         except UnsupportedError:
             # Workers do not say that they are there.
             return True
+        # Loaded where it is asked: a client that is only made costs little.
+        from tranship.ports import ReaderInspector
+
         return isinstance(inspector, ReaderInspector) and await inspector.may_be_read(queue)
 
 

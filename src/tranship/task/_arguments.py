@@ -22,8 +22,9 @@ from tranship.task._hints import exact_types, holds_unwritten, is_container_of_a
 from tranship.task._oddities import SIMPLE, oddities
 from tranship.task._options import Validation
 from tranship.task._readers import Read, reader
-from tranship.task._returns import generated_hint, is_generator_function, value_hint
+from tranship.task._returns import generated_hint, value_hint
 from tranship.task._signature import argument_error, make_stub
+from tranship.task._task import is_generator_function
 from tranship.task._written import plain_parts, written
 
 __all__ = ["Arguments", "FunctionArguments"]

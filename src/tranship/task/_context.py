@@ -22,10 +22,9 @@ from tranship.errors import (
     TranshipError,
     UnsupportedError,
 )
-from tranship.outcomes import Progress
-from tranship.parts import encode_part
 
 if TYPE_CHECKING:
+    from tranship.outcomes import Progress
     from tranship.task._hot_cache import HotCache
 
 __all__ = [
@@ -228,6 +227,8 @@ class TaskContext:
             InvalidOptionError: ``done`` is no number from 0 to ``total``, ``total`` none above 0, or ``message`` no
                 text.
         """
+        from tranship.outcomes import Progress
+
         self.last_progress = said = Progress.checked(done, total, message, attempt=self.attempt)
         if (telling := self._told()) is not None:
             telling.progress(said)
@@ -257,6 +258,9 @@ class TaskContext:
         if telling is None:
             # Of a task whose result is not wanted, nobody wants parts.
             return None
+        # Loaded by tasks that tell something: a client that is only made costs little.
+        from tranship.parts import encode_part
+
         part = encode_part(value)
         if len(part) > telling.limit:
             raise MessageTooLarge(

@@ -11,9 +11,8 @@ from tranship.checks import Duration, name_text, one_of
 from tranship.errors import ConfigurationError
 from tranship.task._naming import default_name
 from tranship.task._options import DEFAULTS, OptionArguments, Validation
-from tranship.task._returns import is_generator_function
 from tranship.task._signature import signature_of
-from tranship.task._task import AsyncTask, Isolation, SyncTask, Task, is_coroutine_function
+from tranship.task._task import AsyncTask, Isolation, SyncTask, Task, is_coroutine_function, is_generator_function
 
 if TYPE_CHECKING:
     from tranship.timetable import Missed, Timetable

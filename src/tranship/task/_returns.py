@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import types
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import reduce
 from operator import or_
 from typing import Any, Union, get_args, get_origin
 
 from tranship.outcomes import Outcome, Snooze
 
-__all__ = ["generated_hint", "is_generator_function", "value_hint"]
-
-
-def is_generator_function(function: Callable[..., Any]) -> bool:
-    """Whether calling ``function`` gives a generator, of either kind; an object with such a ``__call__`` counts."""
-    called = (function, type(function).__call__)
-    return any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in called)
+__all__ = ["generated_hint", "value_hint"]
 
 
 def generated_hint(hint: Any) -> Any:

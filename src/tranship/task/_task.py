@@ -316,6 +316,12 @@ def named(name: str, **options: Unpack[OptionArguments]) -> Task[..., Any]:
     return Task(name, DEFAULTS.merged(**options))
 
 
+def is_generator_function(function: Callable[..., Any]) -> bool:
+    """Whether calling ``function`` gives a generator, of either kind; an object with such a ``__call__`` counts."""
+    called = (function, type(function).__call__)
+    return any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in called)
+
+
 def is_coroutine_function(function: Callable[..., Any]) -> bool:
     """Whether calling ``function`` gives a coroutine; an object with an ``async def __call__`` counts."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
