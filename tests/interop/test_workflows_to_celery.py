@@ -115,6 +115,9 @@ ALWAYS = {"ends_in_a_group", "failing_step", "two_chords", "chord_in_a_header"}
 """The others in the campaign."""
 
 
+QUEUES = [ALONE, pytest.param(MIXED, marks=pytest.mark.campaign)]
+
+
 def chosen(makes: list[Make]) -> list[Any]:
     return [
         pytest.param(one, marks=() if one.__name__ in ALWAYS else pytest.mark.campaign, id=one.__name__)
@@ -122,13 +125,13 @@ def chosen(makes: list[Make]) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("queue", [ALONE, MIXED])
+@pytest.mark.parametrize("queue", QUEUES)
 @pytest.mark.parametrize("make", chosen(SIMPLE))
 def test_ends_as_of_celery(client, celery: CeleryClient, site: Site, make, queue):
     compare(client, celery, site, make, queue)
 
 
-@pytest.mark.parametrize("queue", [ALONE, MIXED])
+@pytest.mark.parametrize("queue", QUEUES)
 @pytest.mark.parametrize("make", chosen(CHORDS))
 def test_what_follows_a_gathering(client, celery: CeleryClient, site: Site, make, queue):
     if not site.shared:

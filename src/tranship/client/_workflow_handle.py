@@ -80,6 +80,9 @@ class AsyncWorkflowHandle(AsyncTaskHandle[R], Generic[R]):
         """Delete the stored results of all its steps; this handle keeps what it has seen."""
         await self._client.forget([leaf.id for leaf in leaves(self._whole)])
 
+    async def _known(self) -> TaskResult:
+        return await self.info() if self.final is None else self.final
+
     async def _ended(self, timeout: Duration | None) -> TaskResult:
         if self.final is None:
             self.final = await self._client._follow(self, self._whole, timeout)  # noqa: SLF001

@@ -80,6 +80,9 @@ class WorkflowHandle(TaskHandle[R], Generic[R]):
         """Delete the stored results of all its steps; this handle keeps what it has seen."""
         self._client.forget([leaf.id for leaf in leaves(self._whole)])
 
+    def _known(self) -> TaskResult:
+        return self.info() if self.final is None else self.final
+
     def _ended(self, timeout: Duration | None) -> TaskResult:
         if self.final is None:
             self.final = self._client._follow(self, self._whole, timeout)  # noqa: SLF001

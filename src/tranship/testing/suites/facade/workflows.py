@@ -80,6 +80,9 @@ class WorkflowCases:
         assert await alone.result(patience) == [2, 3, 4, 5, 6]
         assert await behind.result(patience) == [3, 2, 0]
         assert (await empty.result(patience), await last.result(patience)) == ([], [])
+        assert {await one.state() for one in (alone, behind, empty, last)} == {TaskState.SUCCESS}
+        fresh = await client.submit(gather([add.call(1, 1).then(add, 1)]))
+        assert await fresh.state() in (TaskState.PENDING, TaskState.STARTED, TaskState.SUCCESS)
         assert [await each.result(patience) for each in children(alone, client)] == [2, 3, 4, 5, 6]
         found = await client.collect([alone, empty, await client.submit(gather([add.call(1, 1)]))], patience)
         assert [one.value for one in found] == [[2, 3, 4, 5, 6], [], [2]]
