@@ -9,13 +9,13 @@ import time
 import pytest
 
 from driver.crashes import World, message
-from driver.rows_driver import Broker, Queue, write
+from driver.rows_driver import Broker, Queue, Table, write
 from driver.virtual_time import on_virtual_time
 from driver.wire import Wire
 from tranship.driver import Row, facts_of, pack
 from tranship.driver._signals import tombstone_of
 from tranship.errors import BrokerUnreachable
-from tranship.ports import Heartbeat, Settlement, Tombstone, Verdict
+from tranship.ports import Heartbeat, NameHolder, Settlement, Tombstone, Verdict
 
 
 def beat(worker: str) -> Heartbeat:
@@ -142,3 +142,44 @@ async def test_an_id_is_sent_once_where_the_queue_fuses_and_keeps_no_ids(posts: 
             (other,) = await submitter.submit([again])
         assert (receipt.duplicate_of, other.duplicate_of) == (first.envelope.id, again.envelope.id)
         assert len(world.broker.entries) == 2
+
+
+class ReadTable(Table):
+    """Counts how often it is read."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker)
+        self.reads = 0
+
+    async def get(self, keys):
+        self.reads += 1
+        return await super().get(keys)
+
+
+async def test_who_keeps_a_name_reads_it_only_when_somebody_else_may_have_it() -> None:
+    broker, one, other = (
+        Broker(tables=ReadTable),
+        NameHolder(name="w", instance="1"),
+        NameHolder(name="w", instance="2"),
+    )
+    backend = broker.backend()
+    await backend.open()
+    table, control = backend._supervisor.current.table, backend.control()
+    for _ in range(2):
+        assert await control.take_name(one, 15.0) is None
+    reads = table.reads
+    for _ in range(5):
+        assert await control.take_name(one, 15.0) is None
+    assert table.reads == reads
+    # Its time is over, and another one takes it meanwhile.
+    broker.ahead = 20.0
+    rival = broker.backend()
+    await rival.open()
+    assert await rival.control().take_name(other, 15.0) is None
+    assert (await control.take_name(one, 15.0)).instance == "2"
+    await rival.control().free_name(other)
+    assert await control.take_name(one, 15.0) is None
+    await control.free_name(one)
+    assert await control.take_name(other, 15.0) is None
+    for backend_ in (backend, rival):
+        await backend_.aclose()

@@ -64,11 +64,19 @@ def _load() -> float | None:
 
 
 def _memory() -> tuple[int | None, int | None]:
+    found: dict[str, int] = {}
     try:
-        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines() if ":" in line)
-        return _bytes(lines["MemTotal"]), _bytes(lines["MemAvailable"])
-    except (OSError, ValueError, KeyError):
-        return _physical(), None
+        with _MEMINFO.open() as lines:
+            for line in lines:
+                name, _, text = line.partition(":")
+                if name in ("MemTotal", "MemAvailable"):
+                    found[name] = _bytes(text)
+                if len(found) == 2:
+                    # They are among the first of some fifty.
+                    return found["MemTotal"], found["MemAvailable"]
+    except (OSError, ValueError, IndexError):
+        pass
+    return _physical(), None
 
 
 def _bytes(text: str) -> int:
