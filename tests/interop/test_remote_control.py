@@ -228,6 +228,21 @@ def test_a_rate_limit(celery: CeleryClient, runs):
     assert "interop.count" in celery.ask(OURS, "registered")
 
 
+@pytest.mark.campaign
+def test_what_is_rare_keeps_nobody_from_working(celery: CeleryClient, runs):
+    """It goes back on the schedule until its turn, and the slots are free for others."""
+    # The first delay makes what delays need on a RabbitMQ, which may take seconds.
+    assert celery.get(celery.send("flaky", 1, queue="ours")).value == 1
+    celery.ask(OURS, "rate_limit", task_name="interop.count", rate_limit="40/m")
+    ids = celery.send_many("count", [(number, {"queue": "ours"}) for number in range(4)])
+    until(lambda: {run.id for run in read(runs)} & set(ids), "the first runs")
+    assert celery.get(celery.send("add", 1, 2, queue="ours"), within=1.5).value == 3
+    celery.get_many(ids)
+    starts = sorted(run.at for run in read(runs) if run.id in ids)
+    assert all(later - sooner > 1.4 for sooner, later in itertools.pairwise(starts))
+    celery.ask(OURS, "rate_limit", task_name="interop.count", rate_limit=0)
+
+
 def test_a_time_limit(celery: CeleryClient):
     assert celery.ask(OURS, "time_limit", task_name="interop.slow", soft=0.2, hard=0.3) == {
         "ok": "time limits set successfully"

@@ -29,13 +29,10 @@ from tranship.submission import Submission
 from tranship.task import Task
 from tranship.worker._admission import Admission
 from tranship.worker._answered import Answered
-from tranship.worker._answers import Answers
 from tranship.worker._caller import Caller
 from tranship.worker._cancels import Cancels, marks_of
 from tranship.worker._canvas import Canvas
-from tranship.worker._commands import CeleryCommands
 from tranship.worker._consumed import ConsumedQueues
-from tranship.worker._events import TaskEvents
 from tranship.worker._flow import Flow
 from tranship.worker._following import Following
 from tranship.worker._handlers import Handlers
@@ -204,6 +201,11 @@ class SessionBuilder:
         if control is None:
             check_events(setup.settings, self._backend)
             return
+        # Loaded where there are any.
+        from tranship.worker._answers import Answers
+        from tranship.worker._commands import CeleryCommands
+        from tranship.worker._events import TaskEvents
+
         node = node_name(setup.name)
         if setup.settings.events:
             flow.events = TaskEvents(control, node, runs=flow.runs, done=lambda: flow.done)

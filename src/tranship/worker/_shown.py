@@ -19,6 +19,7 @@ LONGEST: Final = 1024
 """Characters of a text, as Celery cuts them."""
 LARGEST: Final = 4096
 """Bytes of JSON of arguments that are shown as they are."""
+_MOST_ARGUMENTS: Final = 20
 _PLAIN: Final = (bool, float, type(None))
 
 
@@ -27,7 +28,7 @@ class _Short(reprlib.Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxlevel, self.maxstring, self.maxother = 4, 200, 100
+        self.maxlevel, self.maxstring, self.maxother = 4, 500, 100
         self.maxlist = self.maxtuple = self.maxdict = self.maxset = 20
 
     def repr_instance(self, value: Any, level: int) -> str:  # noqa: ARG002 - as it is called
@@ -46,7 +47,9 @@ def error_text(error: ErrorInfo | None) -> str:
     """Return an error as ``repr`` shows exceptions."""
     if error is None:
         return ""
-    return beginning(f"{error.type.rpartition('.')[2]}({beginning(error.message, LONGEST)!r})", LONGEST)
+    arguments = [error.message] if error.arguments is None else error.arguments
+    shown = ", ".join(map(_SHORT.repr, arguments[:_MOST_ARGUMENTS]))
+    return beginning(f"{error.type.rpartition('.')[2]}({shown})", LONGEST)
 
 
 def argument_texts(run: Run) -> tuple[str, str]:
