@@ -186,6 +186,14 @@ class TestRunning:
         assert ran(["worker", "app", "more", "--burst"], directory)[0] == 0
         assert [handle.result(10) for handle in handles] == [42, 3]
 
+    def test_a_worker_object_that_is_passed_over_is_told(self, client: Client, directory: Path) -> None:
+        (directory / "more.py").write_text("from tranship import task\n@task\ndef three() -> int:\n    return 3\n")
+        _, _, err = ran(["worker", "app", "more", "--burst"], directory)
+        assert err.count("is not run") == 1
+        assert "app:worker is not run, its module's tasks are: `tranship worker app:worker` runs it" in err
+        _, _, err = ran(["worker", "app:worker", "-u", url_of(directory), "--burst"], directory)
+        assert "is not run" not in err
+
     def test_options_go_over_those_of_a_worker_object(self, client: Client, directory: Path) -> None:
         options = ["-u", url_of(directory), "-n", "chosen", "-c", "7", "-q", "a,b", "-q", "c"]
         with started(["worker", "app:worker", *options], directory) as worker:

@@ -1,7 +1,9 @@
 """Several processes on one file: wake-ups, kills, forks."""
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 import time
 
 import pytest
@@ -52,6 +54,21 @@ async def test_killed_process_gives_its_leases_back_at_once(tmp_path):
         assert time.monotonic() - before < 5.0
         assert delivery.delivery_count == 2
         assert look(path, "SELECT count(*) FROM peer") == [(1,)]
+
+
+async def test_a_process_that_is_killed_before_anybody_knows_of_it_gives_its_leases_back_too(tmp_path):
+    """Whoever finds a task at once has claimed it before it has said that it is there."""
+    path = tmp_path / "a.db"
+    async with opened(path, lease=30) as backend:
+        consumer = backend.consumer(["q"])
+        await backend.submitter().submit([message()])
+        assert await in_process(claim_and_die, str(path), 30.0) == -9
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DELETE FROM peer WHERE address<>?", (inside(backend).address,))
+        before = time.monotonic()
+        (delivery,) = (await consumer.receive(1, 10.0)).deliveries
+        assert time.monotonic() - before < 5.0
+        assert delivery.delivery_count == 2
 
 
 async def test_lease_of_a_killed_process_survives_its_successors_start(tmp_path):

@@ -16,7 +16,7 @@ from tranship.errors import ConfigurationError, TranshipError
 from tranship.task import Task, task_of
 from tranship.worker import Worker
 
-__all__ = ["ModuleFailedError", "load_module", "load_object", "load_work"]
+__all__ = ["ModuleFailedError", "load_module", "load_object", "load_work", "passed_over"]
 
 Tasks = list[Task[..., Any]]
 
@@ -61,6 +61,12 @@ def load_work(targets: Sequence[str]) -> Worker | Tasks:
     return [task for _, work in found if not isinstance(work, Worker) for task in work]
 
 
+def passed_over(targets: Sequence[str]) -> list[str]:
+    """Return the targets to write for the workers of modules that stand for their tasks: ``app:worker``."""
+    modules = ((target, load_module(target)) for target in targets if ":" not in target)
+    return [f"{target}:{name}" for target, module in modules for name in _workers(module)]
+
+
 def load_object(target: str) -> Any:
     """Return what ``module:object`` names; ``object`` may have dots.
 
@@ -101,6 +107,10 @@ def _tasks_of(module: ModuleType) -> Tasks:
             f"{module.__name__}:worker"
         )
     return found
+
+
+def _workers(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if isinstance(value, Worker)]
 
 
 def load_module(name: str) -> ModuleType:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerOptions", "work"]
 
+log = logging.getLogger("tranship.worker")
+
 SWITCH_INTERVAL: Final = 0.0005
 """Seconds; Python's default of 5 ms makes every short step of the event loop wait for handlers in threads."""
 
@@ -72,6 +74,7 @@ def work(call: Invocation, options: WorkerOptions, *, begun: Callable[[float], N
         worker, max_tasks=options.max_tasks, max_memory=options.max_memory, replaced=options.number is not None
     )
     call.log(logging.INFO, json_lines=options.log_format == "json")
+    _tell_passed_over(options)
 
     def code() -> int:
         if recycling.due:
@@ -84,6 +87,18 @@ def work(call: Invocation, options: WorkerOptions, *, begun: Callable[[float], N
         raise typer.Exit(code())
     if done is not None and options.log_format != "json":  # there the log says it
         call.output.note(f"{done} deliveries done, nothing left")
+
+
+def _tell_passed_over(options: WorkerOptions) -> None:
+    """Say so where a module has a worker that its tasks are run without; its settings may be what was meant."""
+    from tranship.cli._load import passed_over
+
+    if options.number not in (None, 1):  # the first of several processes says it
+        return
+    for target in passed_over(options.targets):
+        log.info(
+            "%s is not run, its module's tasks are: `tranship worker %s` runs it with its settings", target, target
+        )
 
 
 def _scheduler(worker: Worker, options: WorkerOptions) -> contextlib.AbstractContextManager[object]:

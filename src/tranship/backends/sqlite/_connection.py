@@ -38,6 +38,8 @@ __all__ = ["SqliteConnection"]
 
 LOOK: Final = 0.5
 """Seconds between two looks while anybody waits. What a look costs is mostly waking up: about 0.15 ms."""
+UNHEARD: Final = 1.0
+"""Seconds after which a pipe that nobody listens to is one that nobody is going to listen to."""
 RENEW: Final = 30.0
 """Seconds between two signs of life of a peer."""
 EVERYTHING: Final = TASKS | ROWS | SIGNALS
@@ -271,9 +273,11 @@ class SqliteConnection:
     def _probe_peers(self) -> None:
         """Have the leases of processes that died returned at once."""
         assert self._pipe is not None
-        for (address,) in self.read("SELECT address FROM peer WHERE address<>?", (self.address,)) or ():
-            if probe(address, self._pipe.places) is Heard.DEAD:
-                self._died(address)
+        peers = {address for (address,) in self.read("SELECT address FROM peer", ()) or ()} | {self.address}
+        dead = [peer for peer in peers - {self.address} if probe(peer, self._pipe.places) is Heard.DEAD]
+        # One may have claimed, and died, before anybody knew of it.
+        for address in dead + dead_pipes(self._pipe.places, known=peers, age=UNHEARD):
+            self._died(address)
 
     def _compare(self) -> None:
         found = self.read("PRAGMA data_version", ())

@@ -18,7 +18,7 @@ import secrets
 import stat
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -95,13 +95,25 @@ def connect(address: str, places: list[Path]) -> int | Heard:
     return Heard.UNKNOWN
 
 
-def dead_pipes(places: list[Path]) -> list[str]:
+def dead_pipes(places: list[Path], *, known: Collection[str] = (), age: float = 0.0) -> list[str]:
     """Addresses of processes that died without taking their pipe away.
 
     A pipe is the evidence of a death: it goes only after what the process held has been returned.
+
+    Args:
+        places: where pipes may be.
+        known: those that need no look.
+        age: seconds that a pipe must have been there; whoever makes one listens to it a moment later.
     """
-    found = (pipe for place in places for pipe in _inside(place))
-    return [pipe.name for pipe in found if probe(pipe.name, [pipe.parent]) is Heard.DEAD]
+    found = (pipe for place in places for pipe in _inside(place) if pipe.name not in known)
+    return [pipe.name for pipe in found if _is_old(pipe, age) and probe(pipe.name, [pipe.parent]) is Heard.DEAD]
+
+
+def _is_old(pipe: Path, age: float) -> bool:
+    try:
+        return not age or time.time() - pipe.lstat().st_mtime >= age
+    except OSError:
+        return False  # gone, with its process
 
 
 def sweep(places: list[Path]) -> None:
