@@ -83,17 +83,24 @@ async def _check_answers(link: ClientLink, found: Planned, answers: Sequence[Ans
     first = next(iter(errors.values()))
     if len(answers) == 1:
         raise first
-    if len(errors) < len(answers) and link.can_cancel:
-        try:
-            await link.cancel("id", found.ids, CANCEL_TTL)
-        except TranshipError as error:
-            first.add_note(f"what had been sent of the workflow could not be cancelled: {error}")
+    others = "nothing was sent" if len(errors) == len(answers) else await _take_back(link, found)
     raise BatchSubmitError(
-        f"the workflow was not submitted: {len(errors)} of {len(answers)} messages were refused, and the others are "
-        f"cancelled; the first one: {first}",
+        f"the workflow was not submitted: {len(errors)} of {len(answers)} messages were refused, and {others}; "
+        f"the first one: {first}",
         handles=[None] * len(answers),
         errors=errors,
     )
+
+
+async def _take_back(link: ClientLink, found: Planned) -> str:
+    """Cancel what has been sent of a workflow that is not complete; say what became of it."""
+    if not link.can_cancel:
+        return f"the others run: {link.backend.name} has no control channel to cancel them"
+    try:
+        await link.cancel("id", found.ids, CANCEL_TTL)
+    except TranshipError as error:
+        return f"the others could not be cancelled: {error}"
+    return "the others are cancelled"
 
 
 async def cancel_all(link: ClientLink, shape: Shape) -> None:

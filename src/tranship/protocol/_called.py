@@ -59,10 +59,10 @@ def called(
         embed["chord"] = chord
     parts = list(args), dict(kwargs), embed
     envelope = envelope_of(fields, parts, raw=raw, queue=_queue(options, after, fields), priority=after.priority)
-    until = fields.date("expires")
-    if until is not None and envelope.deadline is not None and until < envelope.deadline:
-        # Its own, in seconds from now, is earlier than that of the workflow, which is in our header.
-        return replace(envelope, deadline=until)
+    own = _moment(options.get("expires"), now)
+    if own is not None and envelope.deadline is not None and own.timestamp() < envelope.deadline:
+        # It is earlier than that of the workflow, which is in our header.
+        return replace(envelope, deadline=own.timestamp())
     return envelope
 
 

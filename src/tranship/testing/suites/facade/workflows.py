@@ -8,8 +8,17 @@ from typing import Any
 
 from tranship.canvas import chords_of
 from tranship.envelope import TaskState
-from tranship.errors import TaskCancelled, TaskDeadLettered, TaskFailed, TranshipError, UnsupportedError
+from tranship.errors import (
+    BatchSubmitError,
+    StorageFull,
+    TaskCancelled,
+    TaskDeadLettered,
+    TaskFailed,
+    TranshipError,
+    UnsupportedError,
+)
 from tranship.ports import Capability
+from tranship.protocol import Message
 from tranship.retry import FixedBackoff, RetryPolicy
 from tranship.task import current, gather, named, task
 from tranship.testing.facade_context import FacadeContext, facade_case, worker_case
@@ -38,6 +47,11 @@ async def counting(facade: FacadeContext) -> None:
     """Skip the case where nothing counts the members of a gathering."""
     if chords_of(await facade.context.open_results()) is None:
         facade.context.skip("nothing counts the members of a gathering")
+
+
+def full(message: Message) -> StorageFull:
+    """The error of a broker that has no room for it."""
+    return StorageFull("no room left", task_id=message.envelope.id)
 
 
 class WorkflowCases:
@@ -236,6 +250,32 @@ class WorkflowCases:
         await handle.cancel()
         await raised(handle.result(facade.context.patience), TaskCancelled)
         assert len(begun) == 1
+
+    @worker_case(
+        "workflow_partial_submit",
+        level="capability",
+        needs=CANCELS,
+        rationale="half a workflow is no use, and must not run as if it were one",
+    )
+    async def test_workflow_partial_submit(self, facade: FacadeContext) -> None:
+        """The broker refuses one of the messages that it begins with: the error says so, and the others do not run."""
+        ran: list[int] = []
+
+        @task(name="kit.run", queue="q")
+        async def run(number: int) -> int:
+            ran.append(number)
+            return number
+
+        client = await facade.client()
+        facade.client_faults.refused = lambda message: full(message) if message.envelope.args[0] == 1 else None
+        error = await raised(client.submit(gather(run.call(number) for number in range(3))), BatchSubmitError)
+        assert list(error.errors) == [1]
+        assert "1 of 3 messages were refused, and the others are cancelled" in str(error)
+        facade.client_faults.refused = lambda _message: None
+        await facade.work(run)
+        last = await client.submit(run, 7)
+        assert await last.result(facade.context.patience) == 7
+        assert ran == [7]
 
     @worker_case(
         "workflow_options_travel",
