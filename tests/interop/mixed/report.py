@@ -16,9 +16,6 @@ from interop.mixed.plan import QUEUES, Canvas
 from interop.mixed.sender import Sender
 from interop.runs import until
 
-STALL = 330.0
-"""Seconds without an end of any canvas after which those that are left are taken for lost: for 300, no Celery worker gives
-back anything on Redis if the one that was about to was killed (``unacked_mutex``)."""
 STORIES = 10
 """Canvases that have not ended of which the report tells; its figures have all."""
 EMPTY_WITHIN = 60.0
@@ -85,7 +82,14 @@ def _listed(counts: Counter[str]) -> str:
 
 
 def run_fleet(
-    kinds: Sequence[str], count: int, place: Place, left: Callable[[], Any], *, seed: int, pause: tuple[float, float]
+    kinds: Sequence[str],
+    count: int,
+    place: Place,
+    left: Callable[[], Any],
+    *,
+    seed: int,
+    pause: tuple[float, float],
+    stall: float,
 ) -> Report:
     """Have workers of these kinds run ``count`` canvases while they are killed, and tell what they have shown.
 
@@ -96,11 +100,12 @@ def run_fleet(
         left: returns what somebody still holds.
         seed: of the choice of victims, and of when.
         pause: seconds between two kills.
+        stall: seconds without an end of any canvas after which those that are left are taken for lost.
     """
     dice = random.Random(seed)
     with Fleet(kinds, place, dice) as fleet, Sender(count, {QUEUES: place.name}, place.config) as sender:
         began = time.monotonic()
-        last = _drive(fleet, sender, dice, pause)
+        last = _drive(fleet, sender, dice, pause, stall)
         emptied = _emptied(left)
         canvases = [
             one if one.state else lost.looked_into(one, sender.results(one)) for one in sender.canvases.values()
@@ -134,7 +139,7 @@ def visibility_of(place: Place) -> float:
     return float(place.config.get("broker_transport_options", {}).get("visibility_timeout", float("inf")))
 
 
-def _drive(fleet: Fleet, sender: Sender, dice: random.Random, pause: tuple[float, float]) -> float:
+def _drive(fleet: Fleet, sender: Sender, dice: random.Random, pause: tuple[float, float], stall: float) -> float:
     """Send, look and kill until all have ended, or nothing ends any more; return when the last one did."""
     last = time.monotonic()
     kill_at: float | None = None
@@ -145,7 +150,7 @@ def _drive(fleet: Fleet, sender: Sender, dice: random.Random, pause: tuple[float
         if sender.sending and kill_at and time.monotonic() >= kill_at:
             fleet.kill_one()
             kill_at = time.monotonic() + dice.uniform(*pause)
-        if time.monotonic() > last + STALL:
+        if time.monotonic() > last + stall:
             break
         time.sleep(0.02)  # between two looks at the results
     return last
