@@ -6,10 +6,12 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from interop.mixed.fleet import Death
+from interop.mixed.log import Run
 from interop.mixed.plan import Canvas
 
 ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -31,7 +33,8 @@ class Loss:
 
     Attributes:
         canvas: which.
-        who: ``celery`` or ``tranship``, whoever had the missing task last, or had to send it; ``nobody``: no log has it.
+        who: ``celery`` or ``tranship``, whoever had the missing task last, or had to send it; ``nobody``: it was sent, and
+            no worker has noted that it took it. On Redis a Celery worker takes a message first and notes it then.
         story: what the logs say of it.
     """
 
@@ -51,9 +54,13 @@ def looked_into(canvas: Canvas, results: Mapping[str, tuple[str, object]]) -> Ca
     return replace(canvas, state=state, value=value)  # it has ended since the last look
 
 
-def mentions(logs: Iterable[Path], ids: Collection[str]) -> dict[str, list[Mention]]:
-    """Return what the workers' logs say of these tasks, in order; a log is named for its worker."""
+def mentions(logs: Iterable[Path], runs: Mapping[str, Sequence[Run]], ids: Collection[str]) -> dict[str, list[Mention]]:
+    """Return what the workers' logs say of these tasks, and their runs, in order; a log is named for its worker."""
     found: dict[str, list[Mention]] = defaultdict(list)
+    for task_id in ids:
+        for run in runs.get(task_id, ()):
+            at = datetime.fromtimestamp(run.started).astimezone().strftime("%Y-%m-%d %H:%M:%S,%f")[:23]
+            found[task_id].append(Mention(at, run.seat, f"task {task_id} began to run"))
     for path in logs:
         seat = path.stem.partition("-")[2]
         for line in path.read_text(errors="replace").splitlines():
@@ -77,7 +84,10 @@ def loss(
     """
     senders = canvas.senders(canvas.missing)
     uncounted = [one for one in senders if one not in counted] if counted else []
-    had = next((tasks for tasks in ([canvas.missing], uncounted, senders) if any(map(said.get, tasks))), ())
+    had: Sequence[str] = [canvas.missing]
+    if counted and canvas.missing not in said:
+        # Its senders have ended, and not all of them have been counted, or nobody has sent it after that.
+        had = uncounted or senders
     lines = sorted(mention for task_id in had for mention in said.get(task_id, ()))
     seats = {mention.seat for task_id in canvas.ids for mention in said.get(task_id, ())}
     killed = "; ".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,8 +110,8 @@ def run_fleet(
         canvases = [
             one if one.state else lost.looked_into(one, sender.results(one)) for one in sender.canvases.values()
         ]
-        losses = _losses(canvases, sender, fleet.deaths, place)
-    runs = log.read(place.log)
+        runs = log.read(place.log)
+        losses = _losses(canvases, sender, fleet.deaths, runs, place)
     reasons, unexplained = again.duplicates(canvases, runs, fleet.deaths, visibility_of(place))
     return Report(
         name=place.name,
@@ -126,11 +126,17 @@ def run_fleet(
     )
 
 
-def _losses(canvases: Sequence[Canvas], sender: Sender, deaths: Sequence[Death], place: Place) -> list[Loss]:
+def _losses(
+    canvases: Sequence[Canvas],
+    sender: Sender,
+    deaths: Sequence[Death],
+    runs: Mapping[str, Sequence[log.Run]],
+    place: Place,
+) -> list[Loss]:
     """Say of each canvas that has not ended who had what is missing."""
     missing = [one for one in canvases if not one.state]
     ids = {task_id for one in missing for task_id in one.ids}
-    said = lost.mentions(sorted(place.folder.glob(f"{place.name}-*.log")), ids) if missing else {}
+    said = lost.mentions(sorted(place.folder.glob(f"{place.name}-*.log")), runs, ids) if missing else {}
     return [lost.loss(one, sender.counted(one), said, deaths) for one in missing]
 
 

@@ -87,6 +87,8 @@ def test_a_mixed_fleet_loses_nothing_and_ends_as_much_as_celery_alone(
     assert mixed.runs["tranship"]
     assert mixed.runs["celery"]
     assert not mixed.lost["tranship"], "what a tranship worker held was lost"
+    # A Celery worker on Redis waits with BRPOP: killed meanwhile, it may take one message with it.
+    assert mixed.lost["nobody"] <= (mixed.kills["celery"] if site.on_redis else 0), "what was sent was lost"
     assert not mixed.failures, "canvases have ended otherwise than they should"
     assert mixed.well >= control.well, "fewer canvases have ended well than with Celery alone"
     assert mixed.emptied is not None, "somebody holds messages after all has ended"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_who_had_the_missing_task_last_is_to_blame(tmp_path: Path) -> None:
     assert (canvas.missing, canvas.state) == (IDS[1], "")
     assert blamed(canvas, tmp_path) == "nobody"
     write(tmp_path, ONE, f"[2026-11-30 10:00:00,100: INFO/MainProcess] Task mixed.step[{IDS[0]}] received")
-    assert blamed(canvas, tmp_path) == "celery", "it had to send it"
+    assert blamed(canvas, tmp_path) == "nobody", "its sender has ended: it was sent"
     write(tmp_path, ONE, f"[2026-11-30 10:00:00,200: INFO/MainProcess] Task mixed.step[{IDS[1]}] received")
     write(tmp_path, OTHER, f"2026-11-30 10:00:00,300 INFO tranship.worker: task {IDS[1]} (mixed.step) succeeded")
     assert blamed(canvas, tmp_path) == "tranship"
@@ -85,8 +85,15 @@ def test_a_chord_asks_first_who_had_what_is_not_counted(tmp_path: Path) -> None:
     assert blamed(canvas, tmp_path, counted=IDS[:-1]) == "tranship", "all are counted: whoever had any of them last"
 
 
-def blamed(canvas: Canvas, folder: Path, counted: Sequence[str] = ()) -> str:
-    said = lost.mentions(sorted(folder.iterdir()), canvas.ids)
+def test_a_run_is_as_good_as_a_line(tmp_path: Path) -> None:
+    canvas = lost.looked_into(replace(CHAINED, ids=IDS), {IDS[0]: ("SUCCESS", 20)})
+    assert blamed(canvas, tmp_path, runs={IDS[1]: [run(1, seat=OTHER, takes=None)]}) == "tranship"
+
+
+def blamed(
+    canvas: Canvas, folder: Path, counted: Sequence[str] = (), runs: Mapping[str, Sequence[Run]] | None = None
+) -> str:
+    said = lost.mentions(sorted(folder.iterdir()), runs or {}, canvas.ids)
     found = lost.loss(canvas, counted, said, [Death(ONE, None, 5.0)])
     assert ("killed: celery-1.1 at 5.000" in found.story) == any(
         one.seat == ONE for each in said.values() for one in each
