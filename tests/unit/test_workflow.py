@@ -258,6 +258,12 @@ class TestBounds:
         with pytest.raises(InvalidArgumentsError, match="this one would have 20,001"):
             most.then(free)
 
+    def test_too_much_to_carry(self):
+        wide = gather(count.call(n) for n in range(1_000)).then(free).then(gather(free.step() for _ in range(1_000)))
+        with pytest.raises(InvalidArgumentsError, match=r"would carry 1,001,000 later steps, .* at most 500,000"):
+            planned(wide)
+        planned(gather(count.call(n) for n in range(10_000)).then(free).then(free).then(free))
+
     def test_too_deep(self):
         workflow = gather([count.call(1)])
         for _ in range(15):

@@ -24,6 +24,9 @@ from tranship.task import CallNode, GatherNode, Node, SeriesNode, Task, TaskCont
 __all__ = ["Planned", "plan"]
 
 _FIRST: Final = {"index": 0}
+MOST_CARRIED: Final = 500_000
+"""How many later steps the members of gatherings may carry in all: each has a copy of what follows, and a step takes
+some 250 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,13 @@ def plan(
 
     Raises:
         InvalidOptionError: an option that a step of a workflow cannot have.
-        InvalidArgumentsError: two steps have the same id.
+        InvalidArgumentsError: two steps have the same id, or members of gatherings would carry too much.
     """
+    if (carried := _carried(workflow.node, 0)) > MOST_CARRIED:
+        raise InvalidArgumentsError(
+            f"the members of gatherings would carry {carried:,} later steps, for each has a copy of what follows; at "
+            f"most {MOST_CARRIED:,} are sent. Let the task after a gathering submit what comes then"
+        )
     planner = _Planner(workflow.node, now, reply_to, parent, routes)
     elements, shape = planner.series(workflow.node)
     sender = _Sender()
@@ -384,6 +392,17 @@ def _calls(node: Node) -> Iterator[CallNode]:
         else:
             for member in one.members:
                 yield from _calls(member)
+
+
+def _carried(node: Node, after: int) -> int:
+    """Return how many steps the members of gatherings in it carry, if so many follow it."""
+    found, left = 0, node.size
+    for one in _steps(node):
+        left -= one.size
+        if isinstance(one, GatherNode):
+            rest = left + after
+            found += rest * len(one.members) + sum(_carried(member, rest) for member in one.members)
+    return found
 
 
 def _gatherings(node: Node) -> int:
