@@ -185,3 +185,13 @@ def test_a_tick_waits_for_the_jitter_of_the_one_before():
 
 def test_stamps_are_utc():
     assert stamp(datetime(2027, 3, 28, 1, tzinfo=UTC).timestamp()) == "2027-03-28T01:00:00Z"
+
+
+def test_a_long_grace_is_no_endless_step():
+    table, last, sent = Timetable.of(every=0.1, grace=100_000, missed="once"), 0.0, []
+    for _ in range(50):
+        found = plan("job", table, last, 20_000.0)
+        assert len(found.send) <= 100
+        sent += found.send
+        last = found.last
+    assert sent == [round(one / 10, 1) for one in range(1, 5001)]

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from tranship import codec
-from tranship.checks import LONGEST_NAME
+from tranship.checks import LONGEST_NAME, one_of
 from tranship.display import visible
 from tranship.errors import BrokerUnreachable, ConfigurationError, InvalidOptionError, TranshipError
 from tranship.ports import NameHolder, Record, Records
+from tranship.protocol import epoch_of
 from tranship.schedules._schedule import Schedule
 
 __all__ = ["Book", "Entry", "Origin", "SchedulerSeen"]
@@ -235,16 +236,19 @@ class Book:
     def _parsed(self, record: Record) -> Entry | None:
         try:
             data = codec.loads(record.value, codec.JSON)
+            schedule, last = Schedule.from_data(data["schedule"]), epoch_of(data["last"])
+            if last is None or SCHEDULES + schedule.name != record.key:
+                raise ValueError("it is not what it says")  # noqa: TRY301 - one of many ways to be wrong
             return Entry(
-                schedule=Schedule.from_data(data["schedule"]),
-                origin=data["origin"],
-                last=float(data["last"]),
+                schedule=schedule,
+                origin=one_of("origin", data["origin"], get_args(Origin)),
+                last=last,
                 paused=bool(data["paused"]),
-                sent=None if data["sent"] is None else float(data["sent"]),
+                sent=epoch_of(data["sent"]),
                 error=str(data["error"]),
                 version=record.version,
             )
-        except (TranshipError, TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TranshipError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             if record.key not in self._unreadable:
                 self._unreadable.add(record.key)
                 shown = visible(record.key.removeprefix(SCHEDULES)[:LONGEST_NAME])

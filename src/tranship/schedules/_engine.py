@@ -78,6 +78,7 @@ class Engine:
         """When each version of an entry has something to do."""
         self._trouble = ""
         self._ahead: set[str] = set()
+        self._ended: set[str] = set()
 
     async def run(self) -> None:
         """Declare, lead, send, until :meth:`stop`.
@@ -160,6 +161,8 @@ class Engine:
             wake = self._wakes.get((entry.name, entry.version), now)
             if wake <= now:
                 found = self._plan(entry, now)
+                if found is None:
+                    continue
                 wake = found.wake
                 if found.last > entry.last:
                     # What is due stays so until it is written down.
@@ -174,7 +177,8 @@ class Engine:
             self._wakes.clear()
         return max(0.0, min(wakes) - self._now())
 
-    def _plan(self, entry: Entry, now: float) -> Plan:
+    def _plan(self, entry: Entry, now: float) -> Plan | None:
+        """Return what is to be done about one schedule; None: its ticks cannot be computed any more."""
         table = entry.schedule.timetable
         if entry.last > now + TOLERATED and entry.name not in self._ahead:
             self._ahead.add(entry.name)
@@ -185,7 +189,13 @@ class Engine:
                 stamp(entry.last),
                 entry.last - now,
             )
-        return plan(entry.name, table, entry.last, now)
+        try:
+            return plan(entry.name, table, entry.last, now)
+        except (ArithmeticError, ValueError) as error:
+            if entry.name not in self._ended:
+                self._ended.add(entry.name)
+                log.error("schedule %s has no more ticks: %s", entry.name, error)  # noqa: TRY400 - no bug of ours
+            return None
 
     async def _send(self, due: Sequence[tuple[Entry, Plan]]) -> None:
         """Hand over the ticks of all schedules together, then note what was sent. Whoever dies in between leaves ticks

@@ -43,16 +43,24 @@ async def schedule_reports(book: Book, now: float) -> list[ScheduleReport]:
 def _report(entry: Entry, now: float, *, declared: bool) -> ScheduleReport:
     schedule = entry.schedule
     state = "paused" if entry.paused else "active" if declared else "idle"
-    table = schedule.timetable
     return ScheduleReport(
         name=schedule.name,
         task=schedule.task,
         queue=schedule.options.queue,
-        when=str(table),
-        missed=table.missed,
+        when=str(schedule.timetable),
+        missed=schedule.timetable.missed,
         origin=entry.origin,
         state=state,
-        next=table.due(schedule.name, table.when.after(max(entry.last, now))) if state == "active" else None,
+        next=_next(entry, now) if state == "active" else None,
         last=entry.sent,
         error=entry.error,
     )
+
+
+def _next(entry: Entry, now: float) -> float | None:
+    table = entry.schedule.timetable
+    try:
+        return table.due(entry.name, table.when.after(max(entry.last, now)))
+    except (ArithmeticError, ValueError):
+        # It has no more ticks.
+        return None

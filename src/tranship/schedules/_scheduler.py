@@ -213,6 +213,8 @@ class Scheduler:
                 begun.set_exception(error)
             elif isinstance(error, TranshipError):
                 log.error("the scheduler has stopped: %s", error)  # noqa: TRY400 - its user's business, not a bug
+            elif isinstance(error, Exception):
+                log.exception("the scheduler has stopped")
             raise
         finally:
             self._at_work = self._asked = False

@@ -46,25 +46,26 @@ def plan(name: str, table: Timetable, last: float, now: float) -> Plan:
     # Whatever comes before is late, however late its jitter lets it be.
     start = max(last, now - grace - jitter - INSTANT)
     due = _due(name, table, start, now)
+    there_is_more = len(due) == AT_ONCE
     send = tuple(one for one in due if table.due(name, one) >= now - grace)
     done = due[-1] if due else start
-    if not send and table.missed == "once":
+    if not send and table.missed == "once" and not there_is_more:
         missed = due[-1] if due else latest(table.when, last, start)
         send = () if missed is None else (missed,)
     return Plan(send, done, _wake(name, table, done))
 
 
 def _all(name: str, table: Timetable, last: float, now: float) -> Plan:
-    due = tuple(_due(name, table, last, now, AT_ONCE))
+    due = tuple(_due(name, table, last, now))
     done = due[-1] if due else last
     return Plan(due, done, _wake(name, table, done))
 
 
-def _due(name: str, table: Timetable, start: float, now: float, limit: int | None = None) -> list[float]:
-    """The ticks behind ``start`` that are due, in order: one whose jitter is not over holds up those behind it."""
+def _due(name: str, table: Timetable, start: float, now: float) -> list[float]:
+    """The first ticks behind ``start`` that are due, in order: one whose jitter is not over holds up the rest."""
     found: list[float] = []
     tick = table.when.after(start)
-    while table.due(name, tick) <= now and (limit is None or len(found) < limit):
+    while table.due(name, tick) <= now and len(found) < AT_ONCE:
         found.append(tick)
         tick = table.when.after(tick)
     return found

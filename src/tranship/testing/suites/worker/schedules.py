@@ -69,7 +69,13 @@ class ScheduleCases:
         came, ticker = _ticker()
         await facade.work(ticker)
         backend = await _keeper(facade)
-        for at, value in enumerate((b"", b"\xff", b"[]", b'{"schedule": {"name": 1}}')):
+        sound = (
+            b'{"schedule": {"name": "bad-%d", "task": "t", "every": 1, "options": {}}, "origin": "added", "last": %s, '
+        )
+        sound += b'"paused": false, "sent": null, "error": ""}'
+        bad = [b"", b"\xff", b"[]", b'{"schedule": {"name": 1}}', b"[" * 5000]
+        bad += [sound % (len(bad) + at, last) for at, last in enumerate((b"NaN", b"1e400", b'"x"', b"null", b"-1e300"))]
+        for at, value in enumerate(bad):
             assert await backend.records().write(Record(f"schedule/bad-{at}", value))
         facade.scheduler(schedules=[Schedule("good", ticker, kwargs={"said": "hello"}, every=EVERY)], pace=PACE)
         await facade.until_long(came, 1)
