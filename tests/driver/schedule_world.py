@@ -115,6 +115,8 @@ class World:
         self.repeats = 0
         """How often something was sent that had been sent before."""
         self._last: dict[str, float] = {}
+        self._known: dict[str, float] = {}
+        """Since when each schedule is known: all may have been held up before they said so."""
 
     @property
     def now(self) -> float:
@@ -199,6 +201,7 @@ class World:
             last = codec.loads(record.value, codec.JSON)["last"]
             assert last >= self._last.get(record.key, 0.0), f"{record.key} was set back"
             self._last[record.key] = last
+            self._known.setdefault(record.key, last)
 
     # What became of it.
 
@@ -239,8 +242,8 @@ class World:
         """Insist that every tick became what the policy says; return how many became what."""
         sent, table, name = self.sent(schedule), schedule.timetable, schedule.name
         grace = table.lateness[0]
-        first = min(life.began for life in self.lives)
-        ticks = [one for one in ticks if one > first + TAKEOVER and table.due(name, one) < self.now - grace - TAKEOVER]
+        first = self._known[f"schedule/{name}"]
+        ticks = [one for one in ticks if one > first and table.due(name, one) < self.now - grace - TAKEOVER]
         counts: Counter[str] = Counter()
         strangers = [one for one in sent if one not in ticks and ticks[0] < one < ticks[-1]]
         assert not strangers, f"{name}: sent, and no ticks: {strangers}"
