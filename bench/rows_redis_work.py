@@ -157,7 +157,8 @@ def wake(bench: Bench) -> Metrics:
 
 
 def idle(bench: Bench) -> Metrics:
-    seconds = bench.amount(6, 3)
+    # An idle worker does in a round what it does, every five seconds: another time would hold one more or not.
+    seconds = bench.amount(10, 5)
     with (
         redis_server(bench) as server,
         bench.child("ours_work:serve", server.where, on=WORKER) as worker,
