@@ -117,12 +117,6 @@ def _canvas(name: str, queue: str, mark: str, seconds: float) -> dict[str, Any]:
     return run(name, queue, mark, seconds)
 
 
-def _canvases(names: list[str], queue: str, seconds: float) -> list[Any]:
-    from interop.canvases import run_many
-
-    return run_many(names, queue, seconds)
-
-
 def _group(sums: Sequence[tuple[int, int]], seconds: float) -> list[Any]:
     from celery import group
 
@@ -252,10 +246,6 @@ class CeleryClient:
     def canvas(self, name: str, queue: str, mark: str = "", within: float = 20.0) -> dict[str, Any]:
         """Send a workflow of ``canvases`` to ``queue``; return what became of it."""
         return self._call(_canvas, name, queue, mark, within, patience=max(PATIENCE, 2 * within))
-
-    def canvases(self, names: Sequence[str], queue: str, within: float) -> list[Any]:
-        """Send many workflows; return how each ended, in that time."""
-        return self._call(_canvases, list(names), queue, within, patience=2 * within)
 
     def group(self, sums: Sequence[tuple[int, int]], within: float = 30.0) -> list[Any]:
         """Run a group of ``add`` and join its results."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -325,6 +326,27 @@ class ChordCases:
         await facade.work(echo, add)
         await facade.context.submit(backend, first)
         assert await value_of(facade, client, last.options["task_id"]) == [11, 15, [10, 11]]
+
+    @worker_case(
+        "canvas_ten_thousand_members",
+        level="stress",
+        needs=CHORDS,
+        rationale="a large workflow must end, and take no longer for each member than a small one",
+        limit=240.0,
+    )
+    async def test_canvas_ten_thousand_members(self, facade: FacadeContext) -> None:
+        """One message with a chord of ten thousand: its body gets all their results, in order."""
+        client, backend = await facade.client(), await facade.context.open()
+        last = step("echo")
+        chord = Signature.chord([step("add", at) for at in range(10_000)], last)
+        await facade.work(echo, add, max_concurrent_tasks=50)
+        await facade.context.submit(backend, canvas_message("echo", 0, then={"chain": chained(chord)}))
+        handle = client.handle(last.options["task_id"])
+        until = time.monotonic() + 200.0
+        while await handle.state() is not TaskState.SUCCESS:
+            assert time.monotonic() < until, f"the body is {await handle.state()}"
+            await asyncio.sleep(0.1)
+        assert await handle.result(facade.context.patience) == list(range(10_000))
 
     @worker_case(
         "canvas_chord_fails",
