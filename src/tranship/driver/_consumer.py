@@ -14,6 +14,7 @@ from tranship.driver._delay import DelayedRow, Delays
 from tranship.driver._nouns import Slot, Taken, TakenBatch, Undo
 from tranship.driver._prefetch import SUSPECT, PrefetchBuffer, Turns, apart_from_suspects
 from tranship.driver._protocols import (
+    Interruptible,
     Pushing,
     Queue,
     Reader,
@@ -90,7 +91,10 @@ class DriverConsumer:
         self._careful = False
         """The last that was taken was a suspect: there may be more, and whatever is taken with them is counted."""
         self._unwatch: Undo | None = None
+        self._taken_from: Sequence[Slot] = ()
+        """What is taken from, as it was given."""
         self._pushing: Pushing | None = None
+        self._interruptible: Interruptible | None = None
         self._met: Queue | None = None
         self._reader: Reader | None = None
         self._source: Queue | Reader
@@ -118,6 +122,7 @@ class DriverConsumer:
         self._met, self._reader = queue, queue.reader() if isinstance(queue, Reading) else None
         self._source = self._reader or queue
         self._pushing = self._source if isinstance(self._source, Pushing) else None
+        self._interruptible = self._source if isinstance(self._source, Interruptible) else None
         if isinstance(queue, Watching):
             self._unwatch = queue.watch(self._turns.slots(), self._heard)
 
@@ -216,10 +221,13 @@ class DriverConsumer:
         if self._taking is None or self._taking.done():
             self._meet_current()
             self._demand(slots, limit)
+            self._taken_from = slots
             self._taking = self._supervisor.shielded(self._take(slots, limit, left))
         else:
             # It may wait for something else than what is wanted now.
             self._demand(slots, limit)
+            if self._interruptible is not None and slots != self._taken_from:
+                self._interruptible.interrupt(self._taken_from)
             patience = now + left if self._traits.waits else patience
         return await self._patiently(self._taking, patience)
 

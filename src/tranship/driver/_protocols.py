@@ -31,6 +31,7 @@ __all__ = [
     "CountingSome",
     "Ensuring",
     "Finding",
+    "Interruptible",
     "LocalConnection",
     "Log",
     "Peeking",
@@ -194,6 +195,18 @@ class Pushing(Protocol):
         for, and nothing soon after nobody asks: what is there by then it takes and releases, so that others get it.
 
         Concurrency: one consumer each. Bound: does not wait. Closed: ends with the connection.
+        """
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A queue whose takes wait, and can be told to wait no longer. Others end in their own time."""
+
+    def interrupt(self, slots: Sequence[Slot]) -> None:
+        """Have the take that was given this very sequence return soon, with what has come: its consumer wants other
+        slots now [queue_take_interrupted]. What comes too late for it is served by a later take, or is again to be had.
+
+        Concurrency: yes. Bound: does not wait. Closed: does nothing.
         """
 
 

@@ -89,6 +89,7 @@ class Pull:
         """Messages of this round, be it that we have had them."""
         self._round = 0
         self._enough: Callable[[], bool] = lambda: not self.open
+        self._interrupted = False
         self._done: asyncio.Future[None] | None = None
         inbox.heard = self._heard
 
@@ -114,12 +115,17 @@ class Pull:
 
     async def wait(self, seconds: float) -> bool:
         """Return as soon as a message has come, at the latest after ``seconds``. False: nothing was heard."""
+        if self._interrupted:
+            return True
         seconds = min(seconds, LONGEST)
         request = orjson.dumps({"batch": 1, "expires": max(1_000_000, nanos(seconds))})
         wanted = dict.fromkeys(self._places, 1)
         requests = dict.fromkeys(self._places, request)
         # One that we have had before used its pull up, too: without another one nothing else would come of its level.
-        return await self._ask(wanted, requests, seconds + LATE, lambda: bool(self._came) or not self.open)
+        return await self._ask(wanted, requests, seconds + LATE, self._has_waited)
+
+    def _has_waited(self) -> bool:
+        return bool(self._came) or self._interrupted or not self.open
 
     async def _ask(
         self, wanted: dict[Place, int], requests: dict[Place, bytes], seconds: float, enough: Callable[[], bool]
@@ -139,6 +145,12 @@ class Pull:
             timer.cancel()
             self._done = None
         return enough() and not self._connection.lost.done()
+
+    def interrupt(self) -> None:
+        """End the waiting, now or as soon as it begins: something else is wanted."""
+        self._interrupted = True
+        if self._enough():
+            self.wake()
 
     def wake(self, _lost: object = None) -> None:
         """End what is waited for: the connection is lost."""

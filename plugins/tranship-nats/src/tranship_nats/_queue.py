@@ -64,7 +64,8 @@ class NatsQueue:
         self._ready: set[Place] = set()
         """Places whose consumers have been there, over this connection."""
         self._idle: list[Inbox] = []
-        self._pulls: set[Pull] = set()
+        self._pulls: dict[Pull, Sequence[Slot]] = {}
+        """What waits, and for which slots, as they were given."""
         self._late: list[Token] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         js.connection.lost.add_done_callback(self._lost)
@@ -161,16 +162,24 @@ class NatsQueue:
         if not ready:
             await asyncio.sleep(min(wait, PAUSE))
             return TakenBatch(confirmed=False)
-        tokens, heard = await self._pulled(places, limit, until)
+        tokens, heard = await self._pulled(slots, places, limit, until)
         return TakenBatch([token.taken() for token in tokens], confirmed=heard)
 
-    async def _pulled(self, places: Sequence[Place], limit: int, until: float) -> tuple[list[Token], bool]:
+    def interrupt(self, slots: Sequence[Slot]) -> None:
+        """End the waiting of the take that was given ``slots``."""
+        for pull, asked in self._pulls.items():
+            if asked is slots:
+                pull.interrupt()
+
+    async def _pulled(
+        self, slots: Sequence[Slot], places: Sequence[Place], limit: int, until: float
+    ) -> tuple[list[Token], bool]:
         """Return what was there, or came, and whether the server answered."""
         if late := self._taken_late(places):
             return late, True
         inbox = self._idle.pop() if self._idle else Inbox(self._connection, self._came_late)
         pull = Pull(self._connection, places, inbox, self._read)
-        self._pulls.add(pull)
+        self._pulls[pull] = slots
         waited = False
         try:
             heard = await pull.sweep(limit)
@@ -182,7 +191,7 @@ class NatsQueue:
             await self._abandon(inbox, pull)
             raise
         finally:
-            self._pulls.discard(pull)
+            del self._pulls[pull]
         self._ready -= pull.troubled
         if heard and not waited:
             inbox.rest()

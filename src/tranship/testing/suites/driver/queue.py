@@ -8,7 +8,18 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
-from tranship.driver import Answer, Connection, End, Ending, Outgoing, Posting, Recalling, Renewing, Taken
+from tranship.driver import (
+    Answer,
+    Connection,
+    End,
+    Ending,
+    Interruptible,
+    Outgoing,
+    Posting,
+    Recalling,
+    Renewing,
+    Taken,
+)
 from tranship.envelope import Priority
 from tranship.errors import SubmitUnknown, TranshipError
 from tranship.ports import CountKind, Settled
@@ -174,6 +185,30 @@ class _Sending:
         await context.wait_for(again, context.patience / 2)
         assert again.done(), "it slept through what was given back on its own connection"
         assert [id_of(one) for one in again.result().items] == [id_of(held)]
+
+    @case(
+        "queue_take_interrupted",
+        level="capability",
+        rationale="a worker whose type of task has room again must not wait for another queue first",
+    )
+    async def test_queue_take_interrupted(self, context: CaseContext) -> None:
+        """Of two that wait the one whose slots are named returns; nothing that comes later is lost with it."""
+        connection = await context.connect()
+        queue = connection.queue
+        if not isinstance(queue, Interruptible):
+            context.skip("its takes cannot be interrupted")
+        wanted, others = slots_of(), slots_of()
+        taking, other = (context.start(queue.take(one, 1, context.patience)) for one in (wanted, others))
+        await context.wait_for(taking, 0.2)
+        queue.interrupt(wanted)
+        await context.wait_for(taking, context.patience / 4)
+        assert taking.done(), "it goes on waiting"
+        assert not taking.result().items
+        assert not other.done(), "it was not asked to stop"
+        sent = await send_all(connection, new_messages(context, 2))
+        await context.wait_for(other, context.patience / 2)
+        found = [*other.result().items, *await take_some(connection, 1)]
+        assert sorted(map(id_of, found)) == sorted(one.id for one in sent)
 
     @case("queue_unique", level="capability", rationale="a submit that is repeated after a lost answer runs twice")
     async def test_queue_unique(self, context: CaseContext) -> None:
