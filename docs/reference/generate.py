@@ -163,8 +163,18 @@ def states() -> str:
 
 
 def methods(cls: type) -> str:
-    rows = (_method_row(name, member) for name, member in vars(cls).items() if not name.startswith("_"))
+    rows = (_method_row(*one) for owner in _halves(cls) for one in vars(owner).items() if not one[0].startswith("_"))
     return table(["", ""], (row for row in rows if row))
+
+
+def _halves(cls: type) -> Iterator[type]:
+    """The class, and what it inherits that no page has by itself."""
+    import tranship
+
+    yield cls
+    for owner in cls.__mro__[1:]:
+        if owner.__module__.startswith("tranship.") and owner.__name__ not in tranship.__all__:
+            yield owner
 
 
 def _method_row(name: str, member: Any) -> Sequence[str]:

@@ -138,6 +138,8 @@ def fail(how: str) -> Any:
         raise ValueError("on purpose")
     if how == "cache":
         return list(current().hot_cache)
+    if how == "step":
+        return current().step("one", str, 1)
     return Local() if how == "local" else bytes(300_000_000)
 
 

@@ -26,6 +26,7 @@ from tranship.errors import (
     LeaseLost,
     TaskCancelled,
     TaskTimedOut,
+    UnsupportedError,
 )
 from tranship.retry import RetryPolicy
 from tranship.task import (
@@ -536,6 +537,12 @@ def context(**fields):
 
 
 class TestContext:
+    def test_steps_need_a_store_that_keeps_them(self):
+        with pytest.raises(UnsupportedError, match="result_url"):
+            context().step("one", str, 1)
+        with pytest.raises(UnsupportedError, match="result_url"):
+            context().once("key", str, 1)
+
     def test_it_tells_what_is_running(self):
         running = context(queue="q", attempt=3, headers={"a": 1}, deadline=NOW)
         assert (running.id, running.task, running.queue, running.attempt) == ("i", "t", "q", 3)

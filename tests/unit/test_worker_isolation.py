@@ -179,6 +179,7 @@ async def test_what_one_does_to_its_streams_is_not_the_next_one_s(
         ("local", "tranship.errors.TaskError", "the task returned a Local that cannot leave its process: never leaves"),
         ("large", "tranship.errors.TaskError", "the result is 300,000,"),
         ("cache", "tranship.errors.ConfigurationError", "hot_cache is the worker process's own"),
+        ("step", "tranship.errors.UnsupportedError", "leave isolation off"),
     ],
 )
 async def test_what_it_raises_or_cannot_return_is_its_failure(

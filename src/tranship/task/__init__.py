@@ -16,6 +16,7 @@ from tranship.task._context import (
     telling_of,
 )
 from tranship.task._decorator import task
+from tranship.task._durable import Durable
 from tranship.task._options import OptionArguments, TaskOptions, Validation
 from tranship.task._task import AsyncTask, SyncTask, Task, TaskCall, named
 
@@ -47,6 +48,7 @@ __all__ = [
     "CancelReason",
     "Depends",
     "Dialect",
+    "Durable",
     "Emitted",
     "FunctionArguments",
     "GatherNode",

@@ -22,6 +22,7 @@ from tranship.errors import (
     TranshipError,
     UnsupportedError,
 )
+from tranship.task._durable import Durable, DurableContext
 
 if TYPE_CHECKING:
     from tranship.outcomes import Progress
@@ -100,7 +101,7 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
-class TaskContext:
+class TaskContext(DurableContext):
     """The task that is running. May be used from any thread.
 
     Args:
@@ -109,6 +110,7 @@ class TaskContext:
         ahead: seconds by which the broker's clock, which deadlines go by, is ahead of ours.
         hot_cache: the worker's; None: one of its own.
         tell: returns what takes what it tells, when it tells something; None: nothing does.
+        durably: returns what keeps its steps, when it has some; None: nothing does.
 
     Attributes:
         ended: whether it runs no more; :func:`current` refuses it then.
@@ -138,7 +140,9 @@ class TaskContext:
         ahead: float = 0.0,
         hot_cache: HotCache | None = None,
         tell: Callable[[Envelope], Telling | None] | None = None,
+        durably: Callable[[TaskContext], Durable] | None = None,
     ) -> None:
+        super().__init__(durably)
         self.envelope = envelope
         self.delivery_count = delivery_count
         self.last_progress: Progress | None = None

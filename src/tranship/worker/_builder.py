@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from tranship._defaults import default_registry, say_default
@@ -26,7 +26,7 @@ from tranship.ports import (
 from tranship.registry import Registry
 from tranship.settlement import Settling
 from tranship.submission import Submission
-from tranship.task import Task
+from tranship.task import Durable, Task, TaskContext
 from tranship.worker._admission import Admission
 from tranship.worker._answered import Answered
 from tranship.worker._caller import Caller
@@ -320,6 +320,7 @@ class SessionBuilder:
             isolation=self._isolation,
             hot_cache=setup.profile.hot_cache,
             tell=None if self._flow.tellers is None else self._flow.tellers.teller,
+            durably=self._durably(),
             middleware=setup.middleware,
         )
         if hard_limit is not None:
@@ -331,6 +332,20 @@ class SessionBuilder:
         if not store.capabilities.has(Capability.RECORDS) or not isinstance(store, KeepsRecords):
             return None
         return Tellers(store.records(), limit=self._largest(), ttl=DAY)
+
+    def _durably(self) -> Callable[[TaskContext], Durable] | None:
+        store, io, limit = self._store, asyncio.get_running_loop(), self._largest()
+        if not store.capabilities.has(Capability.RECORDS) or not isinstance(store, KeepsRecords):
+            return None
+        records = store.records()
+
+        def durably(context: TaskContext) -> Durable:
+            # Loaded with the first step.
+            from tranship.worker._durable import Steps
+
+            return Steps(context, records, io=io, limit=limit)
+
+        return durably
 
     def _largest(self) -> int:
         return min(one.submitter().max_message_size for one in self._stores)

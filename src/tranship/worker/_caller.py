@@ -19,7 +19,7 @@ from tranship._signals import may_be_ctrl_c
 from tranship.envelope import Claim, Ending, Envelope
 from tranship.errors import InvalidArgumentsError, ProcessDied
 from tranship.middleware import Middleware, chain_of
-from tranship.task import Dialect, HotCache, Task, TaskContext, Telling, activate
+from tranship.task import Dialect, Durable, HotCache, Task, TaskContext, Telling, activate
 from tranship.worker._cancelling import being_cancelled, uncancel
 from tranship.worker._cancels import Cancels
 from tranship.worker._classify import classify, returned, stopped
@@ -52,6 +52,7 @@ class Caller:
         isolation: the processes of isolated tasks; None: there are no such tasks.
         hot_cache: what handlers find in their context; None: each its own.
         tell: returns what takes what a run tells; None: nothing does.
+        durably: returns what keeps the steps of a run; None: nothing does.
         middleware: what handlers are called through.
 
     Attributes:
@@ -70,6 +71,7 @@ class Caller:
         isolation: Isolation | None = None,
         hot_cache: HotCache | None = None,
         tell: Callable[[Envelope], Telling | None] | None = None,
+        durably: Callable[[TaskContext], Durable] | None = None,
         middleware: Sequence[Middleware] = (),
     ) -> None:
         self._cancels = cancels
@@ -77,7 +79,7 @@ class Caller:
         self._origin = Origin()
         self._isolation = isolation
         self._hot_cache = hot_cache
-        self._tell = tell
+        self._tell, self._durably = tell, durably
         self._dependencies = dependencies
         self._through = runs_of(middleware, dependencies, self._in_thread, self._in_process)
         self._around_all = chain_of(middleware, "run") is not None
@@ -110,7 +112,12 @@ class Caller:
             return
         count = run.delivery.delivery_count
         run.context = TaskContext(
-            envelope, delivery_count=count, ahead=run.ahead, hot_cache=self._hot_cache, tell=self._tell
+            envelope,
+            delivery_count=count,
+            ahead=run.ahead,
+            hot_cache=self._hot_cache,
+            tell=self._tell,
+            durably=self._durably,
         )
         run.began = time.monotonic()
         run.started = True

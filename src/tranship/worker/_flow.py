@@ -14,6 +14,7 @@ from tranship.envelope import Ending
 from tranship.errors import TranshipError
 from tranship.ports import Consumer, Delivery, Settled, Settlement, Tombstone
 from tranship.settlement import ENOUGH, Settling
+from tranship.task import TaskContext
 from tranship.worker._admission import Admission
 from tranship.worker._cancels import hits
 from tranship.worker._classify import stopped
@@ -227,16 +228,22 @@ class Flow:
             self._count(run)
         if run.broken:
             self.unsettled.leave(run)
-        elif run.context is not None and isinstance(run.context.telling, Teller):
-            self._start(self._report_told(run, run.context.telling))
+        elif run.context is not None and (run.context.telling is not None or run.context.durable is not None):
+            self._start(self._report_told(run, run.context))
         else:
             self._report(run, run.settlement)
 
-    async def _report_told(self, run: Run, teller: Teller) -> None:
-        """The same of one that has told something: its result comes after that."""
+    async def _report_told(self, run: Run, context: TaskContext) -> None:
+        """The same of one that has told something, or has steps that its next run is to find: its end comes after."""
         try:
-            if self.tellers is not None and run.stopped is not Stop.LOST:
-                await self.tellers.finish(teller)
+            if run.stopped is Stop.LOST:
+                return
+            if self.tellers is not None and isinstance(context.telling, Teller):
+                await self.tellers.finish(context.telling)
+            if context.durable is not None and run.outcome is Ending.RETRY:
+                await context.durable.renew(run.delay)
+        except TranshipError as error:
+            log.warning("task %s: what it keeps for its next run may be gone by then: %s", run.id, error)
         finally:
             self._report(run, run.settlement)
 

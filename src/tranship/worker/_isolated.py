@@ -19,9 +19,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
 from tranship import codec
-from tranship.errors import ConfigurationError, EncodeError, MessageTooLarge, TaskError
+from tranship.errors import ConfigurationError, EncodeError, MessageTooLarge, TaskError, UnsupportedError
 from tranship.outcomes import Progress
-from tranship.task import HotCache, Task, TaskContext, activate, can_tell, task_of, telling_of
+from tranship.task import Durable, HotCache, Task, TaskContext, activate, can_tell, task_of, telling_of
 from tranship.worker._describe import arguments_of, cleaned, message_of
 from tranship.worker._forked import Origin
 
@@ -117,6 +117,12 @@ class IsolatedContext(TaskContext):
         """Not to be had here."""
         raise ConfigurationError(
             "hot_cache is the worker process's own, and this task runs in a process of its own (isolation='process')"
+        )
+
+    def _make_durable(self) -> Durable:
+        raise UnsupportedError(
+            "the steps of a task are kept by the worker process, and this task runs in a process of its own "
+            "(isolation='process'): leave isolation off, and have a step submit what needs a process as a task"
         )
 
     def progress(self, done: float, total: float | None = 1.0, message: str = "") -> None:

@@ -19,6 +19,7 @@ from tranship.testing.suites.worker.parts import PartCases
 from tranship.testing.suites.worker.presence import WorkerHealthCases, WorkerPresenceCases
 from tranship.testing.suites.worker.runs import RunCases
 from tranship.testing.suites.worker.schedules import ScheduleCases
+from tranship.testing.suites.worker.steps import StepCases
 from tranship.testing.suites.worker.stops import WorkerStopCases
 from tranship.testing.suites.worker.type_limits import TypeLimitCases
 from tranship.testing.suites.worker.typed_tasks import TypedCases
@@ -50,8 +51,9 @@ class WorkerSuite(
     ForkCases,
     ScheduleCases,
     PartCases,
+    StepCases,
 ):
     """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, names, types;
     what is around its work, dependencies, isolation, handlers that fork; schedules, parts and
-    progress.
+    progress, steps.
     """

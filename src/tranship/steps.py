@@ -1,0 +1,58 @@
+"""What a task keeps to go on where it was, as records of its result store.
+
+Each is created and never changed, so that of two runs of one task at once both go by the first that wrote it. Records:
+
+- ``steps/<length of id>:<id>/step/<name>``: the value of a step that is done, as JSON.
+- ``once/<key>``: the value of what was done once in all, likewise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tranship import codec
+from tranship.errors import MalformedMessage
+
+__all__ = ["KEPT", "ONCE_KEPT", "decode_value", "encode_value", "once_key", "step_key", "steps_prefix"]
+
+KEPT: Final = 86400.0
+"""Seconds for which the steps of a task are kept at least: longer than its run, and the waiting for the next one."""
+ONCE_KEPT: Final = 30 * 86400.0
+"""Seconds for which is known what was done once."""
+
+
+def steps_prefix(task_id: str) -> str:
+    """Return what the keys of everything begin with that a task keeps."""
+    # With its length: an id may have a slash in it, and so may a name.
+    return f"steps/{len(task_id)}:{task_id}/"
+
+
+def step_key(task_id: str, name: str) -> str:
+    """Return the key of a step of a task."""
+    return f"{steps_prefix(task_id)}step/{name}"
+
+
+def once_key(key: str) -> str:
+    """Return the key of what is done once; ``key`` is the user's."""
+    return f"once/{key}"
+
+
+def encode_value(value: Any, name: str) -> bytes:
+    """Return a value as that of its record; ``name`` is what an error calls it.
+
+    Raises:
+        EncodeError: it cannot be written.
+    """
+    return codec.dumps([value], name=name)
+
+
+def decode_value(data: bytes) -> Any:
+    """Return the value of a record.
+
+    Raises:
+        MalformedMessage: it has none.
+    """
+    found = codec.loads(data, codec.JSON)
+    if not isinstance(found, list) or len(found) != 1:
+        raise MalformedMessage("the record of a step is no list of one value")
+    return found[0]

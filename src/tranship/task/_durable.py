@@ -1,0 +1,110 @@
+"""What lets a handler go on where it was when its task runs again: steps that are done once, and their values."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
+
+from tranship.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from tranship.task._context import TaskContext
+
+__all__ = ["Durable", "DurableContext"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Durable(Protocol):
+    """Keeps what one run does; any thread. On an event loop what it returns is awaited, elsewhere it blocks."""
+
+    def step(self, name: str, call: Callable[[], Any]) -> Any:
+        """Return the value of a step, which is called unless it is kept."""
+
+    def once(self, key: str, call: Callable[[], Any]) -> Any:
+        """Return the value of what is done once in all."""
+
+    async def renew(self, delay: float) -> None:
+        """Keep it for as long as ever from ``delay`` seconds from now; on the worker's I/O loop."""
+
+
+class DurableContext:
+    """The half of :class:`TaskContext` that outlives a run.
+
+    Args:
+        durably: returns what keeps what a run does, with the first step; None: nothing does.
+
+    Attributes:
+        durable: that, once there was a step.
+    """
+
+    __slots__ = ("_durably", "durable")
+
+    def __init__(self, durably: Callable[[TaskContext], Durable] | None) -> None:
+        self.durable: Durable | None = None
+        self._durably = durably
+
+    @overload
+    def step(
+        self, name: str, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[R]: ...
+    @overload
+    def step(self, name: str, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any: ...
+
+    def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Do something once in the life of the task: call ``function`` and keep its value, or, when the task runs again
+        because it failed or its worker died, return the value that was kept [steps_are_done_once].
+
+        In an ``async def`` handler ``await`` what this returns; in a ``def`` handler it blocks and returns the value.
+        Either way the value is as it is read back: a tuple comes as a list, a model as a dict.
+
+        Args:
+            name: what tells it from the other steps of the task.
+            function: what is done, a coroutine function or a plain one. What it raises is not kept.
+            args, kwargs: what it is called with.
+
+        Raises:
+            InvalidOptionError: no such name, or a step before has it.
+            UnsupportedError: nothing here keeps steps, or ``function`` is a coroutine function in a ``def`` handler.
+            EncodeError, MessageTooLarge: the value cannot be kept, though it was done.
+            BrokerUnreachable: the store is away for longer than a minute.
+            TaskCancelled, DeadlineExceeded, TaskTimedOut, LeaseLost: the handler is to stop; let it pass.
+        """
+        return self._kept().step(name, partial(function, *args, **kwargs))
+
+    @overload
+    def once(
+        self, key: str, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[R]: ...
+    @overload
+    def once(self, key: str, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any: ...
+
+    def once(self, key: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Do something once in all, whichever task comes to it first: as :meth:`step`, by a key of yours instead of the
+        task and a name [once_is_done_once].
+
+        While one task does it, the others that have come to it wait. The value is kept for 30 days.
+
+        Args:
+            key: what tells it from everything else, such as ``"invoice-4711"``.
+            function, args, kwargs: as for :meth:`step`.
+
+        Raises:
+            As :meth:`step`.
+        """
+        return self._kept().once(key, partial(function, *args, **kwargs))
+
+    def _kept(self) -> Durable:
+        if self.durable is None:
+            self.durable = self._make_durable()
+        return self.durable
+
+    def _make_durable(self) -> Durable:
+        if self._durably is None:
+            raise UnsupportedError(
+                "the steps of a task are kept as records, and the result store of this worker keeps none; give it one "
+                "that does, such as redis://... or sqlite:///... (result_url, or TRANSHIP_RESULT_URL)"
+            )
+        return self._durably(cast("TaskContext", self))

@@ -1,0 +1,255 @@
+"""What one run of a task keeps, so that the next one goes on from there: the values of steps, and of what is done once.
+
+A handler calls from any thread or loop. Records are read and written on the I/O loop; they are created and never
+changed, and whoever comes second goes by what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+from tranship.checks import invalid, key_text, name_text
+from tranship.errors import MessageTooLarge, TranshipError, UnsupportedError
+from tranship.ports import NameHolder, Record, Records
+from tranship.steps import KEPT, ONCE_KEPT, decode_value, encode_value, once_key, step_key, steps_prefix
+from tranship.task import TaskContext
+from tranship.worker._pauses import Pauses
+
+__all__ = ["Steps"]
+
+log = logging.getLogger("tranship.worker")
+
+LOOK: Final = 0.5
+"""Seconds between two looks of a thread that waits, whether it is to stop."""
+PATIENCE: Final = 60.0
+"""Seconds for which a store that is away is tried again."""
+LOCKED: Final = 30.0
+"""Seconds after which what is done once is free again, when the worker that does it has died."""
+AGAIN: Final = 0.2
+"""Seconds between two looks whether somebody else has done it."""
+LONGEST_KEY: Final = 900
+"""Bytes of a key of the user's: there is something before it."""
+
+T = TypeVar("T")
+
+
+class Steps:
+    """What one run keeps; see :class:`tranship.task.Durable`.
+
+    Args:
+        context: of the run.
+        records: where it is kept.
+        io: the loop on which records are read and written.
+        limit: bytes of one value.
+    """
+
+    def __init__(self, context: TaskContext, records: Records, *, io: asyncio.AbstractEventLoop, limit: int) -> None:
+        self._context, self._records, self._io, self._limit = context, records, io, limit
+        ttl = context.envelope.result_ttl
+        self._ttl = KEPT if ttl is None else max(KEPT, ttl)
+        self._names: set[str] = set()
+
+    # The handler's side.
+
+    def step(self, name: str, call: Callable[[], Any]) -> Any:
+        """Return the value of a step; on a loop, what is awaited for it."""
+        self._take_name(name)
+        what, key = f"step {name!r}", step_key(self._context.id, name)
+        if asyncio._get_running_loop() is None:  # noqa: SLF001 - the public one raises, which is slow
+            return self._step_blocking(name, what, key, call)
+        return self._step(name, what, key, call)
+
+    def once(self, key: str, call: Callable[[], Any]) -> Any:
+        """Return the value of what is done once in all; likewise."""
+        what = f"what is done once as {key_text('key', key, LONGEST_KEY)!r}"
+        holder = NameHolder(name=once_key(key), instance=secrets.token_hex(8))
+        if asyncio._get_running_loop() is None:  # noqa: SLF001 - likewise
+            return self._once_blocking(what, holder, call)
+        return self._once(what, holder, call)
+
+    def _take_name(self, name: str) -> None:
+        if name_text("name of a step", name) in self._names:
+            raise invalid(
+                "name of a step", name, "a name that no step before it has in this task; number those of a loop"
+            )
+        self._names.add(name)
+
+    async def _step(self, name: str, what: str, key: str, call: Callable[[], Any]) -> Any:
+        try:
+            kept = await self._on_io(self._read(key))
+            if kept is None:
+                self._context.raise_if_cancelled()
+                value = call()
+                if inspect.isawaitable(value):
+                    value = await value
+                kept = await self._to_the_end(self._keep(Record(key, self._encoded(value, what), ttl=self._ttl)))
+        except BaseException:
+            # It may be tried again in the same run.
+            self._names.discard(name)
+            raise
+        return decode_value(kept)
+
+    def _step_blocking(self, name: str, what: str, key: str, call: Callable[[], Any]) -> Any:
+        try:
+            kept = self._blocked(self._read(key), self._context.raise_if_cancelled)
+            if kept is None:
+                self._context.raise_if_cancelled()
+                value = self._encoded(_plain(call(), what), what)
+                kept = self._blocked(self._keep(Record(key, value, ttl=self._ttl)))
+        except BaseException:
+            self._names.discard(name)
+            raise
+        return decode_value(kept)
+
+    async def _once(self, what: str, holder: NameHolder, call: Callable[[], Any]) -> Any:
+        kept = await self._on_io(self._begin(holder))
+        if isinstance(kept, bytes):
+            return decode_value(kept)
+        data: bytes | None = None
+        try:
+            value = call()
+            if inspect.isawaitable(value):
+                value = await value
+            data = self._encoded(value, what)
+        finally:
+            done = await self._to_the_end(self._finish(holder, kept, data))
+        return decode_value(done)
+
+    def _once_blocking(self, what: str, holder: NameHolder, call: Callable[[], Any]) -> Any:
+        kept = self._blocked(self._begin(holder), self._context.raise_if_cancelled)
+        if isinstance(kept, bytes):
+            return decode_value(kept)
+        data: bytes | None = None
+        try:
+            data = self._encoded(_plain(call(), what), what)
+        finally:
+            done = self._blocked(self._finish(holder, kept, data))
+        return decode_value(done)
+
+    def _encoded(self, value: Any, what: str) -> bytes:
+        data = encode_value(value, f"the value of {what}")
+        if len(data) > self._limit:
+            raise MessageTooLarge(
+                f"the value of {what} has {len(data):,} bytes, and may have {self._limit:,} (max_message_size); it was "
+                "done, and is not remembered: return a reference (a path, a URL)",
+                size=len(data),
+                limit=self._limit,
+                task_id=self._context.id,
+            )
+        return data
+
+    async def _on_io(self, work: Coroutine[Any, Any, T]) -> T:
+        if asyncio.get_running_loop() is self._io:
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._io))
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """The same of what goes on when the handler is cancelled: what was done is kept."""
+        return await asyncio.shield(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._io)))
+
+    def _blocked(self, work: Coroutine[Any, Any, T], check: Callable[[], None] = lambda: None) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._io)
+        while True:
+            try:
+                return future.result(LOOK)
+            except TimeoutError:
+                if future.done():
+                    raise
+            try:
+                check()
+            except BaseException:
+                future.cancel()
+                raise
+
+    # The I/O loop's side.
+
+    async def renew(self, delay: float) -> None:
+        """Keep everything of the task for as long as ever from ``delay`` seconds from now, when it runs again."""
+        prefix, after = steps_prefix(self._context.id), ""
+        while found := await self._patiently(lambda after=after: self._records.page(prefix, after)):  # type: ignore[misc]
+            longer = [Record(one.key, one.value, ttl=self._ttl + delay) for one in found]
+            await self._patiently(lambda longer=longer: self._records.put(longer))  # type: ignore[misc]
+            after = found[-1].key
+
+    async def _read(self, key: str) -> bytes | None:
+        (found,) = await self._patiently(lambda: self._records.read([key]))
+        return None if found is None else found.value
+
+    async def _keep(self, record: Record) -> bytes:
+        """Write a record, unless there is one; return the value that is there then."""
+
+        async def once() -> bytes | None:
+            if await self._records.write(record):
+                return record.value
+            (found,) = await self._records.read([record.key])
+            return None if found is None else found.value
+
+        while (value := await self._patiently(once)) is None:
+            # Its time was over just then.
+            pass
+        return value
+
+    async def _begin(self, holder: NameHolder) -> bytes | asyncio.Task[None]:
+        """Return the value of what is done once; else, once nobody else does it, what keeps the lock on it."""
+        while True:
+            if (kept := await self._read(holder.name)) is not None:
+                return kept
+            if await self._patiently(lambda: self._records.take_lock(holder, LOCKED)) is not None:
+                await asyncio.sleep(AGAIN)
+                continue
+            # Somebody may have done it between the two.
+            if (kept := await self._read(holder.name)) is None:
+                return self._io.create_task(self._keep_locked(holder))
+            await self._free(holder)
+            return kept
+
+    async def _keep_locked(self, holder: NameHolder) -> None:
+        while True:
+            await asyncio.sleep(LOCKED / 3)
+            try:
+                await self._records.take_lock(holder, LOCKED)
+            except TranshipError as error:
+                log.debug("keeping the lock %r: %s; trying again", holder.name, error)
+
+    async def _finish(self, holder: NameHolder, lock: asyncio.Task[None], data: bytes | None) -> bytes:
+        """Keep what was done, if it was, and let others have their turn."""
+        try:
+            return b"" if data is None else await self._keep(Record(holder.name, data, ttl=ONCE_KEPT))
+        finally:
+            lock.cancel()
+            await self._free(holder)
+
+    async def _free(self, holder: NameHolder) -> None:
+        try:
+            await self._records.free_lock(holder)
+        except TranshipError as error:
+            log.debug("the lock %r is not given up, and expires: %s", holder.name, error)
+
+    async def _patiently(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Call again what the store could not answer; each call may be repeated without harm."""
+        pauses, until = Pauses(), self._io.time() + PATIENCE
+        while True:
+            try:
+                return await call()
+            except TranshipError as error:
+                if not error.retryable or self._io.time() > until:
+                    raise
+                log.debug("task %s: its steps: %s; trying again", self._context.id, error)
+            await asyncio.sleep(pauses.next())
+
+
+def _plain(value: Any, what: str) -> Any:
+    """Return what a function returned in a thread, which awaits nothing."""
+    if not inspect.isawaitable(value):
+        return value
+    if inspect.iscoroutine(value):
+        value.close()
+    raise UnsupportedError(
+        f"{what} is a coroutine function, and a def handler cannot await it: make the handler async def, or give a "
+        "plain function"
+    )
