@@ -42,6 +42,15 @@ from typing import TYPE_CHECKING
 
 from tranship._lazy import lazy_names
 from tranship.driver._backend import DriverBackend
+from tranship.driver._connection import (
+    Connection,
+    LocalConnection,
+    Log,
+    ReplyQueue,
+    Table,
+    TellingTime,
+    Topic,
+)
 from tranship.driver._dialling import Classify, unreachable
 from tranship.driver._kit import Kit, OwnPorts, instead
 from tranship.driver._nouns import (
@@ -60,15 +69,12 @@ from tranship.driver._nouns import (
     Undo,
 )
 from tranship.driver._packing import Facts, facts_of, facts_read, headers_bytes, pack, unpack
-from tranship.driver._protocols import (
-    Connection,
+from tranship.driver._queue import (
     Counting,
     CountingSome,
     Ensuring,
     Finding,
     Interruptible,
-    LocalConnection,
-    Log,
     Peeking,
     Picking,
     Posting,
@@ -78,13 +84,9 @@ from tranship.driver._protocols import (
     Reading,
     Recalling,
     Renewing,
-    ReplyQueue,
     Scanning,
     Searching,
     Shared,
-    Table,
-    TellingTime,
-    Topic,
     Watching,
 )
 from tranship.driver._timing import Timing

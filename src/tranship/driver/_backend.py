@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tranship.clocks import Clock
 from tranship.driver._capabilities import derived
+from tranship.driver._connection import Connection, answers_submitters
 from tranship.driver._dedup import Dedup
 from tranship.driver._delay import Delays
 from tranship.driver._dialling import Classify, unreachable
 from tranship.driver._kit import Kit, OwnPorts
 from tranship.driver._outcomes import Outcomes
-from tranship.driver._protocols import Connection, Ensuring, answers_submitters, traits_of
+from tranship.driver._queue import Ensuring, traits_of
 from tranship.driver._results import DriverResults
 from tranship.driver._rows import Rows
 from tranship.driver._submitter import DriverSubmitter

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tranship.driver._connection import Connection, TellingTime, answers_submitters, log_of, replies_of
 from tranship.driver._delay import RESOLUTION
 from tranship.driver._kit import OwnPorts
-from tranship.driver._protocols import (
-    Connection,
+from tranship.driver._queue import (
     Counting,
     Finding,
     Picking,
     Renewing,
     Scanning,
     Searching,
-    TellingTime,
-    answers_submitters,
-    log_of,
-    replies_of,
     traits_of,
 )
 from tranship.errors import PluginError

@@ -13,7 +13,7 @@ from tranship.driver._answers import checked_batch
 from tranship.driver._delay import DelayedRow, Delays
 from tranship.driver._nouns import Slot, Taken, TakenBatch, Undo
 from tranship.driver._prefetch import SUSPECT, PrefetchBuffer, Turns, apart_from_suspects
-from tranship.driver._protocols import (
+from tranship.driver._queue import (
     Interruptible,
     Pushing,
     Queue,

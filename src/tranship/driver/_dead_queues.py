@@ -14,7 +14,7 @@ from typing import Any, Final
 from tranship.driver._dead import refusal_of
 from tranship.driver._nouns import End, Ending, Outgoing, Slot, Taken
 from tranship.driver._packing import Facts, facts_of, headers_bytes, headers_read
-from tranship.driver._protocols import Counting, Peeking
+from tranship.driver._queue import Counting, Peeking
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import DeadLetter, Priority
 from tranship.errors import InvalidOptionError, MalformedMessage, TranshipError, UnsupportedError

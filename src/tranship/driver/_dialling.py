@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tranship.driver._protocols import Connection
+from tranship.driver._connection import Connection
 from tranship.driver._timing import Timing
 from tranship.errors import BrokerUnreachable, TranshipError
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from tranship.checks import whole
+from tranship.driver._connection import Connection
 from tranship.driver._consumer import CLAIMED, DriverConsumer
 from tranship.driver._nouns import Stored, Taken
-from tranship.driver._protocols import Connection, Picking, Scanning, traits_of
+from tranship.driver._queue import Picking, Scanning, traits_of
 from tranship.errors import UnsupportedError
 from tranship.ports import Received
 

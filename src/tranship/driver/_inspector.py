@@ -14,7 +14,7 @@ from tranship.driver._delay import Delays
 from tranship.driver._nouns import Outgoing
 from tranship.driver._outcomes import Outcomes
 from tranship.driver._packing import headers_bytes
-from tranship.driver._protocols import Counting, CountingSome, Shared, traits_of
+from tranship.driver._queue import Counting, CountingSome, Shared, traits_of
 from tranship.driver._removal import Removal
 from tranship.driver._rows import Rows
 from tranship.driver._signal_store import SignalStore

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tranship.clocks import Clock
-from tranship.driver._protocols import Connection
+from tranship.driver._connection import Connection
 from tranship.driver._supervisor import Supervisor
 from tranship.ports import ConnectionEvent, Consumer, ControlChannel, Inspector, ResultStore, Submitter
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from tranship.driver._nouns import Row
-from tranship.driver._protocols import Finding
+from tranship.driver._queue import Finding
 from tranship.driver._rows import Rows
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import TaskState

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from tranship.driver._answers import checked
+from tranship.driver._connection import Connection
 from tranship.driver._nouns import Answer, Outgoing
-from tranship.driver._protocols import Connection, Posting, Recalling
+from tranship.driver._queue import Posting, Recalling
 from tranship.driver._steps import BLOCKED
 from tranship.driver._supervisor import AnswerLost, Supervisor
 from tranship.driver._timing import Deadlines

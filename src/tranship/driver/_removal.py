@@ -10,7 +10,7 @@ from tranship.driver._delay import DelayedRow, Delays
 from tranship.driver._nouns import End, Ending, Row, Stored, Taken
 from tranship.driver._outcomes import Outcomes
 from tranship.driver._packing import Facts
-from tranship.driver._protocols import Finding, Picking, Scanning, Searching
+from tranship.driver._queue import Finding, Picking, Scanning, Searching
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import TaskState
 from tranship.errors import UnsupportedError

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from uuid import uuid4
 
-from tranship.driver._protocols import ReplyQueue, replies_of
+from tranship.driver._connection import ReplyQueue, replies_of
 from tranship.driver._results import NAMES, STATES, checked_size
 from tranship.driver._supervisor import Supervisor
 from tranship.errors import UnsupportedError

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from tranship.driver._backend import DriverBackend
+from tranship.driver._connection import Connection
 from tranship.driver._nouns import Ending, Outgoing, QueueTraits, Slot, TakenBatch
-from tranship.driver._protocols import Connection
 from tranship.errors import TranshipError, UnsupportedError
 from tranship.ports import Capability, Level, Settled, Support
 from tranship.settings import BackendConfig, CommonOptions

@@ -9,7 +9,7 @@ from typing import Final
 
 from tranship.driver._delay import Delays
 from tranship.driver._nouns import Row
-from tranship.driver._protocols import Finding, traits_of
+from tranship.driver._queue import Finding, traits_of
 from tranship.driver._rows import Rows
 from tranship.driver._steps import at_once
 from tranship.driver._supervisor import Supervisor

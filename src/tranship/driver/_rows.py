@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
+from tranship.driver._connection import Connection, Table
 from tranship.driver._nouns import Row
-from tranship.driver._protocols import Connection, Table
 from tranship.driver._supervisor import Supervisor
 from tranship.errors import UnsupportedError
 

@@ -10,7 +10,7 @@ from tranship.driver._dead_queues import dead_message
 from tranship.driver._delay import DelayedRow, Delays
 from tranship.driver._nouns import End, Ending, Outgoing, Taken
 from tranship.driver._outcomes import Outcomes
-from tranship.driver._protocols import Renewing
+from tranship.driver._queue import Renewing
 from tranship.driver._rows import Rows
 from tranship.driver._supervisor import OF_ALL, Supervisor
 from tranship.errors import BrokerUnreachable, ClosedError, TranshipError

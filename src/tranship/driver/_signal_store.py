@@ -9,8 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
+from tranship.driver._connection import Log, log_of
 from tranship.driver._nouns import Row
-from tranship.driver._protocols import Log, log_of
 from tranship.driver._rows import Rows
 from tranship.driver._signals import heartbeat_bytes, heartbeat_read, tombstone_bytes, tombstone_of
 from tranship.driver._supervisor import Supervisor

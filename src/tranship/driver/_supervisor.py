@@ -11,9 +11,10 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 
 from tranship.clocks import Clock
 from tranship.driver._answers import LISTS, checked, listed
+from tranship.driver._connection import Connection, TellingTime, Topic
 from tranship.driver._dialling import Classify, Dialler
 from tranship.driver._nouns import QueueTraits
-from tranship.driver._protocols import Connection, TellingTime, Topic, traits_of
+from tranship.driver._queue import traits_of
 from tranship.driver._shielded import Left, Shielded
 from tranship.driver._steps import Waits, at_once, stepped, steps_of
 from tranship.driver._timing import Deadlines, Timing

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from tranship.driver import Log
-from tranship.driver._protocols import log_of
+from tranship.driver._connection import log_of
 from tranship.testing.case import case
 from tranship.testing.context import CaseContext
 
