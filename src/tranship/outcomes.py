@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from tranship.checks import invalid, is_number, key_text, positive_duration
 
-__all__ = ["Outcome", "Progress", "Snooze"]
+__all__ = ["Outcome", "Progress", "Snooze", "Suspended"]
 
 LONGEST_STATUS: Final = 255
 """Bytes."""
@@ -66,6 +66,17 @@ class Snooze(Exception):
     def __reduce__(self) -> tuple[type[Snooze], tuple[float, str]]:
         # A handler in a process of its own raises it there; the arguments of an exception are its text.
         return type(self), (self.delay, self.reason)
+
+
+class Suspended(BaseException):
+    """Raised in a handler that sleeps, through it: the task goes on in a run of its own, after ``delay`` seconds.
+
+    It is no failure, and no ``except Exception`` is for it.
+    """
+
+    def __init__(self, delay: float) -> None:
+        super().__init__(f"goes on in {delay:g} s")
+        self.delay = delay
 
 
 @dataclass(frozen=True, slots=True)

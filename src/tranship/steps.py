@@ -3,6 +3,7 @@
 Each is created and never changed, so that of two runs of one task at once both go by the first that wrote it. Records:
 
 - ``steps/<length of id>:<id>/step/<name>``: the value of a step that is done, as JSON.
+- ``steps/<length of id>:<id>/sleep/<name>``: until when it sleeps, in epoch seconds by the broker's clock.
 - ``once/<key>``: the value of what was done once in all, likewise.
 """
 
@@ -13,7 +14,7 @@ from typing import Any, Final
 from tranship import codec
 from tranship.errors import MalformedMessage
 
-__all__ = ["KEPT", "ONCE_KEPT", "decode_value", "encode_value", "once_key", "step_key", "steps_prefix"]
+__all__ = ["KEPT", "ONCE_KEPT", "decode_value", "encode_value", "once_key", "sleep_key", "step_key", "steps_prefix"]
 
 KEPT: Final = 86400.0
 """Seconds for which the steps of a task are kept at least: longer than its run, and the waiting for the next one."""
@@ -30,6 +31,11 @@ def steps_prefix(task_id: str) -> str:
 def step_key(task_id: str, name: str) -> str:
     """Return the key of a step of a task."""
     return f"{steps_prefix(task_id)}step/{name}"
+
+
+def sleep_key(task_id: str, name: str) -> str:
+    """Return the key of until when a task sleeps."""
+    return f"{steps_prefix(task_id)}sleep/{name}"
 
 
 def once_key(key: str) -> str:

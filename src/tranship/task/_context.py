@@ -142,7 +142,7 @@ class TaskContext(DurableContext):
         tell: Callable[[Envelope], Telling | None] | None = None,
         durably: Callable[[TaskContext], Durable] | None = None,
     ) -> None:
-        super().__init__(durably)
+        super().__init__(durably, ahead)
         self.envelope = envelope
         self.delivery_count = delivery_count
         self.last_progress: Progress | None = None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
+from tranship.checks import Duration, duration
 from tranship.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from tranship.task._context import TaskContext
 
 __all__ = ["Durable", "DurableContext"]
@@ -26,6 +30,9 @@ class Durable(Protocol):
     def once(self, key: str, call: Callable[[], Any]) -> Any:
         """Return the value of what is done once in all."""
 
+    def sleep(self, name: str | None, due: float) -> Any:
+        """Suspend the run until ``due``, in epoch seconds by the broker's clock, unless that is over."""
+
     async def renew(self, delay: float) -> None:
         """Keep it for as long as ever from ``delay`` seconds from now; on the worker's I/O loop."""
 
@@ -36,13 +43,17 @@ class DurableContext:
     Args:
         durably: returns what keeps what a run does, with the first step; None: nothing does.
 
+        ahead: seconds by which the broker's clock is ahead of ours.
+
     Attributes:
-        durable: that, once there was a step.
+        durable: what keeps it, once there was a step.
+        ahead: as given.
     """
 
-    __slots__ = ("_durably", "durable")
+    __slots__ = ("_durably", "ahead", "durable")
 
-    def __init__(self, durably: Callable[[TaskContext], Durable] | None) -> None:
+    def __init__(self, durably: Callable[[TaskContext], Durable] | None, ahead: float) -> None:
+        self.ahead = ahead
         self.durable: Durable | None = None
         self._durably = durably
 
@@ -95,6 +106,39 @@ class DurableContext:
             As :meth:`step`.
         """
         return self._kept().once(key, partial(function, *args, **kwargs))
+
+    def sleep(self, seconds: Duration, name: str | None = None) -> Any:
+        """Give the worker's slot back, and go on after so long, on whichever worker there is then
+        [sleeps_give_the_slot_back].
+
+        The handler ends here: what it raises, a :class:`BaseException`, is to pass. When the sleep is over it is called
+        again, as the same attempt; steps that are done return their values, and this returns at once. In an
+        ``async def`` handler ``await`` what it returns.
+
+        Args:
+            seconds: how long, or a timedelta.
+            name: what tells it from the task's other sleeps; None: it is counted.
+
+        Raises:
+            InvalidOptionError: no length of time; or another sleep of the task has the name.
+            UnsupportedError, BrokerUnreachable: as :meth:`step`.
+        """
+        return self._kept().sleep(name, time.time() + self.ahead + duration("seconds", seconds))
+
+    def sleep_until(self, when: float | datetime, name: str | None = None) -> Any:
+        """Do the same until a time.
+
+        Args:
+            when: epoch seconds, or a datetime with a time zone. What has passed is not waited for.
+            name: as for :meth:`sleep`.
+
+        Raises:
+            InvalidOptionError, UnsupportedError, BrokerUnreachable: as :meth:`sleep`.
+        """
+        # Loaded by submits already, or by the first that sleeps.
+        from tranship.task._options import moment
+
+        return self._kept().sleep(name, moment("when", when))
 
     def _kept(self) -> Durable:
         if self.durable is None:

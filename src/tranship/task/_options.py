@@ -23,7 +23,7 @@ from tranship.envelope import NO_HEADERS, Priority
 from tranship.errors import InvalidOptionError
 from tranship.retry import RetryPolicy
 
-__all__ = ["DEFAULTS", "OptionArguments", "TaskOptions", "Validation"]
+__all__ = ["DEFAULTS", "OptionArguments", "TaskOptions", "Validation", "moment"]
 
 PriorityLike = Priority | Literal["high", "normal", "low", "very_low"]
 Moment = float | datetime
@@ -158,10 +158,15 @@ def _value(name: str, value: Any) -> Any:
     return None if value is None and name in _OPTIONAL else check(name, value)
 
 
-def _moment(option: str, value: Any) -> float:
+def moment(option: str, value: Any) -> float:
+    """Return the epoch seconds of ``value``.
+
+    Raises:
+        InvalidOptionError: it is no moment.
+    """
     if not isinstance(value, datetime):
         if isinstance(value, timedelta):
-            raise invalid(option, value, f"a moment; for a length of time there is {_MOMENTS[option]}")
+            raise invalid(option, value, f"a moment; for a length of time there is {_MOMENTS.get(option, 'sleep()')}")
         return positive(option, value)
     if value.tzinfo is None:
         raise invalid(option, value, "a datetime with a time zone, such as datetime.now(timezone.utc)")
@@ -196,12 +201,12 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "queue": name_text,
     "priority": lambda _, value: Priority.parse(value),
     "deadline_in": positive_duration,
-    "deadline": _moment,
+    "deadline": moment,
     "run_timeout": positive_duration,
     "cancel_key": key_text,
     "persistent_output": _truth,
     "delay": duration,
-    "not_before": _moment,
+    "not_before": moment,
     "dedup_key": key_text,
     "dedup_window": positive_duration,
     "retry": _policy,

@@ -14,7 +14,7 @@ from tranship.errors import (
     TaskCancelled,
     TaskTimedOut,
 )
-from tranship.outcomes import Outcome, Snooze
+from tranship.outcomes import Outcome, Snooze, Suspended
 from tranship.retry import RetryPolicy
 from tranship.worker._describe import cleaned, describe, message_of
 from tranship.worker._groups import may_succeed_later, meant, shared_names
@@ -54,7 +54,7 @@ def classify(run: Run, error: BaseException) -> None:
     elif isinstance(error, ClaimCheckError):
         # Kept, so that it can be replayed once a worker knows how to fetch it.
         run.bury(error.reason, str(error), describe(error))
-    elif isinstance(error, Snooze):
+    elif isinstance(error, Snooze | Suspended):
         _snooze(run, envelope, error)
     else:
         _retry_or_fail(run, envelope, error)
@@ -77,7 +77,7 @@ def stopped(run: Run, why: Stop) -> None:
         run.end(Ending.RELEASED)
 
 
-def _snooze(run: Run, envelope: Envelope, snooze: Snooze) -> None:
+def _snooze(run: Run, envelope: Envelope, snooze: Snooze | Suspended) -> None:
     delay = seconds_of(getattr(snooze, "delay", None))
     if not delay:
         # Of a subclass: ours checks it.

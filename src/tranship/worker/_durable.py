@@ -10,13 +10,15 @@ import asyncio
 import inspect
 import logging
 import secrets
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from tranship.checks import invalid, key_text, name_text
 from tranship.errors import MessageTooLarge, TranshipError, UnsupportedError
+from tranship.outcomes import Suspended
 from tranship.ports import NameHolder, Record, Records
-from tranship.steps import KEPT, ONCE_KEPT, decode_value, encode_value, once_key, step_key, steps_prefix
+from tranship.steps import KEPT, ONCE_KEPT, decode_value, encode_value, once_key, sleep_key, step_key, steps_prefix
 from tranship.task import TaskContext
 from tranship.worker._pauses import Pauses
 
@@ -52,13 +54,16 @@ class Steps:
         self._context, self._records, self._io, self._limit = context, records, io, limit
         ttl = context.envelope.result_ttl
         self._ttl = KEPT if ttl is None else max(KEPT, ttl)
-        self._names: set[str] = set()
+        self._names: set[tuple[str, str]] = set()
+        """What has been named in this run, by its kind."""
+        self._sleeps = 0
+        """How many had no name."""
 
     # The handler's side.
 
     def step(self, name: str, call: Callable[[], Any]) -> Any:
         """Return the value of a step; on a loop, what is awaited for it."""
-        self._take_name(name)
+        self._take_name("step", name)
         what, key = f"step {name!r}", step_key(self._context.id, name)
         if asyncio._get_running_loop() is None:  # noqa: SLF001 - the public one raises, which is slow
             return self._step_blocking(name, what, key, call)
@@ -72,12 +77,25 @@ class Steps:
             return self._once_blocking(what, holder, call)
         return self._once(what, holder, call)
 
-    def _take_name(self, name: str) -> None:
-        if name_text("name of a step", name) in self._names:
-            raise invalid(
-                "name of a step", name, "a name that no step before it has in this task; number those of a loop"
-            )
-        self._names.add(name)
+    def sleep(self, name: str | None, due: float) -> Any:
+        """Suspend the run until ``due``, unless that is over; likewise."""
+        if name is None:
+            name = str(self._sleeps)
+            self._sleeps += 1
+        self._take_name("sleep", name)
+        left = self._time_left(sleep_key(self._context.id, name), due)
+        if asyncio._get_running_loop() is None:  # noqa: SLF001 - likewise
+            return _suspend(self._blocked(left, self._context.raise_if_cancelled))
+        return self._sleep(left)
+
+    def _take_name(self, kind: str, name: str) -> None:
+        option = f"name of a {kind}"
+        if (kind, name_text(option, name)) in self._names:
+            raise invalid(option, name, f"a name that no {kind} before it has in this task; number those of a loop")
+        self._names.add((kind, name))
+
+    async def _sleep(self, left: Coroutine[Any, Any, float]) -> None:
+        _suspend(await self._on_io(left))
 
     async def _step(self, name: str, what: str, key: str, call: Callable[[], Any]) -> Any:
         try:
@@ -90,7 +108,7 @@ class Steps:
                 kept = await self._to_the_end(self._keep(Record(key, self._encoded(value, what), ttl=self._ttl)))
         except BaseException:
             # It may be tried again in the same run.
-            self._names.discard(name)
+            self._names.discard(("step", name))
             raise
         return decode_value(kept)
 
@@ -102,7 +120,7 @@ class Steps:
                 value = self._encoded(_plain(call(), what), what)
                 kept = self._blocked(self._keep(Record(key, value, ttl=self._ttl)))
         except BaseException:
-            self._names.discard(name)
+            self._names.discard(("step", name))
             raise
         return decode_value(kept)
 
@@ -180,6 +198,18 @@ class Steps:
         (found,) = await self._patiently(lambda: self._records.read([key]))
         return None if found is None else found.value
 
+    async def _time_left(self, key: str, due: float) -> float:
+        """Return the seconds until what was kept the first time, which ``due`` is then."""
+        kept = await self._read(key)
+        if kept is None:
+            ttl = self._ttl + max(due - self._now(), 0.0)
+            kept = await self._keep(Record(key, encode_value(due, "the end of a sleep"), ttl=ttl))
+        return float(decode_value(kept)) - self._now()
+
+    def _now(self) -> float:
+        """The broker's time: the next run may be on another host."""
+        return time.time() + self._context.ahead
+
     async def _keep(self, record: Record) -> bytes:
         """Write a record, unless there is one; return the value that is there then."""
 
@@ -241,6 +271,11 @@ class Steps:
                     raise
                 log.debug("task %s: its steps: %s; trying again", self._context.id, error)
             await asyncio.sleep(pauses.next())
+
+
+def _suspend(left: float) -> None:
+    if left > 0:
+        raise Suspended(left)
 
 
 def _plain(value: Any, what: str) -> Any:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from tranship.errors import Reject, Retry, TaskCancelled, TaskError
-from tranship.outcomes import Snooze
+from tranship.outcomes import Snooze, Suspended
 from tranship.retry import exception_names
 
 __all__ = ["may_succeed_later", "meant", "shared_names"]
 
-_SAID: Final = (TaskCancelled, Reject, Retry, Snooze)
+_SAID: Final = (TaskCancelled, Reject, Retry, Snooze, Suspended)
 """What a handler says rather than suffers, the strongest first."""
 
 

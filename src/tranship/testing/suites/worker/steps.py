@@ -1,11 +1,14 @@
-"""What a task keeps from one run to the next: steps, and what is done once in all."""
+"""What a task keeps from one run to the next: steps, what is done once in all, and sleeps."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from datetime import timedelta
 from typing import Any, Final
 
+from tranship.envelope import TaskState
 from tranship.errors import EncodeError, InvalidOptionError, TaskFailed
 from tranship.ports import Capability
 from tranship.retry import FixedBackoff, RetryPolicy
@@ -20,7 +23,7 @@ _RETRY: Final = RetryPolicy(max_attempts=3, backoff=FixedBackoff(0.05))
 
 
 class StepCases:
-    """Part of the worker's suite: steps."""
+    """Part of the worker's suite: steps and sleeps."""
 
     @worker_case(
         "steps_are_done_once",
@@ -179,6 +182,99 @@ class StepCases:
         await facade.work(plain)
         error = await raised((await client.submit(plain)).result(facade.context.patience), TaskFailed)
         assert "coroutine function" in str(error)
+
+    @worker_case(
+        "sleeps_give_the_slot_back",
+        level="capability",
+        needs=_NEEDS,
+        rationale="who waits for tomorrow must not keep a worker from today's work",
+    )
+    async def test_sleeps_give_the_slot_back(self, facade: FacadeContext) -> None:
+        """Handlers of both kinds sleep, more often than a task may be delivered: others run in the meantime, each goes
+        on after its steps when it is time, and once.
+        """
+        calls: list[str] = []
+
+        @task(name="kit.sleeper")
+        async def sleeper() -> float:
+            began: float = await current().step("began", time.time)
+            await current().sleep(1.5, "long")
+            for number in range(3):
+                await current().step(f"note {number}", _noted, calls, f"async {number}")
+                await current().sleep(timedelta(seconds=0.1))
+            await current().sleep_until(began)
+            return time.time() - began
+
+        @task(name="kit.plain_sleeper")
+        def plain_sleeper() -> float:
+            began: float = current().step("began", time.time)
+            current().sleep(1.5, "long")
+            for number in range(3):
+                current().step(f"note {number}", _noted, calls, f"plain {number}")
+                try:
+                    current().sleep(0.1)
+                except Exception:  # noqa: BLE001 - the point
+                    calls.append("a failure")
+            return time.time() - began
+
+        @task(name="kit.quick")
+        async def quick() -> list[str]:
+            return list(calls)
+
+        client, patience = await facade.client(), facade.context.patience
+        await facade.work(sleeper, plain_sleeper, quick, max_concurrent_tasks=1, max_deliveries=2)
+        handles = [await client.submit(sleeper), await client.submit(plain_sleeper)]
+        assert await (await client.submit(quick)).result(patience) == [], "it ran while they slept"
+        for handle in handles:
+            assert await handle.result(2 * patience) > 1.5
+        assert sorted(calls) == sorted(f"{kind} {number}" for kind in ("async", "plain") for number in range(3))
+
+    @worker_case(
+        "sleeps_survive_a_worker",
+        level="capability",
+        needs=_NEEDS,
+        rationale="a worker is replaced more often than a trial period is over",
+    )
+    async def test_sleeps_survive_a_worker(self, facade: FacadeContext) -> None:
+        """The worker goes while the task sleeps; another one goes on with it, once the time is over."""
+        calls: list[str] = []
+
+        @task(name="kit.trial")
+        async def trial() -> float:
+            began: float = await current().step("began", time.time)
+            calls.append("run")
+            await current().sleep(1.0)
+            await current().step("after", _noted, calls, "after")
+            return time.time() - began
+
+        client = await facade.client()
+        worker = await facade.work(trial)
+        handle = await client.submit(trial)
+        await facade.until(lambda: bool(calls) and not worker.status().running, "it sleeps")
+        await facade.stop(worker)
+        await facade.work(trial)
+        assert await handle.result(facade.context.patience) >= 1.0
+        assert calls == ["run", "run", "after"]
+
+    @worker_case(
+        "sleeps_end_at_the_deadline",
+        level="capability",
+        needs=_NEEDS,
+        rationale="a task that sleeps past its deadline would do nothing when it wakes",
+    )
+    async def test_sleeps_end_at_the_deadline(self, facade: FacadeContext) -> None:
+        """It ends at once, and what is no length of time is an error."""
+
+        @task(name="kit.late")
+        async def late(seconds: float) -> None:
+            await current().sleep(seconds)
+
+        client, patience = await facade.client(), facade.context.patience
+        await facade.work(late)
+        handle = await client.submit(late.options(deadline_in=60), 3600)
+        assert (await handle.wait(patience)).state is TaskState.EXPIRED
+        error = await raised((await client.submit(late, -1)).result(patience), TaskFailed)
+        assert "-1" in str(error)
 
 
 def _noted(calls: list[str], what: str) -> str:

@@ -55,5 +55,5 @@ class WorkerSuite(
 ):
     """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, names, types;
     what is around its work, dependencies, isolation, handlers that fork; schedules, parts and
-    progress, steps.
+    progress, steps and sleeps.
     """
