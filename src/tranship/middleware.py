@@ -6,15 +6,28 @@ first and its answer last. A verb that no middleware of a list overrides costs n
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from tranship.envelope import Ending, Envelope, ErrorInfo, Receipt, TaskResult
 from tranship.errors import ConfigurationError, InvalidOptionError
 from tranship.task import TaskContext
 
-__all__ = ["Chain", "Middleware", "Next", "RunCall", "SettleCall", "chain_of", "checked"]
+__all__ = [
+    "Batch",
+    "Chain",
+    "Middleware",
+    "Next",
+    "RunCall",
+    "SettleCall",
+    "chain_of",
+    "checked",
+    "current_batch",
+    "submitted_together",
+]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -92,6 +105,50 @@ class Middleware:
         What is raised reaches whoever waits.
         """
         return await call_next(result)
+
+
+class Batch:
+    """Several submits that were asked for at once: they pass through middleware one by one, all at the same time.
+
+    Args:
+        size: how many there are; from two on.
+    """
+
+    __slots__ = ("__weakref__", "_ends", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._ends: list[Callable[[], None]] = []
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called, which raises nothing, once the last of them has come back from the broker."""
+        self._ends.append(call)
+
+    def end(self) -> None:
+        """Call what was to be called."""
+        for call in self._ends:
+            call()
+
+
+_BATCH: Final[ContextVar[Batch | None]] = ContextVar("tranship_batch", default=None)
+
+
+def current_batch() -> Batch | None:
+    """Return what the submit that is passing through belongs to, for ``submit``; None: it is alone."""
+    return _BATCH.get()
+
+
+@contextmanager
+def submitted_together(size: int) -> Iterator[None]:
+    """Make what is submitted in the block one batch; a single submit is none."""
+    batch = Batch(size) if size > 1 else None
+    token = _BATCH.set(batch)
+    try:
+        yield
+    finally:
+        _BATCH.reset(token)
+        if batch is not None:
+            batch.end()
 
 
 class Chain(Generic[T, R]):

@@ -21,7 +21,7 @@ from tranship.errors import (
     TaskFailed,
     TaskTimedOut,
 )
-from tranship.middleware import chain_of, checked
+from tranship.middleware import chain_of, checked, current_batch
 from tranship.retry import FixedBackoff, RetryPolicy
 from tranship.testing.background import BackgroundWorker
 
@@ -431,3 +431,64 @@ class TestManyResults:
             client.close()
             with pytest.raises(ClosedError, match="while a middleware had the result"):
                 waiting.result(5)
+
+
+class Together(Middleware):
+    def __init__(self):
+        self.seen, self.ended, self.back = [], [], []
+
+    async def submit(self, envelope, call_next):
+        batch = current_batch()
+        self.seen.append(batch)
+        if batch is not None and len(self.seen) == 1:
+            batch.at_end(lambda: self.ended.append(len(self.back)))
+        receipt = await call_next(envelope)
+        self.back.append(receipt)
+        return receipt
+
+
+async def test_submits_of_one_batch_know_each_other():
+    together = Together()
+    async with AsyncClient("memory://test-middleware-batch", middleware=[together]) as client:
+        await client.submit_many(named("any").call(number) for number in range(3))
+        first, *others = together.seen
+        assert first is not None
+        assert (first.size, [one is first for one in others]) == (3, [True, True])
+        assert together.ended == [3], "at the end all are back"
+        together.seen.clear()
+        await client.submit(named("any"))
+        await client.submit_many([named("any").call(1)])
+        assert together.seen == [None, None]
+        assert current_batch() is None
+
+
+class Traced(Middleware):
+    async def submit(self, envelope, call_next):
+        headers = {"traceparent": "00-1", "tracestate": "a=1", "tenant": "acme"}
+        return await call_next(replace(envelope, headers={**envelope.headers, **headers}))
+
+
+@task
+def begins() -> int:
+    return 1
+
+
+@task
+def follows(value: int) -> dict[str, str]:
+    return dict(current().headers)
+
+
+@pytest.mark.parametrize(
+    ("own", "found"),
+    [
+        ({}, {"traceparent": "00-1", "tracestate": "a=1"}),
+        ({"tenant": "own"}, {"traceparent": "00-1", "tracestate": "a=1", "tenant": "own"}),
+        ({"traceparent": "00-2"}, {"traceparent": "00-2"}),
+    ],
+)
+def test_a_later_step_inherits_the_trace_context_and_nothing_else(own, found):
+    url = "memory://test-middleware-trace"
+    with Client(url, middleware=[Traced()]) as client:
+        handle = client.submit(begins.call().then(follows.options(headers=own)))
+        Worker(url, tasks=[begins, follows]).run_until_idle()
+        assert handle.result(timeout=20) == found

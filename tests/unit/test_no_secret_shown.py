@@ -9,10 +9,10 @@ from dataclasses import fields, is_dataclass
 
 from tranship.settings import is_secret
 
-KNOWN = ("tranship_kombu", "tranship_redis", "tranship_rabbitmq", "tranship_nats", "tranship_objectstore")
+KNOWN = tuple(f"tranship_{name}" for name in ("kombu", "redis", "rabbitmq", "nats", "objectstore", "otel"))
 PLUGINS = [name for name in KNOWN if importlib.util.find_spec(name)]
 
-NO_SECRETS = {"cancel_key", "dedup_key", "routing_key", "key"}
+NO_SECRETS = {"cancel_key", "dedup_key", "routing_key", "key", "signature"}
 """Fields whose names read like a secret's."""
 
 

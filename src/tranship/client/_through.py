@@ -134,7 +134,10 @@ async def submit_many_through(
     link: ClientLink, chain: Chain[Envelope, Receipt], envelopes: Sequence[tuple[Envelope, bool]]
 ) -> list[tuple[Any, Answer]]:
     """The same for many at once, which share round trips; message and answer of each, in order."""
-    return await asyncio.gather(*(_answer(link, chain, envelope, own_id) for envelope, own_id in envelopes))
+    from tranship.middleware import submitted_together
+
+    with submitted_together(len(envelopes)):
+        return await asyncio.gather(*(_answer(link, chain, envelope, own_id) for envelope, own_id in envelopes))
 
 
 async def _answer(

@@ -21,6 +21,8 @@ __all__ = ["called"]
 _SERIALIZERS: Final = {"json": codec.JSON, "msgpack": codec.MSGPACK}
 _EMBEDDED: Final = {"link": "callbacks", "link_error": "errbacks", "chain": "chain"}
 """Options that travel in the body, and what they are called there."""
+_TRACE: Final = ("traceparent", "tracestate", "baggage")
+"""W3C's trace context, as OpenTelemetry and Celery's instrumentation put it among the headers."""
 
 
 def called(
@@ -35,7 +37,8 @@ def called(
 ) -> Envelope:
     """Return the envelope of a task that is called with ``options``, as Celery names them.
 
-    What they leave open is as it was for ``after``: queue, level, content type and the address for its result.
+    What they leave open is as it was for ``after``: queue, level, content type, trace context and the address for its
+    result.
 
     Args:
         task: its name.
@@ -86,17 +89,25 @@ def _headers(task: str, options: Mapping[str, Any], task_id: str, after: Envelop
         "stamped_headers": stamped,
         "stamps": {name: options[name] for name in names if name in options},
     }
-    return {**_users(task, options, task_id), **headers}
+    return {**_users(task, options, task_id, after), **headers}
 
 
-def _users(task: str, options: Mapping[str, Any], task_id: str) -> Mapping[str, Any]:
+def _users(task: str, options: Mapping[str, Any], task_id: str, after: Envelope) -> Mapping[str, Any]:
     found = options.get("headers")
     if found is None:
-        return {}
+        return _trace(after)
     if not isinstance(found, Mapping) or not has_text_keys(found):
         expected = f"headers of the signature of {task!r} are {kind_of(found)}; expected a map with text keys"
         raise MalformedMessage(expected, task_id=task_id)
-    return found
+    # All of it or nothing: the state of one trace says nothing about another.
+    return found if "traceparent" in found else {**_trace(after), **found}
+
+
+def _trace(after: Envelope) -> dict[str, Any]:
+    """Return the trace context of the task it follows: a workflow is one trace, whether its workers know or not."""
+    if "traceparent" not in after.headers:
+        return {}
+    return {name: after.headers[name] for name in _TRACE if name in after.headers}
 
 
 def _moment(seconds: Any, now: float) -> datetime | None:

@@ -1,0 +1,126 @@
+"""The spans of deliveries: ``process`` around a handler, ``settle`` for how the delivery ended."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple
+
+from opentelemetry import context as contexts
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode, Tracer
+
+from tranship.envelope import Ending, Envelope
+from tranship.errors import Retry, TranshipError
+from tranship.middleware import Next, RunCall, SettleCall
+from tranship.outcomes import Snooze, Suspended
+from tranship_otel import _names as names
+from tranship_otel._carrier import received
+from tranship_otel._instruments import Instruments
+
+__all__ = ["Working"]
+
+_NO_FAILURES: Final = (Retry, Snooze, Suspended)
+"""What a handler raises to be run again."""
+_BAD: Final = frozenset({Ending.FAILED, Ending.DEAD, Ending.EXPIRED})
+
+
+class _Processed(NamedTuple):
+    """The handler's span, and whose it is."""
+
+    task_id: str
+    attempt: int
+    context: Context
+
+
+_PROCESSED: Final[ContextVar[_Processed | None]] = ContextVar("tranship_otel_processed", default=None)
+"""Of the delivery whose asyncio task this is."""
+
+
+class Working:
+    """What is around handlers and endings."""
+
+    def __init__(self, tracer: Tracer, instruments: Instruments) -> None:
+        self._tracer = tracer
+        self._instruments = instruments
+        self._known: set[str] = set()
+
+    async def run(self, call: RunCall, call_next: Next[RunCall, Any]) -> Any:
+        """Call the handler in the context that its task came with."""
+        envelope = call.context.envelope
+        self._known.add(envelope.task)
+        came_with = received(envelope.headers)
+        span = self._span("process", envelope, came_with, SpanKind.CONSUMER)
+        span.set_attribute(names.DELIVERIES, call.context.delivery_count)
+        within = trace.set_span_in_context(span, came_with)
+        _PROCESSED.set(_Processed(envelope.id, envelope.attempt, within))
+        token = contexts.attach(within)
+        try:
+            return await call_next(call)
+        except BaseException as error:
+            _tell(span, error)
+            raise
+        finally:
+            contexts.detach(token)
+            span.end()
+
+    async def settle(self, call: SettleCall, call_next: Next[SettleCall, None]) -> None:
+        """Say how the delivery ends, and count it."""
+        envelope, outcome = call.envelope, call.ending.value
+        processed = _PROCESSED.get()
+        mine = processed is not None and (processed.task_id, processed.attempt) == (envelope.id, envelope.attempt)
+        parent = processed.context if mine and processed is not None else received(envelope.headers)
+        with trace.use_span(self._span("settle", envelope, parent, SpanKind.CLIENT), end_on_exit=True) as span:
+            span.set_attribute(names.OUTCOME, outcome)
+            if call.ending in _BAD:
+                span.set_status(Status(StatusCode.ERROR, call.error.message if call.error else outcome))
+            if call.error is not None:
+                span.set_attribute(names.ERROR_TYPE, names.readable(call.error.code))
+            self._instruments.ended(call.duration, self._counted(call))
+            await call_next(call)
+
+    def _span(self, operation: str, envelope: Envelope, parent: Context, kind: SpanKind) -> trace.Span:
+        name = names.readable(envelope.task)
+        created = trace.get_current_span(parent).get_span_context()
+        return self._tracer.start_span(
+            f"{operation} {name}",
+            context=parent,
+            kind=kind,
+            links=(Link(created),) if operation == "process" and created.is_valid else (),
+            attributes={
+                names.SYSTEM: "tranship",
+                names.OPERATION_NAME: operation,
+                names.OPERATION_TYPE: operation,
+                names.DESTINATION: names.readable(envelope.queue),
+                names.TASK: name,
+                names.MESSAGE_ID: names.readable(envelope.id),
+                names.ATTEMPT: envelope.attempt,
+            },
+        )
+
+    def _counted(self, call: SettleCall) -> dict[str, str]:
+        name = call.envelope.task
+        attributes = {
+            names.SYSTEM: "tranship",
+            names.OPERATION_NAME: "process",
+            names.DESTINATION: names.readable(call.envelope.queue),
+            names.TASK: names.readable(name) if name in self._known else names.OTHER,
+            names.OUTCOME: call.ending.value,
+        }
+        if call.error is not None:
+            attributes[names.ERROR_TYPE] = names.readable(call.error.code)
+        return attributes
+
+
+def _tell(span: trace.Span, error: BaseException) -> None:
+    if isinstance(error, _NO_FAILURES):
+        return
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    span.set_attribute(names.ERROR_TYPE, error.code if isinstance(error, TranshipError) else kind)
+    if isinstance(error, asyncio.CancelledError):
+        # Told to stop: the span of the ending says why.
+        span.set_status(Status(StatusCode.ERROR, "stopped"))
+        return
+    span.record_exception(error)
+    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))

@@ -1,0 +1,118 @@
+"""The plugin, as it is installed: for everybody where an SDK is configured, for nobody where none is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from tranship.middleware import Middleware
+from tranship.testing.suites.plugins import MiddlewareSuite
+
+TASKS = """
+from tranship import Client, Worker, task
+
+@task
+def echo(value: int) -> int:
+    return value
+
+def round_trip():
+    with Client("memory://everybody") as client:
+        handle = client.submit(echo, 7)
+        Worker("memory://everybody", tasks=[echo]).run_until_idle()
+        return handle.result(timeout=20)
+"""
+
+
+def run(script: str, **environ: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", TASKS + textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": "", **environ},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_without_an_sdk_there_is_nothing_around_anything() -> None:
+    said = run(
+        """
+        import sys
+        from tranship._defaults import default_registry
+        from tranship.connections import process_table
+        from tranship.middleware import Middleware
+        print(round_trip())
+        print([type(one) is Middleware for one in default_registry(process_table()).middleware()])
+        print([name for name in sys.modules if name.startswith("opentelemetry")])
+        """
+    )
+    assert said == ["7", "[True]", "[]"]
+
+
+def test_with_the_api_alone_it_is_the_same() -> None:
+    said = run(
+        """
+        from opentelemetry import metrics, trace
+        from tranship_otel._everybody import for_everybody
+        print(round_trip(), type(for_everybody()).__name__)
+        """
+    )
+    assert said == ["7 Middleware"]
+
+
+CONFIGURED = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+spans = InMemorySpanExporter()
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(spans))
+trace.set_tracer_provider(provider)
+print(round_trip(), *(one.name.split()[0] for one in spans.get_finished_spans()))
+"""
+
+
+def test_with_an_sdk_everybody_is_traced() -> None:
+    assert run(CONFIGURED) == ["7 send process settle"]
+
+
+def test_it_can_be_left_out() -> None:
+    assert run(CONFIGURED, TRANSHIP_BLOCK_PLUGINS="otel") == ["7"]
+
+
+def test_a_disabled_sdk_harms_nothing() -> None:
+    assert run(CONFIGURED, OTEL_SDK_DISABLED="true") == ["7"]
+
+
+def test_counting_alone_is_enough() -> None:
+    said = run(
+        """
+        from opentelemetry import metrics
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        reader = InMemoryMetricReader()
+        metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
+        print(round_trip())
+        (found,) = reader.get_metrics_data().resource_metrics
+        print(*sorted(one.name for scope in found.scope_metrics for one in scope.metrics))
+        """
+    )
+    assert said[1].split() == [
+        "messaging.client.consumed.messages",
+        "messaging.client.operation.duration",
+        "messaging.client.sent.messages",
+        "messaging.process.duration",
+    ]
+
+
+class TestMiddleware(MiddlewareSuite):
+    @pytest.fixture
+    def middleware(self, recorder) -> Middleware:
+        return recorder.middleware()
