@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
+from tranship import Client, Worker
 from tranship.middleware import Middleware
 from tranship.testing.suites.plugins import MiddlewareSuite
 
@@ -110,6 +113,28 @@ def test_counting_alone_is_enough() -> None:
         "messaging.client.sent.messages",
         "messaging.process.duration",
     ]
+
+
+def test_a_process_of_an_isolated_task_can_take_the_trace_up(recorder, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "otel_isolated.py").write_text(
+        textwrap.dedent(
+            """
+            from opentelemetry import propagate, trace
+            from tranship import current, task
+
+            @task(isolation="process")
+            def look() -> str:
+                began = propagate.extract(current().headers)
+                return format(trace.get_current_span(began).get_span_context().trace_id, "032x")
+            """
+        )
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    look = importlib.import_module("otel_isolated").look
+    with Client("memory://otel-isolated", middleware=[recorder.middleware()]) as client:
+        handle = client.submit(look)
+        Worker("memory://otel-isolated", tasks=[look], middleware=[recorder.middleware()]).run_until_idle()
+        assert handle.result(timeout=20) == format(recorder.only("process").context.trace_id, "032x")
 
 
 class TestMiddleware(MiddlewareSuite):
