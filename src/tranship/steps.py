@@ -4,6 +4,9 @@ Each is created and never changed, so that of two runs of one task at once both 
 
 - ``steps/<length of id>:<id>/step/<name>``: the value of a step that is done, as JSON.
 - ``steps/<length of id>:<id>/sleep/<name>``: until when it sleeps, in epoch seconds by the broker's clock.
+- ``steps/<length of id>:<id>/event/<name>``: what an event that was sent to the task brought.
+- ``steps/<length of id>:<id>/wait/<number>/<name>``: when it began to wait for an event, and for how long at most.
+- ``steps/<length of id>:<id>/over/<number>/<name>``: whether the event came in time.
 - ``once/<key>``: the value of what was done once in all, likewise.
 """
 
@@ -14,10 +17,25 @@ from typing import Any, Final
 from tranship import codec
 from tranship.errors import MalformedMessage
 
-__all__ = ["KEPT", "ONCE_KEPT", "decode_value", "encode_value", "once_key", "sleep_key", "step_key", "steps_prefix"]
+__all__ = [
+    "EVENT_KEPT",
+    "KEPT",
+    "ONCE_KEPT",
+    "decode_value",
+    "encode_value",
+    "event_key",
+    "once_key",
+    "over_key",
+    "sleep_key",
+    "step_key",
+    "steps_prefix",
+    "wait_key",
+]
 
 KEPT: Final = 86400.0
 """Seconds for which the steps of a task are kept at least: longer than its run, and the waiting for the next one."""
+EVENT_KEPT: Final = 7 * 86400.0
+"""Seconds for which an event is kept that comes before its task keeps anything."""
 ONCE_KEPT: Final = 30 * 86400.0
 """Seconds for which is known what was done once."""
 
@@ -36,6 +54,21 @@ def step_key(task_id: str, name: str) -> str:
 def sleep_key(task_id: str, name: str) -> str:
     """Return the key of until when a task sleeps."""
     return f"{steps_prefix(task_id)}sleep/{name}"
+
+
+def event_key(task_id: str, name: str) -> str:
+    """Return the key of what an event brought."""
+    return f"{steps_prefix(task_id)}event/{name}"
+
+
+def wait_key(task_id: str, name: str, number: int) -> str:
+    """Return the key of the beginning of one wait for an event."""
+    return f"{steps_prefix(task_id)}wait/{number}/{name}"
+
+
+def over_key(task_id: str, name: str, number: int) -> str:
+    """Return the key of how one wait for an event ended."""
+    return f"{steps_prefix(task_id)}over/{number}/{name}"
 
 
 def once_key(key: str) -> str:

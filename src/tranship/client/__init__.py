@@ -7,6 +7,7 @@ from tranship.client._client import CANCEL_TTL, AsyncClient
 from tranship.client._handle import AsyncTaskHandle
 
 if TYPE_CHECKING:
+    from tranship.client._events import event_record, send_event
     from tranship.client._parts import PartReader, read_progress
     from tranship.client._probe import Probe, run_probe
     from tranship.client._workflow_handle import AsyncWorkflowHandle
@@ -18,13 +19,16 @@ __all__ = [
     "AsyncWorkflowHandle",
     "PartReader",
     "Probe",
+    "event_record",
     "read_progress",
     "run_probe",
+    "send_event",
 ]
 
 __getattr__ = lazy_names(
     globals(),
     {
+        "_events": ["event_record", "send_event"],
         "_parts": ["PartReader", "read_progress"],
         "_probe": ["Probe", "run_probe"],
         "_workflow_handle": ["AsyncWorkflowHandle"],

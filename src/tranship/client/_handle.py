@@ -142,6 +142,26 @@ class AsyncTaskHandle(Generic[R]):
         """
         await self._client.cancel(task_id=self.id)
 
+    async def send_event(self, name: str, value: Any = None) -> bool:
+        """Send the task an event, with a value if you like, for its ``current().wait_event()`` [events_resume_once].
+
+        It may be sent before the task waits for it, or has begun; it is kept for a week at least.
+
+        Args:
+            name: what tells it from the task's other events.
+            value: whatever a result may be.
+
+        Returns:
+            Whether it is the first of its name; if not, the first one counts.
+
+        Raises:
+            InvalidOptionError: no such name.
+            EncodeError, MessageTooLarge: the value cannot be sent.
+            UnsupportedError: the result store keeps no records.
+            BrokerUnreachable: it cannot be reached; sending it again does no harm.
+        """
+        return await self._client.send_event(self.id, name, value)
+
     async def forget(self) -> None:
         """Delete the stored result; this handle keeps what it has seen."""
         await self._client.forget([self.id])

@@ -294,6 +294,14 @@ class Client:
         seconds = positive_duration("ttl", ttl)
         return list(self._on_link(lambda link: link.cancel(kind, [value], seconds)).removed)
 
+    def send_event(self, task_id: str, name: str, value: Any = None) -> bool:
+        """Send the task with this id an event: as the handle's ``send_event``."""
+        # Loaded by the first event.
+        from tranship.client import event_record, send_event
+
+        record = event_record(task_id, name, value)
+        return self._on_link(lambda link: send_event(link, record))
+
     def ping(self) -> float:
         """Make one round trip to the broker, no task involved; return its seconds.
 

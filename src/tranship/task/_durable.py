@@ -33,6 +33,9 @@ class Durable(Protocol):
     def sleep(self, name: str | None, due: float) -> Any:
         """Suspend the run until ``due``, in epoch seconds by the broker's clock, unless that is over."""
 
+    def wait_event(self, name: str, timeout: float | None) -> Any:
+        """Suspend the run until the task has been sent the event; its value."""
+
     async def renew(self, delay: float) -> None:
         """Keep it for as long as ever from ``delay`` seconds from now; on the worker's I/O loop."""
 
@@ -139,6 +142,24 @@ class DurableContext:
         from tranship.task._options import moment
 
         return self._kept().sleep(name, moment("when", when))
+
+    def wait_event(self, name: str, timeout: Duration | None = None) -> Any:
+        """Give the worker's slot back, and go on once somebody has sent the task the event: as :meth:`sleep`; return
+        what was sent with it [events_resume_once].
+
+        An event that was sent before is there at once. While it waits the task looks for it: first after half a second,
+        then ever more seldom, at least every 15 seconds. In an ``async def`` handler ``await`` what this returns.
+
+        Args:
+            name: as for ``handle.send_event()``. The same event may be waited for again, for example after a timeout.
+            timeout: seconds, or a timedelta; None: for as long as it takes.
+
+        Raises:
+            TimeoutError: it has not been sent in time; when the task runs again, too, even if it has by then.
+            InvalidOptionError: no such name, or no length of time.
+            UnsupportedError, BrokerUnreachable: as :meth:`step`.
+        """
+        return self._kept().wait_event(name, None if timeout is None else duration("timeout", timeout))
 
     def _kept(self) -> Durable:
         if self.durable is None:

@@ -116,6 +116,10 @@ class FacadeHandle:
         """As the handle's."""
         await self._call(self.native.cancel)
 
+    async def send_event(self, name: str, value: Any = None) -> bool:
+        """As the handle's."""
+        return bool(await self._call(self.native.send_event, name, value))
+
     async def forget(self) -> None:
         """As the handle's."""
         await self._call(self.native.forget)

@@ -11,14 +11,27 @@ import inspect
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from tranship.checks import invalid, key_text, name_text
 from tranship.errors import MessageTooLarge, TranshipError, UnsupportedError
 from tranship.outcomes import Suspended
 from tranship.ports import NameHolder, Record, Records
-from tranship.steps import KEPT, ONCE_KEPT, decode_value, encode_value, once_key, sleep_key, step_key, steps_prefix
+from tranship.steps import (
+    KEPT,
+    ONCE_KEPT,
+    decode_value,
+    encode_value,
+    event_key,
+    once_key,
+    over_key,
+    sleep_key,
+    step_key,
+    steps_prefix,
+    wait_key,
+)
 from tranship.task import TaskContext
 from tranship.worker._pauses import Pauses
 
@@ -34,10 +47,22 @@ LOCKED: Final = 30.0
 """Seconds after which what is done once is free again, when the worker that does it has died."""
 AGAIN: Final = 0.2
 """Seconds between two looks whether somebody else has done it."""
+FIRST_LOOK: Final = 0.5
+LAST_LOOK: Final = 15.0
+"""Seconds until an event is looked for again, at least and at most."""
 LONGEST_KEY: Final = 900
 """Bytes of a key of the user's: there is something before it."""
 
 T = TypeVar("T")
+
+
+class _Heard(NamedTuple):
+    """What a look for an event has found."""
+
+    value: bytes | None
+    """None: it is not there."""
+    again: float
+    """Then: seconds until it is looked for again; 0: its time is over."""
 
 
 class Steps:
@@ -58,6 +83,8 @@ class Steps:
         """What has been named in this run, by its kind."""
         self._sleeps = 0
         """How many had no name."""
+        self._waits: Counter[str] = Counter()
+        """How often each event has been waited for in this run."""
 
     # The handler's side.
 
@@ -87,6 +114,15 @@ class Steps:
         if asyncio._get_running_loop() is None:  # noqa: SLF001 - likewise
             return _suspend(self._blocked(left, self._context.raise_if_cancelled))
         return self._sleep(left)
+
+    def wait_event(self, name: str, timeout: float | None) -> Any:
+        """Suspend the run until the event has been sent; likewise."""
+        number = self._waits[name_text("name of an event", name)]
+        self._waits[name] += 1
+        heard = self._heard(name, number, timeout)
+        if asyncio._get_running_loop() is None:  # noqa: SLF001 - likewise
+            return self._event(name, timeout, self._blocked(heard, self._context.raise_if_cancelled))
+        return self._wait_event(name, timeout, heard)
 
     def _take_name(self, kind: str, name: str) -> None:
         option = f"name of a {kind}"
@@ -149,6 +185,15 @@ class Steps:
             done = self._blocked(self._finish(holder, kept, data))
         return decode_value(done)
 
+    async def _wait_event(self, name: str, timeout: float | None, heard: Coroutine[Any, Any, _Heard]) -> Any:
+        return self._event(name, timeout, await self._on_io(heard))
+
+    def _event(self, name: str, timeout: float | None, heard: _Heard) -> Any:
+        if heard.value is not None:
+            return decode_value(heard.value)
+        _suspend(heard.again)
+        raise TimeoutError(f"task {self._context.id} was not sent the event {name!r} within {timeout or 0.0:g} s")
+
     def _encoded(self, value: Any, what: str) -> bytes:
         data = encode_value(value, f"the value of {what}")
         if len(data) > self._limit:
@@ -195,8 +240,12 @@ class Steps:
             after = found[-1].key
 
     async def _read(self, key: str) -> bytes | None:
-        (found,) = await self._patiently(lambda: self._records.read([key]))
-        return None if found is None else found.value
+        (found,) = await self._read_all(key)
+        return found
+
+    async def _read_all(self, *keys: str) -> list[bytes | None]:
+        found = await self._patiently(lambda: self._records.read(keys))
+        return [None if one is None else one.value for one in found]
 
     async def _time_left(self, key: str, due: float) -> float:
         """Return the seconds until what was kept the first time, which ``due`` is then."""
@@ -205,6 +254,26 @@ class Steps:
             ttl = self._ttl + max(due - self._now(), 0.0)
             kept = await self._keep(Record(key, encode_value(due, "the end of a sleep"), ttl=ttl))
         return float(decode_value(kept)) - self._now()
+
+    async def _heard(self, name: str, number: int, timeout: float | None) -> _Heard:
+        """Look whether the event has been sent; in time, where there is a limit. What was found once stays."""
+        of = self._context.id
+        began, over, event = await self._read_all(
+            wait_key(of, name, number), over_key(of, name, number), event_key(of, name)
+        )
+        if began is None:
+            began = await self._keep(Record(wait_key(of, name, number), encode_value(self._now(), name), ttl=self._ttl))
+        waited = max(self._now() - float(decode_value(began)), 0.0)
+        if timeout is None:
+            return _Heard(event, _next_look(waited))
+        if over is None and (event is not None or waited >= timeout):
+            # Written down: of two runs at once both find the same.
+            over = await self._keep(
+                Record(over_key(of, name, number), encode_value(event is not None, name), ttl=self._ttl)
+            )
+        if over is None:
+            return _Heard(None, min(_next_look(waited), timeout - waited))
+        return _Heard(event if decode_value(over) else None, 0.0)
 
     def _now(self) -> float:
         """The broker's time: the next run may be on another host."""
@@ -271,6 +340,11 @@ class Steps:
                     raise
                 log.debug("task %s: its steps: %s; trying again", self._context.id, error)
             await asyncio.sleep(pauses.next())
+
+
+def _next_look(waited: float) -> float:
+    """Return the seconds until an event is looked for again that has been waited for so long."""
+    return min(max(waited / 4, FIRST_LOOK), LAST_LOOK)
 
 
 def _suspend(left: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tranship.testing.suites.worker.awaited_events import AwaitedEventCases
 from tranship.testing.suites.worker.cancels import CancelCases
 from tranship.testing.suites.worker.canvas import CanvasCases, ChordCases
 from tranship.testing.suites.worker.clocks import ClockCases
@@ -52,8 +53,9 @@ class WorkerSuite(
     ScheduleCases,
     PartCases,
     StepCases,
+    AwaitedEventCases,
 ):
     """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, names, types;
     what is around its work, dependencies, isolation, handlers that fork; schedules, parts and
-    progress, steps and sleeps.
+    progress, steps, sleeps and awaited events.
     """

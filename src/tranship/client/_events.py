@@ -1,0 +1,42 @@
+"""Events that clients send to tasks, which may be waiting for them; see :meth:`tranship.TaskContext.wait_event`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tranship.checks import name_text, text
+from tranship.client._link import ClientLink
+from tranship.errors import MessageTooLarge
+from tranship.ports import Record
+from tranship.steps import EVENT_KEPT, encode_value, event_key
+
+__all__ = ["event_record", "send_event"]
+
+
+def event_record(task_id: str, name: str, value: Any) -> Record:
+    """Return the event as a record.
+
+    Raises:
+        InvalidOptionError: no such id or name.
+        EncodeError: the value cannot be written.
+    """
+    key = event_key(text("task_id", task_id), name_text("name of an event", name))
+    return Record(key, encode_value(value, f"the value of the event {name!r}"), ttl=EVENT_KEPT)
+
+
+async def send_event(link: ClientLink, record: Record) -> bool:
+    """Write the event down for its task; False: there is one of its name.
+
+    Raises:
+        UnsupportedError: the result store keeps no records.
+        MessageTooLarge: its value is larger than a message may be.
+    """
+    records, limit = link.records(), link.backend.submitter().max_message_size
+    if len(record.value) > limit:
+        raise MessageTooLarge(
+            f"the event has {len(record.value):,} bytes, and may have {limit:,} (max_message_size); send a reference "
+            "(a path, a URL)",
+            size=len(record.value),
+            limit=limit,
+        )
+    return await records.write(record)
