@@ -234,6 +234,39 @@ def test_a_task_that_sleeps_has_a_span_for_each_of_its_runs(recorder, make_task:
     assert [one.attributes["tranship.task.outcome"] for one in recorder.spans("settle")] == ["retry", "succeeded"]
 
 
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise LookupError
+
+
+@pytest.mark.parametrize(
+    ("error", "message"), [(ValueError("\ud800"), "\\ud800"), (Mute(), "(its text cannot be had)")]
+)
+def test_what_a_handler_raises_can_be_exported(recorder, make_task: MakeTask, error: Exception, message: str) -> None:
+    def fails() -> None:
+        raise error
+
+    handler, url = make_task(fails), "memory://otel-raises"
+    with Client(url, middleware=[recorder.middleware()]) as client:
+        handle = client.submit(handler)
+        Worker(url, tasks=[handler], middleware=[recorder.middleware()]).run_until_idle()
+        with pytest.raises(TaskFailed) as failed:
+            handle.result(timeout=20)
+    assert failed.value.type.rpartition(".")[2] == type(error).__name__, "it is still the handler's own error"
+    process, settle = recorder.only("process"), recorder.only("settle")
+    (event,) = process.events
+    assert event.attributes["exception.message"] == message
+    said = [
+        process.status.description,
+        settle.status.description,
+        *event.attributes.values(),
+        *settle.attributes.values(),
+    ]
+    for one in said:
+        # Half a character would raise here, and in an exporter.
+        str(one).encode()
+
+
 BAD: list[dict[str, Any]] = [
     {"traceparent": ""},
     {"traceparent": "00-xyz-b7ad6b7169203331-01"},

@@ -8,13 +8,13 @@ from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Link, SpanKind, Tracer
 
 from tranship.envelope import Envelope, Receipt
-from tranship.errors import TranshipError
 from tranship.middleware import Batch, Next, current_batch
 from tranship_otel import _names as names
 from tranship_otel._carrier import creation_context, with_context
+from tranship_otel._failures import kind_of, record
 from tranship_otel._instruments import Instruments
 
 __all__ = ["Sending"]
@@ -59,8 +59,8 @@ class Sending:
             try:
                 return await self._counted(attributes, envelope, call_next)
             except BaseException as error:
-                _failed(span, error)
-                attributes = {**attributes, names.ERROR_TYPE: _kind(error)}
+                record(span, error)
+                attributes = {**attributes, names.ERROR_TYPE: kind_of(error)}
                 raise
             finally:
                 self._instruments.sending_took(time.perf_counter() - began, attributes)
@@ -88,7 +88,7 @@ class Sending:
         try:
             receipt = await call_next(envelope)
         except BaseException as error:
-            self._instruments.sent({**attributes, names.ERROR_TYPE: _kind(error)})
+            self._instruments.sent({**attributes, names.ERROR_TYPE: kind_of(error)})
             raise
         self._instruments.sent(attributes)
         return receipt
@@ -128,8 +128,8 @@ class _Together:
         if names.TASK in attributes:
             self._span.update_name(f"send {attributes[names.TASK]}")
         if self._error is not None:
-            _failed(self._span, self._error)
-            attributes[names.ERROR_TYPE] = _kind(self._error)
+            record(self._span, self._error)
+            attributes[names.ERROR_TYPE] = kind_of(self._error)
         self._span.end()
         self._instruments.sending_took(time.perf_counter() - self._began, attributes)
 
@@ -149,13 +149,3 @@ def _attributes(operation: str, envelope: Envelope) -> Attributes:
 def _created(envelope: Envelope, context: Context) -> Envelope:
     headers = with_context(envelope.headers, context)
     return envelope if headers == envelope.headers else replace(envelope, headers=headers)
-
-
-def _kind(error: BaseException) -> str:
-    return error.code if isinstance(error, TranshipError) else f"{type(error).__module__}.{type(error).__qualname__}"
-
-
-def _failed(span: trace.Span, error: BaseException) -> None:
-    span.record_exception(error)
-    span.set_attribute(names.ERROR_TYPE, _kind(error))
-    span.set_status(Status(StatusCode.ERROR, str(error)))

@@ -12,11 +12,12 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, Tracer
 
 from tranship.envelope import Ending, Envelope
-from tranship.errors import Retry, TranshipError
+from tranship.errors import Retry
 from tranship.middleware import Next, RunCall, SettleCall
 from tranship.outcomes import Snooze, Suspended
 from tranship_otel import _names as names
 from tranship_otel._carrier import received
+from tranship_otel._failures import kind_of, record
 from tranship_otel._instruments import Instruments
 
 __all__ = ["Working"]
@@ -74,7 +75,7 @@ class Working:
         with trace.use_span(self._span("settle", envelope, parent, SpanKind.CLIENT), end_on_exit=True) as span:
             span.set_attribute(names.OUTCOME, outcome)
             if call.ending in _BAD:
-                span.set_status(Status(StatusCode.ERROR, call.error.message if call.error else outcome))
+                span.set_status(Status(StatusCode.ERROR, names.readable(call.error.message) if call.error else outcome))
             if call.error is not None:
                 span.set_attribute(names.ERROR_TYPE, names.readable(call.error.code))
             self._instruments.ended(call.duration, self._counted(call))
@@ -116,11 +117,9 @@ class Working:
 def _tell(span: trace.Span, error: BaseException) -> None:
     if isinstance(error, _NO_FAILURES):
         return
-    kind = f"{type(error).__module__}.{type(error).__qualname__}"
-    span.set_attribute(names.ERROR_TYPE, error.code if isinstance(error, TranshipError) else kind)
     if isinstance(error, asyncio.CancelledError):
         # Told to stop: the span of the ending says why.
+        span.set_attribute(names.ERROR_TYPE, kind_of(error))
         span.set_status(Status(StatusCode.ERROR, "stopped"))
-        return
-    span.record_exception(error)
-    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+    else:
+        record(span, error)
