@@ -392,6 +392,7 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.hookspecs import ClassifierSpec, CodecSpec, CommandSpec, MiddlewareSpec, ResultStoreSpec
     from tranship.operations import (
         AsyncOperator,
+        CommandAnswer,
         MovedQueue,
         MoveOptions,
         MoveProgress,
@@ -447,7 +448,10 @@ def parts() -> dict[str, Callable[[], str]]:
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
             for cls in (TaskResult, Probe, WorkerStatus, DeadLetter, Heartbeat, RunningTask, HostFigures)
         },
-        **{f"fields:{cls.__name__}": lambda cls=cls: data(cls) for cls in (QueueReport, QueuedTask, ScheduleReport)},
+        **{
+            f"fields:{cls.__name__}": lambda cls=cls: data(cls)
+            for cls in (CommandAnswer, QueueReport, QueuedTask, ScheduleReport)
+        },
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
             for cls in (MoveReport, MovedQueue, Refusal, MoveProgress, Found, Location)

@@ -122,6 +122,40 @@ def test_what_is_put_back_comes_again_at_a_pace(monkeypatch: pytest.MonkeyPatch)
     assert alone[-1] == pytest.approx(_types.LONGEST_DELAY, abs=0.05), "one that waits long comes ever more seldom"
 
 
+@pytest.mark.parametrize("given", [{}, {"video": 2}])
+def test_a_type_is_paused_and_resumed_whatever_runs_meanwhile(given: dict[str, int]) -> None:
+    limits = TypeLimits(given, _tasks(encode, mail), ["video", "q"], delays=False)
+    running, waiting = _Run("video", encode), _Run("video", encode)
+    limits.expect(running)
+    assert limits.admit(running)
+    limits.pause("video")
+    assert (limits.paused, limits.capacity()) == (["video"], {"video": 0})
+    assert (limits.room(10), limits.full_queues()) == (10, frozenset({"video"}))
+    limits.expect(waiting)
+    assert not limits.admit(waiting)
+    assert not limits.put_back(waiting)
+    limits.keep(waiting)
+    assert limits.free(running) is None
+    assert limits.resume("video") == [waiting]
+    assert (limits.paused, limits.kept, limits.full_queues()) == ([], [], frozenset())
+    assert limits.capacity() == given
+    assert limits.admit(waiting)
+    limits.free(waiting)
+    assert limits.capacity() == given
+
+
+def test_of_several_types_in_one_queue_those_that_are_not_paused_are_taken() -> None:
+    limits = TypeLimits({"image": 2}, _tasks(encode, thumb), ["video"], delays=True)
+    limits.pause("video")
+    assert (limits.room(10), limits.full_queues()) == (2, frozenset())
+    assert limits.admit(_Run("video", thumb))
+    assert limits.room(10) == 1
+    paused = _Run("video", encode)
+    assert not limits.admit(paused)
+    assert limits.put_back(paused)
+    assert paused.detail == "type 'video' is paused"
+
+
 class TestCommandLine:
     @pytest.mark.parametrize("wrong", ["video", "video=", "video=x", "video=0", "video=-1", "=2", "video=2.5"])
     def test_a_limit_that_is_none_is_refused(self, tmp_path, monkeypatch, wrong: str) -> None:

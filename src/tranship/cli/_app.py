@@ -11,6 +11,7 @@ from tranship.cli import (
     cancel,
     config,
     conformance,
+    control,
     dead,
     demo,
     describe,
@@ -81,6 +82,7 @@ app.command("result", cls=result.WaitingCommand)(result.run)
 app.command("cancel")(cancel.run)
 app.command("queues", cls=WatchingCommand)(queues.run)
 app.command("workers", cls=WatchingCommand)(workers.run)
+app.add_typer(control.app, name="control")
 app.command("tasks", cls=WatchingCommand)(tasks.run)
 app.command("purge")(purge.run)
 app.add_typer(dead.app, name="dead")

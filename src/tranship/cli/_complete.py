@@ -12,7 +12,15 @@ import typer
 if TYPE_CHECKING:
     from tranship.operations import Operator
 
-__all__ = ["dead_letters", "queue_names", "schedule_names", "several_queue_names", "task_names", "tasks_of_module"]
+__all__ = [
+    "dead_letters",
+    "queue_names",
+    "schedule_names",
+    "several_queue_names",
+    "task_names",
+    "tasks_of_module",
+    "worker_names",
+]
 
 PATIENCE = 2.0
 """Seconds that somebody who has pressed Tab waits."""
@@ -42,6 +50,11 @@ def dead_letters(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
 def queue_names(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
     """Offer the queues there are."""
     return _starting(incomplete, _asked(ctx, lambda operator: [(one.name, "") for one in operator.queues()]))
+
+
+def worker_names(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
+    """Offer the workers that were heard of."""
+    return _starting(incomplete, _asked(ctx, lambda operator: [(one.worker, one.host) for one in operator.workers()]))
 
 
 def schedule_names(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:

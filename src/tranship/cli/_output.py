@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tranship.display import visible, visible_lines
 
-__all__ = ["Output", "age", "complain", "literal", "milliseconds", "moment", "plain"]
+__all__ = ["Output", "age", "complain", "literal", "milliseconds", "moment", "one_line_json", "plain"]
 
 _UNLIMITED: Final = 10_000
 """Columns where nobody looks: programs want one line per row, whatever its length."""
@@ -107,6 +107,11 @@ def literal(value: Any) -> str:
         return repr(value)
     except RecursionError:
         return repr(_cut(value))
+
+
+def one_line_json(data: Any) -> str:
+    """Return ``data`` as JSON in one line."""
+    return _json(data, indent=None)
 
 
 def age(seconds: float | None) -> str:

@@ -28,6 +28,7 @@ from tranship.waiting import Waiting
 
 if TYPE_CHECKING:
     from tranship.announcing import SentEvents
+    from tranship.client._commanding import Commanding
     from tranship.ports import CancelReport, ChordStart, ChordStore, IdKeeper, KeepsRecords, Records
 
 __all__ = ["ClientLink", "LinkKey", "cancelled_result"]
@@ -225,6 +226,17 @@ class ClientLink:
         message = self.encoder.encode(envelope, kind)
         self.submission.check(message)
         return message
+
+    @cached_property
+    def commanding(self) -> Commanding:
+        """What sends commands to workers.
+
+        Raises:
+            UnsupportedError: the broker has no control channel.
+        """
+        from tranship.client._commanding import Commanding
+
+        return Commanding(self.backend)
 
     @property
     def waiting(self) -> Waiting:

@@ -1,5 +1,6 @@
 """What an operator does: look at queues and workers, deal with dead letters, find out what is wrong, move a backlog."""
 
+from tranship.commanding import CommandAnswer, CommandState
 from tranship.operations._dead import DeadLetterReport, attempt_of
 from tranship.operations._diagnosis import Diagnosis, Finding, Reach, Severity
 from tranship.operations._move import Move, MoveOptions
@@ -10,6 +11,8 @@ from tranship.ports import QueuedTask
 
 __all__ = [
     "AsyncOperator",
+    "CommandAnswer",
+    "CommandState",
     "DeadLetterReport",
     "Diagnosis",
     "Finding",

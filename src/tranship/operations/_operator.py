@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tranship._portal import Portal
-from tranship.checks import positive, whole
+from tranship.checks import mapping, name_text, positive, whole
 from tranship.client._link import ClientLink
 from tranship.client.shared import Connector
+from tranship.commanding import CommandAnswer
 from tranship.connections import process_table
 from tranship.envelope import DeadLetter
 from tranship.errors import InvalidArgumentsError
@@ -32,6 +33,7 @@ T = TypeVar("T")
 Work = Callable[[ClientLink], Coroutine[Any, Any, T]]
 
 DOCTOR_TIMEOUT = 5.0
+ANSWER_TIMEOUT = 3.0
 
 
 class _Methods:
@@ -123,6 +125,31 @@ class AsyncOperator(_Methods):
     async def workers(self) -> list[Heartbeat]:
         """The latest heartbeat of every worker that was heard of in the last minute, by name."""
         return await self._on_link(_workers)
+
+    async def command(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        workers: Sequence[str] | None = None,
+        timeout: float = ANSWER_TIMEOUT,
+    ) -> list[CommandAnswer]:
+        """Have workers do something while they work: ``"pause"``, ``"concurrency"``, a command of their owner's.
+
+        Args:
+            name: of the command.
+            arguments: by name, such as ``{"queue": "mail"}``; at most 64 KiB as JSON.
+            workers: names; None: all.
+            timeout: seconds to wait for answers; sooner, once every worker that should be there has answered.
+
+        Returns:
+            What each worker answered, by name. One that should be there and has not answered is SILENT.
+
+        Raises:
+            UnsupportedError: the broker has no control channel.
+            InvalidArgumentsError, EncodeError: arguments that are too large, or that JSON does not know.
+        """
+        return await self._on_link(_commanding(name, arguments, workers, timeout))
 
     async def dead_letters(self, queue: str | None = None, *, limit: int = 100, after: str = "") -> list[DeadLetter]:
         """Dead letters, oldest first, of one queue or of all, starting behind the dead letter ``after``."""
@@ -263,6 +290,17 @@ class Operator(_Methods):
         """As :meth:`AsyncOperator.workers`."""
         return self._on_link(_workers)
 
+    def command(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        workers: Sequence[str] | None = None,
+        timeout: float = ANSWER_TIMEOUT,
+    ) -> list[CommandAnswer]:
+        """As :meth:`AsyncOperator.command`."""
+        return self._on_link(_commanding(name, arguments, workers, timeout))
+
     def dead_letters(self, queue: str | None = None, *, limit: int = 100, after: str = "") -> list[DeadLetter]:
         """As :meth:`AsyncOperator.dead_letters`."""
         return self._on_link(_page(queue, limit, after))
@@ -339,6 +377,22 @@ def _purging(queue: str, ids: Sequence[str] | None) -> Work[list[str]]:
     if isinstance(ids, str):
         raise InvalidArgumentsError(f"ids is {ids!r}; expected several ids, or None for all")
     return lambda link: purge_queue(link, queue, ids)
+
+
+def _commanding(
+    name: str, arguments: Mapping[str, Any] | None, workers: Sequence[str] | None, timeout: float
+) -> Work[list[CommandAnswer]]:
+    name_text("the name of a command", name)
+    given = mapping("arguments", {} if arguments is None else arguments)
+    positive("timeout", timeout)
+    if workers is not None and (isinstance(workers, str) or not workers):
+        raise InvalidArgumentsError(f"workers is {workers!r}; expected several names, or None for all")
+    names = None if workers is None else [name_text("a name in workers", one) for one in workers]
+
+    async def send(link: ClientLink) -> list[CommandAnswer]:
+        return await link.commanding.command(name, given, names, timeout)
+
+    return send
 
 
 def _page(queue: str | None, limit: int, after: str) -> Work[list[DeadLetter]]:

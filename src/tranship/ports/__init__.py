@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from tranship.ports._chords import ChordCount, ChordPart, ChordStart, ChordStore, KeepsChords
 
     # Loaded by workers, by who looks at them or cancels, and not by who submits.
-    from tranship.ports._control import CancelReport, Command, Panel, PeerEvent, Signal, SignalSink, Tombstone
+    from tranship.ports._control import ONLOOKER, CancelReport, Command, Panel, PeerEvent, Signal, SignalSink, Tombstone
     from tranship.ports._depths import ready_in
     from tranship.ports._heartbeat import Heartbeat, HostFigures, RunningTask, heartbeat_data, heartbeat_of
     from tranship.ports._known_ids import IdKeeper, KnownId
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from tranship.ports._worker_names import NameHolder, name_holder_data, name_holder_of
 
 __all__ = [
+    "ONLOOKER",
     "Backend",
     "BriefInspector",
     "CancelMarks",
@@ -127,7 +128,7 @@ __getattr__ = lazy_names(
     globals(),
     {
         "_chords": ["ChordCount", "ChordPart", "ChordStart", "ChordStore", "KeepsChords"],
-        "_control": ["CancelReport", "Command", "Panel", "PeerEvent", "Signal", "SignalSink", "Tombstone"],
+        "_control": ["ONLOOKER", "CancelReport", "Command", "Panel", "PeerEvent", "Signal", "SignalSink", "Tombstone"],
         "_depths": ["ready_in"],
         "_heartbeat": ["Heartbeat", "HostFigures", "RunningTask", "heartbeat_data", "heartbeat_of"],
         "_known_ids": ["IdKeeper", "KnownId"],

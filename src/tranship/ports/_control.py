@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["CancelReport", "Command", "Panel", "PeerEvent", "Signal", "SignalSink", "Tombstone"]
+__all__ = ["ONLOOKER", "CancelReport", "Command", "Panel", "PeerEvent", "Signal", "SignalSink", "Tombstone"]
+
+ONLOOKER: Final = ""
+"""The name under which somebody listens who is no worker: programs of another system do not get to see him."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,7 @@ class Command:
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     destination: Sequence[str] | None = None
-    """Names of the workers it is for; None: all."""
+    """Names of the workers it is for, or :data:`ONLOOKER` for all who are none; None: all."""
 
 
 Signal = Tombstone | Command

@@ -221,6 +221,7 @@ class ControlChannel(Protocol):
         """Start the feed as ``worker``; return once the replay of live tombstones has been handed over
         (synced), so that a worker admits nothing before it knows what is cancelled
         [cancel_survives_worker_restart], whatever the backend was used for before [cancel_known_after_other_work].
+        As :data:`ONLOOKER` nobody is taken for a worker, and the rest is the same [command_reaches_onlookers].
 
         ``sink`` is called on the backend's loop, from then on within a second of each signal
         [cancel_running_signalled]; after a lost connection the replay comes again.

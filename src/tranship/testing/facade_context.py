@@ -16,11 +16,12 @@ makes the cases ``result_set_before_wait[async]`` and ``result_set_before_wait[b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence, Sized
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence, Sized
 from typing import Any, Final, Literal
 
 from tranship.client import AsyncClient
 from tranship.middleware import Middleware
+from tranship.operations import AsyncOperator, CommandAnswer, Operator
 from tranship.ports import Capability
 from tranship.registry import Registry
 from tranship.schedules import Scheduler
@@ -46,6 +47,7 @@ _OWN: Final = (
     "lifespan",
     "on_startup",
     "on_shutdown",
+    "on_command",
     "queues",
     "name",
     "labels",
@@ -127,6 +129,25 @@ class FacadeContext:
     async def client(self, **options: Any) -> FacadeClient:
         """Return an open client; options as for :meth:`make_client`."""
         return await self.make_client(**options).open()
+
+    async def command(
+        self, name: str, arguments: Mapping[str, Any] | None = None, **options: Any
+    ) -> list[CommandAnswer]:
+        """Send a command through an operator of the context's kind, and return what was answered."""
+        made: dict[str, Any] = {
+            "settings": self._settings(self._url(None), {}),
+            "registry": self.registry(self.client_faults),
+        }
+        options = {"timeout": self.context.patience, **options}
+        if self.kind == "async":
+            async with AsyncOperator(**made) as operator:
+                return await operator.command(name, arguments, **options)
+
+        def call() -> list[CommandAnswer]:
+            with Operator(**made) as operator:
+                return operator.command(name, arguments, **options)
+
+        return await in_thread(call)
 
     def registry(self, faults: Faults) -> Registry:
         """A registry that opens the harness's backends, with faults."""

@@ -44,7 +44,9 @@ from tranship.worker._live import LiveControl
 from tranship.worker._name import WorkerName, holder
 from tranship.worker._namesakes import Namesakes
 from tranship.worker._ordered import InOrder
+from tranship.worker._own_commands import OwnCommands
 from tranship.worker._presence import Presence
+from tranship.worker._remote import RemoteCommands
 from tranship.worker._report import Reporter
 from tranship.worker._session import Session
 from tranship.worker._setup import Setup, check_events, check_hard_limit, check_parts, check_results
@@ -159,7 +161,8 @@ class SessionBuilder:
         namesakes = Namesakes(self._control, self._setup.name, instance) if self._control is not None else None
         heartbeats = self._heartbeats(instance, namesakes)
         self._setup.profile.on_change(heartbeats.changed)
-        self._speak_with_peers(flow)
+        live = self._live(flow)
+        self._speak_with_peers(flow, live)
         return Session(
             self._setup,
             self._backend,
@@ -169,6 +172,7 @@ class SessionBuilder:
             cancels=self._cancels,
             name=self._name(instance),
             namesakes=namesakes,
+            commands=self._commands(instance, live, heartbeats),
             heartbeats=heartbeats,
             threads=self._threads,
             isolation=self._isolation,
@@ -195,7 +199,28 @@ class SessionBuilder:
         flow.suspects = Suspects(flow.intake.room)
         flow.leases = Leases(flow.intake.consumer.lease, fenced=self._fused, stop=flow.stop)
 
-    def _speak_with_peers(self, flow: Flow) -> None:
+    def _live(self, flow: Flow) -> LiveControl:
+        setup = self._setup
+        return LiveControl(
+            self._backend,
+            flow,
+            self._queues,
+            setup.tasks,
+            caller=self._handler_caller,
+            stop=setup.stop,
+            restart=self._restart,
+        )
+
+    def _commands(self, instance: str, live: LiveControl, heartbeats: Heartbeats) -> RemoteCommands | None:
+        if self._control is None:
+            return None
+        setup = self._setup
+        own = OwnCommands(setup.commands, self._io, self._threads, began=setup.began)
+        return RemoteCommands(
+            self._control, setup.name, instance, live=live, own=own, tasks=setup.tasks, obeyed=heartbeats.hurry
+        )
+
+    def _speak_with_peers(self, flow: Flow, live: LiveControl) -> None:
         """What programs of another system ask and command, and are told."""
         control, setup = peers_of(self._backend), self._setup
         if control is None:
@@ -209,15 +234,6 @@ class SessionBuilder:
         node = node_name(setup.name)
         if setup.settings.events:
             flow.events = TaskEvents(control, node, runs=flow.runs, done=lambda: flow.done)
-        live = LiveControl(
-            self._backend,
-            flow,
-            self._queues,
-            setup.tasks,
-            caller=self._handler_caller,
-            stop=setup.stop,
-            restart=self._restart,
-        )
         answers = Answers(setup, node, flow, self._queues, clock=lambda: control.clock)
         flow.count_also(answers.count)
         control.obey(CeleryCommands(answers, live, flow.events))
@@ -356,7 +372,7 @@ class SessionBuilder:
         return WorkerName(cast("NameKeeper", self._control), holder(self._setup.name, instance, self._setup.family))
 
     def _heartbeats(self, instance: str, namesakes: Namesakes | None) -> Heartbeats:
-        setup, limits = self._setup, self._flow.types
+        setup, flow = self._setup, self._flow
         presence = Presence(
             name=setup.name,
             instance=instance,
@@ -366,7 +382,7 @@ class SessionBuilder:
             profile=setup.profile,
             clock=clock_of(self._backend),
             runs=self._flow.runs,
-            capacity=dict if limits is None else limits.capacity,
+            capacity=lambda: {} if flow.types is None else flow.types.capacity(),
             namesakes=list if namesakes is None else namesakes.known,
             room=self._backend.submitter().max_message_size,
         )

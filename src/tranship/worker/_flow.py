@@ -123,6 +123,10 @@ class Flow:
         """Whether something runs or is settled."""
         return bool(self._runs or len(self.leases))
 
+    async def until_empty(self) -> None:
+        """Return when nothing runs; what has ended may still be settled."""
+        await self._empty.wait()
+
     def room(self) -> int:
         """How many deliveries may be taken now."""
         if self.suspects:

@@ -18,6 +18,7 @@ from tranship.worker._intake import close
 from tranship.worker._name import WorkerName
 from tranship.worker._namesakes import Namesakes
 from tranship.worker._record import Run
+from tranship.worker._remote import RemoteCommands
 from tranship.worker._setup import Setup
 from tranship.worker._threads import HandlerThreads
 
@@ -39,6 +40,7 @@ class Session:
         cancels: what is known to be cancelled.
         name: its own, at a broker that keeps names; None: it keeps none.
         namesakes: other workers of the same name; None: nobody could tell.
+        commands: what operators command; None: nobody could.
         heartbeats: say that it is there.
         threads: where ``def`` handlers run.
         isolation: where isolated tasks run; None: there are none.
@@ -55,6 +57,7 @@ class Session:
         cancels: Cancels,
         name: WorkerName | None,
         namesakes: Namesakes | None,
+        commands: RemoteCommands | None,
         heartbeats: Heartbeats,
         threads: HandlerThreads,
         isolation: Isolation | None,
@@ -68,6 +71,7 @@ class Session:
         self._cancels = cancels
         self._name = name
         self._namesakes = namesakes
+        self._commands = commands
         self._heartbeats = heartbeats
         self._threads = threads
         self._isolation = isolation
@@ -121,6 +125,8 @@ class Session:
         """Stop taking in, let what runs finish for ``patience`` seconds, give back the rest, settle everything."""
         flow = self._flow
         self.intake.stop()
+        if self._commands is not None:
+            await self._commands.end()
         await flow.run_out(patience, self._hurried)
         await flow.settling.drain()
         await flow.following.aclose()
@@ -203,6 +209,8 @@ class Session:
             self._name.heard(signals)
         if self._namesakes is not None and self._namesakes.heard(signals):
             self._heartbeats.hurry()
+        if self._commands is not None:
+            self._commands.heard(signals)
 
     def _connection(self, event: ConnectionEvent, _generation: int) -> None:
         if event is ConnectionEvent.RESTORED:

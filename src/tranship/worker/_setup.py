@@ -51,6 +51,8 @@ class Setup:
     """What its owner and its handlers say of it."""
     middleware: Sequence[Middleware]
     """What handlers and endings pass through."""
+    commands: Mapping[str, Callable[..., Any]]
+    """What its owner has it do when an operator commands it, by name."""
     dependencies: Dependencies
     """What handlers are given besides their arguments."""
     stop: Callable[[str], None]

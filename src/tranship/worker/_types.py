@@ -67,7 +67,10 @@ class TypeLimits:
     def __init__(
         self, limits: Mapping[str, int], tasks: Mapping[str, Task[..., Any]], queues: Sequence[str], *, delays: bool
     ) -> None:
-        self._limits = limits
+        self._given = limits
+        self._limits = dict(limits)
+        """Those that hold now: none of a type that is paused."""
+        self._tasks = tasks
         self._queues = queues
         self._delays = delays
         self._running = collections.Counter[str]()
@@ -78,14 +81,18 @@ class TypeLimits:
         self._owned: dict[str, frozenset[str]] = {}
         """Queues whose tasks are all of limited types, with these types."""
         self.shared: dict[str, list[str]] = {}
-        for queue in queues:
-            self._look_at(queue, tasks)
+        self._look_at(queues)
         self._delay = FIRST_DELAY
         self._last_return = 0.0
 
-    def _look_at(self, queue: str, tasks: Mapping[str, Task[..., Any]]) -> None:
+    def _look_at(self, queues: Sequence[str]) -> None:
+        for queue in queues:
+            self._look_at_one(queue)
+
+    def _look_at_one(self, queue: str) -> None:
         # A queue that no task declares may bring any of them.
-        declared = [one for one in tasks.values() if one.options_set.queue == queue] or list(tasks.values())
+        tasks = self._tasks.values()
+        declared = [one for one in tasks if one.options_set.queue == queue] or list(tasks)
         types = {one.task_type for one in declared}
         limited = sorted(one for one in types if one in self._limits and one is not None)
         if len(limited) == len(types):
@@ -94,14 +101,37 @@ class TypeLimits:
             for kind in limited:
                 self.shared.setdefault(kind, []).append(queue)
 
-    def add_queue(self, queue: str, tasks: Mapping[str, Task[..., Any]]) -> None:
+    def add_queue(self, queue: str) -> None:
         """The worker consumes one more."""
         self._queues = (*self._queues, queue)
-        self._look_at(queue, tasks)
+        self._look_at_one(queue)
+
+    def pause(self, kind: str) -> None:
+        """Let no more of a type start, until :meth:`resume`; what runs goes on."""
+        self._limit({**self._limits, kind: 0})
+
+    def resume(self, kind: str) -> list[Run]:
+        """Let as many of a type run at once as before; return what waits here for it, which waits no longer."""
+        limits = {name: limit for name, limit in self._limits.items() if name != kind}
+        self._limit({**limits, kind: self._given[kind]} if kind in self._given else limits)
+        freed = [run for run, waits_for in self._kept.items() if waits_for == kind]
+        for run in freed:
+            del self._kept[run]
+        return freed
+
+    @property
+    def paused(self) -> list[str]:
+        """The types that are paused."""
+        return sorted(kind for kind, limit in self._limits.items() if not limit)
+
+    def _limit(self, limits: dict[str, int]) -> None:
+        self._limits = limits
+        self._owned, self.shared = {}, {}
+        self._look_at(self._queues)
 
     def capacity(self) -> dict[str, int]:
         """How many more of each limited type may run now."""
-        return {kind: limit - self._running[kind] for kind, limit in self._limits.items()}
+        return {kind: self._left(kind) for kind in list(self._limits)}
 
     # What to fetch.
 
@@ -116,7 +146,11 @@ class TypeLimits:
         return frozenset(queue for queue, types in self._owned.items() if not self._room_of(types))
 
     def _room_of(self, types: Collection[str]) -> int:
-        return sum(self._limits[kind] - self._running[kind] for kind in types)
+        return sum(map(self._left, types))
+
+    def _left(self, kind: str) -> int:
+        # More may run than may now: its type was paused meanwhile.
+        return max(0, self._limits.get(kind, 0) - self._running[kind])
 
     # One delivery.
 
@@ -144,7 +178,10 @@ class TypeLimits:
             return False
         kind = _type_of(run)
         run.delay = self._next_delay()
-        run.detail = f"{self._limits[kind]} tasks of type {kind!r} run here, which is the limit"
+        limit = self._limits[kind]
+        run.detail = (
+            f"{limit} tasks of type {kind!r} run here, which is the limit" if limit else f"type {kind!r} is paused"
+        )
         run.end(Ending.RETRY)
         return True
 
@@ -168,7 +205,7 @@ class TypeLimits:
             return None
         self._running[kind] -= 1
         self._delay = FIRST_DELAY
-        return kind if self._running[kind] == self._limits[kind] - 1 else None
+        return kind if self._running[kind] + 1 == self._limits.get(kind) else None
 
     def next(self, kind: str) -> Run | None:
         """The first that waits here for a slot of type ``kind``; it does no longer."""

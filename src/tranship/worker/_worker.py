@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tranship._running import run
 from tranship._signals import heard
@@ -28,6 +28,7 @@ from tranship.worker._checkup import PORT, WorkerStatus
 from tranship.worker._dependencies import Dependencies, checked_overrides
 from tranship.worker._lifecycle import Hook, Lifecycle, Lifespan
 from tranship.worker._one import place, run_one
+from tranship.worker._own_commands import checked_commands
 from tranship.worker._plugged import with_plugins
 from tranship.worker._profile import Profile
 from tranship.worker._record import Run
@@ -38,6 +39,8 @@ from tranship.worker._stopping import Stopping
 from tranship.worker._types import checked_limits
 
 __all__ = ["Worker"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 IDLE_LOOK: Final = 0.02
 """Seconds between two looks of :meth:`Worker.run_until_idle` whether everything is done."""
@@ -69,6 +72,7 @@ class Worker:
             loop that ``async def`` handlers run on.
         on_startup, on_shutdown: functions without arguments, ``def`` or ``async def``, called there in order before
             the first task is taken and after the last has ended. An error at the start keeps it from working.
+        on_command: functions by name that operators may call while it works; see :meth:`on_command`.
         overrides: for tests: what provides a dependency in place of its provider, such as ``{get_db: get_fake_db}``.
         settings, registry: as for :class:`~tranship.Client`.
 
@@ -98,6 +102,7 @@ class Worker:
         lifespan: Lifespan | None = None,
         on_startup: Iterable[Hook] = (),
         on_shutdown: Iterable[Hook] = (),
+        on_command: Mapping[str, Callable[..., Any]] | None = None,
         overrides: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
         settings: Settings | None = None,
         registry: Registry | None = None,
@@ -129,6 +134,7 @@ class Worker:
         self._overrides = checked_overrides(overrides)
         self._dependencies = Dependencies(list(self.tasks.values()), self._overrides)
         self._lifecycle = Lifecycle(lifespan, on_startup, on_shutdown)
+        self._commands = checked_commands(on_command)
         self._registry = registry
         self._stopping = Stopping()
         self._shift: Shift | None = None
@@ -281,6 +287,21 @@ class Worker:
         """
         self._profile.set_labels(labels)
 
+    def on_command(self, name: str) -> Callable[[F], F]:
+        """Decorate a function, ``def`` or ``async def``, that operators may call while the worker works: ``tranship
+        control call NAME``, ``Operator.command``. It is given the command's arguments by name, and what it returns is
+        the answer; JSON has to know it. To be done before the worker works.
+
+        Raises:
+            InvalidOptionError: the name is taken.
+        """
+
+        def decorate(function: F) -> F:
+            self._commands = checked_commands({name: function}, self._commands)
+            return function
+
+        return decorate
+
     def replace(
         self,
         *,
@@ -306,6 +327,7 @@ class Worker:
             lifespan=self._lifecycle.lifespan,
             on_startup=self._lifecycle.on_startup,
             on_shutdown=self._lifecycle.on_shutdown,
+            on_command=self._commands,
             overrides=self._overrides if overrides is None else overrides,
             task_type_limits=self.task_type_limits if task_type_limits is None else task_type_limits,
             settings=self.settings.replace(**settings),
@@ -356,6 +378,7 @@ class Worker:
             type_limits=self.task_type_limits,
             profile=self._profile,
             middleware=with_plugins(self._middleware, self._registry),
+            commands=self._commands,
             dependencies=self._dependencies,
             stop=self._dismiss,
             restart=self.on_restart,

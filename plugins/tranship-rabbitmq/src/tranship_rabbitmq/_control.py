@@ -11,7 +11,7 @@ from tranship.driver import Kit
 from tranship.errors import MalformedMessage, TranshipError
 from tranship.guards import one_listener
 from tranship.mailbox import TOLD, LogicalClock, Mailbox
-from tranship.ports import CancelReport, Panel, PeerEvent, SignalSink, Tombstone
+from tranship.ports import ONLOOKER, CancelReport, Panel, PeerEvent, SignalSink, Tombstone
 from tranship.protocol.broadcast import Broadcast, read_broadcast, revoke_broadcast
 from tranship.protocol.events import EXCHANGE, event_messages
 from tranship_rabbitmq._errors import error_of
@@ -61,7 +61,7 @@ class RabbitControl:
     async def listen(self, sink: SignalSink, *, worker: str) -> None:
         """Hear what Celery's clients say, then what tranship's do."""
         self._kit.check()
-        if not self._speaks_celery:
+        if not self._speaks_celery or worker == ONLOOKER:
             await self._kits.listen(sink, worker=worker)
             return
         one_listener(self._mailbox)

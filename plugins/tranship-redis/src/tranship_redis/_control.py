@@ -13,7 +13,7 @@ from typing import Any, Final
 from tranship.errors import BrokerRefused, InvalidOptionError, TranshipError
 from tranship.guards import one_listener
 from tranship.mailbox import LogicalClock, node_name
-from tranship.ports import CancelReport, Panel, PeerEvent, SignalSink, Tombstone
+from tranship.ports import ONLOOKER, CancelReport, Panel, PeerEvent, SignalSink, Tombstone
 from tranship.protocol.events import event_messages
 from tranship_redis._context import Context
 from tranship_redis._keys import PIDBOX, SEPARATOR
@@ -65,9 +65,10 @@ class RedisControl:
         """Replay live tombstones, then follow."""
         self._context.check()
         one_listener(self._sink)
-        self._sink, self._context.node = sink, node_name(worker)
+        self._sink = sink
         try:
-            if self._celery:
+            if self._celery and worker != ONLOOKER:
+                self._context.node = node_name(worker)
                 self._pidbox = Pidbox(
                     self._context,
                     worker,

@@ -19,7 +19,7 @@ from redis_context import bury, eventually, opened
 
 from tranship.errors import MalformedMessage
 from tranship.mailbox import node_name
-from tranship.ports import Signal, Tombstone
+from tranship.ports import ONLOOKER, Signal, Tombstone
 from tranship.testing.services import Service
 from tranship_redis._context import Context
 from tranship_redis._control import RedisControl
@@ -179,6 +179,15 @@ async def test_a_celery_client_finds_our_worker(context: Context, make_app: Any,
     by_pattern = app.control.inspect(pattern="w-1@*", matcher="glob", timeout=1.0)
     assert await asyncio.to_thread(by_pattern.ping) == {NODE: {"ok": "pong"}}
     assert await asyncio.to_thread(app.control.inspect(timeout=0.5).active) is None, "not ours to say"
+
+
+async def test_a_celery_client_takes_an_onlooker_for_no_worker(context: Context, make_app: Any) -> None:
+    control, sink = RedisControl(context), Sink()
+    await control.listen(sink, worker=ONLOOKER)
+    app = make_app()
+    assert await asyncio.to_thread(app.control.ping, timeout=1.0) == []
+    await control.cancel([dead("t-1")])
+    await eventually(lambda: "t-1" in sink.heard, "what tranship's programs cancel is heard all the same")
 
 
 async def test_a_celery_client_revokes(context: Context, make_app: Any) -> None:

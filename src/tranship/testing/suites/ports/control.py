@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from tranship.envelope import TaskState
 from tranship.ports import (
+    ONLOOKER,
     Backend,
     Capability,
     Command,
@@ -173,6 +174,28 @@ class _Signalling:
             await feed.until("ping")
         assert one.commands() == {"set": {"limit": 3}, "ping": {}}
         assert set(two.commands()) == {"ping"}
+
+    @case(
+        "command_reaches_onlookers",
+        level="capability",
+        needs=_CONTROL,
+        rationale="workers answer over the channel that commands come by, and whoever asked is no worker",
+    )
+    async def test_command_reaches_onlookers(self, context: CaseContext) -> None:
+        """To those who only look on: a worker hears what is for all, which comes after it, and they hear both; the
+        other way round, too.
+        """
+        asks, looks, works = await context.open(), await context.open(), await context.open()
+        one, two = await Feed.open(asks, ONLOOKER), await Feed.open(looks, ONLOOKER)
+        worker = await Feed.open(works, "w-1")
+        await asks.control().send(Command(name="ask", arguments={"id": "x"}, destination=["w-1"]))
+        await worker.until("ask")
+        await works.control().send(Command(name="answer", arguments={"id": "x"}, destination=[ONLOOKER]))
+        await works.control().send(Command(name="ping"))
+        for feed in (one, two, worker):
+            await feed.until("ping")
+        assert one.commands() == two.commands() == {"answer": {"id": "x"}, "ping": {}}
+        assert set(worker.commands()) == {"ask", "ping"}
 
     @case("control_feed_ends", level="capability", needs=_CONTROL, rationale="a closed worker must not be called back")
     async def test_control_feed_ends(self, context: CaseContext) -> None:

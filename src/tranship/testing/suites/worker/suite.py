@@ -6,6 +6,7 @@ from tranship.testing.suites.worker.awaited_events import AwaitedEventCases
 from tranship.testing.suites.worker.cancels import CancelCases
 from tranship.testing.suites.worker.canvas import CanvasCases, ChordCases
 from tranship.testing.suites.worker.clocks import ClockCases
+from tranship.testing.suites.worker.commands import CommandCases
 from tranship.testing.suites.worker.dependencies import DependencyCases
 from tranship.testing.suites.worker.errors import WorkerErrorCases
 from tranship.testing.suites.worker.faults import WorkerFaultCases
@@ -54,8 +55,9 @@ class WorkerSuite(
     PartCases,
     StepCases,
     AwaitedEventCases,
+    CommandCases,
 ):
     """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, names, types;
     what is around its work, dependencies, isolation, handlers that fork; schedules, parts and
-    progress, steps, sleeps and awaited events.
+    progress, steps, sleeps, awaited events and live control.
     """
