@@ -1,8 +1,9 @@
 """What a task keeps to go on where it was, as records of its result store.
 
-Each is created and never changed, so that of two runs of one task at once both go by the first that wrote it. Records:
+Each is created, and its value never changed: of two runs of one task at once both go by the first that wrote it.
+A value is in a JSON list with the time until which the record is kept, in epoch seconds. Records:
 
-- ``steps/<length of id>:<id>/step/<name>``: the value of a step that is done, as JSON.
+- ``steps/<length of id>:<id>/step/<name>``: the value of a step that is done.
 - ``steps/<length of id>:<id>/sleep/<name>``: until when it sleeps, in epoch seconds by the broker's clock.
 - ``steps/<length of id>:<id>/event/<name>``: what an event that was sent to the task brought.
 - ``steps/<length of id>:<id>/wait/<number>/<name>``: when it began to wait for an event, and for how long at most.
@@ -24,6 +25,7 @@ __all__ = [
     "decode_value",
     "encode_value",
     "event_key",
+    "kept_until",
     "once_key",
     "over_key",
     "sleep_key",
@@ -76,13 +78,13 @@ def once_key(key: str) -> str:
     return f"once/{key}"
 
 
-def encode_value(value: Any, name: str) -> bytes:
-    """Return a value as that of its record; ``name`` is what an error calls it.
+def encode_value(value: Any, until: float, name: str) -> bytes:
+    """Return a value as that of its record, which is kept ``until`` then; ``name`` is what an error calls it.
 
     Raises:
         EncodeError: it cannot be written.
     """
-    return codec.dumps([value], name=name)
+    return codec.dumps([value, until], name=name)
 
 
 def decode_value(data: bytes) -> Any:
@@ -91,7 +93,20 @@ def decode_value(data: bytes) -> Any:
     Raises:
         MalformedMessage: it has none.
     """
-    found = codec.loads(data, codec.JSON)
-    if not isinstance(found, list) or len(found) != 1:
-        raise MalformedMessage("the record of a step is no list of one value")
-    return found[0]
+    return _decode(data)[0]
+
+
+def kept_until(data: bytes) -> float:
+    """Return until when a record is kept.
+
+    Raises:
+        MalformedMessage: it does not say so.
+    """
+    return _decode(data)[1]
+
+
+def _decode(data: bytes) -> tuple[Any, float]:
+    match codec.loads(data, codec.JSON):
+        case [value, int() | float() as until]:
+            return value, float(until)
+    raise MalformedMessage("the record of a step is no list of its value and a time")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tranship.checks import name_text, text
@@ -21,7 +22,8 @@ def event_record(task_id: str, name: str, value: Any) -> Record:
         EncodeError: the value cannot be written.
     """
     key = event_key(text("task_id", task_id), name_text("name of an event", name))
-    return Record(key, encode_value(value, f"the value of the event {name!r}"), ttl=EVENT_KEPT)
+    data = encode_value(value, time.time() + EVENT_KEPT, f"the value of the event {name!r}")
+    return Record(key, data, ttl=EVENT_KEPT)
 
 
 async def send_event(link: ClientLink, record: Record) -> bool:

@@ -142,7 +142,7 @@ class TaskHandle(Generic[R]):
     def send_event(self, name: str, value: Any = None) -> bool:
         """Send the task an event, with a value if you like, for its ``current().wait_event()`` [events_resume_once].
 
-        It may be sent before the task waits for it, or has begun; it is kept for a week at least.
+        It may be sent before the task waits for it, or has begun; it is kept for a week, longer once the task waits.
 
         Args:
             name: what tells it from the task's other events.

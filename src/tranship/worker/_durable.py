@@ -25,11 +25,11 @@ from tranship.steps import (
     decode_value,
     encode_value,
     event_key,
+    kept_until,
     once_key,
     over_key,
     sleep_key,
     step_key,
-    steps_prefix,
     wait_key,
 )
 from tranship.task import TaskContext
@@ -83,6 +83,8 @@ class Steps:
         """What has been named in this run, by its kind."""
         self._sleeps = 0
         """How many had no name."""
+        self._seen: dict[str, bytes] = {}
+        """What it has come to, by key."""
         self._waits: Counter[str] = Counter()
         """How often each event has been waited for in this run."""
 
@@ -141,7 +143,7 @@ class Steps:
                 value = call()
                 if inspect.isawaitable(value):
                     value = await value
-                kept = await self._to_the_end(self._keep(Record(key, self._encoded(value, what), ttl=self._ttl)))
+                kept = await self._to_the_end(self._keep(self._record(key, value, what)))
         except BaseException:
             # It may be tried again in the same run.
             self._names.discard(("step", name))
@@ -153,8 +155,7 @@ class Steps:
             kept = self._blocked(self._read(key), self._context.raise_if_cancelled)
             if kept is None:
                 self._context.raise_if_cancelled()
-                value = self._encoded(_plain(call(), what), what)
-                kept = self._blocked(self._keep(Record(key, value, ttl=self._ttl)))
+                kept = self._blocked(self._keep(self._record(key, _plain(call(), what), what)))
         except BaseException:
             self._names.discard(("step", name))
             raise
@@ -164,25 +165,25 @@ class Steps:
         kept = await self._on_io(self._begin(holder))
         if isinstance(kept, bytes):
             return decode_value(kept)
-        data: bytes | None = None
+        record: Record | None = None
         try:
             value = call()
             if inspect.isawaitable(value):
                 value = await value
-            data = self._encoded(value, what)
+            record = self._record(holder.name, value, what, ONCE_KEPT)
         finally:
-            done = await self._to_the_end(self._finish(holder, kept, data))
+            done = await self._to_the_end(self._finish(holder, kept, record))
         return decode_value(done)
 
     def _once_blocking(self, what: str, holder: NameHolder, call: Callable[[], Any]) -> Any:
         kept = self._blocked(self._begin(holder), self._context.raise_if_cancelled)
         if isinstance(kept, bytes):
             return decode_value(kept)
-        data: bytes | None = None
+        record: Record | None = None
         try:
-            data = self._encoded(_plain(call(), what), what)
+            record = self._record(holder.name, _plain(call(), what), what, ONCE_KEPT)
         finally:
-            done = self._blocked(self._finish(holder, kept, data))
+            done = self._blocked(self._finish(holder, kept, record))
         return decode_value(done)
 
     async def _wait_event(self, name: str, timeout: float | None, heard: Coroutine[Any, Any, _Heard]) -> Any:
@@ -194,8 +195,10 @@ class Steps:
         _suspend(heard.again)
         raise TimeoutError(f"task {self._context.id} was not sent the event {name!r} within {timeout or 0.0:g} s")
 
-    def _encoded(self, value: Any, what: str) -> bytes:
-        data = encode_value(value, f"the value of {what}")
+    def _record(self, key: str, value: Any, what: str, ttl: float | None = None) -> Record:
+        """Return the record of a value, which is kept for so long; None: as usual."""
+        ttl = self._ttl if ttl is None else ttl
+        data = encode_value(value, time.time() + ttl, f"the value of {what}")
         if len(data) > self._limit:
             raise MessageTooLarge(
                 f"the value of {what} has {len(data):,} bytes, and may have {self._limit:,} (max_message_size); it was "
@@ -204,7 +207,7 @@ class Steps:
                 limit=self._limit,
                 task_id=self._context.id,
             )
-        return data
+        return Record(key, data, ttl=ttl)
 
     async def _on_io(self, work: Coroutine[Any, Any, T]) -> T:
         if asyncio.get_running_loop() is self._io:
@@ -232,12 +235,15 @@ class Steps:
     # The I/O loop's side.
 
     async def renew(self, delay: float) -> None:
-        """Keep everything of the task for as long as ever from ``delay`` seconds from now, when it runs again."""
-        prefix, after = steps_prefix(self._context.id), ""
-        while found := await self._patiently(lambda after=after: self._records.page(prefix, after)):  # type: ignore[misc]
-            longer = [Record(one.key, one.value, ttl=self._ttl + delay) for one in found]
-            await self._patiently(lambda longer=longer: self._records.put(longer))  # type: ignore[misc]
-            after = found[-1].key
+        """Keep what this run has come to for as long as ever from ``delay`` seconds from now, when the task runs again.
+
+        What is kept for half of that anyway is left alone: a task that waits looks again and again.
+        """
+        enough = time.time() + delay + self._ttl / 2
+        short = [(key, data) for key, data in self._seen.items() if kept_until(data) < enough]
+        if short:
+            longer = [self._record(key, decode_value(data), "the task", self._ttl + delay) for key, data in short]
+            await self._patiently(lambda: self._records.put(longer))
 
     async def _read(self, key: str) -> bytes | None:
         (found,) = await self._read_all(key)
@@ -245,6 +251,7 @@ class Steps:
 
     async def _read_all(self, *keys: str) -> list[bytes | None]:
         found = await self._patiently(lambda: self._records.read(keys))
+        self._seen.update((one.key, one.value) for one in found if one is not None)
         return [None if one is None else one.value for one in found]
 
     async def _time_left(self, key: str, due: float) -> float:
@@ -252,7 +259,7 @@ class Steps:
         kept = await self._read(key)
         if kept is None:
             ttl = self._ttl + max(due - self._now(), 0.0)
-            kept = await self._keep(Record(key, encode_value(due, "the end of a sleep"), ttl=ttl))
+            kept = await self._keep(self._record(key, due, "a sleep", ttl))
         return float(decode_value(kept)) - self._now()
 
     async def _heard(self, name: str, number: int, timeout: float | None) -> _Heard:
@@ -262,15 +269,13 @@ class Steps:
             wait_key(of, name, number), over_key(of, name, number), event_key(of, name)
         )
         if began is None:
-            began = await self._keep(Record(wait_key(of, name, number), encode_value(self._now(), name), ttl=self._ttl))
+            began = await self._keep(self._record(wait_key(of, name, number), self._now(), "a wait"))
         waited = max(self._now() - float(decode_value(began)), 0.0)
         if timeout is None:
             return _Heard(event, _next_look(waited))
         if over is None and (event is not None or waited >= timeout):
             # Written down: of two runs at once both find the same.
-            over = await self._keep(
-                Record(over_key(of, name, number), encode_value(event is not None, name), ttl=self._ttl)
-            )
+            over = await self._keep(self._record(over_key(of, name, number), event is not None, "a wait"))
         if over is None:
             return _Heard(None, min(_next_look(waited), timeout - waited))
         return _Heard(event if decode_value(over) else None, 0.0)
@@ -291,6 +296,7 @@ class Steps:
         while (value := await self._patiently(once)) is None:
             # Its time was over just then.
             pass
+        self._seen[record.key] = value
         return value
 
     async def _begin(self, holder: NameHolder) -> bytes | asyncio.Task[None]:
@@ -315,10 +321,10 @@ class Steps:
             except TranshipError as error:
                 log.debug("keeping the lock %r: %s; trying again", holder.name, error)
 
-    async def _finish(self, holder: NameHolder, lock: asyncio.Task[None], data: bytes | None) -> bytes:
+    async def _finish(self, holder: NameHolder, lock: asyncio.Task[None], record: Record | None) -> bytes:
         """Keep what was done, if it was, and let others have their turn."""
         try:
-            return b"" if data is None else await self._keep(Record(holder.name, data, ttl=ONCE_KEPT))
+            return b"" if record is None else await self._keep(record)
         finally:
             lock.cancel()
             await self._free(holder)

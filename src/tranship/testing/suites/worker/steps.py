@@ -129,6 +129,34 @@ class StepCases:
         assert calls == ["first", "second"]
 
     @worker_case(
+        "steps_survive_an_outage",
+        level="capability",
+        needs={*_NEEDS, Capability.LEASE},
+        rationale="an answer that is lost on the way must not have the card charged again",
+    )
+    async def test_steps_survive_an_outage(self, facade: FacadeContext) -> None:
+        """The worker's connection goes again and again: each step is done once, and none fails."""
+        calls: list[int] = []
+
+        @task(name="kit.many")
+        async def many(count: int) -> list[int]:
+            return [await current().step(f"number {number}", one, number) for number in range(count)]
+
+        async def one(number: int) -> int:
+            calls.append(number)
+            if number % 10 == 5:
+                proxy.reset()
+            await asyncio.sleep(0.01)
+            return number
+
+        proxy = facade.context.proxy()
+        client = await facade.client()
+        await facade.work(many, via=proxy, lease=30)
+        handle = await client.submit(many, 40)
+        assert await handle.result(2 * facade.context.patience) == list(range(40))
+        assert calls == list(range(40))
+
+    @worker_case(
         "once_is_done_once",
         level="capability",
         needs=_NEEDS,
