@@ -395,7 +395,7 @@ class AsyncClient:
         stored = message.envelope.keeps_result
         if answer.duplicate_of is None:
             if message.envelope.not_before is not None:
-                link.delayed.submitted(message.envelope)
+                link.delayed_submitted(message.envelope)
             return AsyncTaskHandle(self, answer.id, task, stored=stored)
         return AsyncTaskHandle(self, answer.duplicate_of, task, stored=stored, duplicate=True)
 

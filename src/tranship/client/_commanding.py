@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tranship.client._onlooking import Onlooking
 from tranship.commanding import CommandAnswer, CommandCall, CommandState, answer_of, call_message
-from tranship.errors import UnsupportedError
-from tranship.ports import ONLOOKER, Backend, Capability, Command, Signal
+from tranship.ports import Backend, Command, Signal
 
 __all__ = ["Commanding"]
 
@@ -44,23 +44,15 @@ class Commanding:
     """Of one link, on its loop.
 
     Args:
-        backend: opened.
-
-    Raises:
-        UnsupportedError: it has no control channel.
+        backend: opened; with CONTROL.
+        onlooking: hears what it brings.
     """
 
-    def __init__(self, backend: Backend) -> None:
-        if not backend.capabilities.has(Capability.CONTROL):
-            raise UnsupportedError(
-                f"{backend.name} has no control channel, so workers there hear no commands; give them signals, or "
-                "start them with other options"
-            )
+    def __init__(self, backend: Backend, onlooking: Onlooking) -> None:
         self._backend = backend
         self._control = backend.control()
+        self._onlooking = onlooking
         self._asked: dict[str, _Asked] = {}
-        self._opening = asyncio.Lock()
-        self._listens = False
 
     async def command(
         self, name: str, arguments: Mapping[str, Any], workers: Sequence[str] | None, timeout: float
@@ -74,7 +66,7 @@ class Commanding:
         """
         call = CommandCall(id=secrets.token_hex(8), name=name, arguments=arguments)
         message = call_message(call, workers)
-        await self._listen()
+        await self._onlooking.listen(self._heard)
         expected = await self._expected(workers)
         asked = self._asked[call.id] = _Asked(frozenset(expected))
         try:
@@ -83,12 +75,6 @@ class Commanding:
         finally:
             del self._asked[call.id]
         return _with_silent(asked)
-
-    async def _listen(self) -> None:
-        async with self._opening:
-            if not self._listens:
-                await self._control.listen(self._heard, worker=ONLOOKER)
-                self._listens = True
 
     async def _expected(self, workers: Sequence[str] | None) -> Sequence[str]:
         if workers is not None:

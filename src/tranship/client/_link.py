@@ -5,6 +5,7 @@ the hub of waiters. It lives on one loop; the methods that say *any thread* may 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -29,6 +30,8 @@ from tranship.waiting import Waiting
 if TYPE_CHECKING:
     from tranship.announcing import SentEvents
     from tranship.client._commanding import Commanding
+    from tranship.client._elsewhere import CancelledElsewhere
+    from tranship.client._onlooking import Onlooking
     from tranship.ports import CancelReport, ChordStart, ChordStore, IdKeeper, KeepsRecords, Records
 
 __all__ = ["ClientLink", "LinkKey", "cancelled_result"]
@@ -86,6 +89,9 @@ class ClientLink:
         self.reply_to = (result_backend or backend).address
         self.encoder = Encoder()
         self.delayed = Delayed()
+        self._elsewhere: CancelledElsewhere | None = None
+        """Ends delayed tasks of our own when others cancel them; None: there were none, or the broker does it."""
+        self._closed = False
         self.readers = Readers(backend)
         self._result_backend = result_backend
         self._store, self._waiting = self._open_results(store)
@@ -236,7 +242,18 @@ class ClientLink:
         """
         from tranship.client._commanding import Commanding
 
-        return Commanding(self.backend)
+        if not self.can_cancel:
+            raise UnsupportedError(
+                f"{self.backend.name} has no control channel, so workers there hear no commands; give them signals, or "
+                "start them with other options"
+            )
+        return Commanding(self.backend, self._onlooking)
+
+    @cached_property
+    def _onlooking(self) -> Onlooking:
+        from tranship.client._onlooking import Onlooking
+
+        return Onlooking(self.backend.control())
 
     @property
     def waiting(self) -> Waiting:
@@ -374,14 +391,30 @@ class ClientLink:
         if not self.can_cancel:
             raise UnsupportedError(f"{self.backend.name} has no control channel: tasks cannot be cancelled there")
         expires = time.time() + ttl
-        report = await self.backend.control().cancel(
-            [Tombstone(kind=kind, value=value, expires=expires) for value in values]
-        )
-        await self.answer_elsewhere(report.removed)
-        ended = [one for one in self.delayed.take_cancelled(kind, values, expires) if one not in report.removed]
+        with self._elsewhere.cancelling(kind, values) if self._elsewhere is not None else contextlib.nullcontext():
+            report = await self.backend.control().cancel(
+                [Tombstone(kind=kind, value=value, expires=expires) for value in values]
+            )
+            await self.answer_elsewhere(report.removed)
+            ended = [one for one in self.delayed.take_cancelled(kind, values, expires) if one not in report.removed]
         if ended:
             await self._end_delayed(ended)
         return replace(report, removed=[*report.removed, *ended])
+
+    def delayed_submitted(self, envelope: Envelope) -> None:
+        """Remember a delayed task that the broker has, and have it end as soon as anybody cancels it; any thread."""
+        self.delayed.submitted(envelope)
+        removes = self.backend.capabilities.has(Capability.DELAY_CANCEL)
+        if self._elsewhere is None and self.can_cancel and not removes and self._store is not None:
+            # Closed in this moment: nobody waits any more.
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._look_elsewhere)
+
+    def _look_elsewhere(self) -> None:
+        from tranship.client._elsewhere import CancelledElsewhere
+
+        if self._elsewhere is None and not self._closed:
+            self._elsewhere = CancelledElsewhere(self.delayed, self._onlooking, self._end_delayed)
 
     async def _end_delayed(self, ids: Sequence[str]) -> None:
         """Give delayed tasks of our own the results that a worker would give them when they are due."""
@@ -417,8 +450,11 @@ class ClientLink:
 
     async def aclose(self) -> None:
         """Flush what is queued, then close both backends."""
+        self._closed = True
         try:
             await self.submission.aclose()
+            if self._elsewhere is not None:
+                await self._elsewhere.aclose()
             if self._sent_events is not None:
                 await self._sent_events.aclose()
             if self._waiting is not None:

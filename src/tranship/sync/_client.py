@@ -384,7 +384,7 @@ class Client:
         stored = message.envelope.keeps_result
         if answer.duplicate_of is None:
             if message.envelope.not_before is not None:
-                link.delayed.submitted(message.envelope)
+                link.delayed_submitted(message.envelope)
             return TaskHandle(self, answer.id, task, stored=stored)
         return TaskHandle(self, answer.duplicate_of, task, stored=stored, duplicate=True)
 

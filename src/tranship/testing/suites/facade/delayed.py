@@ -72,3 +72,24 @@ class DelayedCases:
         await facade.work(remind)
         await other.result(3.2 + facade.context.patience)
         assert runs == [4], "a delayed task was run although it was cancelled, or the wrong one was cancelled"
+
+    @facade_case(
+        "delayed_cancel_from_elsewhere",
+        level="capability",
+        needs=NEEDS | {Capability.CONTROL},
+        rationale="who cancels a reminder is seldom the process that has set it, and that one waits",
+    )
+    async def test_delayed_cancel_from_elsewhere(self, facade: FacadeContext) -> None:
+        """Cancelled by another client long before it is due: who has submitted it hears of it now, not then."""
+        client, other = await facade.client(), await facade.client(submit_timeout=7.0)
+        for round_ in range(2):
+            late = await client.submit(echo.options(delay=600), round_)
+            spared = await client.submit(echo.options(delay=600), round_)
+            await other.cancel(task_id=late.id)
+            await raised(late.result(facade.context.patience), TaskCancelled)
+            assert await client.handle(late.id).state() is TaskState.CANCELLED
+            assert await spared.state() is TaskState.SCHEDULED
+        if not await facade.context.has(Capability.DELAY_CANCEL):
+            keyed = await client.submit(echo.options(delay=600, cancel_key="job-11"), 3)
+            await other.cancel("job-11")
+            await raised(keyed.result(facade.context.patience), TaskCancelled)
