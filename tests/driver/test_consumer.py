@@ -206,3 +206,32 @@ async def test_what_is_known_to_be_empty_is_not_looked_at_until_there_is_news() 
     assert queue.looks > looks
     waiting.cancel()
     await backend.aclose()
+
+
+class SoonQueue(FrankQueue):
+    """Says, too, what it has not given because it is not due."""
+
+    due = 60.0
+
+    async def take(self, slots, limit, wait):
+        found = await super().take(slots, limit, wait)
+        return found if found.items else TakenBatch((), next_due=self.due)
+
+
+@on_virtual_time
+async def test_what_comes_after_all_was_given_and_is_due_soon_is_taken_when_it_is() -> None:
+    broker = Broker(queues=SoonQueue)
+    backend = await opened(broker)
+    queue, consumer = backend._supervisor.current.queue, backend.consumer(["q"])
+    await backend.submitter().submit([message()])
+    assert len((await consumer.receive(2, 5.0)).deliveries) == 1
+    waiting = asyncio.create_task(consumer.receive(2, 50.0))
+    await asyncio.sleep(1.0)
+    assert queue.looks == 1
+    queue.due = 0.5
+    broker.wake()
+    await asyncio.sleep(0.4)
+    assert queue.looks == 2
+    await asyncio.sleep(0.4)
+    assert queue.looks == 3
+    waiting.cancel()

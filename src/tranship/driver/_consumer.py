@@ -209,7 +209,8 @@ class DriverConsumer:
         left = max(until - now, 0.0)
         if left and now < self._quiet_until and not self._news:
             return TakenBatch(next_due=self._quiet_until - now)
-        self._news = False
+        # What was known before this look says nothing after it: something that is due soon may have come.
+        self._news, self._quiet_until = False, 0.0
         slots = self._turns.slots(skip)
         if not slots:
             await self._woken(left)
