@@ -175,6 +175,31 @@ class FrankQueue(Queue):
 
 
 @on_virtual_time
+async def test_what_is_due_sooner_than_was_known_is_looked_for_in_time() -> None:
+    class Delays(FrankQueue):
+        async def take(self, slots, limit, wait):
+            found = await super().take(slots, limit, wait)
+            return found if found.items else TakenBatch((), next_due=1.0)
+
+    broker = Broker(queues=Delays)
+    backend = await opened(broker)
+    queue, consumer = backend._supervisor.current.queue, backend.consumer(["q"])
+    await backend.submitter().submit([message()])
+    assert len((await consumer.receive(2, 5.0)).deliveries) == 1
+    waiting = asyncio.create_task(consumer.receive(2, 50.0))
+    await asyncio.sleep(0.1)
+    assert queue.looks == 1
+    # As when what was taken is put back with a delay: the look after that knows when it is due.
+    consumer._heard()
+    await asyncio.sleep(0.1)
+    assert queue.looks == 2
+    await asyncio.sleep(1.5)
+    assert queue.looks > 2
+    waiting.cancel()
+    await backend.aclose()
+
+
+@on_virtual_time
 async def test_what_is_known_to_be_empty_is_not_looked_at_until_there_is_news() -> None:
     broker = Broker(queues=FrankQueue)
     backend = await opened(broker)

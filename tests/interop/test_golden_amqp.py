@@ -133,7 +133,9 @@ def test_it_is_run_or_refused(vector: Vector, wire: Wire, site: Site, runs):
         until(lambda: "peers" not in site.left(), "it has ended")
         assert wire.silent(), "no result was wanted"
         return
-    reply = wire.reply()
+    # What follows a task is sent before it has ended, and may answer first.
+    replies = [wire.reply() for _ in range(2 if case == "link" else 1)]
+    reply = next(one for one in replies if one.properties["correlation_id"] == task_id)
     document = json.loads(reply.body)
     assert (reply.properties["correlation_id"], document["task_id"]) == (task_id, task_id)
     assert (reply.properties["content_type"], reply.properties["content_encoding"]) == ("application/json", "utf-8")
@@ -143,10 +145,7 @@ def test_it_is_run_or_refused(vector: Vector, wire: Wire, site: Site, runs):
 def check(case: str, expect: dict[str, Any], document: dict[str, Any], ran: list[str]) -> None:
     """The answer is what Celery's own would be."""
     status, result = document["status"], document["result"]
-    if case == "link":
-        assert (status, ran) == ("FAILURE", [])
-        assert "callbacks" in str(result["exc_message"])
-    elif case == "countdown-expires":
+    if case == "countdown-expires":
         assert (status, result["exc_type"], ran) == ("REVOKED", "TaskRevokedError", [])
     else:
         assert (status, len(ran)) == ("SUCCESS", 1)
