@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 
 from tranship.settings import is_secret
 
-KNOWN = tuple(f"tranship_{name}" for name in ("kombu", "redis", "rabbitmq", "nats", "objectstore", "otel"))
+KNOWN = tuple(f"tranship_{name}" for name in ("kombu", "redis", "rabbitmq", "nats", "objectstore", "otel", "django"))
 PLUGINS = [name for name in KNOWN if importlib.util.find_spec(name)]
 
 NO_SECRETS = {"cancel_key", "dedup_key", "routing_key", "key", "signature"}

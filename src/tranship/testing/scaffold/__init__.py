@@ -28,7 +28,7 @@ __all__ = ["new_plugin"]
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _HIDDEN: Final = frozenset({"gitignore", "github"})
 """Names that begin with a dot where they are written to."""
-_OWN: Final = frozenset({"azolla", "example", "kombu", "nats", "objectstore", "otel", "rabbitmq", "redis"})
+_OWN: Final = frozenset({"azolla", "django", "example", "kombu", "nats", "objectstore", "otel", "rabbitmq", "redis"})
 """What tranship's own plugins are called."""
 _DECLARED: Final = Capabilities({Capability.ORDERED: Support(Level.NATIVE, {"redelivered": "back"})})
 """What three methods and one trait are; a test of what is written checks it."""

@@ -1,0 +1,1 @@
+"""A tiny Django project: one app, SQLite, and tasks on SQLite."""
