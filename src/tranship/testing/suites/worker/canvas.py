@@ -456,13 +456,14 @@ class ChordCases:
             return value
 
         client, backend = await facade.client(), await facade.context.open()
+        store = await facade.context.open_results()
         group_id, end = new_id(), step("echo")
-        await chords_of(backend).start(ChordStart(group_id=group_id, size=1))
+        await chords_of(store).start(ChordStart(group_id=group_id, size=1))
         place = {"group": group_id, "group_index": 0}
         message = canvas_message("member", 7, then={"chord": end.encode()}, headers=place)
         await facade.context.submit(backend, message)
         await deliver_in_vain(facade, backend, message.envelope.id, 1)
-        await backend.results().put([facade.context.result(message.envelope.id, 7)])
+        await store.results().put([facade.context.result(message.envelope.id, 7)])
         await facade.work(member, echo)
         assert await value_of(facade, client, end.options["task_id"]) == [7]
 
