@@ -29,12 +29,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_worker(project: Path) -> Iterator[Callable[[], Worker]]:
+def make_worker(project: Path) -> Iterator[Callable[..., Worker]]:
     """Make the project's worker anew: one that has worked is not used twice."""
 
-    def make() -> Worker:
+    def make(alias: str = "default") -> Worker:
         worker_of.cache_clear()
-        return worker_of("default").replace(max_concurrent_tasks=1)
+        return worker_of(alias).replace(max_concurrent_tasks=1)
 
     yield make
     worker_of.cache_clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.db.backends.signals import connection_created
+from django.test import override_settings
 from django.utils import timezone
 
 from tranship import Client, TaskState, Worker, named
 from tranship.testing.background import BackgroundWorker
+from tranship.testing.services import Service
 from tranship_django import TranshipBackend
 from tranship_django._interface import (
     TaskResultDoesNotExist,
@@ -28,7 +32,7 @@ from tranship_django._interface import (
 )
 
 pytestmark = pytest.mark.usefixtures("project")
-MakeWorker = Callable[[], Worker]
+MakeWorker = Callable[..., Worker]
 
 
 @pytest.fixture
@@ -87,6 +91,24 @@ async def test_an_async_task_with_its_context(tasks, make_worker: MakeWorker) ->
     await worker.serve_until_idle()
     found = await tasks.identify.aget_result(result.id)
     assert found.return_value == [result.id, 1, "hello", True]
+
+
+def test_a_task_is_tried_again_where_the_options_say_so(tasks, make_worker: MakeWorker) -> None:
+    result = tasks.second_time.using(backend="again").enqueue("now")
+    make_worker("again").run_until_idle()
+    result.refresh()
+    assert (result.return_value, result.attempts, result.errors) == (["now", 2], 2, [])
+
+
+def test_the_same_over_redis(tasks, make_worker: MakeWorker, tranship_service: Callable[[str], Service]) -> None:
+    options = {"url": tranship_service("redis").url, "namespace": uuid.uuid4().hex}
+    with override_settings(TASKS={"default": {**settings.TASKS["default"], "OPTIONS": options}}):
+        good, bad = tasks.identify.enqueue("hello"), tasks.fail.enqueue("no")
+        with BackgroundWorker(make_worker()), Client(options["url"], namespace=options["namespace"]) as client:
+            for result in (good, bad):
+                client.handle(result.id).wait(timeout=20)
+        assert tasks.identify.get_result(good.id).return_value == [good.id, 1, "hello", True]
+        assert tasks.fail.get_result(bad.id).errors[0].exception_class is ValueError
 
 
 def test_a_client_without_django_submits_by_name(broker: Client, make_worker: MakeWorker) -> None:

@@ -1,6 +1,8 @@
 import os
 from importlib.util import find_spec
 
+from tranship import FixedBackoff, RetryPolicy
+
 FOLDER = os.environ["SHOP_FOLDER"]
 SECRET_KEY = "for tests only"
 USE_TZ = True
@@ -11,5 +13,12 @@ BACKEND = "tranship_django.TranshipBackend"
 URL = f"sqlite:///{FOLDER}/tasks.db"
 TASKS = {
     "default": {"BACKEND": BACKEND, "OPTIONS": {"url": URL}, "QUEUES": ["default", "mail"]},
+    "again": {
+        "BACKEND": BACKEND,
+        "OPTIONS": {
+            "url": f"sqlite:///{FOLDER}/again.db",
+            "task_options": {"retry": RetryPolicy(max_attempts=2, backoff=FixedBackoff(0))},
+        },
+    },
     "at-once": {"BACKEND": BACKEND, "OPTIONS": {"url": URL, "enqueue_on_commit": False}, "QUEUES": []},
 }

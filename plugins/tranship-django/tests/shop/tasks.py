@@ -31,3 +31,10 @@ def order(name):
 @task
 def unwritable():
     return object()
+
+
+@task(takes_context=True)
+def second_time(context, word):
+    if context.attempt < 2:
+        raise OSError(word)
+    return [word, len(context.task_result.worker_ids)]
