@@ -405,8 +405,8 @@ class TestPush:
             events: list[ConnectionEvent] = []
             redis.driver.backend.on_event(lambda event, _generation: events.append(event))
             raw(redis_service.url, "CLIENT", "KILL", "TYPE", "pubsub")
-            generation = redis.link.generation
-            await eventually(lambda: redis.link.generation > generation, "a connection without it is replaced")
+            # Only then is everything subscribed to again.
+            await eventually(lambda: ConnectionEvent.RESTORED in events, "a connection without it is replaced")
             await redis.results.get_many(["a"])
             await worker.results.put([result("a")])
             await worker.results.put([result("b")])
