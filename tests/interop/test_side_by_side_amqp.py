@@ -78,7 +78,7 @@ def test_a_killed_worker(site: Site, folder, runs, tell, victim):
     """What it held goes to another when its connection ends; what had ended is answered already."""
     with site.client() as client:
         with doomed_worker(site, folder, victim) as doomed:
-            handles = client.submit_many(count.options(queue="doomed").call(number, 0.05) for number in range(200))
+            handles = client.submit_many(count.options(queue="doomed").call(number, 0.15) for number in range(200))
             ids = {handle.id for handle in handles}
             until(lambda: len([run for run in read(runs) if run.id in ids]) > 30, "it is at work")
             doomed.kill()

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from tranship.ports._protocols import Backend
-
 __all__ = ["ChordCount", "ChordPart", "ChordStart", "ChordStore", "KeepsChords"]
 
 
@@ -74,7 +72,7 @@ class ChordStore(Protocol):
 
 
 @runtime_checkable
-class KeepsChords(Backend, Protocol):
+class KeepsChords(Protocol):
     """A backend whose result store may count chords by itself, where others count with it."""
 
     def chords(self) -> ChordStore | None:

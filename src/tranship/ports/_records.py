@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from tranship.ports._protocols import Backend
 from tranship.ports._worker_names import NameHolder
 
 __all__ = ["KeepsRecords", "Record", "Records"]
@@ -96,8 +95,16 @@ class Records(Protocol):
 
 
 @runtime_checkable
-class KeepsRecords(Backend, Protocol):
-    """A backend, or a result store, that keeps records. With RECORDS."""
+class KeepsRecords(Protocol):
+    """A backend, or a result store, that keeps records. With RECORDS.
+
+    It is no :class:`Backend` by its bases: Python 3.11 reads all properties of what it compares with a protocol, and
+    ``native`` is one for the backend's own loop.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where it is connected, without secrets."""
 
     def records(self) -> Records:
         """The one place of its records. Raises UnsupportedError without RECORDS."""
