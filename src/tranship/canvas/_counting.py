@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tranship.canvas._record_chords import RecordChords
-from tranship.ports import Backend, Capability, ChordStore, KeepsChords, KeepsRecords
+from tranship.ports import Backend, ChordStore, own_chords_of, records_of
 
 __all__ = ["chords_of"]
 
@@ -14,7 +14,7 @@ def chords_of(store: Backend) -> ChordStore | None:
     Args:
         store: where results are kept.
     """
-    own = store.chords() if isinstance(store, KeepsChords) else None
-    if own is None and isinstance(store, KeepsRecords) and store.capabilities.has(Capability.RECORDS):
-        return RecordChords(store.records())
-    return own
+    if (own := own_chords_of(store)) is not None:
+        return own
+    records = records_of(store)
+    return None if records is None else RecordChords(records)

@@ -285,12 +285,10 @@ class ClientLink:
 
     def records_or_none(self) -> Records | None:
         """Return them; None: it keeps none."""
-        from tranship.ports import KeepsRecords
+        # Loaded by who asks what a task tells.
+        from tranship.ports import records_of
 
-        store = self._result_backend or self.backend
-        if not store.capabilities.has(Capability.RECORDS) or not isinstance(store, KeepsRecords):
-            return None
-        return store.records()
+        return records_of(self._result_backend or self.backend)
 
     @property
     def store_name(self) -> str:
@@ -351,10 +349,10 @@ class ClientLink:
             UnsupportedError: neither does.
         """
         # Loaded by schedulers and by who looks at them.
-        from tranship.ports import KeepsRecords
+        from tranship.ports import keeps_records
 
         for one in (self.backend, self._result_backend):
-            if one is not None and one.capabilities.has(Capability.RECORDS) and isinstance(one, KeepsRecords):
+            if one is not None and keeps_records(one):
                 return one
         raise UnsupportedError(
             f"{self.backend.url} keeps no records, by which schedulers agree on who sends what; give a result store "

@@ -53,7 +53,7 @@ from tranship.ports._protocols import (
 )
 
 if TYPE_CHECKING:
-    from tranship.ports._chords import ChordCount, ChordPart, ChordStart, ChordStore, KeepsChords
+    from tranship.ports._chords import ChordCount, ChordPart, ChordStart, ChordStore, KeepsChords, own_chords_of
 
     # Loaded by workers, by who looks at them or cancels, and not by who submits.
     from tranship.ports._control import ONLOOKER, CancelReport, Command, Panel, PeerEvent, Signal, SignalSink, Tombstone
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from tranship.ports._heartbeat import Heartbeat, HostFigures, RunningTask, heartbeat_data, heartbeat_of
     from tranship.ports._known_ids import IdKeeper, KnownId
     from tranship.ports._queues import QueuedTask, QueueInfo
-    from tranship.ports._records import KeepsRecords, Record, Records
+    from tranship.ports._records import KeepsRecords, Record, Records, keeps_records, records_of
     from tranship.ports._worker_names import NameHolder, name_holder_data, name_holder_of
 
 __all__ = [
@@ -119,21 +119,24 @@ __all__ = [
     "Verdict",
     "heartbeat_data",
     "heartbeat_of",
+    "keeps_records",
     "name_holder_data",
     "name_holder_of",
+    "own_chords_of",
     "ready_in",
+    "records_of",
 ]
 
 __getattr__ = lazy_names(
     globals(),
     {
-        "_chords": ["ChordCount", "ChordPart", "ChordStart", "ChordStore", "KeepsChords"],
+        "_chords": ["ChordCount", "ChordPart", "ChordStart", "ChordStore", "KeepsChords", "own_chords_of"],
         "_control": ["ONLOOKER", "CancelReport", "Command", "Panel", "PeerEvent", "Signal", "SignalSink", "Tombstone"],
         "_depths": ["ready_in"],
         "_heartbeat": ["Heartbeat", "HostFigures", "RunningTask", "heartbeat_data", "heartbeat_of"],
         "_known_ids": ["IdKeeper", "KnownId"],
         "_queues": ["QueueInfo", "QueuedTask"],
-        "_records": ["KeepsRecords", "Record", "Records"],
+        "_records": ["KeepsRecords", "Record", "Records", "keeps_records", "records_of"],
         "_worker_names": ["NameHolder", "name_holder_data", "name_holder_of"],
     },
 )

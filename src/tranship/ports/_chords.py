@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast
 
-__all__ = ["ChordCount", "ChordPart", "ChordStart", "ChordStore", "KeepsChords"]
+from tranship.ports._protocols import Backend
+
+__all__ = ["ChordCount", "ChordPart", "ChordStart", "ChordStore", "KeepsChords", "own_chords_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +73,13 @@ class ChordStore(Protocol):
         """Whether anybody has said how many parts there are, or it is finished."""
 
 
-@runtime_checkable
-class KeepsChords(Protocol):
+class KeepsChords(Backend, Protocol):
     """A backend whose result store may count chords by itself, where others count with it."""
 
     def chords(self) -> ChordStore | None:
         """Return what counts; None: nothing of its own, and chords are counted in records, where it has RECORDS."""
+
+
+def own_chords_of(backend: Backend) -> ChordStore | None:
+    """Return what counts chords there for others, too; None: nothing does."""
+    return cast("KeepsChords", backend).chords() if hasattr(backend, "chords") else None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
+from tranship.ports._capabilities import Capability
+from tranship.ports._protocols import Backend
 from tranship.ports._worker_names import NameHolder
 
-__all__ = ["KeepsRecords", "Record", "Records"]
+__all__ = ["KeepsRecords", "Record", "Records", "keeps_records", "records_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +96,20 @@ class Records(Protocol):
         """
 
 
-@runtime_checkable
-class KeepsRecords(Protocol):
-    """A backend, or a result store, that keeps records. With RECORDS.
-
-    It is no :class:`Backend` by its bases: Python 3.11 reads all properties of what it compares with a protocol, and
-    ``native`` is one for the backend's own loop.
-    """
-
-    @property
-    def url(self) -> str:
-        """Where it is connected, without secrets."""
+class KeepsRecords(Backend, Protocol):
+    """A backend, or a result store, that keeps records."""
 
     def records(self) -> Records:
         """The one place of its records. Raises UnsupportedError without RECORDS."""
+
+
+def keeps_records(backend: Backend) -> TypeGuard[KeepsRecords]:
+    """Whether it keeps records: with RECORDS. Nobody asks for its type, which Python 3.11 finds out by reading every
+    property, and 3.12 not at all of what stands in for a backend.
+    """
+    return backend.capabilities.has(Capability.RECORDS)
+
+
+def records_of(backend: Backend) -> Records | None:
+    """Return the records of a backend or a result store; None: it keeps none."""
+    return backend.records() if keeps_records(backend) else None

@@ -19,9 +19,9 @@ from tranship.ports import (
     Capability,
     Consumer,
     ControlChannel,
-    KeepsRecords,
     NameKeeper,
     ready_in,
+    records_of,
 )
 from tranship.registry import Registry
 from tranship.settlement import Settling
@@ -344,16 +344,13 @@ class SessionBuilder:
         return caller
 
     def _tellers(self) -> Tellers | None:
-        store = self._store
-        if not store.capabilities.has(Capability.RECORDS) or not isinstance(store, KeepsRecords):
-            return None
-        return Tellers(store.records(), limit=self._largest(), ttl=DAY)
+        records = records_of(self._store)
+        return None if records is None else Tellers(records, limit=self._largest(), ttl=DAY)
 
     def _durably(self) -> Callable[[TaskContext], Durable] | None:
-        store, io, limit = self._store, asyncio.get_running_loop(), self._largest()
-        if not store.capabilities.has(Capability.RECORDS) or not isinstance(store, KeepsRecords):
+        records, io, limit = records_of(self._store), asyncio.get_running_loop(), self._largest()
+        if records is None:
             return None
-        records = store.records()
 
         def durably(context: TaskContext) -> Durable:
             # Loaded with the first step.

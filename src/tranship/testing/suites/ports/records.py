@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from tranship.errors import ClosedError
-from tranship.ports import Backend, Capability, KeepsRecords, NameHolder, Record, Records
+from tranship.ports import Backend, Capability, NameHolder, Record, Records, keeps_records
 from tranship.testing.case import case
 from tranship.testing.context import CaseContext
 
@@ -179,7 +179,7 @@ class RecordCases:
 
 def records_of(backend: Backend) -> Records:
     """Return the backend's records, as what has RECORDS gives them."""
-    assert isinstance(backend, KeepsRecords), "a backend with RECORDS is a KeepsRecords"
+    assert keeps_records(backend)
     return backend.records()
 
 

@@ -12,7 +12,7 @@ import orjson
 from tranship.codec import JSON
 from tranship.envelope import Envelope, TaskState, new_id
 from tranship.errors import BrokerRefused, TaskCancelled, TaskDeadLettered, TaskFailed, TranshipError
-from tranship.ports import Backend, Capability, ChordStart, ChordStore, KeepsChords, KeepsRecords
+from tranship.ports import Backend, Capability, ChordStart, ChordStore, own_chords_of, records_of
 from tranship.protocol import Message, Signature
 from tranship.retry import FixedBackoff, RetryPolicy
 from tranship.task import current, task
@@ -472,6 +472,6 @@ def chords_of(backend: Backend) -> ChordStore:
     """Return what counts the parts of chords at ``backend``."""
     from tranship.canvas import RecordChords
 
-    own = backend.chords() if isinstance(backend, KeepsChords) else None
-    assert isinstance(backend, KeepsRecords)
-    return own or RecordChords(backend.records())
+    own, records = own_chords_of(backend), records_of(backend)
+    assert records is not None
+    return own or RecordChords(records)

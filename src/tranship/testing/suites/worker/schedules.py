@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import Any, Final
 
-from tranship.ports import Capability, KeepsRecords, NameHolder, Record
+from tranship.ports import Capability, KeepsRecords, NameHolder, Record, keeps_records
 from tranship.schedules import LEADER, Pace, Schedule
 from tranship.task import current, task
 from tranship.testing.facade_context import FacadeContext, worker_case
@@ -96,7 +96,7 @@ async def _keeper(facade: FacadeContext) -> KeepsRecords:
     backend = await facade.context.open()
     if not backend.capabilities.has(Capability.RECORDS):
         backend = await facade.context.open_results()
-    assert isinstance(backend, KeepsRecords)
+    assert keeps_records(backend)
     return backend
 
 
