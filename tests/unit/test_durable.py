@@ -10,7 +10,7 @@ import pytest
 from tranship.envelope import Envelope
 from tranship.errors import InvalidOptionError, LeaseLost, MessageTooLarge
 from tranship.outcomes import Suspended
-from tranship.ports import KeepsRecords, Records
+from tranship.ports import Records, keeps_records
 from tranship.registry import Registry
 from tranship.steps import step_key
 from tranship.task import TaskContext
@@ -20,7 +20,7 @@ from tranship.worker._durable import Steps
 @pytest.fixture
 async def records() -> AsyncIterator[Records]:
     backend = Registry().create("memory://durable")
-    assert isinstance(backend, KeepsRecords)
+    assert keeps_records(backend)
     await backend.open()
     yield backend.records()
     await backend.aclose()

@@ -10,7 +10,7 @@ from redis_kit import Raw
 
 from tranship import AsyncClient, Worker, task
 from tranship.envelope import new_id
-from tranship.ports import ChordStart, KeepsChords
+from tranship.ports import ChordStart, own_chords_of
 from tranship.testing.context import CaseContext
 from tranship.testing.suites.worker.canvas import canvas_message, step
 
@@ -30,8 +30,7 @@ async def body(values: list[int]) -> list[int]:
 
 async def test_a_claim_of_the_dead_is_waited_for(context: CaseContext, raw: Raw) -> None:
     backend = await context.open()
-    assert isinstance(backend, KeepsChords)
-    chords = backend.chords()
+    chords = own_chords_of(backend)
     assert chords is not None
     group_id, end = new_id(), step("body")
     await chords.start(ChordStart(group_id=group_id, size=1))
