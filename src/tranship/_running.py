@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from tranship.errors import ConfigurationError
 
-__all__ = ["keep_running", "run", "wind_up"]
+__all__ = ["is_in_loop", "keep_running", "run", "wind_up"]
 
 log = logging.getLogger("tranship")
 
@@ -33,7 +33,7 @@ def run(main: Coroutine[Any, Any, T], *, instead: str = "") -> T:
     Raises:
         ConfigurationError: an event loop is running in this thread.
     """
-    if _is_in_loop():
+    if is_in_loop():
         main.close()
         raise ConfigurationError(
             "an event loop is running in this thread already, as in a Jupyter notebook or in an `async def`: "
@@ -51,7 +51,8 @@ def run(main: Coroutine[Any, Any, T], *, instead: str = "") -> T:
                 log.exception("code on the event loop raised %s; it goes on", type(error).__name__)
 
 
-def _is_in_loop() -> bool:
+def is_in_loop() -> bool:
+    """Whether an event loop runs in this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, TypeVar
 
+from tranship._running import is_in_loop
 from tranship.checks import invalid, key_text, name_text
 from tranship.errors import MessageTooLarge, TranshipError, UnsupportedError
 from tranship.outcomes import Suspended
@@ -33,7 +34,7 @@ from tranship.steps import (
     wait_key,
 )
 from tranship.task import TaskContext
-from tranship.worker._pauses import Pauses
+from tranship.worker._pauses import patiently
 
 __all__ = ["Steps"]
 
@@ -94,7 +95,7 @@ class Steps:
         """Return the value of a step; on a loop, what is awaited for it."""
         self._take_name("step", name)
         what, key = f"step {name!r}", step_key(self._context.id, name)
-        if asyncio._get_running_loop() is None:  # noqa: SLF001 - the public one raises, which is slow
+        if not is_in_loop():
             return self._step_blocking(name, what, key, call)
         return self._step(name, what, key, call)
 
@@ -102,7 +103,7 @@ class Steps:
         """Return the value of what is done once in all; likewise."""
         what = f"what is done once as {key_text('key', key, LONGEST_KEY)!r}"
         holder = NameHolder(name=once_key(key), instance=secrets.token_hex(8))
-        if asyncio._get_running_loop() is None:  # noqa: SLF001 - likewise
+        if not is_in_loop():
             return self._once_blocking(what, holder, call)
         return self._once(what, holder, call)
 
@@ -113,7 +114,7 @@ class Steps:
             self._sleeps += 1
         self._take_name("sleep", name)
         left = self._time_left(sleep_key(self._context.id, name), due)
-        if asyncio._get_running_loop() is None:  # noqa: SLF001 - likewise
+        if not is_in_loop():
             return _suspend(self._blocked(left, self._context.raise_if_cancelled))
         return self._sleep(left)
 
@@ -122,7 +123,7 @@ class Steps:
         number = self._waits[name_text("name of an event", name)]
         self._waits[name] += 1
         heard = self._heard(name, number, timeout)
-        if asyncio._get_running_loop() is None:  # noqa: SLF001 - likewise
+        if not is_in_loop():
             return self._event(name, timeout, self._blocked(heard, self._context.raise_if_cancelled))
         return self._wait_event(name, timeout, heard)
 
@@ -337,15 +338,7 @@ class Steps:
 
     async def _patiently(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Call again what the store could not answer; each call may be repeated without harm."""
-        pauses, until = Pauses(), self._io.time() + PATIENCE
-        while True:
-            try:
-                return await call()
-            except TranshipError as error:
-                if not error.retryable or self._io.time() > until:
-                    raise
-                log.debug("task %s: its steps: %s; trying again", self._context.id, error)
-            await asyncio.sleep(pauses.next())
+        return await patiently(call, PATIENCE, f"keeping the steps of task {self._context.id}")
 
 
 def _next_look(waited: float) -> float:

@@ -18,14 +18,13 @@ from tranship.ports import ChordCount, ChordStore, ResultStore, StoredResult
 from tranship.protocol import Message, encode_result
 from tranship.submission import Submission
 from tranship.worker._canvas import Canvas
+from tranship.worker._pauses import patiently
 from tranship.worker._record import Run
 
 __all__ = ["CannotFollow", "Following"]
 
 log = logging.getLogger("tranship.worker")
 
-FIRST_PAUSE: Final = 0.05
-LONGEST_PAUSE: Final = 1.0
 LOST_AFTER: Final = 60.0
 """Seconds for which a chord may have no size, while its header is still being sent."""
 LOOK: Final = 1.0
@@ -204,14 +203,4 @@ class Following:
             log.warning("chord %s could not be looked after: %s", ended.group_id, error)
 
     async def _again(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call until it goes well, for as long as there is patience."""
-        until, pause = time.monotonic() + self._patience, FIRST_PAUSE
-        while True:
-            try:
-                return await call()
-            except TranshipError as error:
-                if not error.retryable or time.monotonic() + pause > until:
-                    raise
-                log.warning("following up failed, trying again: %s", error)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+        return await patiently(call, self._patience, "following up")

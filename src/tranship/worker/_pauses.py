@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
-__all__ = ["Pauses"]
+from tranship.errors import TranshipError
+
+__all__ = ["Pauses", "patiently"]
+
+log = logging.getLogger("tranship.worker")
 
 FIRST: Final = 0.1
 LONGEST: Final = 5.0
+
+T = TypeVar("T")
 
 
 class Pauses:
@@ -25,3 +34,25 @@ class Pauses:
     def reset(self) -> None:
         """An attempt has worked, or something has changed."""
         self._following = FIRST
+
+
+async def patiently(call: Callable[[], Awaitable[T]], seconds: float, what: str) -> T:
+    """Return what ``call`` does; call again what a broker or a store could not answer, for so many seconds.
+
+    Args:
+        call: may be repeated without harm.
+        seconds: after which the error is raised.
+        what: what an entry of the log calls it.
+
+    Raises:
+        TranshipError: at once what calling again does not mend, the rest after ``seconds``.
+    """
+    pauses, until = Pauses(), asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            return await call()
+        except TranshipError as error:
+            if not error.retryable or asyncio.get_running_loop().time() > until:
+                raise
+            log.info("%s failed, trying again: %s", what, error)
+        await asyncio.sleep(pauses.next())

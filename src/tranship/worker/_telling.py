@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from tranship._running import is_in_loop
 from tranship.envelope import Envelope
 from tranship.errors import LeaseLost, MessageTooLarge, TranshipError
 from tranship.outcomes import Progress
@@ -29,6 +30,8 @@ PAUSE: Final = 0.25
 """Seconds between two writes."""
 CHUNK: Final = 64 * 1024
 """Bytes of parts in one record, unless one part has more."""
+AT_ONCE: Final = 32
+"""Records of parts in one write."""
 HELD: Final = 1024 * 1024
 """Bytes of one task that are not sent yet, above which its handler waits, if it can."""
 LOOK: Final = 0.5
@@ -69,8 +72,10 @@ class Teller:
     # The handler's side.
 
     def progress(self, progress: Progress) -> None:
-        """Tell how far it is; only the latest is sent."""
+        """Tell how far it is; only the latest is sent, and nothing once the store has refused it."""
         with self._lock:
+            if self._problem is not None:
+                return
             self._progress = progress
         self._dirty(self)
 
@@ -108,7 +113,7 @@ class Teller:
 
     def block(self, check: Callable[[], None]) -> None:
         """Block this thread until it is not full."""
-        while self.full and asyncio._get_running_loop() is None:  # noqa: SLF001 - the public one raises, which is slow
+        while self.full and not is_in_loop():
             event = threading.Event()
             self._tell_me(event.set)
             event.wait(LOOK)
@@ -132,13 +137,13 @@ class Teller:
         """Return what is to be written now; the same until :meth:`written`."""
         if not self._records:
             with self._lock:
-                self._records = list(self._made())
+                self._records = self._made()
         return self._records
 
     def _made(self) -> list[Record]:
-        made = []
-        while self._parts:
-            number, chunk, size = self._number, [self._parts.popleft()], 0
+        made: list[Record] = []
+        while self._parts and len(made) < AT_ONCE:
+            number, chunk = self._number, [self._parts.popleft()]
             size = len(chunk[0])
             while self._parts and size + len(self._parts[0]) < CHUNK:
                 chunk.append(self._parts.popleft())
@@ -151,16 +156,18 @@ class Teller:
         return made
 
     def written(self) -> None:
-        """What :meth:`records` gave is written."""
-        self._end_writing(None)
+        """What :meth:`records` gave is written; there may be more."""
+        self._end_writing()
 
     def failed(self, problem: TranshipError) -> None:
         """It is refused, and so is whatever is emitted from now on."""
-        self._end_writing(problem)
-
-    def _end_writing(self, problem: TranshipError | None) -> None:
         with self._lock:
-            self._problem = problem
+            self._problem, self._progress = problem, None
+            self._parts.clear()
+        self._end_writing()
+
+    def _end_writing(self) -> None:
+        with self._lock:
             self._records = []
             self._held = sum(len(one) + 1 for one in self._parts)
             waiting, self._waiting = self._waiting, []
@@ -194,7 +201,9 @@ class Tellers:
     async def finish(self, teller: Teller) -> None:
         """Write what a run that has ended has told; its result comes after."""
         pauses, until = Pauses(), self._loop.time() + PATIENCE
-        while teller.pending and not await self._write(teller):
+        while teller.pending:
+            if await self._write(teller):
+                continue
             if self._loop.time() > until:
                 log.warning("task %s: the last of what it told could not be stored, and is lost", teller.id)
                 return
@@ -226,8 +235,8 @@ class Tellers:
             if not tellers:
                 return
             done = await asyncio.gather(*map(self._write, tellers))
-            for teller, written in zip(tellers, done, strict=True):
-                if not written:
+            for teller in tellers:
+                if teller.pending:
                     self._has_told(teller)
             if all(done):
                 pauses.reset()
