@@ -103,7 +103,7 @@ def chaos(session: nox.Session) -> None:
 @nox.session
 def campaigns(session: nox.Session) -> None:
     """Run what takes too long for every day: kills of NATS and RabbitMQ, moves, routing, quorum queues, load."""
-    install_groups(session, "tests", "sandai")
+    install_groups(session, "tests", "sandai", "docs")
     run_parallel(session, os.cpu_count() or 2, "-m", "campaign", *session.posargs)
 
 
@@ -184,9 +184,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation; a broken link is an error."""
-    install_groups(session, "docs")
+    """Build the documentation; a broken link is an error, and so is a search that does not find."""
+    install_groups(session, "docs", "tests")
     session.run("mkdocs", "build", "--strict", *session.posargs)
+    session.run("pytest", "-q", "-m", "", "tests/docs/test_navigation.py", "tests/docs/test_site.py")
 
 
 @nox.session

@@ -155,7 +155,7 @@ class Scheduler:
         Returns once it is at work, or the broker is waited for.
 
         Raises:
-            As :meth:`run`.
+            TranshipError: whatever :meth:`run` raises.
         """
         begun: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._background = process_table().portal().call(self._serve(begun))

@@ -116,7 +116,11 @@ class Client:
         """Connect now rather than on first use.
 
         Raises:
-            BrokerUnreachable, BrokerRefused, StorageCorrupt, UnsupportedError, UnknownSchemeError, PluginError.
+            BrokerUnreachable: nobody answers there.
+            BrokerRefused: the broker answered that it will not have this client: credentials, rights, version.
+            StorageCorrupt: the file is no database, or a damaged one.
+            UnsupportedError: the broker cannot do what the options ask of it.
+            UnknownSchemeError, PluginError: no plugin serves the URL, or the one that does cannot be loaded.
         """
         # A plugin whose middleware cannot be made is told of now, and not by the first submit.
         _ = self._chains
@@ -179,7 +183,9 @@ class Client:
             SubmitUnknown: the broker's answer was lost.
             BatchSubmitError: of a workflow that begins with several tasks some were refused; it was not submitted.
             UnsupportedError: the broker, or its result store, cannot do what a workflow takes.
-            StorageFull, ClosedError and whatever connecting raises.
+            StorageFull: the broker has no room for it.
+            ClosedError: this client was closed.
+            TranshipError: whatever :meth:`open` raises, where this is the first use.
         """
         link = self._link()
         call = as_call(task, args, kwargs)
