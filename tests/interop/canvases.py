@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import chain, chord, group, signature
+from celery.canvas import chunks, xmap, xstarmap
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
@@ -25,6 +26,15 @@ class Sender:
 
         made = signature(f"interop.{name}", args=args, app=app, immutable=immutable)
         return made.set(queue=self.queue, **options)
+
+    def map(self, name: str, items: list[Any]) -> Any:
+        return xmap(self(name), items).set(queue=self.queue)
+
+    def starmap(self, name: str, items: list[Any]) -> Any:
+        return xstarmap(self(name), items).set(queue=self.queue)
+
+    def chunks(self, name: str, items: list[Any], size: int) -> Any:
+        return chunks(self(name), items, size).set(queue=self.queue)
 
 
 def two_steps(s: Sender) -> Any:
@@ -156,6 +166,75 @@ def two_hundred_steps(s: Sender) -> Any:
     return chain([s("add", 0, 1), *(s("add", 1) for _ in range(199))])
 
 
+def mapped(s: Sender) -> Any:
+    return s.map("echo", [1, "two", [3], None])
+
+
+def mapped_in_threads(s: Sender) -> Any:
+    return s.starmap("count", [[1, 0.01], [2], [3]])
+
+
+def starmapped(s: Sender) -> Any:
+    return s.starmap("add", [[1, 2], [3, 4]])
+
+
+def maps_of_nothing(s: Sender) -> Any:
+    return group(s.map("echo", []), s.starmap("add", []))
+
+
+def maps_in_a_chain(s: Sender) -> Any:
+    return chain(s("add", 1, 2), s.map("echo", [1, 2]), s("total"), s("add", 5))
+
+
+def maps_in_a_header(s: Sender) -> Any:
+    return chord([s.map("total", [[1, 2], [3]]), s.starmap("add", [[4, 5]])], s("echo"))
+
+
+def failing_map(s: Sender) -> Any:
+    return chain(s.map("fail", ["tray 10", "tray 11"]), s("echo"))
+
+
+def map_of_an_unknown_task(s: Sender) -> Any:
+    return s.map("nobody-has-this", [1])
+
+
+def map_with_wrong_arguments(s: Sender) -> Any:
+    return s.starmap("add", [[1]])
+
+
+def starmap_of_no_lists(s: Sender) -> Any:
+    return s.starmap("add", [1])
+
+
+def chunked(s: Sender) -> Any:
+    # As its apply_async does, which loses the queue.
+    parts = s.chunks("add", [[at, at] for at in range(7)], 3).group()
+    return group([one.set(queue=s.queue) for one in parts.tasks])
+
+
+def chunks_in_a_chain(s: Sender) -> Any:
+    """Which hands on what its parts are, and does not wait for them."""
+    return chain(s("add", 1, 1), s.chunks("count", [[71], [72], [73]], 2))
+
+
+def nightly_cleanup(s: Sender) -> Any:
+    return celerys(s, "backend_cleanup")
+
+
+def no_real_task(s: Sender) -> Any:
+    return celerys(s, "chain", 1)
+
+
+def accumulated(s: Sender) -> Any:
+    return celerys(s, "accumulate", 1, 2)
+
+
+def celerys(s: Sender, name: str, *args: Any) -> Any:
+    from interop.celery_app import app
+
+    return signature(f"celery.{name}", args=args, app=app).set(queue=s.queue)
+
+
 def named(s: Sender, name: str) -> Any:
     made = s(name)
     made.kwargs = {"mark": s.mark}
@@ -188,14 +267,31 @@ CHORDS: list[Callable[[Sender], Any]] = [
     chord_with_a_chain_for_a_body,
     empty_header,
     where_members_belong,
+    maps_in_a_header,
     failing_member,
     failing_chain_in_a_header,
     what_follows_a_failing_chord,
     errback_of_a_body,
 ]
+BUILT_IN: list[Callable[[Sender], Any]] = [
+    mapped,
+    mapped_in_threads,
+    starmapped,
+    maps_of_nothing,
+    maps_in_a_chain,
+    failing_map,
+    map_of_an_unknown_task,
+    map_with_wrong_arguments,
+    starmap_of_no_lists,
+    chunked,
+    chunks_in_a_chain,
+    nightly_cleanup,
+    no_real_task,
+    accumulated,
+]
 LARGE: list[Callable[[Sender], Any]] = [a_thousand_members, two_hundred_steps]
 OTHERS: list[Callable[[Sender], Any]] = [slow_members, continued_elsewhere]
-BUILDERS = {one.__name__: one for one in (*SIMPLE, *CHORDS, *LARGE, *OTHERS)}
+BUILDERS = {one.__name__: one for one in (*SIMPLE, *CHORDS, *BUILT_IN, *LARGE, *OTHERS)}
 
 
 def run(name: str, queue: str, mark: str, seconds: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from tranship.canvas import Embed
@@ -49,7 +49,7 @@ class Admission:
         max_deliveries: a task that comes more often than this is dead-lettered.
         max_size: the largest body in bytes, compressed or not; a larger one is dead-lettered.
         counts: whether there is anything that counts the parts of a chord, or looks for their results.
-        unlock: Celery's task that waits for the members of one; None: their results cannot be read.
+        own: tasks that this worker has without having been given them, beside those of every worker.
         clock: the broker's; None: this host's own.
     """
 
@@ -62,11 +62,11 @@ class Admission:
         max_deliveries: int,
         max_size: int,
         counts: bool = False,
-        unlock: Task[..., Any] | None = None,
+        own: Iterable[Task[..., Any]] = (),
         clock: Clock | None = None,
     ) -> None:
         self._names = sorted(tasks)
-        self._tasks = {**BUILT_IN, **({} if unlock is None else {unlock.name: unlock}), **tasks}
+        self._tasks = {**BUILT_IN, **{one.name: one for one in own}, **tasks}
         self._cancels = cancels
         self._answered = answered
         self._max_deliveries = max_deliveries

@@ -32,7 +32,9 @@ from tranship.worker._answered import Answered
 from tranship.worker._caller import Caller
 from tranship.worker._cancels import Cancels, marks_of
 from tranship.worker._canvas import Canvas
+from tranship.worker._chunks import chunking
 from tranship.worker._consumed import ConsumedQueues
+from tranship.worker._each import Each, each_of
 from tranship.worker._flow import Flow
 from tranship.worker._following import Following
 from tranship.worker._handlers import Handlers
@@ -310,7 +312,7 @@ class SessionBuilder:
             max_deliveries=settings.max_deliveries,
             max_size=self._backend.submitter().max_message_size,
             counts=self._chords is not None or unlock is not None,
-            unlock=unlock,
+            own=[*self._celerys(), *([] if unlock is None else [unlock])],
             clock=clock_of(self._backend),
         )
 
@@ -318,6 +320,12 @@ class SessionBuilder:
         if self._results is None or not self._store.capabilities.has(Capability.RESULTS):
             return None
         return unlocking(self._results, self._flow.following)
+
+    def _celerys(self) -> list[Task[..., Any]]:
+        """Celery's own tasks that call, or send, others."""
+        setup = self._setup
+        each = Each(setup.tasks, self._threads, setup.dependencies, self._isolation)
+        return [*each_of(each), chunking(self._flow.following)]
 
     def _submission(self) -> Submission:
         return Submission(

@@ -8,7 +8,9 @@ from typing import Any, Final
 from tranship.envelope import JOIN_TASK, PROBE_TASK
 from tranship.task import Task, task
 
-__all__ = ["BUILT_IN"]
+__all__ = ["BUILT_IN", "CLEANUP"]
+
+CLEANUP: Final = "celery.backend_cleanup"
 
 
 @task(name=PROBE_TASK)
@@ -22,4 +24,9 @@ async def _join(*args: Any, index: int | None = None) -> Any:
     return args if index is None else args[index]
 
 
-BUILT_IN: Final[Mapping[str, Task[..., Any]]] = {one.name: one for one in (_probe, _join)}
+@task(name=CLEANUP)
+async def _cleanup() -> None:
+    """Celery's beat sends it each night where its result store keeps what has expired. Ours lets it go by itself."""
+
+
+BUILT_IN: Final[Mapping[str, Task[..., Any]]] = {one.name: one for one in (_probe, _join, _cleanup)}

@@ -85,6 +85,18 @@ class Following:
         if run.sequel.plan is not None:
             await self._do(run.sequel.plan, run.sequel.messages, run.envelope)
 
+    async def begin(self, plan: Plan, after: Envelope) -> None:
+        """Do what a plan says that a task has made while it runs.
+
+        Raises:
+            TranshipError: a step can never be sent; or the broker could not be reached for as long as there was
+                patience.
+        """
+        try:
+            await self._do(plan, self._canvas.encoded(plan.envelopes), after)
+        except CannotFollow as error:
+            raise error.reason from error
+
     async def aclose(self) -> None:
         """Look no more after chords that nobody has given a size."""
         for one in self._watched.values():
