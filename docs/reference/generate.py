@@ -399,8 +399,20 @@ def parts() -> dict[str, Callable[[], str]]:
         MoveReport,
         QueueReport,
         Refusal,
+        Sample,
+        Sampler,
     )
-    from tranship.ports import CountKind, Delivery, Heartbeat, HostFigures, QueuedTask, QueueInfo, RunningTask, Settled
+    from tranship.ports import (
+        CountKind,
+        Delivery,
+        Heartbeat,
+        HostFigures,
+        QueuedTask,
+        QueueInfo,
+        QueueTotals,
+        RunningTask,
+        Settled,
+    )
     from tranship.protocol import Message, RawMessage
     from tranship.routing import RoutingOptions
     from tranship.schedules import Schedule, Scheduler, ScheduleReport
@@ -450,7 +462,7 @@ def parts() -> dict[str, Callable[[], str]]:
         },
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
-            for cls in (CommandAnswer, QueueReport, QueuedTask, ScheduleReport)
+            for cls in (CommandAnswer, QueueReport, QueuedTask, QueueTotals, Sample, ScheduleReport)
         },
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
@@ -460,7 +472,7 @@ def parts() -> dict[str, Callable[[], str]]:
             f"methods:{cls.__name__}": lambda cls=cls: methods(cls)
             for cls in (
                 *(Client, TaskHandle, WorkflowHandle, TaskContext, Worker, AsyncOperator, Task, Workflow),
-                *(LargePayloads, ObjectStore),
+                *(LargePayloads, ObjectStore, Sampler),
             )
         },
         **{f"methods:{cls.__name__}": lambda cls=cls: methods(cls) for cls in (OperatorClient, Operator, Scheduler)},

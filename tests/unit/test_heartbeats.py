@@ -39,7 +39,7 @@ def run_of(number: int, *, began: float) -> Run:
     return run
 
 
-def presence(*, runs=(), profile=None, room=2**24, tasks=("a",), queues=("q",)) -> Presence:
+def presence(*, runs=(), profile=None, room=2**24, tasks=("a",), queues=("q",), totals=None) -> Presence:
     return Presence(
         name="w",
         instance="i",
@@ -50,6 +50,7 @@ def presence(*, runs=(), profile=None, room=2**24, tasks=("a",), queues=("q",)) 
         clock=Clock(),
         runs=lambda: runs,
         capacity=dict,
+        totals=lambda: totals or {},
         namesakes=list,
         room=room,
     )

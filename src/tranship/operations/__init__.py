@@ -7,6 +7,7 @@ from tranship.operations._move import Move, MoveOptions
 from tranship.operations._move_report import MovedQueue, MoveProgress, MoveReport, Refusal
 from tranship.operations._operator import AsyncOperator, Operator
 from tranship.operations._queues import QueueReport
+from tranship.operations._sampler import Sample, Sampler
 from tranship.ports import QueuedTask
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "QueuedTask",
     "Reach",
     "Refusal",
+    "Sample",
+    "Sampler",
     "Severity",
     "attempt_of",
 ]

@@ -58,7 +58,14 @@ if TYPE_CHECKING:
     # Loaded by workers, by who looks at them or cancels, and not by who submits.
     from tranship.ports._control import ONLOOKER, CancelReport, Command, Panel, PeerEvent, Signal, SignalSink, Tombstone
     from tranship.ports._depths import ready_in
-    from tranship.ports._heartbeat import Heartbeat, HostFigures, RunningTask, heartbeat_data, heartbeat_of
+    from tranship.ports._heartbeat import (
+        Heartbeat,
+        HostFigures,
+        QueueTotals,
+        RunningTask,
+        heartbeat_data,
+        heartbeat_of,
+    )
     from tranship.ports._known_ids import IdKeeper, KnownId
     from tranship.ports._queues import QueuedTask, QueueInfo
     from tranship.ports._records import KeepsRecords, Record, Records, keeps_records, records_of
@@ -100,6 +107,7 @@ __all__ = [
     "PromptSubmitter",
     "QueueBrowser",
     "QueueInfo",
+    "QueueTotals",
     "QueuedTask",
     "ReaderInspector",
     "Received",
@@ -133,7 +141,7 @@ __getattr__ = lazy_names(
         "_chords": ["ChordCount", "ChordPart", "ChordStart", "ChordStore", "KeepsChords", "own_chords_of"],
         "_control": ["ONLOOKER", "CancelReport", "Command", "Panel", "PeerEvent", "Signal", "SignalSink", "Tombstone"],
         "_depths": ["ready_in"],
-        "_heartbeat": ["Heartbeat", "HostFigures", "RunningTask", "heartbeat_data", "heartbeat_of"],
+        "_heartbeat": ["Heartbeat", "HostFigures", "QueueTotals", "RunningTask", "heartbeat_data", "heartbeat_of"],
         "_known_ids": ["IdKeeper", "KnownId"],
         "_queues": ["QueueInfo", "QueuedTask"],
         "_records": ["KeepsRecords", "Record", "Records", "keeps_records", "records_of"],

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from tranship.protocol import epoch_of, number_of, whole_of
 
-__all__ = ["Heartbeat", "HostFigures", "RunningTask", "heartbeat_data", "heartbeat_of"]
+__all__ = ["Heartbeat", "HostFigures", "QueueTotals", "RunningTask", "heartbeat_data", "heartbeat_of"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,20 @@ class HostFigures:
     """CPUs that the process has kept busy since the heartbeat before: 1.0 is one of them all the time."""
     process_memory: int | None = None
     """Bytes that the process occupies (resident set size)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueTotals:
+    """What a worker has done of one queue since it began to work. Two heartbeats make a rate."""
+
+    ended: int = 0
+    """Tasks that came to an end, well or not."""
+    failed: int = 0
+    """How many of those failed, or were dead-lettered."""
+    retried: int = 0
+    """Attempts that failed and are followed by another."""
+    seconds: float = 0.0
+    """How long handlers have run, in all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +109,8 @@ class Heartbeat:
     """What its owner says of it."""
     namesakes: Sequence[str] = ()
     """Other workers that were heard of under the same name in the last minute."""
+    totals: Mapping[str, QueueTotals] = field(default_factory=dict)
+    """What it has done since it began to work, by queue; the busiest are there."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """By field: how many of its items were left out, because a heartbeat is bounded."""
 
@@ -106,6 +122,7 @@ def heartbeat_data(heartbeat: Heartbeat) -> dict[str, Any]:
     data |= {name: dict(data[name]) for name in ("capacity", "labels", "left_out")}
     data["running"] = [asdict(one) for one in heartbeat.running]
     data["figures"] = asdict(heartbeat.figures)
+    data["totals"] = {queue: asdict(one) for queue, one in heartbeat.totals.items()}
     data["skill_dependencies"] = {skill: list(needs) for skill, needs in heartbeat.skill_dependencies.items()}
     return data
 
@@ -159,6 +176,20 @@ def _needs(value: Any) -> dict[str, list[str]] | None:
     return None if found is None else {key: needs for key, one in found.items() if (needs := _texts(one)) is not None}
 
 
+def _totals(value: Any) -> dict[str, QueueTotals] | None:
+    found = _mapping(value)
+    return None if found is None else {queue: _total(one) for queue, one in found.items()}
+
+
+def _total(value: Any) -> QueueTotals:
+    return QueueTotals(
+        ended=_read(value, "ended", whole_of) or 0,
+        failed=_read(value, "failed", whole_of) or 0,
+        retried=_read(value, "retried", whole_of) or 0,
+        seconds=_read(value, "seconds", number_of) or 0.0,
+    )
+
+
 def _figures(value: Any) -> HostFigures | None:
     return HostFigures(
         cpus=_read(value, "cpus", whole_of),
@@ -203,6 +234,7 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "capacity": _counts,
     "left_out": _counts,
     "figures": _figures,
+    "totals": _totals,
     "skill_dependencies": _needs,
     "labels": _mapping,
 }

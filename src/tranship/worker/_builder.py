@@ -54,6 +54,7 @@ from tranship.worker._session import Session
 from tranship.worker._setup import Setup, check_events, check_hard_limit, check_parts, check_results
 from tranship.worker._starvation import Starvation
 from tranship.worker._suspects import Suspects
+from tranship.worker._tally import Tally
 from tranship.worker._telling import Tellers
 from tranship.worker._threads import HandlerThreads
 from tranship.worker._through import ends_of
@@ -147,6 +148,9 @@ class SessionBuilder:
             began=setup.began,
             ended=setup.ended,
         )
+        self._tally = Tally()
+        if _control(backend) is not None:
+            self._flow.count_also(self._tally.count)
         self._threads = HandlerThreads()
         self._isolation = _isolation(setup.tasks, setup.settings.max_concurrent_tasks)
         self._chords = chords_of(self._store)
@@ -388,6 +392,7 @@ class SessionBuilder:
             clock=clock_of(self._backend),
             runs=self._flow.runs,
             capacity=lambda: {} if flow.types is None else flow.types.capacity(),
+            totals=self._tally.totals,
             namesakes=list if namesakes is None else namesakes.known,
             room=self._backend.submitter().max_message_size,
         )

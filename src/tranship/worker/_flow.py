@@ -106,11 +106,13 @@ class Flow:
     def count_also(self, count: Callable[[Run], None]) -> None:
         """Have ``count`` called with each delivery that has ended, too."""
         before = self._count
+        if before is None:
+            self._count = count
+            return
 
         def both(run: Run) -> None:
             count(run)
-            if before is not None:
-                before(run)
+            before(run)
 
         self._count = both
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tranship import __version__, codec
 from tranship.clocks import Clock
-from tranship.ports import Heartbeat, RunningTask
+from tranship.ports import Heartbeat, QueueTotals, RunningTask
 from tranship.worker._figures import Figures
 from tranship.worker._profile import Profile
 from tranship.worker._record import Run
@@ -22,7 +22,7 @@ LARGEST: Final = 65_536
 """Bytes of JSON for the lists in a heartbeat, together; what its owner says has bounds of its own."""
 _NOTE: Final = 200
 """Characters of what a handler says of its progress."""
-_SHARES: Final = {"running": 0.5, "queues": 0.2, "tasks": 0.15, "hot_cache": 0.15}
+_SHARES: Final = {"running": 0.45, "queues": 0.15, "tasks": 0.15, "hot_cache": 0.15, "totals": 0.1}
 """Of that, for each list."""
 
 
@@ -39,6 +39,7 @@ class Presence:
         clock: the broker's.
         runs: returns what runs.
         capacity: returns the free slots of each task type that has a limit of its own.
+        totals: returns what was done of each queue, the busiest first.
         namesakes: returns where others of its name are.
         room: the largest message in bytes.
     """
@@ -55,6 +56,7 @@ class Presence:
         clock: Clock,
         runs: Callable[[], Sequence[Run]],
         capacity: Callable[[], Mapping[str, int]],
+        totals: Callable[[], Mapping[str, QueueTotals]],
         namesakes: Callable[[], Sequence[str]],
         room: int,
     ) -> None:
@@ -67,6 +69,7 @@ class Presence:
         self._clock = clock
         self._runs = runs
         self._capacity = capacity
+        self._totals = totals
         self._namesakes = namesakes
         self._room = min(LARGEST, room // 2)
         self._figures = Figures()
@@ -75,14 +78,16 @@ class Presence:
     def beat(self, *, stopping: bool) -> Heartbeat:
         """Return what there is to say now."""
         runs, profile, queues, limit = self._runs(), self._profile, self._queues(), self._limit()
+        totals = self._totals()
         lists: dict[str, Iterable[Any]] = {
             "running": _oldest_first(runs),
             "queues": queues,
             "tasks": self._tasks,
             "hot_cache": profile.hot_cache,
+            "totals": totals.items(),
         }
         sizes = {"running": len(runs), "queues": len(queues), "tasks": len(self._tasks)}
-        sizes["hot_cache"] = len(profile.hot_cache)
+        sizes |= {"hot_cache": len(profile.hot_cache), "totals": len(totals)}
         told = {name: _fitting(items, self._room * _SHARES[name]) for name, items in lists.items()}
         return Heartbeat(
             worker=self._name,
@@ -104,6 +109,7 @@ class Presence:
             labels=profile.labels,
             namesakes=self._namesakes(),
             left_out={name: sizes[name] - len(items) for name, items in told.items() if len(items) < sizes[name]},
+            totals=dict(told.pop("totals")),
             **told,
         )
 
@@ -112,11 +118,17 @@ def _fitting(items: Iterable[Any], room: float) -> list[Any]:
     """Return as many of ``items`` as fit into ``room`` bytes of JSON."""
     told = []
     for one in items:
-        room -= len(codec.dumps(asdict(one) if isinstance(one, RunningTask) else one)) + 1
+        room -= len(codec.dumps(_plain(one))) + 1
         if room < 0:
             break
         told.append(one)
     return told
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, RunningTask):
+        return asdict(item)
+    return [item[0], asdict(item[1])] if isinstance(item, tuple) else item
 
 
 def _oldest_first(runs: Sequence[Run]) -> Iterable[RunningTask]:

@@ -14,6 +14,7 @@ from tranship.ports import (
     Command,
     Heartbeat,
     HostFigures,
+    QueueTotals,
     RunningTask,
     Signal,
     Tombstone,
@@ -344,5 +345,6 @@ def _full_beat() -> Heartbeat:
         hot_skills=["draw", "nothing"],
         labels={"zone": "eu-1", "gpus": [0, 1], "spot": True, "cost": 0.5, "nested": {"none": None}},
         namesakes=["on there, process 12"],
+        totals={"q": QueueTotals(ended=9000, failed=20, retried=7, seconds=1234.5), "another queue": QueueTotals()},
         left_out={"running": 7999},
     )
