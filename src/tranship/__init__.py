@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tranship.schedules import Schedule, Scheduler
     from tranship.settings import Settings
     from tranship.sync import Client, TaskHandle, WorkflowHandle
-    from tranship.task import PROVIDED, Depends, Step, TaskClass, Workflow, gather
+    from tranship.task import PROVIDED, BatchCall, Depends, Step, TaskClass, Workflow, gather
     from tranship.worker import Worker, WorkerStatus
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "AsyncClient",
     "AsyncTaskHandle",
     "AsyncWorkflowHandle",
+    "BatchCall",
     "Client",
     "Depends",
     "Envelope",
@@ -108,7 +109,7 @@ _HOMES: Final = {
     "schedules": ("Schedule", "Scheduler"),
     "settings": ("Settings",),
     "sync": ("Client", "TaskHandle", "WorkflowHandle"),
-    "task": ("PROVIDED", "Depends", "Step", "TaskClass", "Workflow", "gather"),
+    "task": ("PROVIDED", "BatchCall", "Depends", "Step", "TaskClass", "Workflow", "gather"),
     "worker": ("Worker", "WorkerStatus"),
 }
 __getattr__ = lazy_names(globals(), _HOMES)

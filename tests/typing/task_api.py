@@ -4,10 +4,10 @@ A line that ends with ``# error`` has to be refused by both; no other line may b
 """
 # pyright: strict
 
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 
 from tranship.retry import RetryPolicy
-from tranship.task import AsyncTask, SyncTask, Task, TaskCall, named, task
+from tranship.task import AsyncTask, BatchCall, Depends, SyncTask, Task, TaskCall, named, task
 
 
 @task
@@ -80,3 +80,21 @@ class AsyncThing:
 assert_type(task(name="thing")(Thing()).call(1), TaskCall[str])
 assert_type(task(name="thing")(AsyncThing()).call(1), TaskCall[str])
 task(name="thing")(Thing()).call("a")  # error
+
+
+# A batch is submitted one by one.
+@task(batch=100, within=0.05)
+async def lengths(words: list[str]) -> list[int]:
+    return [len(word) for word in words]
+
+
+@task(batch=100)
+def stored(calls: list[BatchCall[int]], db: Annotated[str, Depends(str)]) -> None: ...
+
+
+assert_type(lengths.call("a"), TaskCall[int])
+assert_type(stored.call(1), TaskCall[None])
+lengths.call(1)  # error
+lengths.call(["a"])  # error
+stored.call("a")  # error
+task(batch="many")  # error

@@ -147,5 +147,7 @@ def _plain(value: Any) -> Any:
 
 def _of_workers(task: Task[..., Any]) -> Mapping[str, Any]:
     """Options that stay with the worker, where they are set."""
-    found = {"task_type": task.task_type, "isolation": task.isolation}
+    found: dict[str, Any] = {"task_type": task.task_type, "isolation": task.isolation}
+    if (batching := task.batching) is not None:
+        found |= {"batch": batching.size, "within": batching.within}
     return {name: value for name, value in found.items() if value is not None}

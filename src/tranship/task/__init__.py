@@ -22,6 +22,7 @@ from tranship.task._task import AsyncTask, SyncTask, Task, TaskCall, named
 
 if TYPE_CHECKING:
     from tranship.task._arguments import FunctionArguments
+    from tranship.task._batch import BatchCall, Batching, BatchTask
     from tranship.task._class import Runs, TaskClass, task_of
     from tranship.task._dependencies import PROVIDED, Depends, dependencies_of, name_of
     from tranship.task._dialect import Dialect, Heed
@@ -44,6 +45,9 @@ __all__ = [
     "MOST_STEPS",
     "PROVIDED",
     "AsyncTask",
+    "BatchCall",
+    "BatchTask",
+    "Batching",
     "CallNode",
     "CancelReason",
     "Depends",
@@ -89,6 +93,7 @@ __getattr__ = lazy_names(
     globals(),
     {
         "_arguments": ["FunctionArguments"],
+        "_batch": ["BatchCall", "Batching", "BatchTask"],
         "_class": ["Runs", "TaskClass", "task_of"],
         "_dependencies": ["PROVIDED", "Depends", "dependencies_of", "name_of"],
         "_dialect": ["Dialect", "Heed"],

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack, get_args, overload
 
 from tranship.checks import Duration, name_text, one_of
 from tranship.errors import ConfigurationError
@@ -15,12 +15,14 @@ from tranship.task._signature import signature_of
 from tranship.task._task import AsyncTask, Isolation, SyncTask, Task, is_coroutine_function, is_generator_function
 
 if TYPE_CHECKING:
+    from tranship.task._batch import BatchCall, Batching, BatchTask
     from tranship.timetable import Missed, Timetable
 
 __all__ = ["task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+X = TypeVar("X")
 
 
 class TaskDecorator(Protocol):
@@ -35,12 +37,45 @@ class TaskDecorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> SyncTask[P, R]: ...
 
 
+class BatchDecorator(Protocol):
+    """What ``task(batch=...)`` returns."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[list[BatchCall[X]], ...], Coroutine[Any, Any, None] | None], /
+    ) -> BatchTask[[X], None]: ...
+    @overload
+    def __call__(
+        self,
+        function: Callable[Concatenate[list[BatchCall[X]], ...], Coroutine[Any, Any, Sequence[R]] | Sequence[R]],
+        /,
+    ) -> BatchTask[[X], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[list[X], ...], Coroutine[Any, Any, None] | None], /
+    ) -> BatchTask[[X], None]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[list[X], ...], Coroutine[Any, Any, Sequence[R]] | Sequence[R]], /
+    ) -> BatchTask[[X], R]: ...
+
+
 @overload
 def task(  # type: ignore[overload-overlap]
     function: Callable[P, Coroutine[Any, Any, R]], /
 ) -> AsyncTask[P, R]: ...
 @overload
 def task(function: Callable[P, R], /) -> SyncTask[P, R]: ...
+@overload
+def task(
+    *,
+    batch: int,
+    within: Duration | None = None,
+    name: str | None = None,
+    task_type: str | None = None,
+    validation: Validation = "lax",
+    **options: Unpack[OptionArguments],
+) -> BatchDecorator: ...
 @overload
 def task(
     *,
@@ -66,6 +101,8 @@ def task(
     task_type: str | None = None,
     isolation: Isolation | None = None,
     validation: Validation = "lax",
+    batch: int | None = None,
+    within: Duration | None = None,
     every: Duration | None = None,
     cron: str | None = None,
     timezone: str | None = None,
@@ -90,6 +127,9 @@ def task(
         validation: how arguments are held to their annotations. Callers get an error for a value that is not of the
             annotated type. What arrives from elsewhere is converted where it can be (``"lax"``), or refused
             (``"strict"``); ``"off"``: only the signature counts, and models arrive as dicts.
+        batch: the function takes a list of up to so many calls at once, and returns a list with one result for each;
+            each is submitted by itself, with one of the list as its argument. None: it takes one call.
+        within: seconds, or a timedelta, that the first call of a batch waits for others; None: 0.05.
         every: seconds, or a timedelta: a scheduler runs it at the multiples of that since 1970 in UTC.
         cron: five fields, such as ``"30 2 * * mon-fri"``, or ``@daily`` and its like: a scheduler runs it then.
         timezone: of ``cron``, such as ``"Europe/Berlin"``; None: UTC.
@@ -110,6 +150,7 @@ def task(
     if isolation is not None:
         one_of("isolation", isolation, get_args(Isolation))
     one_of("validation", validation, get_args(Validation))
+    batching = None if batch is None and within is None else _batching(batch, within)
     times = {"every": every, "cron": cron, "timezone": timezone, "missed": missed, "grace": grace, "jitter": jitter}
     timetable = _timetable({name: value for name, value in times.items() if value is not None})
     # Loaded when a task is made: a client that is only made costs little.
@@ -117,10 +158,18 @@ def task(
 
     def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
         _refuse(decorated)
-        kind, called = _kind(decorated)
         named = default_name(decorated) if name is None else name
-        arguments = FunctionArguments(named, decorated, signature_of(decorated), validation)
+        how: type[FunctionArguments] = FunctionArguments
+        if batching is None:
+            kind, called = _kind(decorated)
+        else:
+            from tranship.task._batch import BatchArguments, batch_kind
+
+            kind, called = batch_kind(decorated, isolation)
+            how = BatchArguments
+        arguments = how(named, decorated, signature_of(decorated), validation)
         made: Task[..., Any] = kind(named, chosen, function=called, arguments=arguments)
+        made.batching = batching
         made.task_type = task_type
         made.isolation = isolation
         made.timetable = timetable
@@ -136,6 +185,13 @@ def _timetable(times: Mapping[str, Any]) -> Timetable | None:
     from tranship.timetable import Timetable
 
     return Timetable.of(**times)
+
+
+def _batching(batch: int | None, within: Duration | None) -> Batching:
+    # Loaded by such tasks alone.
+    from tranship.task._batch import Batching
+
+    return Batching.checked(batch, within)
 
 
 def _kind(decorated: Callable[..., Any]) -> tuple[type[Task[..., Any]], Callable[..., Any]]:

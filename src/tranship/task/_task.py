@@ -23,6 +23,7 @@ from tranship.task._signature import signature_of
 if TYPE_CHECKING:
     # Loaded when a task is made: a client that is only made costs little.
     from tranship.task._arguments import Arguments
+    from tranship.task._batch import Batching
     from tranship.task._dependencies import Depends
     from tranship.task._dialect import Dialect
     from tranship.task._workflow import Step
@@ -90,6 +91,7 @@ class Task(Generic[P, R_co]):
         task_type: what workers limit it by, together with others of that type; None: nothing.
         isolation: ``"process"``: it runs in a process of its own; None: in the worker's.
         timetable: when a scheduler runs it; None: only who submits it does.
+        batching: how its calls are gathered for a handler that takes many; None: it takes one.
     """
 
     is_async = False
@@ -98,6 +100,7 @@ class Task(Generic[P, R_co]):
     isolation: Isolation | None = None
     dialect: Dialect | None = None
     timetable: Timetable | None = None
+    batching: Batching | None = None
 
     def __init__(
         self, name: str, options: TaskOptions, *, function: Any = None, arguments: Arguments | None = None

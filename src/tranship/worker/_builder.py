@@ -279,14 +279,26 @@ class SessionBuilder:
         flow.tellers = self._tellers()
         flow.admission = self._admission()
         self._handler_caller = self._caller(flow.intake.consumer.hard_limit)
-        flow.handlers = Handlers(
-            self._io,
-            caller=self._handler_caller,
-            reporter=flow.reporter,
-            ended=flow.ended,
-            freed=flow.freed,
-            ends=ends_of(setup.middleware),
-        )
+        flow.handlers = self._handlers(flow)
+
+    def _handlers(self, flow: Flow) -> Handlers:
+        setup = self._setup
+        common: dict[str, Any] = {
+            "caller": self._handler_caller,
+            "reporter": flow.reporter,
+            "ended": flow.ended,
+            "freed": flow.freed,
+            "ends": ends_of(setup.middleware),
+        }
+        if all(one.batching is None for one in setup.tasks.values()):
+            return Handlers(self._io, **common)
+        # Loaded where there are any.
+        from tranship.worker._batch_run import Calls
+        from tranship.worker._batches import Batches, GatheringHandlers
+
+        flow.batches = Batches(setup.tasks, self._queues, slots=flow.slots, room=flow.intake.room)
+        calls = Calls(self._threads, setup.dependencies)
+        return GatheringHandlers(self._io, batches=flow.batches, calls=calls, go_on=flow.go_on, **common)
 
     def _settle(self, flow: Flow) -> None:
         """What tells the broker, and the store."""

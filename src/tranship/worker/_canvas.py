@@ -160,7 +160,7 @@ class Canvas:
     def _wants_error(self, errback: Signature) -> bool:
         """Whether an errback takes the error itself: a task of this worker with more than one argument left."""
         handler = self._tasks.get(errback.task) if errback.kind is None and not errback.immutable else None
-        if handler is None or handler.function is None:
+        if handler is None or handler.function is None or handler.batching is not None:
             return False
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         parameters = inspect.signature(handler.function).parameters.values()

@@ -75,7 +75,10 @@ class Dependencies:
         self._graph = graph = _Graph(overrides) if overrides else real
         for one in with_some:
             real.resolve(one)
-        self._plans = {one.name: graph.plan(one) for one in with_some}
+        plans = {one: graph.plan(one) for one in with_some}
+        self._plans = {one.name: plan for one, plan in plans.items() if one.batching is None}
+        self._of_batches = {one.name: plan for one, plan in plans.items() if one.batching is not None}
+        """What the handler of a batch is given, once for all of its calls."""
         for provider in overrides:
             if provider not in real.providers | graph.providers:
                 raise InvalidOptionError(f"overrides has {name_of(provider)}, which no task of this worker depends on")
@@ -86,6 +89,10 @@ class Dependencies:
 
     def __bool__(self) -> bool:
         return bool(self._plans)
+
+    def of_batch(self, task: Task[..., Any]) -> bool:
+        """Whether the handler of a batch is given something besides its calls."""
+        return task.name in self._of_batches
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -112,7 +119,7 @@ class Dependencies:
         Raises:
             Whatever a provider raises, with a note that names it.
         """
-        plan = self._plans[task.name]
+        plan = self._plans.get(task.name) or self._of_batches[task.name]
         values = dict(self._kept)
         for step in plan.steps:
             await given.take(step, values)

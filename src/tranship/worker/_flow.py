@@ -33,6 +33,7 @@ from tranship.worker._types import TypeLimits
 from tranship.worker._unsettled import Unsettled
 
 if TYPE_CHECKING:
+    from tranship.worker._batches import Batches
     from tranship.worker._events import TaskEvents
 
 __all__ = ["Flow"]
@@ -59,6 +60,7 @@ class Flow:
         intake, leases, suspects, types, rates, admission, handlers, reporter, settling, unsettled, following, tellers:
             what the steps are made of; ``types`` is None where no type is limited, ``rates`` where no task is,
             ``tellers`` where nobody can be told.
+        batches: where calls are gathered that are handled many at once; None: no task is.
         events: is told what happens to each; None: nobody looks on.
         limit: how many tasks may run at once.
         done: how many deliveries have been settled, or could not be.
@@ -88,6 +90,7 @@ class Flow:
     ) -> None:
         self.limit = limit
         self.rates: RateLimits | None = None
+        self.batches: Batches | None = None
         self.events: TaskEvents | None = None
         self._queues = queues
         self._fused = fused
@@ -135,13 +138,24 @@ class Flow:
             return 0
         # What has ended and waits to be settled counts too, or a store that is away would let us run through
         # the whole queue with nothing to show for it.
-        return min(self.limit - len(self._runs), 2 * self.limit + ENOUGH - len(self.leases))
+        most = 2 * self.limit + ENOUGH
+        if self.batches is not None:
+            most += self.batches.extra + 2 * self.batches.most
+        return min(self.slots(), most - len(self.leases))
+
+    def slots(self) -> int:
+        """How many more may run at once; below 0: it was more when they began."""
+        taken = len(self._runs) if self.batches is None else len(self._runs) - self.batches.extra
+        return self.limit - taken
 
     def free(self) -> int:
         """The same, of the queues that are not to be left alone."""
         if self._queues.none_left:
             return 0
-        return self.room() if self.types is None else self.types.room(self.room())
+        room = self.room()
+        if self.batches is not None and not self.suspects:
+            room = self.batches.room(room)
+        return room if self.types is None else self.types.room(room)
 
     def left_alone(self) -> Collection[str]:
         """The queues from which nothing is to be taken now."""
@@ -150,6 +164,8 @@ class Flow:
             skip |= self.types.full_queues()
         if self.rates is not None:
             skip |= self.rates.full_queues(self._queues.known)
+        if self.batches is not None and self.room() <= 0:
+            skip |= self.batches.shut_queues()
         return skip
 
     # From step to step.
@@ -376,6 +392,8 @@ class Flow:
         for limits in (self.types, self.rates):
             for run in () if limits is None else limits.kept:
                 self.stop(run, Stop.SHUTDOWN)
+        if self.batches is not None:
+            self.batches.flush()
         waiting = [asyncio.create_task(event.wait()) for event in (self._empty, hurried)]
         await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if self._runs:

@@ -79,6 +79,8 @@ def tasks_by_name(tasks: Iterable[AnyTask]) -> dict[str, Task[..., Any]]:
             raise InvalidOptionError(
                 f"tasks has {one!r}; expected functions decorated with @task, or TaskClass classes"
             )
+        if one.batching is not None:
+            _check_batch(one)
         if (other := by_name.setdefault(one.name, one)).function is not one.function:
             raise InvalidOptionError(
                 f"two tasks are named {one.name!r}, {_place(other)} and {_place(one)}; give one of them another name"
@@ -86,6 +88,12 @@ def tasks_by_name(tasks: Iterable[AnyTask]) -> dict[str, Task[..., Any]]:
     if not by_name:
         raise InvalidOptionError("tasks is empty; give the worker at least one function decorated with @task")
     return by_name
+
+
+def _check_batch(one: Task[..., Any]) -> None:
+    """Raise ConfigurationError for what the handler of a batch takes, and nobody gives."""
+    if one.arguments is not None:
+        one.arguments.result_hint  # noqa: B018 - its signature and its annotations are looked at
 
 
 def _place(one: Task[..., Any]) -> str:

@@ -242,11 +242,10 @@ async def _said(facade: FacadeContext, name: str, arguments: dict[str, Any] | No
 
 
 def _nothing(**options: Any) -> Any:
-    @task(name="kit.nothing", queue="q", **options)
     async def nothing() -> int:
         return 1
 
-    return nothing
+    return task(name="kit.nothing", queue="q", **options)(nothing)
 
 
 def _opening(gate: threading.Event) -> Callable[[], Any]:

@@ -85,11 +85,10 @@ class ScheduleCases:
 def _ticker(**times: Any) -> tuple[list[tuple[str, str]], Any]:
     came: list[tuple[str, str]] = []
 
-    @task(name="kit.tick", queue="q", **times)
     async def ticker(said: str = "") -> None:
         came.append((current().id, said))
 
-    return came, ticker
+    return came, task(name="kit.tick", queue="q", **times)(ticker)
 
 
 async def _keeper(facade: FacadeContext) -> KeepsRecords:

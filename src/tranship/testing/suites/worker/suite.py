@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tranship.testing.suites.worker.awaited_events import AwaitedEventCases
+from tranship.testing.suites.worker.batches import BatchCases
 from tranship.testing.suites.worker.cancels import CancelCases
 from tranship.testing.suites.worker.canvas import CanvasCases, ChordCases
 from tranship.testing.suites.worker.clocks import ClockCases
@@ -55,9 +56,10 @@ class WorkerSuite(
     PartCases,
     StepCases,
     AwaitedEventCases,
+    BatchCases,
     CommandCases,
 ):
     """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, names, types;
     what is around its work, dependencies, isolation, handlers that fork; schedules, parts and
-    progress, steps, sleeps, awaited events and live control.
+    progress, steps, sleeps, awaited events, batches and live control.
     """
