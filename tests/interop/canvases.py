@@ -166,6 +166,33 @@ def two_hundred_steps(s: Sender) -> Any:
     return chain([s("add", 0, 1), *(s("add", 1) for _ in range(199))])
 
 
+def steps_with_options(s: Sender) -> Any:
+    options = {"priority": 7, "expires": 600, "time_limit": 50, "headers": {"colour": "red"}, "countdown": 0.1}
+    return chain(s("add", 1, 2).set(priority=4), s("travelled").set(**options), s("echo"))
+
+
+def step_without_a_priority(s: Sender) -> Any:
+    return chain(s("add", 1, 2), s("travelled"))
+
+
+def members_with_options(s: Sender) -> Any:
+    """The header's, and the body's."""
+    first, second = s("travelled").set(priority=9), s("travelled").set(priority=3, headers={"colour": "blue"})
+    body = chain(s("echo").set(priority=6), group(s("echo"), s("travelled").set(priority=6, time_limit=9)))
+    return chain(s("add", 1, 1), group(first, second), body)
+
+
+def link_with_options(s: Sender) -> Any:
+    """What is linked runs, and its result is nobody's: it is read of the chord that it completes."""
+    return chain(s("add", 1, 1), chord([s("travelled").set(priority=8)], s("echo").set(priority=9)))
+
+
+def step_by_routing_key(s: Sender) -> Any:
+    made = s("travelled")
+    made.options.pop("queue")
+    return chain(s("add", 1, 1), made.set(exchange=s.queue, routing_key=s.queue))
+
+
 def mapped(s: Sender) -> Any:
     return s.map("echo", [1, "two", [3], None])
 
@@ -273,6 +300,13 @@ CHORDS: list[Callable[[Sender], Any]] = [
     what_follows_a_failing_chord,
     errback_of_a_body,
 ]
+OPTIONS: list[Callable[[Sender], Any]] = [
+    steps_with_options,
+    step_without_a_priority,
+    members_with_options,
+    link_with_options,
+    step_by_routing_key,
+]
 BUILT_IN: list[Callable[[Sender], Any]] = [
     mapped,
     mapped_in_threads,
@@ -291,7 +325,7 @@ BUILT_IN: list[Callable[[Sender], Any]] = [
 ]
 LARGE: list[Callable[[Sender], Any]] = [a_thousand_members, two_hundred_steps]
 OTHERS: list[Callable[[Sender], Any]] = [slow_members, continued_elsewhere]
-BUILDERS = {one.__name__: one for one in (*SIMPLE, *CHORDS, *BUILT_IN, *LARGE, *OTHERS)}
+BUILDERS = {one.__name__: one for one in (*SIMPLE, *CHORDS, *OPTIONS, *BUILT_IN, *LARGE, *OTHERS)}
 
 
 def run(name: str, queue: str, mark: str, seconds: float) -> dict[str, Any]:

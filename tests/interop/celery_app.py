@@ -135,6 +135,20 @@ def whence(self: Task):
     }
 
 
+@app.task(name="interop.travelled", bind=True)
+def travelled(self: Task, _before=None):
+    """How it was sent."""
+    request = self.request
+    return {
+        "step": max(one for one in (0, 3, 6, 9) if one <= request.delivery_info["priority"]),
+        "expires": request.expires is not None,
+        "time_limit": request.timelimit[0],
+        "colour": (request.headers or {}).get("colour"),
+        "eta": request.eta is not None,
+        "stored": not request.ignore_result,
+    }
+
+
 @app.task(name="interop.by_id")
 def by_id(task_id, *, mark=""):
     """An errback of the old kind."""

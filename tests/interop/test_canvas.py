@@ -63,6 +63,7 @@ def site(request: pytest.FixtureRequest, make_site: Callable[[str], Site]) -> Si
 
 
 ALWAYS = {"ends_in_a_group", "failing_step", "errback_by_error", "two_chords", "chord_in_a_header", "failing_member"}
+ALWAYS |= {"steps_with_options", "members_with_options"}
 ALWAYS |= {"mapped_in_threads", "maps_in_a_chain", "failing_map", "chunked", "chunks_in_a_chain"}
 """The others in the campaign."""
 
@@ -84,6 +85,13 @@ def test_celerys_own_tasks_end_as_on_celery(celery: CeleryClient, site: Site, ru
     if name == "chunks_in_a_chain":
         parts = sorted((who, label) for who in ("celery", "tranship") for label in ("71", "72", "73"))
         until(lambda: sorted((one.who, one.label) for one in read(runs)[before:]) == parts, "both run each part once")
+
+
+@pytest.mark.parametrize("name", names(canvases.OPTIONS))
+def test_steps_travel_as_on_celery(celery: CeleryClient, site: Site, runs, name):
+    if not site.on_redis:
+        pytest.skip("a number means something on RabbitMQ only where a queue is declared for it")
+    compare(celery, site, runs, name)
 
 
 @pytest.mark.parametrize("name", names(canvases.CHORDS))

@@ -14,7 +14,7 @@ from typing import Any
 
 from interop.problems import OutOfPaper, Printer, Refused
 from interop.runs import note
-from tranship import FixedBackoff, Reject, Retry, RetryPolicy, Task, Worker, current, task
+from tranship import FixedBackoff, Priority, Reject, Retry, RetryPolicy, Task, Worker, current, task
 from tranship.protocol import CARRIED
 
 
@@ -134,6 +134,20 @@ async def whence() -> dict[str, Any]:
     }
 
 
+@task(name="interop.travelled", queue="interop")
+async def travelled(_before: Any = None) -> dict[str, Any]:
+    """How it was sent."""
+    envelope = current().envelope
+    return {
+        "step": STEPS[envelope.priority],
+        "expires": envelope.deadline is not None,
+        "time_limit": envelope.run_timeout,
+        "colour": current().headers.get("colour"),
+        "eta": envelope.not_before is not None,
+        "stored": envelope.store_result is not False,
+    }
+
+
 @task(name="interop.by_id", queue="interop")
 async def by_id(task_id: str, *, mark: str = "") -> None:
     """An errback of the old kind."""
@@ -147,7 +161,8 @@ async def by_error(request: Any, error: Any, traceback: Any, *, mark: str = "") 
 
 
 TASKS: list[Task[..., Any]] = [add, fail, refuse, doomed, flaky, slow, echo, count, seen, stubborn, unheard]
-TASKS += [total, whence, by_id, by_error]
+TASKS += [total, whence, travelled, by_id, by_error]
+STEPS = {Priority.HIGH: 0, Priority.NORMAL: 3, Priority.LOW: 6, Priority.VERY_LOW: 9}
 
 
 async def main(url: str, queue: str, concurrency: str) -> None:

@@ -12,7 +12,7 @@ from tranship.canvas._expand import Expander
 from tranship.canvas._plan import Ended, Fate, Plan
 from tranship.envelope import Envelope, ErrorInfo, TaskState
 from tranship.ports import ChordPart
-from tranship.protocol import CARRIED, Signature
+from tranship.protocol import CARRIED, NO_ROUTING, Routing, Signature
 
 __all__ = ["After", "Failed", "after_failure", "after_success", "fail_chain"]
 
@@ -28,6 +28,8 @@ class After:
     embed: Embed
     now: float
     """Epoch seconds."""
+    routing: Routing = NO_ROUTING
+    """What is known of where tasks go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ def after_success(after: After, value: Any) -> Plan:
         MalformedMessage: a signature asks for what cannot be sent.
     """
     embed, envelope = after.embed, after.envelope
-    expander = Expander(envelope, "done", after.now)
+    expander = Expander(envelope, "done", after.now, after.routing)
     children = expander.send_all(embed.callbacks, (value,))
     if embed.next is not None:
         children.append(expander.send(embed.next, (value,), chain=list(embed.later)))
@@ -76,7 +78,7 @@ def after_failure(after: After, failed: Failed, *, wants_error: Sequence[bool] =
         MalformedMessage: an errback asks for what cannot be sent.
     """
     embed, envelope = after.embed, after.envelope
-    expander = Expander(envelope, "failed", after.now)
+    expander = Expander(envelope, "failed", after.now, after.routing)
     plan = expander.plan
     if embed.chord is not None and (part := _part(envelope, embed.chord, failed.status, failed.value)) is not None:
         plan.parts.append(part)

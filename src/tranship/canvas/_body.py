@@ -10,14 +10,22 @@ from tranship.canvas._expand import Expander
 from tranship.canvas._plan import Ended, Plan
 from tranship.envelope import Envelope, ErrorInfo, TaskResult, TaskState
 from tranship.ports import ChordCount, ChordPart
-from tranship.protocol import Signature, SignatureKind, celery_words, decode_signature, signatures_in
+from tranship.protocol import (
+    NO_ROUTING,
+    Routing,
+    Signature,
+    SignatureKind,
+    celery_words,
+    decode_signature,
+    signatures_in,
+)
 
 __all__ = ["after_chord", "after_lost_chord"]
 
 _ERROR = "celery.exceptions.ChordError"
 
 
-def after_chord(last: Ended, count: ChordCount, after: Envelope, now: float) -> Plan:
+def after_chord(last: Ended, count: ChordCount, after: Envelope, now: float, routing: Routing = NO_ROUTING) -> Plan:
     """Return what follows a header that has ended.
 
     Args:
@@ -25,12 +33,13 @@ def after_chord(last: Ended, count: ChordCount, after: Envelope, now: float) -> 
         count: all its parts.
         after: the task that completed it.
         now: epoch seconds.
+        routing: what is known of where tasks go.
 
     Raises:
         MalformedMessage: the body cannot be read, or asks for what cannot be sent.
     """
     body, parts = decode_signature(last.body, "chord"), count.parts or ()
-    expander = Expander(after, f"chord/{last.group_id}", now)
+    expander = Expander(after, f"chord/{last.group_id}", now, routing)
     culprit = next((one for one in parts if one.status != "SUCCESS"), None)
     if culprit is not None:
         _give_up(expander, body, f"Dependency {culprit.task_id} raised {_shown(culprit.value)}")
@@ -40,13 +49,13 @@ def after_chord(last: Ended, count: ChordCount, after: Envelope, now: float) -> 
     return expander.plan
 
 
-def after_lost_chord(last: Ended, why: str, after: Envelope, now: float) -> Plan:
+def after_lost_chord(last: Ended, why: str, after: Envelope, now: float, routing: Routing = NO_ROUTING) -> Plan:
     """Return what follows a header of which nobody knows how many parts it has.
 
     Raises:
         MalformedMessage: as :func:`after_chord`.
     """
-    expander = Expander(after, f"chord/{last.group_id}", now)
+    expander = Expander(after, f"chord/{last.group_id}", now, routing)
     _give_up(expander, decode_signature(last.body, "chord"), why)
     return expander.plan
 

@@ -12,7 +12,7 @@ from tranship.canvas._plan import Plan
 from tranship.envelope import Envelope
 from tranship.errors import MalformedMessage
 from tranship.ports import ChordStart
-from tranship.protocol import Signature, SignatureKind, called
+from tranship.protocol import NO_ROUTING, Routing, Signature, SignatureKind, called
 
 __all__ = ["Expander"]
 
@@ -40,11 +40,12 @@ class Expander:
         after: the task that they follow.
         purpose: tells what follows it for one reason from what follows it for another.
         now: epoch seconds.
+        routing: what is known of where tasks go.
     """
 
-    def __init__(self, after: Envelope, purpose: str, now: float) -> None:
+    def __init__(self, after: Envelope, purpose: str, now: float, routing: Routing = NO_ROUTING) -> None:
         self.plan = Plan()
-        self._after, self._now = after, now
+        self._after, self._now, self._routing = after, now, routing
         self._seed, self._made = f"{after.id}/{purpose}", 0
 
     def new_id(self) -> str:
@@ -87,6 +88,7 @@ class Expander:
             task_id=task_id,
             after=self._after,
             now=self._now,
+            routing=self._routing,
         )
         self.plan.envelopes.append(envelope)
         return [[task_id, None], None]

@@ -43,7 +43,14 @@ def planned(link: ClientLink, workflow: Workflow[Any], routes: TaskRoutes) -> Pl
         InvalidArgumentsError, InvalidOptionError: it cannot be submitted.
         UnsupportedError: the broker, or its result store, cannot do what it takes.
     """
-    found = plan(workflow, now=link.clock.now(), reply_to=link.reply_to, parent=current_or_none(), routes=routes)
+    found = plan(
+        workflow,
+        now=link.clock.now(),
+        reply_to=link.reply_to,
+        parent=current_or_none(),
+        routes=routes,
+        numbers=link.numbers,
+    )
     if found.needs_chords:
         link.check_counts()
     return found

@@ -18,7 +18,7 @@ from tranship.client._pushed import Remembered
 from tranship.client._readers import Readers
 from tranship.clocks import clock_of, look
 from tranship.connections import ConnectionTable
-from tranship.envelope import Envelope, TaskResult, TaskState
+from tranship.envelope import Envelope, Priority, TaskResult, TaskState
 from tranship.errors import ResultsDisabled, TranshipError, UnsupportedError
 from tranship.ports import Backend, Capability, ConnectionEvent, ResultStore, StoredResult
 from tranship.protocol import Encoder, Message, encode_cancelled
@@ -282,6 +282,14 @@ class ClientLink:
                 "store that does: Client(url, result_url=...) or TRANSHIP_RESULT_URL, for workers as well"
             )
         return found
+
+    @property
+    def numbers(self) -> Sequence[Priority]:
+        """The level of each of Celery's numbers for a priority; none: they mean nothing."""
+        # Loaded by who submits workflows.
+        from tranship.ports import numbers_of
+
+        return numbers_of(self.backend)
 
     def records_or_none(self) -> Records | None:
         """Return them; None: it keeps none."""

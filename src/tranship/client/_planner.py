@@ -52,6 +52,7 @@ def plan(
     reply_to: str | None,
     parent: TaskContext | None,
     routes: TaskRoutes | None = None,
+    numbers: Sequence[Priority] = (),
 ) -> Planned:
     """Return what is to be sent.
 
@@ -61,6 +62,7 @@ def plan(
         reply_to: the backend's address for results.
         parent: the task that submits it.
         routes: the queues of tasks that are given by name.
+        numbers: the level of each of Celery's numbers for a priority.
 
     Raises:
         InvalidOptionError: an option that a step of a workflow cannot have.
@@ -71,7 +73,7 @@ def plan(
             f"the members of gatherings would carry {carried:,} later steps, for each has a copy of what follows; at "
             f"most {MOST_CARRIED:,} are sent. Let the task after a gathering submit what comes then"
         )
-    planner = _Planner(workflow.node, now, reply_to, parent, routes)
+    planner = _Planner(workflow.node, now=now, reply_to=reply_to, parent=parent, routes=routes, numbers=numbers)
     elements, shape = planner.series(workflow.node)
     sender = _Sender()
     if elements:
@@ -92,6 +94,7 @@ class _Call:
     immutable: bool
     errors: Sequence[Signature]
     exact: bool
+    number: int | None
     countdown: float | None
     expires: float | None
 
@@ -103,6 +106,7 @@ class _Call:
             countdown=self.countdown,
             expires=self.expires,
             exact=self.exact,
+            number=self.number,
         )
         errors = {"link_error": [one.encode() for one in self.errors]} if self.errors else {}
         return found.with_options(**errors, **place)
@@ -156,11 +160,18 @@ class _Planner:
 
     Args:
         node: the whole workflow.
-        now, reply_to, parent, routes: as for :func:`plan`.
+        now, reply_to, parent, routes, numbers: as for :func:`plan`.
     """
 
     def __init__(
-        self, node: Node, now: float, reply_to: str | None, parent: TaskContext | None, routes: TaskRoutes | None
+        self,
+        node: Node,
+        *,
+        now: float,
+        reply_to: str | None,
+        parent: TaskContext | None,
+        routes: TaskRoutes | None,
+        numbers: Sequence[Priority],
     ) -> None:
         self._now, self._reply_to, self._parent, self._routes = now, reply_to, parent, routes
         calls = list(_calls(node))
@@ -169,6 +180,8 @@ class _Planner:
             one.task.options_set.level is not Priority.NORMAL or one.task.options_set.content_type != JSON
             for one in calls
         )
+        # Only where it may matter: as long as every step is a usual one, a Celery worker's own default does.
+        self._numbers = {level: at for at, level in reversed(list(enumerate(numbers)))} if self._exact else {}
         # Gatherings have ids as well, and there may be a joining task for each.
         self._fresh = iter(new_ids(3 * len(calls) + 2 * _gatherings(node) + 2))
         self._near = calls[0] if calls else CallNode(named(JOIN_TASK), (), {})
@@ -304,6 +317,7 @@ class _Planner:
             immutable=nothing or not node.takes,
             errors=[self._handler(one) for one in node.errors],
             exact=self._exact,
+            number=self._numbers.get(envelope.priority),
             countdown=countdown,
             expires=expires,
         )
@@ -328,7 +342,13 @@ class _Planner:
         known = self._handlers.get(id(node))
         if known is None:
             envelope = self._envelope(self._routed(node).task, node.args, node.kwargs)
-            known = signature_of(envelope, immutable=not node.takes, has_id=False, exact=self._exact)
+            known = signature_of(
+                envelope,
+                immutable=not node.takes,
+                has_id=False,
+                exact=self._exact,
+                number=self._numbers.get(envelope.priority),
+            )
             self._handlers[id(node)] = known
         return known
 

@@ -24,6 +24,7 @@ from tranship.driver._submitter import DriverSubmitter
 from tranship.driver._supervisor import Supervisor
 from tranship.driver._timing import Timing
 from tranship.driver._topic import TableTopic
+from tranship.envelope import Priority
 from tranship.errors import TranshipError, UnsupportedError
 from tranship.ports import (
     Capabilities,
@@ -333,6 +334,10 @@ class DriverBackend:
     def _own_chords(self) -> ChordStore:
         assert self._own.chords is not None
         return self._own.chords(self._kit)
+
+    def numbered(self) -> Sequence[Priority]:
+        """The level of each of Celery's numbers for a priority; none where they mean nothing."""
+        return self._supervisor.traits.numbers
 
     def _derived(self, connection: Connection) -> Capabilities:
         told = self._known_ids is not None

@@ -98,6 +98,9 @@ class QueueTraits:
     [queue_tells_what_it_creates]."""
     tokens_survive: bool = True
     """Tokens can be ended and renewed over a later connection."""
+    numbers: Sequence[Priority] = ()
+    """The level of each of Celery's numbers for a priority, from 0 up, where its programs send to the same queues; the
+    last is that of all above it, too. None: a number means nothing here."""
     limits: SendLimits = SendLimits()  # noqa: RUF009 - it is a tuple
     """How much may travel together, see :class:`SendLimits`."""
 

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
         heartbeat_of,
     )
     from tranship.ports._known_ids import IdKeeper, KnownId
-    from tranship.ports._queues import QueuedTask, QueueInfo
+    from tranship.ports._queues import QueuedTask, QueueInfo, numbers_of
     from tranship.ports._records import KeepsRecords, Record, Records, keeps_records, records_of
     from tranship.ports._worker_names import NameHolder, name_holder_data, name_holder_of
 
@@ -130,6 +130,7 @@ __all__ = [
     "keeps_records",
     "name_holder_data",
     "name_holder_of",
+    "numbers_of",
     "own_chords_of",
     "ready_in",
     "records_of",
@@ -143,7 +144,7 @@ __getattr__ = lazy_names(
         "_depths": ["ready_in"],
         "_heartbeat": ["Heartbeat", "HostFigures", "QueueTotals", "RunningTask", "heartbeat_data", "heartbeat_of"],
         "_known_ids": ["IdKeeper", "KnownId"],
-        "_queues": ["QueueInfo", "QueuedTask"],
+        "_queues": ["QueueInfo", "QueuedTask", "numbers_of"],
         "_records": ["KeepsRecords", "Record", "Records", "keeps_records", "records_of"],
         "_worker_names": ["NameHolder", "name_holder_data", "name_holder_of"],
     },

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, cast
 
 from tranship.envelope import Priority
+from tranship.ports._protocols import Backend
 
-__all__ = ["QueueInfo", "QueuedTask"]
+__all__ = ["QueueInfo", "QueuedTask", "numbers_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +44,15 @@ class QueuedTask:
     attempt: int = 0
     """Attempts before the one that it waits for."""
     cancel_key: str | None = None
+
+
+class Numbered(Backend, Protocol):
+    """A backend to whose queues Celery's programs send, too, with numbers for priorities."""
+
+    def numbered(self) -> Sequence[Priority]:
+        """The level of each number, from 0 up; none where they mean nothing."""
+
+
+def numbers_of(backend: Backend) -> Sequence[Priority]:
+    """Return the level of each of Celery's numbers for a priority, from 0 up; none: they mean nothing there."""
+    return cast("Numbered", backend).numbered() if hasattr(backend, "numbered") else ()

@@ -26,7 +26,7 @@ from tranship.protocol._result import CANCELLED, PURGED, celery_words, decode_re
 from tranship.protocol._writable import writable, writable_arguments
 
 if TYPE_CHECKING:
-    from tranship.protocol._called import called
+    from tranship.protocol._called import NO_ROUTING, Routing, called
     from tranship.protocol._followed import is_followed
     from tranship.protocol._passing import pass_on
     from tranship.protocol._peek import result_state
@@ -37,12 +37,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CANCELLED",
     "CARRIED",
+    "NO_ROUTING",
     "PURGED",
     "TERMINATED",
     "Decoder",
     "Encoder",
     "Message",
     "RawMessage",
+    "Routing",
     "Signature",
     "SignatureKind",
     "TakesLong",
@@ -72,7 +74,7 @@ __all__ = [
 __getattr__ = lazy_names(
     globals(),
     {
-        "_called": ["called"],
+        "_called": ["NO_ROUTING", "Routing", "called"],
         "_followed": ["is_followed"],
         "_passing": ["pass_on"],
         "_peek": ["result_state"],

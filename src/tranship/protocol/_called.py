@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from tranship import codec
-from tranship.envelope import Envelope
+from tranship.envelope import Envelope, Priority
 from tranship.errors import MalformedMessage
 from tranship.protocol._envelope import envelope_of
 from tranship.protocol._fields import Fields, has_text_keys, kind_of
@@ -16,13 +16,26 @@ from tranship.protocol._message import RawMessage
 from tranship.protocol._numbers import is_duration
 from tranship.protocol._signature import signatures_in
 
-__all__ = ["called"]
+__all__ = ["NO_ROUTING", "Routing", "called"]
 
 _SERIALIZERS: Final = {"json": codec.JSON, "msgpack": codec.MSGPACK}
 _EMBEDDED: Final = {"link": "callbacks", "link_error": "errbacks", "chain": "chain"}
 """Options that travel in the body, and what they are called there."""
 _TRACE: Final = ("traceparent", "tracestate", "baggage")
 """W3C's trace context, as OpenTelemetry and Celery's instrumentation put it among the headers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """What a worker knows of where steps go that leave it open, or say it in Celery's terms."""
+
+    numbers: Sequence[Priority] = ()
+    """The level of each of Celery's numbers for a priority, from 0 up; none: they mean nothing here."""
+    queue_of: Callable[[str], str | None] = lambda _: None
+    """Returns the queue of a task whose signature names none; None: that of the task that it follows."""
+
+
+NO_ROUTING: Final = Routing()
 
 
 def called(
@@ -34,6 +47,7 @@ def called(
     task_id: str,
     after: Envelope,
     now: float,
+    routing: Routing = NO_ROUTING,
 ) -> Envelope:
     """Return the envelope of a task that is called with ``options``, as Celery names them.
 
@@ -47,6 +61,7 @@ def called(
         task_id: its id.
         after: the task that it follows, which is its parent.
         now: epoch seconds, which ``countdown`` counts from.
+        routing: what is known of where it goes.
 
     Raises:
         MalformedMessage: an option has a value that cannot travel, or asks for what is not Celery's default exchange.
@@ -61,7 +76,8 @@ def called(
     if (chord := options.get("chord")) is not None:
         embed["chord"] = chord
     parts = list(args), dict(kwargs), embed
-    envelope = envelope_of(fields, parts, raw=raw, queue=_queue(options, after, fields), priority=after.priority)
+    queue, level = _queue(task, options, after, fields, routing), _level(options, after, fields, routing.numbers)
+    envelope = envelope_of(fields, parts, raw=raw, queue=queue, priority=level)
     own = _moment(options.get("expires"), now)
     if own is not None and envelope.deadline is not None and own.timestamp() < envelope.deadline:
         # It is earlier than that of the workflow, which is in our header.
@@ -131,7 +147,18 @@ def _content_type(options: Mapping[str, Any], after: Envelope, fields: Fields) -
     return _SERIALIZERS[serializer]
 
 
-def _queue(options: Mapping[str, Any], after: Envelope, fields: Fields) -> str:
+def _level(options: Mapping[str, Any], after: Envelope, fields: Fields, numbers: Sequence[Priority]) -> Priority:
+    given = options.get("priority")
+    if given is None or not numbers:
+        return after.priority
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise MalformedMessage(
+            f"{fields.part} 'priority' is {kind_of(given)}; expected a whole number", task_id=fields.task_id
+        )
+    return numbers[min(max(given, 0), len(numbers) - 1)]
+
+
+def _queue(task: str, options: Mapping[str, Any], after: Envelope, fields: Fields, routing: Routing) -> str:
     queue, key, exchange = options.get("queue"), options.get("routing_key"), options.get("exchange")
     if queue:
         return str(queue)
@@ -140,4 +167,4 @@ def _queue(options: Mapping[str, Any], after: Envelope, fields: Fields) -> str:
             f"{fields.part} 'exchange' is {kind_of(exchange)}; tranship sends to queues: give 'queue' instead",
             task_id=fields.task_id,
         )
-    return str(key) if key else after.queue
+    return str(key) if key else routing.queue_of(task) or after.queue

@@ -23,6 +23,7 @@ def signature_of(
     has_id: bool = True,
     countdown: float | None = None,
     expires: float | None = None,
+    number: int | None = None,
     exact: bool = False,
 ) -> Signature:
     """Return the signature that ``envelope`` is written as in the message of another task, as Celery does.
@@ -35,6 +36,7 @@ def signature_of(
         has_id: whether it keeps the envelope's id; else it gets one when it is sent.
         countdown: seconds from then until it may start, instead of ``not_before``.
         expires: seconds from then until it has to have ended, instead of ``deadline``.
+        number: its level as Celery's programs number it on that broker; None: they do not, or need not know it.
         exact: level and serializer are written also where they are the usual ones: what is sent takes them over from
             the task before, unless they are given.
 
@@ -47,6 +49,7 @@ def signature_of(
         "eta": iso(envelope.not_before, "not_before"),
         "expires": iso(envelope.deadline, "deadline") if expires is None else expires,
         "time_limit": envelope.run_timeout,
+        "priority": number,
         "ignore_result": None if envelope.store_result is None else not envelope.store_result,
         "serializer": _serializer(envelope, exact=exact),
         "headers": _headers(envelope, exact=exact) or None,

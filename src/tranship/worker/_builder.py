@@ -20,9 +20,11 @@ from tranship.ports import (
     Consumer,
     ControlChannel,
     NameKeeper,
+    numbers_of,
     ready_in,
     records_of,
 )
+from tranship.protocol import Routing
 from tranship.registry import Registry
 from tranship.settlement import Settling
 from tranship.submission import Submission
@@ -266,6 +268,7 @@ class SessionBuilder:
             max_size=self._backend.submitter().max_message_size,
             counts=self._chords is not None,
             in_thread=self._threads.run,
+            routing=Routing(numbers=numbers_of(self._backend), queue_of=setup.settings.task_routes.queue_of),
         )
         flow.following = Following(
             canvas,

@@ -11,12 +11,13 @@ import logging
 import time
 import types
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from tranship.canvas import After, Embed, Failed, Plan, after_failure, after_success
 from tranship.envelope import Ending, Envelope, ErrorInfo, TaskResult, TaskState
 from tranship.errors import MalformedMessage, MessageTooLarge, TranshipError
-from tranship.protocol import Encoder, Message, Signature, celery_words
+from tranship.protocol import NO_ROUTING, Encoder, Message, Routing, Signature, celery_words
 from tranship.task import Task
 from tranship.worker._describe import describe_final
 from tranship.worker._record import Run, Sequel
@@ -64,11 +65,19 @@ class Canvas:
         max_size: the largest message in bytes.
         counts: whether there is anything that counts the parts of a chord.
         in_thread: runs a function in a thread.
+        routing: what is known of where tasks go.
     """
 
     def __init__(
-        self, tasks: Mapping[str, Task[..., Any]], *, max_size: int, counts: bool, in_thread: InThread
+        self,
+        tasks: Mapping[str, Task[..., Any]],
+        *,
+        max_size: int,
+        counts: bool,
+        in_thread: InThread,
+        routing: Routing = NO_ROUTING,
     ) -> None:
+        self.routing = routing
         self._tasks, self._max_size, self._counts, self._in_thread = tasks, max_size, counts, in_thread
         self._encoder = Encoder()
 
@@ -84,7 +93,7 @@ class Canvas:
         sequel = run.sequel
         assert run.envelope is not None
         assert sequel is not None
-        after = After(envelope=run.envelope, embed=sequel.embed, now=time.time() + run.ahead)
+        after = self._after(run, run.envelope, sequel.embed)
         if state is TaskState.SUCCESS:
             try:
                 plan = after_success(after, value)
@@ -110,11 +119,14 @@ class Canvas:
         assert run.sequel is not None
         if run.sequel.embed.chord is None:
             return
-        after = After(envelope=run.envelope, embed=run.sequel.embed, now=time.time() + run.ahead)
+        after = self._after(run, run.envelope, run.sequel.embed)
         try:
             run.sequel.plan = Plan(parts=after_success(after, value).parts)
         except TranshipError as problem:
             log.warning("task %s came again, and cannot be counted for its chord: %s", run.envelope.id, problem)
+
+    def _after(self, run: Run, envelope: Envelope, embed: Embed) -> After:
+        return After(envelope=envelope, embed=embed, now=time.time() + run.ahead, routing=self.routing)
 
     def _give_up(self, sequel: Sequel, after: After, state: TaskState, error: ErrorInfo | None) -> None:
         task_id = after.envelope.id
@@ -126,7 +138,7 @@ class Canvas:
             following = self.encoded(plan.envelopes)
         except TranshipError as problem:
             log.warning("task %s failed, and its errbacks cannot be sent: %s", task_id, problem)
-            bare = After(envelope=after.envelope, embed=_without_errbacks(after.embed), now=after.now)
+            bare = replace(after, embed=_without_errbacks(after.embed))
             plan, following = after_failure(bare, failed), []
         if not self._counts:
             plan.parts.clear()

@@ -32,7 +32,7 @@ def chunking(following: Following) -> Task[..., Any]:
     async def chunks(task: Any, it: Any, n: Any) -> Any:
         parts = _parts(task, it, n)
         envelope = current().envelope
-        expander = Expander(envelope, "chunks", time.time())
+        expander = Expander(envelope, "chunks", time.time(), following.routing)
         result = expander.send(Signature.group(parts))
         sending = asyncio.run_coroutine_threadsafe(following.begin(expander.plan, envelope), io)
         await asyncio.wrap_future(sending)

@@ -53,6 +53,7 @@ class Following:
         patience: seconds for which it tries while the broker cannot be reached.
 
     Attributes:
+        routing: what is known of where tasks go.
         lost_after: seconds for which a chord may have no size.
     """
 
@@ -70,7 +71,7 @@ class Following:
         self._canvas, self._submission = canvas, submission
         self._results, self._chords = results, chords
         self._worker, self._content_type, self._patience = worker, content_type, patience
-        self.lost_after = LOST_AFTER
+        self.routing, self.lost_after = canvas.routing, LOST_AFTER
         self._watched: dict[str, asyncio.Task[None]] = {}
 
     async def carry_out(self, run: Run) -> None:
@@ -171,7 +172,7 @@ class Following:
         """
         log.debug("chord %s is complete", ended.group_id)
         try:
-            plan = after_chord(ended, count, after, time.time())
+            plan = after_chord(ended, count, after, time.time(), self.routing)
             messages = self._canvas.encoded(plan.envelopes)
             await self._do(plan, messages, after)
         except (CannotFollow, TranshipError) as error:
@@ -184,7 +185,7 @@ class Following:
         """Give a chord up: whoever waits for its body is told."""
         log.warning("chord %s is given up: %s", ended.group_id, why)
         try:
-            plan = after_lost_chord(ended, why, after, time.time())
+            plan = after_lost_chord(ended, why, after, time.time(), self.routing)
             messages = self._canvas.encoded(plan.envelopes)
         except TranshipError as error:
             log.warning("the body of chord %s cannot be read: %s", ended.group_id, error)

@@ -11,7 +11,7 @@ from tranship.envelope import Priority
 from tranship.errors import MalformedMessage
 from tranship.protocol import RawMessage
 
-__all__ = ["STEPS", "level_of", "prepared", "read", "undecompressed"]
+__all__ = ["STEPS", "level_at", "level_of", "prepared", "read", "undecompressed"]
 
 _PACKED: Final = "compression"
 STEPS: Final = {Priority.HIGH: 0, Priority.NORMAL: 3, Priority.LOW: 6, Priority.VERY_LOW: 9}
@@ -95,10 +95,14 @@ def read(message: Any) -> RawMessage:
 
 
 def level_of(message: Any) -> Priority:
-    """Return the level of a message from the step that it travelled at; kombu's rule between the steps."""
+    """Return the level of a message from the step that it travelled at."""
     properties = message.properties if isinstance(message.properties, Mapping) else {}
     given = properties.get("priority")
-    step = given if isinstance(given, int) else 0
+    return level_at(given if isinstance(given, int) else 0)
+
+
+def level_at(step: int) -> Priority:
+    """Return the level that travels at a step; kombu's rule between the steps."""
     return next((level for level, one in reversed(STEPS.items()) if one <= step), Priority.HIGH)
 
 

@@ -13,7 +13,7 @@ from tranship.errors import BrokerUnreachable, MalformedMessage, PluginError, Su
 from tranship.ports import Settled
 from tranship_kombu._client import Client
 from tranship_kombu._held import Held
-from tranship_kombu._messages import level_of, read
+from tranship_kombu._messages import level_at, level_of, read
 from tranship_kombu._place import Place
 from tranship_kombu._thread import OneThread
 from tranship_kombu._waiting import WaitingRoom, due_of
@@ -37,6 +37,7 @@ def traits_of(place: Place) -> QueueTraits:
         hard_limit=place.longest_hold,
         order=transport.order,
         levels=transport.levels,
+        numbers=[level_at(number) for number in range(10)] if transport.levels else (),
         # The kit looks as often by itself, and may change its mind between two looks.
         waits=place.polling > _OFTEN,
         delays=True,

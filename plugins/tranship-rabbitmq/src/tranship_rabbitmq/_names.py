@@ -111,9 +111,19 @@ class Names:
             found.setdefault(shared, {})[name] = Physical(name, queue, shared)
         return [list(queues.values()) for queues in found.values()]
 
+    @property
+    def levels_by_number(self) -> list[Priority]:
+        """The level of each number that a peer may give a message, from 0 up."""
+        if not self._shared:
+            # Who gives one to a queue without numbers reaches the plain queue.
+            return [Priority.NORMAL]
+        return [self._level(number) for number in range(self._numbers[Priority.HIGH] + 1)]
+
     def level(self, physical: Physical, number: int | None) -> Priority:
         """The level of a message that was found in ``physical`` with this number."""
         if not self._shared:
             return physical.priority
-        found = number or 0
-        return next(level for level in Priority if found >= self._numbers[level])
+        return self._level(number or 0)
+
+    def _level(self, number: int) -> Priority:
+        return next(level for level in Priority if number >= self._numbers[level])

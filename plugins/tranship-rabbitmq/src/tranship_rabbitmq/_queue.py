@@ -53,6 +53,7 @@ class RabbitQueue:
             waits=True,
             delays=True,
             tokens_survive=False,
+            numbers=ctx.names.levels_by_number,
             limits=SendLimits(under_way=SENT_TOGETHER),
         )
 

@@ -31,6 +31,16 @@ def test_levels_are_served_from_the_top_over_all_queues():
     assert len(order) == 8
 
 
+def test_the_level_of_each_number_that_celery_may_give():
+    assert [one.label for one in names(max_priority=10).levels_by_number] == [
+        *["very_low"] * 3,
+        *["low"] * 4,
+        *["normal"] * 3,
+        "high",
+    ]
+    assert names().levels_by_number == [Priority.NORMAL]
+
+
 @pytest.mark.parametrize("top", [3, 9, 10, 255])
 def test_with_max_priority_levels_are_numbers_in_the_one_queue(top):
     found = names(max_priority=top)

@@ -67,6 +67,7 @@ class RedisQueue:
             unique=True,
             fuses=True,
             tells=True,
+            numbers=[broker.levels.priority(number) for number in range(10)],
             limits=SendLimits(messages=BATCH, octets=BYTES, under_way=UNDER_WAY),
         )
         self.taking = Taking(broker, channel, work)
