@@ -22,7 +22,8 @@ def test_every_page_is_in_the_navigation_once() -> None:
 
 def test_every_public_name_is_in_the_api_reference_once() -> None:
     pages = "".join(page.read_text("utf-8") for page in (DOCS / "reference" / "api").glob("*.md"))
-    shown = re.findall(r"^::: (tranship[\w.]*)$", pages, re.MULTILINE)
+    # The decorator has the name of its module, which is what the shorter name would show.
+    shown = re.findall(r"^::: (tranship[\w.]*)$", pages.replace("tranship.task.task", "tranship.task"), re.MULTILINE)
     assert len(shown) == len(set(shown))
     modules = {name for name in shown if name.partition(".")[2] not in tranship.__all__}
     for module in modules:
