@@ -51,6 +51,7 @@ def presence(*, runs=(), profile=None, room=2**24, tasks=("a",), queues=("q",), 
         runs=lambda: runs,
         capacity=dict,
         totals=lambda: totals or {},
+        remembered=lambda: (0, 0),
         namesakes=list,
         room=room,
     )

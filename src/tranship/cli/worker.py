@@ -110,6 +110,15 @@ Events = Annotated[
         show_default="no, or the setting events",
     ),
 ]
+History = Annotated[
+    int | None,
+    typer.Option(
+        "--history",
+        metavar="N",
+        help="Remember the last N tasks that have ended, for the dashboard.",
+        show_default="0, or the setting history",
+    ),
+]
 LogFormat = Annotated[
     Literal["text", "json"],
     typer.Option("--log-format", metavar="text|json", help="Lines to read, or one JSON object a line."),
@@ -166,6 +175,7 @@ def run(
     health_port: HealthPort = None,
     health_host: HealthHost = None,
     events: Events = None,
+    history: History = None,
     log_format: LogFormat = "text",
     processes: Processes = None,
     max_tasks: MaxTasks = None,
@@ -200,6 +210,7 @@ def run(
             "health_port": health_port,
             "health_host": health_host,
             "events": events,
+            "history": history,
         },
         processes=whole_number(processes, PROCESSES, most=MOST_PROCESSES) if processes is not None else None,
         max_tasks=whole_number(max_tasks, MAX_TASKS, most=MOST_TASKS) if max_tasks is not None else None,

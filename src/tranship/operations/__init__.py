@@ -1,8 +1,10 @@
 """What an operator does: look at queues and workers, deal with dead letters, find out what is wrong, move a backlog."""
 
 from tranship.commanding import CommandAnswer, CommandState
+from tranship.finished import Finished, Later
 from tranship.operations._dead import DeadLetterReport, attempt_of
 from tranship.operations._diagnosis import Diagnosis, Finding, Reach, Severity
+from tranship.operations._history import History
 from tranship.operations._move import Move, MoveOptions
 from tranship.operations._move_report import MovedQueue, MoveProgress, MoveReport, Refusal
 from tranship.operations._operator import AsyncOperator, Operator
@@ -17,6 +19,9 @@ __all__ = [
     "DeadLetterReport",
     "Diagnosis",
     "Finding",
+    "Finished",
+    "History",
+    "Later",
     "Move",
     "MoveOptions",
     "MoveProgress",

@@ -15,10 +15,12 @@ from tranship.commanding import CommandAnswer
 from tranship.connections import process_table
 from tranship.envelope import DeadLetter
 from tranship.errors import InvalidArgumentsError
-from tranship.operations import _dead, _schedules
+from tranship.finished import Finished
+from tranship.operations import _dead, _history, _schedules
 from tranship.operations._dead import DeadLetterReport
 from tranship.operations._diagnosis import Diagnosis
 from tranship.operations._doctor import diagnose
+from tranship.operations._history import History
 from tranship.operations._move import Move, MoveOptions
 from tranship.operations._move_report import MoveReport, Watcher
 from tranship.operations._queues import QueueReport, purge_queue, queue_reports, waiting_tasks
@@ -179,6 +181,19 @@ class AsyncOperator(_Methods):
         """Delete dead letters: those of ``ids``, of a queue, or all when neither is given; return how many."""
         return await self._on_link(lambda link: _dead.purge(link, ids, queue))
 
+    async def finished(self) -> list[Finished]:
+        """The tasks that workers with the setting ``history`` remember to have ended, attempt by attempt, the latest
+        first.
+
+        Raises:
+            UnsupportedError: neither broker nor result store keeps records.
+        """
+        return await self._on_link(_history.finished)
+
+    async def read_history(self, history: History) -> None:
+        """The same, into what has been read before: only what is new is read. Raises UnsupportedError likewise."""
+        await self._on_link(lambda link: _history.read_into(link, history))
+
     async def schedules(self) -> list[ScheduleReport]:
         """Every schedule, by name: when it is due, what was sent last, whether it is paused.
 
@@ -320,6 +335,14 @@ class Operator(_Methods):
     def purge(self, ids: Sequence[str] | None = None, *, queue: str | None = None) -> int:
         """As :meth:`AsyncOperator.purge`."""
         return self._on_link(lambda link: _dead.purge(link, ids, queue))
+
+    def finished(self) -> list[Finished]:
+        """As :meth:`AsyncOperator.finished`."""
+        return self._on_link(_history.finished)
+
+    def read_history(self, history: History) -> None:
+        """As :meth:`AsyncOperator.read_history`."""
+        self._on_link(lambda link: _history.read_into(link, history))
 
     def schedules(self) -> list[ScheduleReport]:
         """As :meth:`AsyncOperator.schedules`."""

@@ -111,6 +111,10 @@ class Heartbeat:
     """Other workers that were heard of under the same name in the last minute."""
     totals: Mapping[str, QueueTotals] = field(default_factory=dict)
     """What it has done since it began to work, by queue; the busiest are there."""
+    remembers: int = 0
+    """How many of the tasks that it has ended it remembers, at most."""
+    remembered: int = 0
+    """How many it has written down in all."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """By field: how many of its items were left out, because a heartbeat is bounded."""
 
@@ -225,7 +229,7 @@ _TASK: Final[Mapping[str, Callable[[Any], Any]]] = {
 
 _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     **dict.fromkeys(("host", "instance", "version"), _text),
-    **dict.fromkeys(("pid", "limit", "busy", "free"), whole_of),
+    **dict.fromkeys(("pid", "limit", "busy", "free", "remembers", "remembered"), whole_of),
     **dict.fromkeys(_LISTS, _texts),
     "running": _running,
     "stopping": _yes,

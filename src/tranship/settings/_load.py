@@ -92,6 +92,9 @@ class Settings:
     """Whether a worker tells Celery's programs that look on, such as Flower, what happens (Redis, RabbitMQ)."""
     sent_events: bool = False
     """Whether a client tells them what it has submitted."""
+    history: int = 0
+    """How many of the tasks that it has ended a worker remembers, for a day, for the dashboard: how they ended, and
+    neither arguments nor results."""
     schedules: ScheduleTables | None = None
     """What schedulers send, as tables by name: ``[schedules.nightly]`` with ``task``, ``every`` or ``cron``, and the
     other arguments of ``Schedule``; in the environment JSON."""
@@ -109,6 +112,8 @@ class Settings:
         one_of("unread_queues", self.unread_queues, ("accept", "refuse"))
         whole("max_concurrent_tasks", self.max_concurrent_tasks)
         whole("max_deliveries", self.max_deliveries)
+        if whole("history", self.history, minimum=0) > 100_000:
+            raise invalid("history", self.history, "a number from 0 to 100000")
         if self.health_port is not None and whole("health_port", self.health_port, minimum=0) > 65_535:
             raise invalid("health_port", self.health_port, "a port from 0 to 65535")
         text("health_host", self.health_host)

@@ -53,7 +53,7 @@ from tranship.worker._presence import Presence
 from tranship.worker._remote import RemoteCommands
 from tranship.worker._report import Reporter
 from tranship.worker._session import Session
-from tranship.worker._setup import Setup, check_events, check_hard_limit, check_parts, check_results
+from tranship.worker._setup import Setup, cannot_remember, check_events, check_hard_limit, check_parts, check_results
 from tranship.worker._starvation import Starvation
 from tranship.worker._suspects import Suspects
 from tranship.worker._tally import Tally
@@ -65,6 +65,7 @@ from tranship.worker._unlock import unlocking
 from tranship.worker._unsettled import Unsettled
 
 if TYPE_CHECKING:
+    from tranship.worker._history import History
     from tranship.worker._isolation import Isolation
 
 __all__ = ["SessionBuilder", "open_session"]
@@ -153,6 +154,7 @@ class SessionBuilder:
         self._tally = Tally()
         if _control(backend) is not None:
             self._flow.count_also(self._tally.count)
+        self._history = self._remembering()
         self._threads = HandlerThreads()
         self._isolation = _isolation(setup.tasks, setup.settings.max_concurrent_tasks)
         self._chords = chords_of(self._store)
@@ -182,9 +184,25 @@ class SessionBuilder:
             namesakes=namesakes,
             commands=self._commands(instance, live, heartbeats),
             heartbeats=heartbeats,
+            history=self._history,
             threads=self._threads,
             isolation=self._isolation,
         )
+
+    def _remembering(self) -> History | None:
+        """What remembers how tasks have ended; None: nothing is to."""
+        setup = self._setup
+        if not setup.settings.history:
+            return None
+        # Loaded where it is wanted.
+        from tranship.worker._history import History
+
+        records = next((found for one in self._stores if (found := records_of(one)) is not None), None)
+        if records is None:
+            raise cannot_remember(self._backend.name)
+        history = History(records, setup.name, setup.settings.history)
+        self._flow.count_also(history.ended)
+        return history
 
     def _take_in(self, flow: Flow) -> None:
         """What brings deliveries, and knows how long they are ours."""
@@ -408,6 +426,7 @@ class SessionBuilder:
             runs=self._flow.runs,
             capacity=lambda: {} if flow.types is None else flow.types.capacity(),
             totals=self._tally.totals,
+            remembered=lambda: (0, 0) if self._history is None else (setup.settings.history, self._history.count),
             namesakes=list if namesakes is None else namesakes.known,
             room=self._backend.submitter().max_message_size,
         )

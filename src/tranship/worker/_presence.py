@@ -40,6 +40,7 @@ class Presence:
         runs: returns what runs.
         capacity: returns the free slots of each task type that has a limit of its own.
         totals: returns what was done of each queue, the busiest first.
+        remembered: returns how many finished tasks are remembered at most, and how many were written down.
         namesakes: returns where others of its name are.
         room: the largest message in bytes.
     """
@@ -57,6 +58,7 @@ class Presence:
         runs: Callable[[], Sequence[Run]],
         capacity: Callable[[], Mapping[str, int]],
         totals: Callable[[], Mapping[str, QueueTotals]],
+        remembered: Callable[[], tuple[int, int]],
         namesakes: Callable[[], Sequence[str]],
         room: int,
     ) -> None:
@@ -70,6 +72,7 @@ class Presence:
         self._runs = runs
         self._capacity = capacity
         self._totals = totals
+        self._remembered = remembered
         self._namesakes = namesakes
         self._room = min(LARGEST, room // 2)
         self._figures = Figures()
@@ -78,7 +81,7 @@ class Presence:
     def beat(self, *, stopping: bool) -> Heartbeat:
         """Return what there is to say now."""
         runs, profile, queues, limit = self._runs(), self._profile, self._queues(), self._limit()
-        totals = self._totals()
+        totals, (remembers, remembered) = self._totals(), self._remembered()
         lists: dict[str, Iterable[Any]] = {
             "running": _oldest_first(runs),
             "queues": queues,
@@ -107,6 +110,8 @@ class Presence:
             skill_dependencies=profile.skill_dependencies,
             hot_skills=profile.hot_cache.hot(profile.skill_dependencies),
             labels=profile.labels,
+            remembers=remembers,
+            remembered=remembered,
             namesakes=self._namesakes(),
             left_out={name: sizes[name] - len(items) for name, items in told.items() if len(items) < sizes[name]},
             totals=dict(told.pop("totals")),

@@ -23,6 +23,7 @@ from tranship.worker._setup import Setup
 from tranship.worker._threads import HandlerThreads
 
 if TYPE_CHECKING:
+    from tranship.worker._history import History
     from tranship.worker._isolation import Isolation
 
 __all__ = ["Session"]
@@ -42,6 +43,7 @@ class Session:
         namesakes: other workers of the same name; None: nobody could tell.
         commands: what operators command; None: nobody could.
         heartbeats: say that it is there.
+        history: remembers how tasks have ended; None: nothing does.
         threads: where ``def`` handlers run.
         isolation: where isolated tasks run; None: there are none.
     """
@@ -59,6 +61,7 @@ class Session:
         namesakes: Namesakes | None,
         commands: RemoteCommands | None,
         heartbeats: Heartbeats,
+        history: History | None,
         threads: HandlerThreads,
         isolation: Isolation | None,
     ) -> None:
@@ -73,6 +76,7 @@ class Session:
         self._namesakes = namesakes
         self._commands = commands
         self._heartbeats = heartbeats
+        self._history = history
         self._threads = threads
         self._isolation = isolation
         self._helpers: list[asyncio.Task[None]] = []
@@ -140,6 +144,8 @@ class Session:
         self._threads.stop()
         if self._isolation is not None:
             await asyncio.to_thread(self._isolation.close)
+        if self._history is not None:
+            await self._history.aclose()
         await self._heartbeats.end()
         if flow.events is not None:
             await flow.events.end()

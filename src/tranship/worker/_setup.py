@@ -19,6 +19,7 @@ from tranship.worker._record import Run
 __all__ = [
     "AnyTask",
     "Setup",
+    "cannot_remember",
     "check_events",
     "check_hard_limit",
     "check_parts",
@@ -156,6 +157,14 @@ def check_hard_limit(hard_limit: float | None, tasks: Iterable[Task[..., Any]], 
                 f"task {one.name!r} may run {timeout:g} s, but {name} takes a delivery back after {hard_limit:g} s; "
                 "give it a run_timeout below that, or raise the broker's limit"
             )
+
+
+def cannot_remember(broker: str) -> UnsupportedError:
+    """Return the error for a worker that is to remember what it has ended, where there is no place for it."""
+    return UnsupportedError(
+        f"finished tasks are remembered as records, and neither {broker} nor its result store keeps any; leave out "
+        "--history, or the setting history, or give a result store that keeps some (result_url), such as redis://..."
+    )
 
 
 def check_events(settings: Settings, backend: Backend) -> None:

@@ -346,5 +346,7 @@ def _full_beat() -> Heartbeat:
         labels={"zone": "eu-1", "gpus": [0, 1], "spot": True, "cost": 0.5, "nested": {"none": None}},
         namesakes=["on there, process 12"],
         totals={"q": QueueTotals(ended=9000, failed=20, retried=7, seconds=1234.5), "another queue": QueueTotals()},
+        remembers=1000,
+        remembered=4000,
         left_out={"running": 7999},
     )
