@@ -419,6 +419,7 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.settings import BackendConfig, CommonOptions
     from tranship.task import Task, TaskOptions
     from tranship.worker import WorkerStatus
+    from tranship_azolla._options import AzollaOptions
     from tranship_kombu._options import KombuOptions
     from tranship_kombu._results import DatabaseOptions
     from tranship_nats._options import NatsOptions
@@ -454,6 +455,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "options:RedisOptions": lambda: options(RedisOptions, without=common),
         "options:RabbitOptions": lambda: options(RabbitOptions, without=common),
         "options:NatsOptions": lambda: options(NatsOptions, without=common),
+        "options:AzollaOptions": lambda: options(AzollaOptions),
         "options:KombuOptions": lambda: options(KombuOptions, without=common),
         "options:DatabaseOptions": lambda: options(DatabaseOptions, without=common),
         **{

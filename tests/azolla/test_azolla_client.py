@@ -149,8 +149,8 @@ async def test_a_task_of_the_core_is_one_here(serve, tranship_url):
 
 
 async def test_what_is_wrong_is_named(tranship_url):
-    with pytest.raises(InvalidOptionError, match="there is no orchestrator"):
-        await Client.connect("http://localhost:52710")
+    with pytest.raises(InvalidOptionError, match="spoken without TLS"):
+        await Client.connect("https://localhost:52710")
     with pytest.raises(UnknownSchemeError):
         await Client.connect("nothing://here")
     with pytest.raises(exceptions.ConnectionError):

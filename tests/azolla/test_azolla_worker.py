@@ -70,8 +70,8 @@ async def test_run_invocation_reports_to_whoever_waits(tranship_url):
 
 
 async def test_a_report_needs_a_broker():
-    with pytest.raises(InvalidOptionError, match="there is no orchestrator"):
-        await WORKER.run_invocation(invocation(4, endpoint="http://127.0.0.1:50052"))
+    with pytest.raises(InvalidOptionError, match="spoken without TLS"):
+        await WORKER.run_invocation(invocation(4, endpoint="https://127.0.0.1:50052"))
     with pytest.raises(exceptions.ConnectionError):
         await WORKER.run_invocation(invocation(4, endpoint="sqlite:////proc/no/such/folder.db"))
 
@@ -126,7 +126,7 @@ def test_tranship_worker_finds_them(tmp_path, monkeypatch):
         (["--args", "$NOT_SET"], "args is '$NOT_SET'; expected JSON"),
         (["--name", "third"], "No implementation found for task: third; registered: half"),
         (["--task-modules", "no_such_module"], "module 'no_such_module' cannot be imported: ModuleNotFoundError"),
-        (["--shepherd-endpoint", "http://127.0.0.1:50052"], "there is no orchestrator"),
+        (["--shepherd-endpoint", "https://127.0.0.1:50052"], "spoken without TLS"),
     ],
 )
 async def test_the_command_says_what_is_wrong(more, said, caplog, tranship_url):

@@ -15,11 +15,14 @@ from tranship.registry._version import api_problem
 __all__ = ["Claim", "SchemeTable", "own_plugin"]
 
 _OURS: Final = {
+    "azolla": ("azolla", "azolla+shepherd"),
     "redis": ("redis", "rediss", "unix", "valkey", "valkeys"),
     "rabbitmq": ("amqp", "amqps"),
     "nats": ("nats", "tls"),
 }
 """The plugins in tranship's own repository, by their short names: the schemes that each serves."""
+_EXTRAS: Final = {"azolla": "[grpc]"}
+"""What else has to be asked for when one of them is installed."""
 _BRIDGE: Final = "kombu"
 """The one that serves what kombu and Celery know."""
 
@@ -118,7 +121,7 @@ def _unknown(
 
 def _cure(ours: str) -> str:
     if ours:
-        return f"To add it, in a clone of tranship: pip install ./plugins/tranship-{ours}"
+        return f"To add it, in a clone of tranship: pip install ./plugins/tranship-{ours}{_EXTRAS.get(ours, '')}"
     return "Install a plugin that serves it, or write one: docs/how-to/write-a-backend.md"
 
 

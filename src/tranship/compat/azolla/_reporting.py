@@ -2,36 +2,77 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from dataclasses import replace
 
 from tranship.compat.azolla.exceptions import WorkerError, translated
 from tranship.connections import process_table
 from tranship.envelope import TaskResult
-from tranship.ports import StoredResult
+from tranship.errors import BrokerRefused, BrokerUnreachable
+from tranship.ports import Backend, Capability, StoredResult
 from tranship.protocol import encode_result
 from tranship.registry import Registry
 from tranship.settings import Settings
 
 __all__ = ["report"]
 
+log = logging.getLogger("tranship.compat.azolla.worker")
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 2.0
+
 
 async def report(settings: Settings, result: TaskResult) -> None:
-    """Store ``result`` where the clients of ``settings`` look for it.
+    """Store ``result`` where the clients of ``settings`` look for it, or tell the shepherd that they name.
+
+    Whoever cannot be reached is tried again for ``submit_timeout`` seconds: what the task did is done, and if nobody
+    heard of it, it would be done once more.
 
     Raises:
-        ConnectionError: the broker cannot be reached.
-        WorkerError: there was a result already, which stays.
+        ConnectionError: nobody could be reached.
+        WorkerError: there was a result already, which stays; or the shepherd does not take this one.
         UnsupportedError: the broker keeps no results, and no result store is set.
     """
+    stored = StoredResult(
+        id=result.id,
+        state=result.state,
+        document=encode_result(replace(result, finished_at=result.finished_at or time.time())),
+    )
+    until, pause, doubtful = time.monotonic() + settings.submit_timeout, FIRST_PAUSE, False
+    with translated():
+        while True:
+            try:
+                won = await _reported(settings, stored)
+                break
+            except BrokerUnreachable as error:
+                if time.monotonic() + pause > until:
+                    raise
+                log.warning("the result of task %s is reported again: %s", result.id, error)
+                doubtful = True
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+    # What is there after an answer that was lost may well be this one.
+    if not (won or doubtful):
+        raise WorkerError(f"task {result.id} had a result already, which stays; this one was not stored")
+
+
+async def _reported(settings: Settings, stored: StoredResult) -> bool:
     backend = Registry().create(settings.results() or settings.broker(), shared=process_table().shared)
-    document = encode_result(replace(result, finished_at=result.finished_at or time.time()))
     try:
-        with translated():
-            await backend.open()
-            backend.capabilities.check_keeps_results(backend.name)
-            (won,) = await backend.results().put([StoredResult(id=result.id, state=result.state, document=document)])
+        await backend.open()
+        _check_answers(backend)
+        try:
+            (won,) = await backend.results().put([stored])
+        except BrokerRefused as error:
+            raise WorkerError(str(error)) from error
+        return won
     finally:
         await backend.aclose()
-    if not won:
-        raise WorkerError(f"task {result.id} had a result already, which stays; this one was not stored")
+
+
+def _check_answers(backend: Backend) -> None:
+    """A shepherd keeps no results, and brings them to who does."""
+    if backend.capabilities[Capability.RESULT_PUSH].properties.get("to") != "shepherd":
+        backend.capabilities.check_keeps_results(backend.name)

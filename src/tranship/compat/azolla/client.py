@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 from tranship.checks import invalid, positive, text, whole
 from tranship.client import AsyncClient, AsyncTaskHandle
+from tranship.compat.azolla._endpoints import broker_url
 from tranship.compat.azolla.exceptions import translated
 from tranship.compat.azolla.task import name_of
 from tranship.compat.azolla.types import TaskResult, result_of
@@ -28,7 +29,8 @@ class ClientConfig:
     """Where a client submits.
 
     Args:
-        endpoint: the URL of a broker; None: as of :class:`tranship.Client`.
+        endpoint: the URL of a broker, or ``http://host:52710`` of an orchestrator; None: as of
+            :class:`tranship.Client`.
         domain: the namespace. Clients and workers of other domains do not see its tasks. The ``"default"`` one has
             none, as plain tranship has.
         timeout: seconds until a submit that the broker does not take is given up.
@@ -54,14 +56,11 @@ def settings_of(config: ClientConfig) -> Settings:
     """Return the core's settings.
 
     Raises:
-        InvalidURLError, InvalidOptionError: an endpoint that is no broker's URL.
+        InvalidURLError, InvalidOptionError: an endpoint that is no broker's URL, or has TLS where none is spoken.
     """
-    if config.endpoint is not None and str(config.endpoint).startswith(("http://", "https://")):
-        raise invalid(
-            "endpoint", config.endpoint, "the URL of a broker, such as 'redis://localhost/0': there is no orchestrator"
-        )
     namespace = None if config.domain == DOMAIN else config.domain
-    settings = Settings.load(broker_url=config.endpoint, namespace=namespace, submit_timeout=config.timeout)
+    endpoint = broker_url(config.endpoint)
+    settings = Settings.load(broker_url=endpoint, namespace=namespace, submit_timeout=config.timeout)
     if config.max_message_size is None:
         return settings
     return replace(settings, broker_url=settings.broker_url.with_options(max_message_size=config.max_message_size))
@@ -72,7 +71,7 @@ class Client:
 
     Args:
         config: where; None: the other arguments say it.
-        orchestrator_endpoint: the URL of a broker.
+        orchestrator_endpoint: the URL of a broker, or of an orchestrator.
         more: the other fields of :class:`ClientConfig`.
     """
 

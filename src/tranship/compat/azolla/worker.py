@@ -10,6 +10,8 @@ from typing import Any, Final, Self
 
 from tranship import envelope
 from tranship import worker as core
+from tranship.compat.azolla._arguments import called_with
+from tranship.compat.azolla._endpoints import SHEPHERD, report_url
 from tranship.compat.azolla._reporting import report
 from tranship.compat.azolla.client import ClientConfig, settings_of
 from tranship.compat.azolla.exceptions import TaskError, WorkerError
@@ -34,7 +36,8 @@ class WorkerInvocation:
         task_id: its id, under which the result is reported.
         task_name: which one.
         args, kwargs: its arguments.
-        shepherd_endpoint: where the result is reported to: the URL of a broker.
+        shepherd_endpoint: where the result is reported to: the URL of a broker, or ``http://127.0.0.1:50052`` of the
+            shepherd that has started this process.
     """
 
     task_id: str
@@ -124,18 +127,19 @@ class Worker:
         return _execution(await self._run(invocation))
 
     async def run_invocation(self, invocation: WorkerInvocation) -> WorkerExecution:
-        """Run it, and report how it ended to the broker, where whoever waits for the task is told.
+        """Run it, and report how it ended to the broker, where whoever waits for the task is told, or to a shepherd.
 
-        What is reported is final: nobody runs the task again, as an orchestrator might.
+        What is reported to a broker is final: nobody runs the task again. An orchestrator, which its shepherd tells,
+        does so where the policy that the task was submitted with says so.
 
         Raises:
-            ConnectionError: the broker cannot be reached.
-            WorkerError: the task had a result already, which stays.
+            ConnectionError: the broker, or the shepherd, could not be reached in half a minute.
+            WorkerError: the task had a result already, which stays; or the shepherd does not take this one.
             InvalidURLError, InvalidOptionError: ``shepherd_endpoint`` is no broker's URL.
             UnsupportedError: that broker keeps no results.
         """
-        settings = settings_of(ClientConfig(invocation.shepherd_endpoint))
-        result = await self._run(invocation)
+        settings = settings_of(ClientConfig(report_url(invocation.shepherd_endpoint)))
+        result = await self._run(invocation, once=settings.broker().scheme == SHEPHERD)
         await report(settings, result)
         return _execution(result)
 
@@ -161,7 +165,7 @@ class Worker:
         """Do as :meth:`run`, on the running loop, until cancelled."""
         await self.worker(endpoint, domain=domain, **options).serve()
 
-    async def _run(self, invocation: WorkerInvocation) -> envelope.TaskResult:
+    async def _run(self, invocation: WorkerInvocation, *, once: bool = False) -> envelope.TaskResult:
         name = invocation.task_name
         if name not in self._tasks:
             known = ", ".join(sorted(self._tasks)) or "none"
@@ -169,8 +173,11 @@ class Worker:
             message = f"No implementation found for task: {name}; registered: {known}"
             return _not_found(invocation.task_id, message)
         # By its name: arguments that come from elsewhere are converted where they can be, and checked when it runs.
-        call = named(name, task_id=invocation.task_id).call(*invocation.args, **invocation.kwargs)
-        return await core.Worker("memory://", tasks=self._tasks.values()).serve_one(call)
+        # An orchestrator repeats what fails: repeating it here as well would multiply the attempts.
+        task = self._tasks[name].options(retry=None) if once else self._tasks[name]
+        args, kwargs = called_with(task, invocation.args, invocation.kwargs)
+        call = named(name, task_id=invocation.task_id).call(*args, **kwargs)
+        return await core.Worker("memory://", tasks=[task]).serve_one(call)
 
     def __repr__(self) -> str:
         return f"<Worker {', '.join(sorted(self._tasks)) or 'without tasks'}>"
