@@ -23,7 +23,9 @@ import pytest
 if TYPE_CHECKING:
     from tranship.sync import Client
     from tranship.task import Task
+    from tranship.testing.clock import VirtualClock
     from tranship.testing.services import Recipe, Service, ServiceFinder
+    from tranship.testing.submits import Submits
     from tranship.worker import Worker
 
 _SERVICES = pytest.StashKey[dict[str, "Service"]]()
@@ -36,10 +38,12 @@ __all__ = [
     "StartWorker",
     "own_services",
     "tranship_client",
+    "tranship_clock",
     "tranship_environment",
     "tranship_own_service",
     "tranship_recipes",
     "tranship_service",
+    "tranship_submits",
     "tranship_url",
     "tranship_worker",
 ]
@@ -98,6 +102,30 @@ def tranship_client(tranship_url: str) -> Iterator[Client]:
     # Also the result store: the environment's must not slip in.
     with Client(tranship_url, result_url=tranship_url) as client:
         yield client
+
+
+@pytest.fixture
+def tranship_clock() -> Iterator[VirtualClock]:
+    """A clock that is in use during the test: ``tranship_clock.advance(timedelta(days=1))``.
+
+    Only what is in this process goes by it: the broker in memory, its clients and its workers.
+    """
+    from tranship.testing.clock import VirtualClock
+
+    with VirtualClock() as clock:
+        yield clock
+
+
+@pytest.fixture
+def tranship_submits(tranship_url: str) -> Iterator[Submits]:
+    """What is submitted to :func:`tranship_url` during the test, whoever submits it; it has to be in memory.
+
+    ``tranship_submits.assert_submitted(resize, "a.png")`` insists that this was.
+    """
+    from tranship.testing.submits import record_submits
+
+    with record_submits(tranship_url) as submits:
+        yield submits
 
 
 @pytest.fixture

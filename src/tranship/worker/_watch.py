@@ -58,7 +58,7 @@ class Watch:
         self._running = running
         self._latest = latest
         self._asked: float | None = None
-        """Since when, by the monotonic clock, the handlers' loop has not answered."""
+        """Since when, by the performance counter, the handlers' loop has not answered."""
         self._named = ""
         self._every = every
         self._unheeding = Unheeding()
@@ -79,7 +79,7 @@ class Watch:
     def begin(self) -> None:
         """A task begins, which may block: rest no more; any thread."""
         if self._resting:
-            self._resting, self._begun = False, time.monotonic()
+            self._resting, self._begun = False, time.perf_counter()
             self._woken.set()
 
     def stop(self) -> None:
@@ -89,7 +89,7 @@ class Watch:
         self._thread.join()
 
     def _look_again(self) -> None:
-        looked = time.monotonic()
+        looked = time.perf_counter()
         while not self._ended:
             resting = self._may_rest()
             pause = self._every * (REST if resting else 1)
@@ -97,7 +97,7 @@ class Watch:
                 self._woken.clear()
                 looked, self._idle = self._begun, 0
                 continue
-            now, runs = time.monotonic(), self._running()
+            now, runs = time.perf_counter(), self._running()
             held, looked = now - looked - pause, now
             if held > LONG:
                 text = (
@@ -107,7 +107,7 @@ class Watch:
             self._idle = 0 if runs else self._idle + 1
             if resting or self._idle <= IDLE or self._asked is not None:
                 self._look(now)
-            self._unheeding.look(runs, now)
+            self._unheeding.look(runs, time.monotonic())
 
     def _may_rest(self) -> bool:
         # What runs is asked once more afterwards: what begins from here on finds it resting, and wakes it.
@@ -133,7 +133,8 @@ class Watch:
     def _answer(self) -> None:
         asked, named, self._asked, self._named = self._asked, self._named, None, ""
         if named and asked is not None:
-            log.warning("the event loop of the handlers was blocked for %.1f s by %s", time.monotonic() - asked, named)
+            blocked = time.perf_counter() - asked
+            log.warning("the event loop of the handlers was blocked for %.1f s by %s", blocked, named)
 
     def _who(self) -> str:
         runs, job = self._running(), asyncio.current_task(self._loop)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tranship.backends.memory._backend import MemoryOptions, make_backend
+from tranship.backends.memory._backend import MemoryOptions, broker_of, make_backend
 from tranship.backends.memory._broker import MemoryBroker
 from tranship.backends.memory._clock import Clock
 
-__all__ = ["Clock", "MemoryBroker", "MemoryOptions", "make_backend"]
+__all__ = ["Clock", "MemoryBroker", "MemoryOptions", "broker_of", "make_backend"]

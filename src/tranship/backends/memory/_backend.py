@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from tranship.backends.memory._broker import MemoryBroker
-from tranship.backends.memory._connection import MemoryConnection
+from tranship.backends.memory._connection import MakeQueue, MemoryConnection, MemoryQueue
+from tranship.backends.memory._faults import FailingQueue, Faults, faults_of
 from tranship.checks import not_negative
 from tranship.driver import DriverBackend
 from tranship.ports import Capability, Level, Support
-from tranship.settings import BackendConfig, CommonOptions
+from tranship.settings import BackendConfig, BrokerURL, CommonOptions, SharedState
 
-__all__ = ["MemoryOptions", "make_backend"]
+__all__ = ["MemoryOptions", "broker_of", "make_backend"]
 
 DECLARED: Final[Mapping[Capability, Support | Level]] = {
     Capability.AGING: Level.NATIVE,
@@ -27,10 +29,25 @@ class MemoryOptions(CommonOptions):
 
     aging: float = 0.0
     """Seconds of waiting that raise a task's rank by one level; 0: never."""
+    fail: str = ""
+    """What goes wrong on purpose, for tests: ``submit:0.1,receive:3,settle:0.05``, each with a rate, or with how many
+    of the first ones fail; ``submit-unknown`` and ``settle-unknown`` are done and lose their answer."""
+    seed: int = 0
+    """Which ones a rate of ``fail`` hits: the same ones each time."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         not_negative("aging", self.aging)
+        faults_of(self.fail)
+
+
+def broker_of(url: BrokerURL, shared: SharedState) -> MemoryBroker:
+    """Return the broker of a ``memory://`` URL, made when it is first asked for."""
+    return shared(("memory", _name(url)), MemoryBroker)
+
+
+def _name(url: BrokerURL) -> str:
+    return url.host or url.path.strip("/")
 
 
 def make_backend(config: BackendConfig) -> DriverBackend:
@@ -40,10 +57,16 @@ def make_backend(config: BackendConfig) -> DriverBackend:
     workers of the process, whatever their thread or loop.
     """
     options = config.options_as(MemoryOptions)
-    broker = config.shared(("memory", config.url.host or config.url.path.strip("/")), MemoryBroker)
+    broker = broker_of(config.url, config.shared)
+    make_queue: MakeQueue = partial(MemoryQueue, lease=options.lease, aging=options.aging)
+    if options.fail:
+        rules = faults_of(options.fail)
+        key = ("memory", _name(config.url), options.fail, options.seed)
+        faults = config.shared(key, lambda: Faults(rules, options.seed))
+        make_queue = partial(FailingQueue, faults, lease=options.lease, aging=options.aging)
 
     def connection() -> MemoryConnection:
-        return MemoryConnection(broker, broker.space(options.namespace), lease=options.lease, aging=options.aging)
+        return MemoryConnection(broker, broker.space(options.namespace), make_queue)
 
     async def connect() -> MemoryConnection:
         return connection()

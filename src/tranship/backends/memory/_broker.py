@@ -10,7 +10,7 @@ from tranship.backends.memory._agenda import Expiring
 from tranship.backends.memory._clock import Clock
 from tranship.backends.memory._guard import Guard
 from tranship.backends.memory._stock import Stock
-from tranship.driver import Heard, Row
+from tranship.driver import Heard, Outgoing, Row
 
 __all__ = ["Hearer", "MemoryBroker", "Space"]
 
@@ -68,6 +68,8 @@ class Space:
     def __init__(self, clock: Clock, guard: Guard) -> None:
         self.guard = guard
         self.stock = Stock(clock)
+        self.submitted: Callable[[Outgoing], None] | None = None
+        """Told of each message that is submitted, under the lock; None: nobody wants to know."""
         self._hearers: dict[str, list[Hearer]] = {}
         self._clock = clock
         self._versions = count(1)

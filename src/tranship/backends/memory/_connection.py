@@ -25,10 +25,14 @@ from tranship.driver import (
 )
 from tranship.ports import CountKind, QueueInfo, Settled
 
-__all__ = ["MemoryConnection"]
+__all__ = ["MemoryConnection", "MemoryQueue"]
 
 Claim = tuple[Entry, int]
 """A token: the entry, and the number of the claim that was made on it."""
+
+
+UntilClosed = Callable[[Undo], Undo]
+MakeQueue = Callable[[Space, UntilClosed], "MemoryQueue"]
 
 
 class MemoryConnection(LocalConnection):
@@ -37,14 +41,13 @@ class MemoryConnection(LocalConnection):
     Args:
         broker: whose they are.
         space: of the namespace.
-        lease: seconds that a claim lasts.
-        aging: seconds of waiting that raise a rank; 0: never.
+        make_queue: makes its queue of the space and of what keeps something until the connection is closed.
     """
 
-    def __init__(self, broker: MemoryBroker, space: Space, *, lease: float, aging: float) -> None:
+    def __init__(self, broker: MemoryBroker, space: Space, make_queue: MakeQueue) -> None:
         self._space = space
         self._undos: dict[object, Undo] = {}
-        queue = MemoryQueue(space, self._until_closed, lease=lease, aging=aging)
+        queue = make_queue(space, self._until_closed)
         self._topic = MemoryTopic(space)
         super().__init__(queue, MemoryTable(space), self._topic, native=broker, immediate=True)
 
@@ -70,7 +73,7 @@ class MemoryConnection(LocalConnection):
 class MemoryQueue:
     """All queues of a namespace; everything is one step, under the broker's lock."""
 
-    def __init__(self, space: Space, until_closed: Callable[[Undo], Undo], *, lease: float, aging: float) -> None:
+    def __init__(self, space: Space, until_closed: UntilClosed, *, lease: float, aging: float) -> None:
         self._space, self._until_closed = space, until_closed
         self._lease, self._aging = lease, aging
         self.traits = QueueTraits(
@@ -98,6 +101,8 @@ class MemoryQueue:
             if first is not None and first != message.first.value:
                 return first.decode()
         space.stock.add(message)
+        if space.submitted is not None:
+            space.submitted(message)
         return None
 
     async def take(self, slots: Sequence[Slot], limit: int, wait: float) -> TakenBatch:  # noqa: ARG002 - looks once
