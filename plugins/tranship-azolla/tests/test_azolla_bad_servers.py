@@ -13,6 +13,7 @@ import pytest
 from azolla_server import BOUND, Orchestrator, serve
 
 from tranship import AsyncClient, task
+from tranship.compat import azolla
 from tranship.errors import (
     BrokerError,
     BrokerRefused,
@@ -180,6 +181,24 @@ async def test_a_result_that_cannot_be_had_says_why_and_may_be_asked_for_again(s
         with pytest.raises(kind, match=match):
             await handle.result(BOUND)
         assert await handle.result(BOUND) == 42
+
+
+async def test_azolla_s_client_says_it_in_its_own_words(scripted):
+    async with await azolla.Client.connect(scripted.url.replace("azolla", "http")) as client:
+        handle = await client.submit_task("double", [21]).submit()
+        for answered, kind in (
+            (answer(wire.WaitForTaskResponse(status_code=wire.INTERNAL_ERROR)), azolla.exceptions.TaskInternalError),
+            (answer(wire.WaitForTaskResponse(status_code=wire.COMPLETED)), azolla.exceptions.TaskInternalError),
+            (answer(wire.WaitForTaskResponse(status_code=wire.TASK_NOT_FOUND)), azolla.exceptions.TaskNotFoundError),
+            (abort(grpc.StatusCode.UNAUTHENTICATED), azolla.exceptions.ConnectionError),
+        ):
+            scripted.waits.append(answered)
+            with pytest.raises(kind):
+                await handle.wait(BOUND)
+        assert (await handle.wait(BOUND)).value == 42
+        scripted.creates.append(abort(grpc.StatusCode.INTERNAL))
+        with pytest.raises(azolla.exceptions.ConnectionError, match="may have been submitted"):
+            await client.submit_task("double", [21]).submit()
 
 
 async def test_who_waits_does_not_notice_what_passes(scripted, silence):

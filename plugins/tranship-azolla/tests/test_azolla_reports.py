@@ -144,7 +144,7 @@ async def test_a_shepherd_that_does_not_take_it_says_why(told):
     with pytest.raises(exceptions.WorkerError, match="ended by somebody else"):
         await reported(told, "tick", [])
     told.answers.append(grpc.StatusCode.INVALID_ARGUMENT)
-    with pytest.raises(exceptions.ConnectionError, match="ReportResult ended with INVALID_ARGUMENT: for a reason"):
+    with pytest.raises(exceptions.WorkerError, match="ReportResult ended with INVALID_ARGUMENT: for a reason"):
         await reported(told, "tick", [])
 
 

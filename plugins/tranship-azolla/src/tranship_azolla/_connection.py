@@ -17,8 +17,8 @@ __all__ = ["NOBODY", "NO_WORKERS", "AzollaConnection", "ShepherdConnection"]
 NOBODY: Final = "00000000-0000-0000-0000-000000000000"
 """The id of no task."""
 NO_WORKERS: Final = (
-    "an Azolla orchestrator hands its tasks to shepherds, which start a process for each, and no worker can take them: "
-    "have a shepherd start azolla-worker"
+    "an Azolla orchestrator hands its tasks to shepherds, which start a process for each; its protocol has no way to "
+    "give one back, so that no worker can take them: have a shepherd start azolla-worker"
 )
 _SHEPHERD: Final = (
     "an Azolla shepherd is told how a task ended, and nothing else can be done with it: submit to its orchestrator, "

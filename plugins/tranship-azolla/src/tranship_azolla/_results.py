@@ -19,8 +19,8 @@ from tranship_azolla._outcomes import result_message, result_read
 
 __all__ = ["OrchestratorResults", "ShepherdResults"]
 
-AT_ONCE: Final = 64
-"""Calls of one read that are under way at once."""
+AT_ONCE: Final = 200
+"""Calls of one read that are under way at once: of a task that has not ended an orchestrator says so after 200 ms."""
 LOOK: Final = 1
 """Milliseconds that an orchestrator waits for a task: with 0 it does not tell an unknown one from one that runs."""
 

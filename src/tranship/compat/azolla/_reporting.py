@@ -10,7 +10,7 @@ from dataclasses import replace
 from tranship.compat.azolla.exceptions import WorkerError, translated
 from tranship.connections import process_table
 from tranship.envelope import TaskResult
-from tranship.errors import BrokerRefused, BrokerUnreachable
+from tranship.errors import BrokerError, BrokerUnreachable
 from tranship.ports import Backend, Capability, StoredResult
 from tranship.protocol import encode_result
 from tranship.registry import Registry
@@ -65,7 +65,9 @@ async def _reported(settings: Settings, stored: StoredResult) -> bool:
         _check_answers(backend)
         try:
             (won,) = await backend.results().put([stored])
-        except BrokerRefused as error:
+        except BrokerError as error:
+            if error.retryable:
+                raise
             raise WorkerError(str(error)) from error
         return won
     finally:

@@ -14,7 +14,7 @@
     ├── WorkerError                  what a worker was given cannot be read
     ├── TaskNotFoundError            nobody knows the task (TaskNotFound)
     ├── TaskWaitTimeoutError         waiting took too long (ResultTimeout)
-    └── TaskInternalError            for applications that catch it
+    └── TaskInternalError            the orchestrator failed in itself, or answers what cannot be read (BrokerError)
 
 What the core says of settings stays as the core says it: a wrong URL, an option outside what is allowed.
 """
@@ -143,8 +143,8 @@ class TaskWaitTimeoutError(AzollaError, errors.ResultTimeout):
     """Waiting took longer than its ``timeout``; the task goes on."""
 
 
-class TaskInternalError(AzollaError):
-    """For applications that catch it; nothing here raises it."""
+class TaskInternalError(AzollaError, errors.BrokerError):
+    """An orchestrator failed in itself, or answers what cannot be read; the task may go on all the same."""
 
     code = "INTERNAL"
 
@@ -157,7 +157,11 @@ def translated() -> Iterator[None]:
     except (errors.EncodeError, errors.MessageTooLarge) as error:
         raise SerializationError(str(error)) from error
     except (errors.BrokerError, errors.SubmitTimeout, errors.SubmitUnknown) as error:
-        raise ConnectionError(str(error)) from error
+        # Every broker's own errors are of a class below it: it itself is what an orchestrator says of itself.
+        kind = TaskInternalError if type(error) is errors.BrokerError else ConnectionError
+        raise kind(str(error)) from error
+    except errors.MalformedMessage as error:
+        raise TaskInternalError(str(error)) from error
     except errors.TaskNotFound as error:
         raise TaskNotFoundError(str(error)) from error
     except errors.ResultTimeout as error:
