@@ -90,7 +90,8 @@ def make_site(request: pytest.FixtureRequest, url: str) -> Iterator[Callable[[st
         yield make
 
 
-@pytest.fixture(scope="module", params=SITES)
+# The third joins what the first two are tested with, so it is a campaign.
+@pytest.fixture(scope="module", params=[*SITES[:2], pytest.param(SITES[2], marks=pytest.mark.campaign)])
 def site(request: pytest.FixtureRequest, make_site: Callable[[str], Site]) -> Site:
     """One after the other."""
     return make_site(request.param)

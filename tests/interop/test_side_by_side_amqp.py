@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 TASKS = 1000
 
 
-@pytest.fixture(scope="module", params=["rabbitmq-rpc", "rabbitmq-redis"])
+@pytest.fixture(scope="module", params=["rabbitmq-rpc", pytest.param("rabbitmq-redis", marks=pytest.mark.campaign)])
 def site(request: pytest.FixtureRequest, make_site: Callable[[str], Site]) -> Site:
     return make_site(request.param)
 
