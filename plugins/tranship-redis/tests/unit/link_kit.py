@@ -11,7 +11,7 @@ from redis_link import Link
 
 from tranship.errors import BrokerRefused, BrokerUnreachable
 from tranship.testing.pytest_plugin import own_services
-from tranship.testing.services import ProcessService, redis_recipe
+from tranship.testing.services import ProcessService, ask_redis, redis_recipe
 from tranship_redis._pack import pack
 from tranship_redis._wire import Wire
 
@@ -30,6 +30,15 @@ def server(*arguments: str, **options: Any) -> Iterator[ProcessService]:
     """A Redis of one's own; the test is skipped where there is none, or none of this kind."""
     with own_services() as start:
         yield cast(ProcessService, start(redis_recipe(*arguments, **options)))
+
+
+def clients(service: ProcessService) -> frozenset[bytes]:
+    """Ids of those who are connected, without who asks.
+
+    A number would not do: somebody's last connection may still have been counted before, and be gone after it.
+    """
+    listed = ask_redis(service.place, "CLIENT", "LIST").splitlines()
+    return frozenset(line.split()[0] for line in listed if b" cmd=client" not in line)
 
 
 def wire_of(link: Link) -> Wire:
