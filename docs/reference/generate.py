@@ -228,6 +228,16 @@ def tiers_kept() -> str:
     return table(["backend", "tier", "lacks for those above"], iter(rows))
 
 
+def orchestrator_capabilities() -> str:
+    """What an orchestrator can do, as a backend."""
+    from tranship.ports import Capability
+    from tranship.registry import Registry
+
+    known = Registry().create("avtomatika+http://hub").capabilities
+    rows = ([f"`{one.value}`", _support(known[one])] for one in Capability if known.has(one))
+    return table(["capability", ""], rows)
+
+
 def kombu_transports() -> str:
     """What is declared of each of kombu's transports, and how many cases those pass that are run here."""
     from tranship.testing.report import ConformanceReport
@@ -419,6 +429,7 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.settings import BackendConfig, CommonOptions
     from tranship.task import Task, TaskOptions
     from tranship.worker import WorkerStatus
+    from tranship_avtomatika._options import AvtomatikaOptions
     from tranship_azolla._options import AzollaOptions
     from tranship_kombu._options import KombuOptions
     from tranship_kombu._results import DatabaseOptions
@@ -442,6 +453,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "conformance-kept": kept,
         "tiers-kept": tiers_kept,
         "kombu-transports": kombu_transports,
+        "orchestrator-capabilities": orchestrator_capabilities,
         "conformance": conformance,
         "tiers": tiers,
         "hooks": hooks,
@@ -455,6 +467,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "options:RedisOptions": lambda: options(RedisOptions, without=common),
         "options:RabbitOptions": lambda: options(RabbitOptions, without=common),
         "options:NatsOptions": lambda: options(NatsOptions, without=common),
+        "options:AvtomatikaOptions": lambda: options(AvtomatikaOptions, without=common),
         "options:AzollaOptions": lambda: options(AzollaOptions),
         "options:KombuOptions": lambda: options(KombuOptions, without=common),
         "options:DatabaseOptions": lambda: options(DatabaseOptions, without=common),

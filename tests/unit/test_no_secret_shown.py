@@ -9,7 +9,8 @@ from dataclasses import fields, is_dataclass
 
 from tranship.settings import is_secret
 
-KNOWN = tuple(f"tranship_{name}" for name in ("kombu", "redis", "rabbitmq", "nats", "objectstore", "otel", "django"))
+NAMES = ("avtomatika", "kombu", "redis", "rabbitmq", "nats", "objectstore", "otel", "django")
+KNOWN = tuple(f"tranship_{name}" for name in NAMES)
 PLUGINS = [name for name in KNOWN if importlib.util.find_spec(name)]
 
 NO_SECRETS = {"cancel_key", "dedup_key", "routing_key", "key", "signature"}

@@ -15,6 +15,7 @@ from tranship.registry._version import api_problem
 __all__ = ["Claim", "SchemeTable", "own_plugin"]
 
 _OURS: Final = {
+    "avtomatika": ("avtomatika+http", "avtomatika+https"),
     "azolla": ("azolla", "azolla+shepherd"),
     "redis": ("redis", "rediss", "unix", "valkey", "valkeys"),
     "rabbitmq": ("amqp", "amqps"),

@@ -1,0 +1,22 @@
+"""What every test of this plugin may use: a real orchestrator, and one that answers as it likes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from hostile import HostileOrchestrator
+from hypothesis import HealthCheck, settings
+
+from servers.orchestrator import orchestrator_service, own_orchestrator  # noqa: F401 - fixtures
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("tranship", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tranship")
+
+
+@pytest.fixture
+async def hostile() -> AsyncIterator[HostileOrchestrator]:
+    """An HTTP server that answers what a test tells it to."""
+    async with HostileOrchestrator() as server:
+        yield server
