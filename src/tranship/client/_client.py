@@ -19,6 +19,7 @@ from tranship.client._prepare import (
     as_calls,
     batch_handles,
     cancel_target,
+    has_single,
     ids_of,
     known_task,
     prepare,
@@ -196,7 +197,7 @@ class AsyncClient:
             call = routed(self._routes, call)
         if self._refuses_unread:
             await self._on_link(lambda link: check_read(link, [call]))
-        if self._chains.submits is not None:
+        if self._chains.submits is not None or call.task.single is not None:
             return await self._submit_through(self._chains.submits, link, call)
         message = prepare_one(link, call)
         (answer,) = await self._submit(link, [message])
@@ -216,7 +217,7 @@ class AsyncClient:
             calls = routed_all(self._routes, calls)
         if self._refuses_unread:
             await self._on_link(lambda link: check_read(link, calls))
-        if self._chains.submits is not None:
+        if self._chains.submits is not None or has_single(calls):
             return await self._submit_many_through(self._chains.submits, link, calls)
         messages = prepare(link, calls)
         if not messages:
@@ -379,19 +380,19 @@ class AsyncClient:
         await self._on_link(lambda link: cancel_all(link, shape))
 
     async def _submit_through(
-        self, chain: Chain[Envelope, Receipt], link: ClientLink, call: TaskCall[Any]
+        self, chain: Chain[Envelope, Receipt] | None, link: ClientLink, call: TaskCall[Any]
     ) -> AsyncTaskHandle[Any]:
         ((envelope, own_id),) = envelopes_of(link, [call])
         message, receipt = await self._on_link(
-            lambda link: submit_through(link, chain, envelope, own_id=own_id, awaited=True)
+            lambda link: submit_through(link, chain, envelope, own_id=own_id, awaited=True, task=call.task)
         )
         return self._handle(link, call.task, message, receipt)
 
     async def _submit_many_through(
-        self, chain: Chain[Envelope, Receipt], link: ClientLink, calls: Sequence[TaskCall[Any]]
+        self, chain: Chain[Envelope, Receipt] | None, link: ClientLink, calls: Sequence[TaskCall[Any]]
     ) -> list[AsyncTaskHandle[Any]]:
-        envelopes = envelopes_of(link, calls)
-        answered = await self._on_link(lambda link: submit_many_through(link, chain, envelopes))
+        envelopes, tasks = envelopes_of(link, calls), [one.task for one in calls]
+        answered = await self._on_link(lambda link: submit_many_through(link, chain, envelopes, tasks))
         messages, answers = [one[0] for one in answered], [one[1] for one in answered]
         return batch_handles(partial(self._handle, link), calls, messages, answers)
 

@@ -94,6 +94,7 @@ class ClientLink:
         self._closed = False
         self.readers = Readers(backend)
         self._result_backend = result_backend
+        self._store_url: BrokerURL | None = None
         self._store, self._waiting = self._open_results(store)
         self._sent_events = _sent_events(backend) if sent_events else None
         self.submission = Submission(
@@ -120,13 +121,15 @@ class ClientLink:
                 await result_backend.open()
                 result_backend.capabilities.check_keeps_results(result_backend.name)
             await look(backend, backend.url)
-            return cls(
+            link = cls(
                 backend,
                 result_backend,
                 submit_timeout=key.submit_timeout,
                 queued_elsewhere=key.queued_elsewhere,
                 sent_events=key.sent_events,
             )
+            link._store_url = key.result_url or key.broker_url
+            return link
         except BaseException:
             await backend.aclose()
             if result_backend is not None:
@@ -297,6 +300,18 @@ class ClientLink:
         from tranship.ports import records_of
 
         return records_of(self._result_backend or self.backend)
+
+    @cached_property
+    def result_ttl(self) -> float:
+        """Seconds for which a result is kept, where its task does not say."""
+        from tranship.settings import CommonOptions
+
+        usual = CommonOptions.result_ttl
+        told = None if self._store_url is None else self._store_url.options.get("result_ttl")
+        try:
+            return usual if told is None else float(told)
+        except ValueError:
+            return usual
 
     @property
     def store_name(self) -> str:

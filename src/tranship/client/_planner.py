@@ -298,6 +298,12 @@ class _Planner:
                 "the workflow from a task that has it",
                 option="dedup_key",
             )
+        if task.single is not None:
+            raise InvalidOptionError(
+                f"task {task.name} has {task.single.option}; a step of a workflow cannot have it: submit the workflow "
+                "from a task that has it",
+                option=task.single.option,
+            )
         args = ([], *node.args) if nothing and node.takes else node.args
         envelope = self._envelope(task, args, node.kwargs)
         bound, expires, countdown = self._bound(node), _seconds(options.deadline_in), _seconds(options.delay)

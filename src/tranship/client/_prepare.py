@@ -24,6 +24,7 @@ __all__ = [
     "as_calls",
     "batch_handles",
     "cancel_target",
+    "has_single",
     "ids_of",
     "known_task",
     "prepare",
@@ -82,6 +83,11 @@ def as_calls(calls: Iterable[TaskCall[Any]]) -> list[TaskCall[Any]]:
     if isinstance(calls, TaskCall | Task | str) or not isinstance(calls, Iterable):
         raise InvalidArgumentsError(f"submit_many got {calls!r}; expected several calls, each made by task.call(...)")
     return list(calls)
+
+
+def has_single(calls: Iterable[Any]) -> bool:
+    """Whether there is one at a time of any of the tasks."""
+    return any(isinstance(one, TaskCall) and one.task.single is not None for one in calls)
 
 
 def known_task(task: Any) -> Task[..., Any] | None:

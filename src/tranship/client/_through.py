@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -11,7 +12,7 @@ from tranship._defaults import default_registry
 from tranship.connections import process_table
 from tranship.envelope import Envelope, Receipt, TaskResult, new_ids
 from tranship.errors import ClosedError, ConfigurationError, SubmitError, TranshipError
-from tranship.task import TaskCall, current_or_none
+from tranship.task import Task, TaskCall, current_or_none
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
@@ -97,9 +98,23 @@ def envelopes_of(link: ClientLink, calls: Sequence[TaskCall[Any]]) -> list[tuple
 
 
 async def submit_through(
-    link: ClientLink, chain: Chain[Envelope, Receipt], envelope: Envelope, *, own_id: bool, awaited: bool
+    link: ClientLink,
+    chain: Chain[Envelope, Receipt] | None,
+    envelope: Envelope,
+    *,
+    own_id: bool,
+    awaited: bool,
+    task: Task[..., Any] | None = None,
 ) -> tuple[Message, Receipt]:
     """Submit one task through ``chain``, on the link's loop; return the message that was sent.
+
+    Args:
+        link: where.
+        chain: the middleware; None: there is none.
+        envelope: the task's.
+        own_id: whether its id is the caller's own.
+        awaited: whether its result is likely to be waited for.
+        task: what was submitted, of which there may be one at a time; None: it is a step of something larger.
 
     Raises:
         EncodeError, MessageTooLarge, SubmitTimeout, SubmitUnknown, StorageFull, and what the middleware raises.
@@ -112,15 +127,24 @@ async def submit_through(
             from tranship.client._changed import check_changed
 
             check_changed(changed)
+        if task is not None and task.single is not None:
+            key, changed = _singled(link, task, changed)
         message = link.encode(changed)
         message.check_id, message.awaited = own_id or changed.id != envelope.id, awaited
         sent[:] = [message]
+        if task is not None and task.single is not None:
+            from tranship.client._single import submit_single
+
+            return await submit_single(link, task.single, key, message, hand_over)
+        return await hand_over(message)
+
+    async def hand_over(message: Message) -> Receipt:
         (answer,) = await link.submission.submit([message])
         if isinstance(answer, Receipt):
             return answer
         raise answer
 
-    receipt = await chain(envelope, send)
+    receipt = await (send(envelope) if chain is None else chain(envelope, send))
     if not sent or not isinstance(receipt, Receipt):
         raise SubmitError(
             f"a middleware did not hand task {envelope.id} ({envelope.task}) on: its submit returned {receipt!r}; "
@@ -130,21 +154,45 @@ async def submit_through(
     return sent[0], receipt
 
 
+def _singled(link: ClientLink, task: Task[..., Any], envelope: Envelope) -> tuple[str, Envelope]:
+    """Return the key that its submits share, and the envelope: delayed, where it has to be quiet."""
+    single = task.single
+    assert single is not None
+    key = single.key(task, envelope.args, envelope.kwargs)
+    if single.debounce is None:
+        return key, envelope
+    return key, replace(envelope, not_before=link.clock.now() + single.debounce)
+
+
 async def submit_many_through(
-    link: ClientLink, chain: Chain[Envelope, Receipt], envelopes: Sequence[tuple[Envelope, bool]]
+    link: ClientLink,
+    chain: Chain[Envelope, Receipt] | None,
+    envelopes: Sequence[tuple[Envelope, bool]],
+    tasks: Sequence[Task[..., Any]] | None = None,
 ) -> list[tuple[Any, Answer]]:
     """The same for many at once, which share round trips; message and answer of each, in order."""
     from tranship.middleware import submitted_together
 
+    nothing: Sequence[Task[..., Any] | None] = [None] * len(envelopes)
+    found = tasks or nothing
     with submitted_together(len(envelopes)):
-        return await asyncio.gather(*(_answer(link, chain, envelope, own_id) for envelope, own_id in envelopes))
+        return await asyncio.gather(
+            *(
+                _answer(link, chain, envelope, own_id, task)
+                for (envelope, own_id), task in zip(envelopes, found, strict=True)
+            )
+        )
 
 
 async def _answer(
-    link: ClientLink, chain: Chain[Envelope, Receipt], envelope: Envelope, own_id: bool
+    link: ClientLink,
+    chain: Chain[Envelope, Receipt] | None,
+    envelope: Envelope,
+    own_id: bool,
+    task: Task[..., Any] | None,
 ) -> tuple[Any, Answer]:
     try:
-        return await submit_through(link, chain, envelope, own_id=own_id, awaited=False)
+        return await submit_through(link, chain, envelope, own_id=own_id, awaited=False, task=task)
     except TranshipError as error:
         return None, error
     except Exception as error:  # noqa: BLE001 - a middleware of the user's own may raise anything

@@ -25,6 +25,7 @@ from tranship.client.shared import (
     check_stored,
     end_through,
     envelopes_of,
+    has_single,
     ids_of,
     known_task,
     own_middleware,
@@ -195,7 +196,7 @@ class Client:
             call = routed(self._routes, call)
         if self._refuses_unread:
             self._on_link(lambda link: check_read(link, [call]))
-        if self._chains.submits is not None:
+        if self._chains.submits is not None or call.task.single is not None:
             return self._submit_through(self._chains.submits, link, call)
         message = prepare_one(link, call)
         (answer,) = link.submission.submit_blocking([message])
@@ -215,7 +216,7 @@ class Client:
             calls = routed_all(self._routes, calls)
         if self._refuses_unread:
             self._on_link(lambda link: check_read(link, calls))
-        if self._chains.submits is not None:
+        if self._chains.submits is not None or has_single(calls):
             return self._submit_many_through(self._chains.submits, link, calls)
         messages = prepare(link, calls)
         if not messages:
@@ -368,19 +369,19 @@ class Client:
         self._on_link(lambda link: cancel_all(link, shape))
 
     def _submit_through(
-        self, chain: Chain[Envelope, Receipt], link: ClientLink, call: TaskCall[Any]
+        self, chain: Chain[Envelope, Receipt] | None, link: ClientLink, call: TaskCall[Any]
     ) -> TaskHandle[Any]:
         ((envelope, own_id),) = envelopes_of(link, [call])
         message, receipt = self._on_link(
-            lambda link: submit_through(link, chain, envelope, own_id=own_id, awaited=True)
+            lambda link: submit_through(link, chain, envelope, own_id=own_id, awaited=True, task=call.task)
         )
         return self._handle(link, call.task, message, receipt)
 
     def _submit_many_through(
-        self, chain: Chain[Envelope, Receipt], link: ClientLink, calls: Sequence[TaskCall[Any]]
+        self, chain: Chain[Envelope, Receipt] | None, link: ClientLink, calls: Sequence[TaskCall[Any]]
     ) -> list[TaskHandle[Any]]:
-        envelopes = envelopes_of(link, calls)
-        answered = self._on_link(lambda link: submit_many_through(link, chain, envelopes))
+        envelopes, tasks = envelopes_of(link, calls), [one.task for one in calls]
+        answered = self._on_link(lambda link: submit_many_through(link, chain, envelopes, tasks))
         messages, answers = [one[0] for one in answered], [one[1] for one in answered]
         return batch_handles(partial(self._handle, link), calls, messages, answers)
 

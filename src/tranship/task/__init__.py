@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tranship.task._dialect import Dialect, Heed
     from tranship.task._hot_cache import HotCache
     from tranship.task._model_arguments import ModelArguments
+    from tranship.task._single import Single
     from tranship.task._understood import understood
     from tranship.task._workflow import (
         MOST_STEPS,
@@ -63,6 +64,7 @@ __all__ = [
     "OptionArguments",
     "Runs",
     "SeriesNode",
+    "Single",
     "Step",
     "SyncTask",
     "Task",
@@ -99,6 +101,7 @@ __getattr__ = lazy_names(
         "_dialect": ["Dialect", "Heed"],
         "_hot_cache": ["HotCache"],
         "_model_arguments": ["ModelArguments"],
+        "_single": ["Single"],
         "_understood": ["understood"],
         "_workflow": [
             "MOST_STEPS",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypedDict, Unpack
@@ -50,6 +50,9 @@ class OptionArguments(TypedDict, total=False):
     not_before: Moment | None
     dedup_key: str | None
     dedup_window: Duration | None
+    unique: bool | Sequence[str] | None
+    debounce: Duration | None
+    debounce_by: Sequence[str] | None
     retry: RetryPolicy | None
     store_result: bool | None
     result_ttl: Duration | None
@@ -88,6 +91,14 @@ class TaskOptions:
     """While the key is taken, another submit with it is answered with the first one's id and not queued."""
     dedup_window: Duration | None = None
     """How long the key stays taken; None: the backend's default."""
+    unique: bool | Sequence[str] | None = None
+    """While a task with the same arguments has not ended, another submit is answered with its id and not queued; names
+    of arguments: only those count."""
+    debounce: Duration | None = None
+    """It runs once it has been quiet for so long: of submits that follow each other sooner the last one counts, and the
+    others end as CANCELLED."""
+    debounce_by: Sequence[str] | None = None
+    """The arguments that make submits the same for ``debounce``; None: all of them."""
     retry: RetryPolicy | None = None
     """None: one attempt, unless the worker has a policy for the task."""
     store_result: bool | None = None
@@ -178,6 +189,16 @@ def _truth(option: str, value: Any) -> bool:
     return truth
 
 
+def _names(option: str, value: Any) -> Sequence[str]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        raise invalid(option, value, "names of arguments, such as ['user']")
+    return tuple(name_text(option, name) for name in value)
+
+
+def _unique(option: str, value: Any) -> bool | Sequence[str]:
+    return value if value is True or value is False else _names(option, value)
+
+
 def _policy(option: str, value: Any) -> RetryPolicy:
     if not isinstance(value, RetryPolicy):
         raise invalid(option, value, "a RetryPolicy, such as RetryPolicy(max_attempts=3)")
@@ -209,6 +230,9 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "not_before": moment,
     "dedup_key": key_text,
     "dedup_window": positive_duration,
+    "unique": _unique,
+    "debounce": positive_duration,
+    "debounce_by": _names,
     "retry": _policy,
     "store_result": _truth,
     "result_ttl": positive_duration,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tranship.task._batch import Batching
     from tranship.task._dependencies import Depends
     from tranship.task._dialect import Dialect
+    from tranship.task._single import Single
     from tranship.task._workflow import Step
     from tranship.timetable import Timetable
 
@@ -63,6 +64,13 @@ def _arguments_of(name: str, function: Callable[..., Any]) -> Arguments:
     return FunctionArguments(name, function, signature_of(function))
 
 
+def _single_of(name: str, options: TaskOptions) -> Single | None:
+    # Loaded by such tasks alone.
+    from tranship.task._single import single_of
+
+    return single_of(name, options)
+
+
 class _CallDraft(Composable[R_co]):
     """A call that can still be written, see :class:`tranship.envelope.Draft`: a third of what the constructor costs."""
 
@@ -91,6 +99,7 @@ class Task(Generic[P, R_co]):
         task_type: what workers limit it by, together with others of that type; None: nothing.
         isolation: ``"process"``: it runs in a process of its own; None: in the worker's.
         timetable: when a scheduler runs it; None: only who submits it does.
+        single: how there is one of it at a time; None: each submit is a task.
         batching: how its calls are gathered for a handler that takes many; None: it takes one.
     """
 
@@ -101,6 +110,7 @@ class Task(Generic[P, R_co]):
     dialect: Dialect | None = None
     timetable: Timetable | None = None
     batching: Batching | None = None
+    single: Single | None = None
 
     def __init__(
         self, name: str, options: TaskOptions, *, function: Any = None, arguments: Arguments | None = None
@@ -109,6 +119,8 @@ class Task(Generic[P, R_co]):
         self.options_set = options
         self.function = function
         self._plan = Plan(self.name, options)
+        if options.unique or options.debounce is not None or options.debounce_by is not None:
+            self.single = _single_of(self.name, options)
         self._arguments: Arguments | None = None
         self._sends: Callable[..., bool] = _take_anything
         if function is None:
@@ -146,6 +158,11 @@ class Task(Generic[P, R_co]):
         other.__dict__.update(self.__dict__)
         other.options_set = self.options_set.merged(**changes)
         other._plan = Plan(self.name, other.options_set)
+        options = other.options_set
+        if options.unique or options.debounce is not None or options.debounce_by is not None:
+            other.single = _single_of(self.name, options)
+        else:
+            other.__dict__.pop("single", None)
         other.__dict__.pop("fill", None)
         return other
 

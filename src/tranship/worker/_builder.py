@@ -53,7 +53,15 @@ from tranship.worker._presence import Presence
 from tranship.worker._remote import RemoteCommands
 from tranship.worker._report import Reporter
 from tranship.worker._session import Session
-from tranship.worker._setup import Setup, cannot_remember, check_events, check_hard_limit, check_parts, check_results
+from tranship.worker._setup import (
+    Setup,
+    cannot_remember,
+    check_events,
+    check_hard_limit,
+    check_parts,
+    check_results,
+    check_singles,
+)
 from tranship.worker._starvation import Starvation
 from tranship.worker._suspects import Suspects
 from tranship.worker._tally import Tally
@@ -121,6 +129,7 @@ async def _open(
         result_backend.capabilities.check_keeps_results(result_backend.name)
     check_results(result_backend or backend, setup.tasks.values())
     check_parts(result_backend or backend, setup.tasks.values())
+    check_singles(backend, result_backend or backend, setup.tasks.values())
     await backend.ensure(setup.queues)
     return backend, result_backend
 

@@ -24,6 +24,7 @@ __all__ = [
     "check_hard_limit",
     "check_parts",
     "check_results",
+    "check_singles",
     "queue_names",
     "tasks_by_name",
 ]
@@ -140,6 +141,27 @@ def check_parts(store: Backend, tasks: Iterable[Task[..., Any]]) -> None:
             raise UnsupportedError(
                 f"task {one.name!r} is a generator, and {store.name} keeps no records to bring its parts to anybody; "
                 "give a result store that does (result_url), or return a list"
+            )
+
+
+def check_singles(backend: Backend, store: Backend, tasks: Iterable[Task[..., Any]]) -> None:
+    """Refuse tasks that nobody could submit.
+
+    Raises:
+        UnsupportedError: one is ``unique`` or has ``debounce``, and ``store`` keeps no records, or ``backend`` has no
+            delays or cancels.
+    """
+    for one in tasks:
+        if one.single is None:
+            continue
+        needed = [(store, Capability.RECORDS), (store, Capability.RESULTS)]
+        if one.single.debounce is not None:
+            needed += [(backend, Capability.DELAY), (backend, Capability.CONTROL)]
+        lacking = next(((place, what) for place, what in needed if not place.capabilities.has(what)), None)
+        if lacking is not None:
+            raise UnsupportedError(
+                f"task {one.name!r} has {one.single.option}, and {lacking[0].name} has no {lacking[1].value}; give a "
+                "result store that keeps records (result_url), or another broker"
             )
 
 

@@ -22,6 +22,7 @@ from tranship.testing.suites.worker.parts import PartCases
 from tranship.testing.suites.worker.presence import WorkerHealthCases, WorkerPresenceCases
 from tranship.testing.suites.worker.runs import RunCases
 from tranship.testing.suites.worker.schedules import ScheduleCases
+from tranship.testing.suites.worker.singles import SingleCases
 from tranship.testing.suites.worker.steps import StepCases
 from tranship.testing.suites.worker.stops import WorkerStopCases
 from tranship.testing.suites.worker.type_limits import TypeLimitCases
@@ -57,9 +58,11 @@ class WorkerSuite(
     StepCases,
     AwaitedEventCases,
     BatchCases,
+    SingleCases,
     CommandCases,
 ):
     """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, names, types;
     what is around its work, dependencies, isolation, handlers that fork; schedules, parts and
-    progress, steps, sleeps, awaited events, batches and live control.
+    progress, steps, sleeps, awaited events, batches, tasks of which there is one at
+    a time, and live control.
     """
