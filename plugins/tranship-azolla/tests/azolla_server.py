@@ -13,6 +13,8 @@ import itertools
 import json
 import os
 import queue
+import random
+import socket
 import subprocess
 import threading
 import time
@@ -52,6 +54,15 @@ def serve(handlers: dict[methods.Method, Any], *, stream: Any = None, port: int 
     port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     return server, port
+
+
+def lasting_port() -> int:
+    """Return a port that is free, and that no connection is given by the system while its server is away."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass

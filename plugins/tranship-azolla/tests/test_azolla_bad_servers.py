@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from azolla_server import BOUND, Orchestrator, serve
+from azolla_server import BOUND, Orchestrator, lasting_port, serve
 
 from tranship import AsyncClient, task
 from tranship.compat import azolla
@@ -210,7 +210,7 @@ async def test_who_waits_does_not_notice_what_passes(scripted, silence):
 
 
 async def test_what_was_certainly_not_submitted_is_submitted_when_the_orchestrator_is_back():
-    first = Orchestrator()
+    first = Orchestrator(lasting_port())
     async with AsyncClient(first.url) as client:
         first.close()
         with pytest.raises(BrokerUnreachable):

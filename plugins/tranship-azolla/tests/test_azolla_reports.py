@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from azolla_server import BOUND, serve
+from azolla_server import BOUND, lasting_port, serve
 
 from tranship import FixedBackoff, RetryPolicy, task
 from tranship.compat.azolla import Task, Worker, WorkerInvocation, azolla_task, exceptions
@@ -48,7 +48,7 @@ class Told:
 
 @pytest.fixture
 def told() -> Iterator[Told]:
-    server = Told()
+    server = Told(lasting_port())
     yield server
     server.close()
 
