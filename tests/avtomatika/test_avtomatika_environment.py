@@ -175,6 +175,7 @@ def test_other_variables_of_the_shipped_package(url, monkeypatch):
         ("ORCHESTRATORS_CONFIG", '["hush"]', "no object with a url"),
         ("ORCHESTRATORS_CONFIG", '[{"url": "redis://hush@a", "wieght": 1}]', "'wieght', which means nothing"),
         ("ORCHESTRATORS_CONFIG", '[{"url": "redis://hush@a", "weight": "x"}]', "weight of an entry is 'x', no number"),
+        ("ORCHESTRATORS_CONFIG", '[{"url": "http://a", "token": 1}]', "the token of an entry is no text"),
         ("MULTI_ORCHESTRATOR_MODE", "RANDOM", "expected one of FAILOVER, WATERFALL, ROUND_ROBIN"),
         ("WORKER_PORT", "99999", "expected a port"),
         ("WORKER_PORT", "http", "WORKER_PORT"),
@@ -191,9 +192,37 @@ def test_what_cannot_be_used_says_so(name, value, why, monkeypatch):
     assert "hush" not in str(caught.value)
 
 
-def test_an_orchestrator_s_own_url_says_what_is_expected(monkeypatch):
-    monkeypatch.setenv("ORCHESTRATOR_URL", "http://hush@localhost:8080")
-    with pytest.raises(InvalidURLError, match="begins with http://; here it is the URL of a broker") as caught:
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("http://hub:8080", "avtomatika+http://:m%2Fn%40e@hub:8080"),
+        ("HTTPS://hub/behind?sts=true", "avtomatika+https://:m%2Fn%40e@hub/behind?sts=true"),
+        ("http://:{WORKER_TOKEN}@hub", "avtomatika+http://:m%2Fn%40e@hub"),
+        ("http://:own@hub", "avtomatika+http://:own@hub"),
+    ],
+)
+def test_an_orchestrator_s_own_url_is_served_by_its_plugin(given, url, monkeypatch, caplog):
+    monkeypatch.setenv("ORCHESTRATOR_URL", given)
+    monkeypatch.setenv("WORKER_TOKEN", "m/n@e")
+    assert place(made()) == url
+    assert "is not used" not in caplog.text
+    monkeypatch.setenv("ORCHESTRATOR_SECRET_KEY", "hush")
+    monkeypatch.setenv("TLS_CA_PATH", "/ca.pem")
+    options = made().settings.broker_url.options
+    assert (options["secret_key"], options["ca_certs"]) == ("hush", "/ca.pem")
+    assert "hush" not in repr(made())
+
+
+def test_each_orchestrator_may_have_a_token_of_its_own(monkeypatch):
+    listed = '[{"url": "http://a", "token": "one"}, {"url": "http://b"}]'
+    monkeypatch.setenv("ORCHESTRATORS_CONFIG", listed)
+    monkeypatch.setenv("WORKER_TOKEN", "all")
+    assert place(made()) == "failover://?1=avtomatika%2Bhttp://:one@a&2=avtomatika%2Bhttp://:all@b"
+
+
+def test_a_websocket_s_url_says_what_is_expected(monkeypatch):
+    monkeypatch.setenv("ORCHESTRATOR_URL", "ws://hush@localhost:8080")
+    with pytest.raises(InvalidURLError, match="begins with ws://; write http://") as caught:
         made()
     assert "hush" not in str(caught.value)
 

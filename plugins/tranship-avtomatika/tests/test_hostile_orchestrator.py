@@ -252,8 +252,11 @@ async def test_what_is_no_orchestrator_is_refused(hostile: HostileOrchestrator) 
 
 async def test_what_an_orchestrator_cannot_do_is_refused_at_once(hostile: HostileOrchestrator) -> None:
     without = hostile.url.replace("client_token=a-client&", "")
+    async with AsyncClient(without) as client:
+        with pytest.raises(UnsupportedError, match="no client_token"):
+            await client.submit(named("flow"), {"n": 1})
     with pytest.raises(UnsupportedError, match="no client_token"):
-        await AsyncClient(without).open()
+        await AsyncClient(without.replace(f":{TOKEN}@", "")).open()
     async with AsyncClient(hostile.url) as client:
         with pytest.raises(UnsupportedError):
             await client.submit(named("flow").options(delay=5.0), {"n": 1})

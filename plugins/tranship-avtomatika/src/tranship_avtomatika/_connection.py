@@ -26,7 +26,6 @@ __all__ = ["AvtomatikaConnection", "base_of"]
 
 STATUS: Final = "/_public/status"
 INTERNAL: Final = 500
-PORT: Final = 8080
 
 
 class AvtomatikaConnection:
@@ -47,8 +46,9 @@ class AvtomatikaConnection:
             connect=options.connect_timeout,
             largest=options.max_message_size,
         )
-        access = Access(self.http, url.password or url.username, short_lived=options.sts)
-        self.jobs = Jobs(self.http, options.jobs, options.client_token)
+        token = url.password or url.username
+        access = Access(self.http, token, short_lived=options.sts)
+        self.jobs = Jobs(self.http, options.jobs, options.client_token, worker=bool(token or options.certfile))
         self.member = Member(
             access,
             kind=options.worker_type,
@@ -153,4 +153,5 @@ def base_of(url: BrokerURL) -> str:
     """Return where an orchestrator is, without credentials."""
     scheme = url.scheme.removeprefix("avtomatika+")
     host = f"[{url.host}]" if ":" in url.host else url.host or "localhost"
-    return f"{scheme}://{host}:{url.port or PORT}{url.path.rstrip('/')}"
+    place = host if url.port is None else f"{host}:{url.port}"
+    return f"{scheme}://{place}{url.path.rstrip('/')}"

@@ -56,10 +56,11 @@ class Jobs:
         http: the orchestrator.
         path: where it has its jobs.
         token: the client's; None: nothing can be submitted.
+        worker: whether it may be a worker who asks, and submits nothing.
     """
 
-    def __init__(self, http: Http, path: str, token: str | None) -> None:
-        self._http, self._path, self._token = http, path.rstrip("/"), token
+    def __init__(self, http: Http, path: str, token: str | None, *, worker: bool) -> None:
+        self._http, self._path, self._token, self._worker = http, path.rstrip("/"), token, worker
         self._heard: Hear | None = None
         self._ids: dict[str, str] = {}
         """By task: the job that it has become, while it has not ended."""
@@ -117,8 +118,13 @@ class Jobs:
     # Following.
 
     def hear(self, heard: Hear) -> None:
-        """From now on call ``heard`` with the results of jobs."""
-        self.check()
+        """From now on call ``heard`` with the results of jobs.
+
+        Raises:
+            UnsupportedError: whoever asks can be no worker, and has no token for submitting either.
+        """
+        if not self._worker:
+            self.check()
         self._heard = heard
 
     def _follow(self, envelope: Envelope, job_id: str) -> None:

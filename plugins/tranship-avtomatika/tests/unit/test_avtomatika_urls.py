@@ -21,7 +21,7 @@ from tranship_avtomatika._payloads import worker_id
     ("url", "base"),
     [
         ("avtomatika+http://:token@hub:9000", "http://hub:9000"),
-        ("avtomatika+https://hub", "https://hub:8080"),
+        ("avtomatika+https://hub", "https://hub"),
         ("avtomatika+http://[::1]:81/behind/a/proxy/?sts=true", "http://[::1]:81/behind/a/proxy"),
     ],
 )

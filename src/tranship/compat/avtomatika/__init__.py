@@ -1,4 +1,6 @@
-"""The names of ``avtomatika-worker``, on tranship: change the import, and give a broker's URL for an orchestrator's.
+"""The names of ``avtomatika-worker``, on tranship: change the import.
+
+An orchestrator's URL is served by ``tranship-avtomatika``; a broker's URL in its place does without one.
 
 ::
 

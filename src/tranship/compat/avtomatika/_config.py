@@ -1,4 +1,4 @@
-"""The worker's environment variables, with a broker's URL where the orchestrator's was."""
+"""The worker's environment variables, with any broker's URL where the orchestrator's was, or that one itself."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import quote
 from uuid import uuid4
 
 from tranship.checks import positive, whole
 from tranship.compat.avtomatika._identifiers import validate_identifier
+from tranship.compat.avtomatika._urls import TOKEN, broker_of, is_orchestrator
 from tranship.errors import InvalidOptionError, InvalidURLError
 from tranship.routing import failover, round_robin
 from tranship.settings import Settings
@@ -22,9 +22,8 @@ __all__ = ["WorkerConfig"]
 log = logging.getLogger("tranship.compat.avtomatika")
 
 MODES: Final = ("FAILOVER", "WATERFALL", "ROUND_ROBIN")
-TOKEN: Final = "{WORKER_TOKEN}"  # noqa: S105 - the place for one
 HEALTH_PORT: Final = 8083
-_ENTRY: Final = frozenset({"url", "priority", "weight"})
+_ENTRY: Final = frozenset({"url", "priority", "weight", "token"})
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _EXAMPLE: Final = '[{"url": "redis://a/0", "weight": 100}, {"url": "redis://b/0", "weight": 100}]'
 
@@ -45,6 +44,10 @@ class WorkerConfig:
         self.MULTI_ORCHESTRATOR_MODE: str = _mode(env)
         self.WORKER_TOKEN: str | None = env.get("WORKER_INDIVIDUAL_TOKEN") or env.get("WORKER_TOKEN") or None
         self.ENABLE_WEBSOCKETS: bool = env.get("WORKER_ENABLE_WEBSOCKETS", "false").lower() == "true"
+        self.SECRET_KEY: str | None = env.get("ORCHESTRATOR_SECRET_KEY") or None
+        self.TLS_CA_PATH: str | None = env.get("TLS_CA_PATH") or None
+        self.TLS_CERT_PATH: str | None = env.get("TLS_CERT_PATH") or None
+        self.TLS_KEY_PATH: str | None = env.get("TLS_KEY_PATH") or None
         self.MAX_CONCURRENT_TASKS: int | None = _read("MAX_CONCURRENT_TASKS", _count)
         self.HEARTBEAT_INTERVAL: float | None = _read("HEARTBEAT_INTERVAL", _seconds)
         self.HEARTBEAT_DEBOUNCE_DELAY: float | None = _read("WORKER_HEARTBEAT_DEBOUNCE_DELAY", _seconds)
@@ -107,30 +110,32 @@ class WorkerConfig:
         Raises:
             InvalidURLError, InvalidOptionError: a URL, a weight or a token that cannot be used.
         """
-        weights = {self._with_token(one["url"]): one.get("weight", 1) for one in self.ORCHESTRATORS}
+        weights = {self._broker_of(one): one.get("weight", 1) for one in self.ORCHESTRATORS}
         if len(weights) < len(self.ORCHESTRATORS):
             raise InvalidURLError("ORCHESTRATORS_CONFIG has a URL twice; list it once, with a weight")
-        if self.WORKER_TOKEN and not any(TOKEN in one["url"] for one in self.ORCHESTRATORS):
+        if self.WORKER_TOKEN and not any(_takes_token(one["url"]) for one in self.ORCHESTRATORS):
             log.info("WORKER_TOKEN is not used: brokers are given credentials by their URL, which has no %s", TOKEN)
         if len(weights) < 2:
             return next(iter(weights), None)
         return round_robin(weights=weights) if self.MULTI_ORCHESTRATOR_MODE == "ROUND_ROBIN" else failover(*weights)
 
-    def _with_token(self, url: str) -> str:
-        if re.match(r"(https?|wss?)://", url, re.IGNORECASE):
-            raise InvalidURLError(
-                f"an orchestrator's URL begins with {url.partition('://')[0]}://; here it is the URL of a broker, such "
-                "as redis://localhost/0"
-            )
-        if TOKEN not in url:
-            return url
-        if not self.WORKER_TOKEN:
-            raise InvalidOptionError(f"a URL has {TOKEN}; set WORKER_TOKEN or WORKER_INDIVIDUAL_TOKEN")
-        return url.replace(TOKEN, quote(self.WORKER_TOKEN, safe=""))
+    def _broker_of(self, orchestrator: Mapping[str, Any]) -> str:
+        said = {
+            "secret_key": self.SECRET_KEY,
+            "ca_certs": self.TLS_CA_PATH,
+            "certfile": self.TLS_CERT_PATH,
+            "keyfile": self.TLS_KEY_PATH,
+        }
+        options = {name: value for name, value in said.items() if value is not None}
+        return broker_of(orchestrator["url"], orchestrator.get("token") or self.WORKER_TOKEN, options)
 
     def __repr__(self) -> str:
         # The others may hold secrets.
         return f"<WorkerConfig {self.WORKER_ID}, {len(self.ORCHESTRATORS)} orchestrators>"
+
+
+def _takes_token(url: str) -> bool:
+    return TOKEN in url or is_orchestrator(url)
 
 
 def _read(variable: str, convert: Callable[[str, str], Any]) -> Any:
@@ -191,6 +196,8 @@ def _entry(one: Any) -> dict[str, Any]:
     if strange := sorted(set(one) - _ENTRY):
         raise _unreadable(f"an entry has {', '.join(map(repr, strange))}, which means nothing here")
     entry = {"priority": 10, "weight": 1, **one}
+    if not isinstance(entry.get("token", ""), str):
+        raise _unreadable("the token of an entry is no text")
     for name in ("priority", "weight"):
         if isinstance(entry[name], bool) or not isinstance(entry[name], int | float):
             raise _unreadable(f"the {name} of an entry is {entry[name]!r}, no number")
