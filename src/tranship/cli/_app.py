@@ -16,6 +16,7 @@ from tranship.cli import (
     demo,
     describe,
     doctor,
+    init,
     migrate,
     move,
     plugin,
@@ -46,8 +47,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with `tranship demo`; plugins may have commands, too: `tranship plugins`. Exit codes: 1 failure, "
-    "2 usage, 3 broker unreachable, 4 the task failed.",
+    epilog="Start with `tranship demo` or `tranship init`; plugins may have commands, too: `tranship plugins`. Exit "
+    "codes: 1 failure, 2 usage, 3 broker unreachable, 4 the task failed.",
 )
 
 
@@ -74,6 +75,7 @@ def _global_options(
     ctx.obj = Invocation(url=url, namespace=namespace, json=json, verbose=verbose, quiet=quiet)
 
 
+app.command("init")(init.run)
 app.command("demo")(demo.run)
 app.command("worker")(worker.run)
 app.command("run-one")(run_one.run)

@@ -1,107 +1,16 @@
-"""A distribution for a new backend, written into a directory of its own; green at tier 1 as it is.
+"""What is written to begin with: an application with tasks, or a distribution with a backend.
 
 ::
 
+    new_app(Path("shop"))               # ./shop, with a worker, a test and a compose file
     new_plugin("mine", Path.cwd())      # ./tranship-mine, for mine:// URLs
 
-What it consists of is in ``files``: each ``.tmpl`` is a :class:`string.Template`.
+What they consist of is in ``files``: each ``.tmpl`` is a :class:`string.Template`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path, PurePosixPath
-from string import Template
-from typing import Final
+from tranship.testing.scaffold._app import new_app
+from tranship.testing.scaffold._plugin import new_plugin
 
-from tranship.errors import ConfigurationError
-from tranship.hookspecs import API_VERSION
-from tranship.ports import Capabilities, Capability, Level, Support
-from tranship.registry import own_plugin
-from tranship.testing.report import capability_table
-
-__all__ = ["new_plugin"]
-
-_NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_HIDDEN: Final = frozenset({"gitignore", "github"})
-"""Names that begin with a dot where they are written to."""
-_OWN: Final = frozenset({"azolla", "django", "example", "kombu", "nats", "objectstore", "otel", "rabbitmq", "redis"})
-"""What tranship's own plugins are called."""
-_DECLARED: Final = Capabilities({Capability.ORDERED: Support(Level.NATIVE, {"redelivered": "back"})})
-"""What three methods and one trait are; a test of what is written checks it."""
-
-
-def new_plugin(name: str, parent: Path) -> Path:
-    """Write the distribution ``tranship-<name>`` below ``parent`` and return its directory.
-
-    Raises:
-        ConfigurationError: the name cannot be one, its URL scheme is taken, the directory has something in it, or it
-            cannot be written.
-    """
-    words = _words(name)
-    target = parent / words["distribution"]
-    try:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise ConfigurationError(f"{target} is there already and is not empty; choose another name or --directory")
-        for path, text in _files(words):
-            place = target / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text, "utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{error.filename or target} cannot be written: {error.strerror}") from error
-    return target
-
-
-def _words(name: str) -> Mapping[str, str]:
-    """Return what the templates speak of, by its name there."""
-    short = name.removeprefix("tranship-")
-    if not _NAME.fullmatch(short):
-        raise ConfigurationError(
-            f"{name!r} cannot be the name of a plugin: expected small letters, digits and single hyphens, a letter "
-            "first, such as mine or my-broker; it becomes tranship-<name>, tranship_<name> and <name>://"
-        )
-    _check_scheme(short)
-    module = short.replace("-", "_")
-    return {
-        "distribution": f"tranship-{short}",
-        "package": f"tranship_{module}",
-        "module": module,
-        "scheme": short,
-        "prefix": "".join(part.capitalize() for part in short.split("-")),
-        "variable": module.upper(),
-        "api_version": repr(API_VERSION),
-        "capabilities": capability_table(_DECLARED).rstrip(),
-    }
-
-
-def _check_scheme(scheme: str) -> None:
-    from tranship.registry import Registry
-
-    own = scheme if scheme in _OWN else own_plugin(scheme)
-    if own:
-        raise ConfigurationError(
-            f"tranship-{own} is a plugin of tranship's own, installed here or not; choose another name than {scheme!r}"
-        )
-    for plugin in Registry().plugins():
-        for spec in plugin.backends:
-            if scheme in spec.schemes:
-                raise ConfigurationError(
-                    f"{scheme}:// is served by {plugin.distribution or plugin.name} already; choose another name"
-                )
-
-
-def _files(words: Mapping[str, str]) -> Iterator[tuple[PurePosixPath, str]]:
-    for parts, entry in _templates(resources.files(__name__) / "files", ()):
-        names = [words["package"] if part == "package" else f".{part}" if part in _HIDDEN else part for part in parts]
-        yield PurePosixPath(*names), Template(entry.read_text("utf-8")).substitute(words)
-
-
-def _templates(directory: Traversable, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Traversable]]:
-    for entry in sorted(directory.iterdir(), key=lambda entry: entry.name):
-        if entry.is_dir():
-            yield from _templates(entry, (*above, entry.name))
-        elif entry.name.endswith(".tmpl"):
-            yield (*above, entry.name.removesuffix(".tmpl")), entry
+__all__ = ["new_app", "new_plugin"]
