@@ -27,6 +27,8 @@ from tranship.compat.avtomatika import Worker
 from tranship.testing.background import BackgroundWorker
 from tranship.testing.services import ProcessService, Service
 
+pytestmark = pytest.mark.xdist_group("orchestrator-of-the-sdk")
+
 
 @pytest.fixture
 def environ(orchestrator_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
@@ -85,9 +87,7 @@ def test_statuses_errors_and_capacity(
         assert ended(orchestrator_service, submit_job(orchestrator_service, "transient"))["status"] == "quarantined"
 
 
-@pytest.mark.parametrize("mode", ["FAILOVER", "ROUND_ROBIN"])
 def test_several_orchestrators_by_the_sdk_s_variable(
-    mode: str,
     orchestrator_service: Service,  # noqa: F811
     own_orchestrator: Callable[..., ProcessService],  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
@@ -98,13 +98,13 @@ def test_several_orchestrators_by_the_sdk_s_variable(
         {"url": base(other), "weight": 100, "token": "of the other"},
     ]
     monkeypatch.setenv("ORCHESTRATORS_CONFIG", json.dumps(listed))
-    monkeypatch.setenv("MULTI_ORCHESTRATOR_MODE", mode)
+    monkeypatch.setenv("MULTI_ORCHESTRATOR_MODE", "ROUND_ROBIN")
     monkeypatch.setenv("WORKER_TOKEN", WORKER_TOKEN)
-    monkeypatch.setenv("WORKER_ID", f"of-two-{mode}")
+    monkeypatch.setenv("WORKER_ID", "of-two")
     monkeypatch.setenv("HEARTBEAT_INTERVAL", "1")
     worker = Worker()
     worker.task("double")(lambda params: {"status": "success", "data": {"doubled": params["n"] * 2}})
     with BackgroundWorker(worker.worker()):
         for service in (orchestrator_service, other):
-            known(service, f"of-two-{mode}")
+            known(service, "of-two")
             assert ended(service, submit_job(service, "double", {"n": 4}))["result"] == {"doubled": 8}

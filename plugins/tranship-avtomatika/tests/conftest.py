@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from servers.orchestrator import orchestrator_service, own_orchestrator  # noqa: F401 - fixtures
 
 # How long one example takes says more about the machine than about the code.
-settings.register_profile("tranship", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("tranship", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tranship")
 
 

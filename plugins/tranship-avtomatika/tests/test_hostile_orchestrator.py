@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -13,7 +14,9 @@ from hostile import TOKEN, HostileOrchestrator, half_a_body, nothing, status, te
 from tranship import AsyncClient, Snooze, TaskError, Worker, named, task
 from tranship.envelope import TaskState
 from tranship.errors import BrokerRefused, BrokerUnreachable, EncodeError, SubmitError, SubmitUnknown, UnsupportedError
+from tranship.operations import AsyncOperator
 from tranship.registry import Registry
+from tranship.settings import Settings
 
 
 @task(name="double")
@@ -157,14 +160,53 @@ async def test_what_has_not_ended_in_time_is_given_back_once_nothing_more_is_giv
         await asyncio.Event().wait()
 
     hostile.answers["poll"].append(hostile.task("t", "endless", {}))
-    async with at_work(hostile.url, endless, shutdown_timeout=0.1):
+    async with at_work(hostile.url, endless, max_concurrent_tasks=1, shutdown_timeout=0.1):
         await asyncio.wait_for(started.wait(), 20)
     (told,) = hostile.results("t")
     assert told["error"] == {"code": "TRANSIENT_ERROR", "message": "the worker has stopped, and gives the task back"}
     leaving = hostile.said["heartbeat"][-1]
     assert leaving["status"] == "offline"
-    assert leaving["supported_skills"] == []
+    # What may wait for it, others can have.
+    assert "supported_skills" not in leaving
     assert hostile.times["heartbeat"][-1] <= hostile.times["result"][-1]
+
+
+async def test_a_worker_that_asks_and_leaves_has_no_skills_any_more(hostile: HostileOrchestrator) -> None:
+    async with at_work(hostile.url, double):
+        await until(lambda: hostile.said["poll"])
+    leaving = hostile.said["heartbeat"][-1]
+    assert leaving["status"] == "offline"
+    assert leaving["supported_skills"] == []
+
+
+async def test_a_worker_that_takes_nothing_is_busy(
+    hostile: HostileOrchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tranship_avtomatika._inbox.UNWANTED", 0.2)
+    started = asyncio.Event()
+
+    @task(name="lasts")
+    async def lasts(params: dict) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    hostile.answers["poll"].append(hostile.task("t", "lasts", {}))
+    worker = Worker(
+        settings=Settings.load(broker_url=hostile.url, heartbeat_interval=0.1),
+        tasks=[lasts],
+        name="stops",
+        max_concurrent_tasks=2,
+        shutdown_timeout=3.0,
+    )
+    serving = asyncio.create_task(worker.serve())
+    await asyncio.wait_for(started.wait(), 20)
+    assert hostile.said["heartbeat"][-1]["status"] == "idle"
+    # It has room, and stops: what it is given now nobody would begin with.
+    worker.stop()
+    await until(lambda: hostile.said["heartbeat"][-1]["status"] == "busy")
+    serving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
 
 
 async def test_a_task_that_snoozes_stays_with_its_worker(hostile: HostileOrchestrator) -> None:
@@ -260,4 +302,9 @@ async def test_what_an_orchestrator_cannot_do_is_refused_at_once(hostile: Hostil
     async with AsyncClient(hostile.url) as client:
         with pytest.raises(UnsupportedError):
             await client.submit(named("flow").options(delay=5.0), {"n": 1})
+        with pytest.raises(UnsupportedError, match="'elsewhere' is of no job that this process has submitted"):
+            await client.cancel("elsewhere")
     assert not hostile.said["job"]
+    async with AsyncOperator(hostile.url) as operator:
+        with pytest.raises(UnsupportedError, match="cannot be handed on"):
+            await operator.command("status")

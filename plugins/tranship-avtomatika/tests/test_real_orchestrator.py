@@ -21,6 +21,9 @@ from tranship.errors import BrokerRefused, TaskCancelled, TaskFailed
 from tranship.routing import failover, round_robin
 from tranship.testing.services import ProcessService, Service
 
+# One orchestrator for all of them, and not one for each process of the tests.
+pytestmark = pytest.mark.xdist_group("orchestrator")
+
 STUCK = Path(__file__).with_name("stuck_worker.py")
 
 
@@ -193,6 +196,35 @@ async def test_the_task_of_a_killed_worker_is_done_by_another(
         found = await asked(ended, service, job_id)
     assert found["status"] == "finished"
     assert found["result"] == {"by": "the second", "n": 7}
+
+
+async def test_a_worker_that_stops_leaves_nothing_behind(own_orchestrator: Callable[..., ProcessService]) -> None:
+    service = own_orchestrator(WORKER_POLL_TIMEOUT_SECONDS="1")
+    begun = asyncio.Event()
+
+    @task(name="left")
+    async def never_done(params: dict) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    @task(name="left")
+    async def done(params: dict) -> int:
+        return params["n"]
+
+    async with at_work(service.url, done, name="stays", max_concurrent_tasks=1) as second:
+        once = {"max_concurrent_tasks": 1, "shutdown_timeout": 0.1, "skill_dependencies": {"left": ["model"]}}
+        async with at_work(service.url, never_done, name="stops", **once) as first:
+            await known(service, "stops")
+            # The orchestrator has them wait for this worker, which is the only one that has it loaded.
+            first.hot_cache.add("model")
+            async with asyncio.timeout(20):
+                while (await asked(workers, service))["stops"].get("hot_skills") != ["left"]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            jobs = [await asked(submit_job, service, "left", {"n": number}) for number in range(3)]
+            await asyncio.wait_for(begun.wait(), 20)
+        assert not second.status().running
+        found = [await asked(ended, service, one) for one in jobs]
+    assert [one["result"] for one in found] == [{"result": number} for number in range(3)]
 
 
 async def test_an_orchestrator_that_was_restarted_gets_to_know_its_worker_again(

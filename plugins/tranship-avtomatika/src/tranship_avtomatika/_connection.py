@@ -54,6 +54,7 @@ class AvtomatikaConnection:
             kind=options.worker_type,
             websocket=options.websocket,
             holding=self._works,
+            taking=lambda: self.queue.inbox.wanted,
             cancelled=self._cancelled,
         )
         self.queue = AvtomatikaQueue(self.member, self.jobs, poll=options.poll_timeout, secret_key=options.secret_key)

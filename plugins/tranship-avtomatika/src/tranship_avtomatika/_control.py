@@ -9,7 +9,7 @@ from typing import Final
 
 from tranship.errors import UnsupportedError
 from tranship.guards import one_listener
-from tranship.ports import CancelReport, Command, Heartbeat, Signal, SignalSink, Tombstone
+from tranship.ports import ONLOOKER, CancelReport, Command, Heartbeat, Signal, SignalSink, Tombstone
 from tranship_avtomatika._connection import AvtomatikaConnection
 
 __all__ = ["AvtomatikaControl"]
@@ -18,6 +18,10 @@ log = logging.getLogger("tranship.avtomatika")
 
 REMEMBERED: Final = 3600.0
 """Seconds for which a worker knows that a task was cancelled."""
+_NO_COMMANDS: Final = (
+    "{} cannot be handed on: an orchestrator has no commands from one worker or operator to another; use the worker's "
+    "health server (--health-port), or its host"
+)
 _HELLO: Final = "hello"
 """The command by which workers look for others of their name."""
 
@@ -36,6 +40,8 @@ class AvtomatikaControl:
     async def listen(self, sink: SignalSink, *, worker: str) -> None:
         """Make the worker known, and hear what is cancelled. Nothing has to be replayed: it is not given out."""
         connection = self._connection()
+        if worker == ONLOOKER:
+            raise UnsupportedError(_NO_COMMANDS.format("nobody's"))
         one_listener(self._sink)
         await connection.member.join(worker)
         self._sink = sink
@@ -54,10 +60,7 @@ class AvtomatikaControl:
             UnsupportedError: for every command but the one by which workers look for their namesakes.
         """
         if command.name != _HELLO:
-            raise UnsupportedError(
-                f"command {command.name!r} cannot be sent: an orchestrator hands no commands on to its workers; use "
-                "the health server of the worker (--health-port), or its host"
-            )
+            raise UnsupportedError(_NO_COMMANDS.format(f"command {command.name!r}"))
 
     async def beat(self, heartbeat: Heartbeat) -> None:
         """Tell the orchestrator what the worker can do, and does."""

@@ -23,6 +23,10 @@ PROMPT: Final = 0.5
 """Seconds within which an orchestrator that waits for tasks does not say that there are none."""
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
+LOOK: Final = 1.0
+"""Seconds that one take waits at most: one that nobody waits for any more goes on until then."""
+UNWANTED: Final = 2.0
+"""Seconds after which nobody takes any more: a worker that is at work always does."""
 
 
 class Inbox:
@@ -39,18 +43,28 @@ class Inbox:
         self._news = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
         self._failure: TranshipError | None = None
-        self._takers = 0
+        self._takers, self._left_at = 0, asyncio.get_running_loop().time()
         self._pause = 0.0
         self.closed = False
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody takes what comes; a worker that stops, or pauses everything, does not."""
+        return self._takers > 0 or asyncio.get_running_loop().time() - self._left_at < UNWANTED
+
+    @property
+    def asking(self) -> bool:
+        """Whether the orchestrator is being asked: then it has nothing that waits for this worker."""
+        return self._asking is not None and not self._asking.done()
+
     async def take(self, queues: Collection[str], limit: int, wait: float) -> list[Held]:
-        """Return up to ``limit`` tasks of ``queues``, as soon as there is one, or none after ``wait`` seconds.
+        """Return up to ``limit`` tasks of ``queues``, as soon as there is one, or none after ``wait`` seconds or less.
 
         Raises:
             TranshipError: the orchestrator does not answer, or says no.
         """
         loop = asyncio.get_running_loop()
-        until = loop.time() + wait
+        until = loop.time() + min(wait, LOOK)
         self._takers += 1
         try:
             while True:
@@ -65,6 +79,7 @@ class Inbox:
                 await self._told(min(left, self._next_due(queues)))
         finally:
             self._takers -= 1
+            self._left_at = loop.time()
 
     def put_back(self, held: Held, *, due: float = 0.0) -> None:
         """Hold a task that the worker has given back; ``due`` in epoch seconds."""
@@ -79,7 +94,7 @@ class Inbox:
         """Ask no more; return what is held, and what comes within ``patience`` seconds."""
         self.closed = True
         self._tell()
-        if self._asking is not None and not self._asking.done():
+        if self._asking is not None and self.asking:
             await asyncio.wait({self._asking}, timeout=patience)
             self._asking.cancel()
             with suppress(asyncio.CancelledError):
@@ -120,7 +135,7 @@ class Inbox:
                 await self._news.wait()
 
     def _ask_soon(self) -> None:
-        if not self.closed and len(self._waiting) < MOST and (self._asking is None or self._asking.done()):
+        if not self.closed and len(self._waiting) < MOST and not self.asking:
             self._asking = asyncio.create_task(self._ask_on())
 
     async def _ask_on(self) -> None:

@@ -40,10 +40,16 @@ NO_BLUEPRINT: Final = frozenset({404, 405})
 """What is there is a job of that id, which cannot be submitted to."""
 TOO_MANY: Final = 429
 UNAVAILABLE: Final = frozenset({502, 503, 504})
+REMEMBERED: Final = 20_000
+"""Ids and cancel keys that are known to be of this process."""
 ENDED: Final = frozenset({"finished", "failed", "error", "quarantined", "cancelled"})
 _WORKERS_ONLY: Final = (
     "{}: this URL has no client_token, and can be a worker's only; to submit jobs write "
     "avtomatika+http://host:8080?client_token=..."
+)
+_NOT_OURS: Final = (
+    "{} {!r} is of no job that this process has submitted; cancel the job at its orchestrator: "
+    "POST .../jobs/<id>/cancel"
 )
 
 Hear = Callable[[Sequence[StoredResult]], None]
@@ -65,7 +71,9 @@ class Jobs:
         self._ids: dict[str, str] = {}
         """By task: the job that it has become, while it has not ended."""
         self._keys: dict[str, set[str]] = {}
-        """By cancel key: tasks."""
+        """By cancel key: tasks that have not ended."""
+        self._known: dict[str, None] = {}
+        """Ids and cancel keys of the latest jobs, those that have ended as well."""
         self._following: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(AT_ONCE)
 
@@ -129,11 +137,19 @@ class Jobs:
 
     def _follow(self, envelope: Envelope, job_id: str) -> None:
         self._ids[envelope.id] = job_id
+        self._remember(f"id {envelope.id}")
         if envelope.cancel_key is not None:
             self._keys.setdefault(envelope.cancel_key, set()).add(envelope.id)
+            self._remember(f"key {envelope.cancel_key}")
         following = asyncio.create_task(self._until_ended(envelope, job_id))
         self._following.add(following)
         following.add_done_callback(self._following.discard)
+
+    def _remember(self, name: str) -> None:
+        self._known.pop(name, None)
+        self._known[name] = None
+        if len(self._known) > REMEMBERED:
+            del self._known[next(iter(self._known))]
 
     async def _until_ended(self, envelope: Envelope, job_id: str) -> None:
         pause = FIRST_PAUSE
@@ -170,11 +186,13 @@ class Jobs:
         """Cancel jobs that this process has submitted, and that have not ended.
 
         Raises:
-            UnsupportedError: a task is somebody else's.
+            UnsupportedError: a task, or all of a key, was submitted by another process.
             BrokerUnreachable: it is not cancelled, perhaps.
         """
         self.check()
         for one in tombstones:
+            if f"{one.kind} {one.value}" not in self._known:
+                raise UnsupportedError(_NOT_OURS.format(one.kind, one.value))
             tasks = [one.value] if one.kind == "id" else sorted(self._keys.get(one.value, ()))
             for task_id in tasks:
                 await self._cancel(task_id)
@@ -182,7 +200,7 @@ class Jobs:
     async def _cancel(self, task_id: str) -> None:
         job_id = self._ids.get(task_id)
         if job_id is None:
-            log.info("task %s was not submitted here, or has ended: there is no job to cancel", task_id)
+            log.info("task %s has ended: there is no job to cancel", task_id)
             return
         try:
             await self._http.ask("POST", f"{self._path}/{job_id}/cancel", headers=self._headers, kind="cancel")

@@ -42,6 +42,7 @@ class Member:
         kind: what the worker says that it is, unless its labels say it.
         websocket: whether cancels can be sent to it.
         holding: returns the tasks that it has.
+        taking: whether it would take another one.
         cancelled: called with the ids of tasks, or of jobs, that are to be stopped.
 
     Attributes:
@@ -58,11 +59,12 @@ class Member:
         kind: str,
         websocket: bool,
         holding: Callable[[], Collection[Work]],
+        taking: Callable[[], bool],
         cancelled: Callable[[Collection[str]], None],
     ) -> None:
         self.access = access
         self._kind, self._websocket = kind, websocket
-        self._holding, self._cancelled = holding, cancelled
+        self._holding, self._taking, self._cancelled = holding, taking, cancelled
         self.name = ""
         self.joined = asyncio.Event()
         self.queues: tuple[str, ...] = ()
@@ -96,10 +98,8 @@ class Member:
         Raises:
             BrokerUnreachable: the orchestrator does not answer, or says no.
         """
-        if not self.name or self._gone:
-            return
-        if beat.stopping:
-            await self.leave()
+        if not self.name or self._gone or beat.stopping:
+            # That it stops is said when everything has been given back.
             return
         if "tasks" in beat.left_out:
             log.warning("%d tasks of worker %s are told to nobody: too many", beat.left_out["tasks"], self.name)
@@ -107,7 +107,8 @@ class Member:
         self._beat, self.queues = beat, tuple(beat.queues)
         if not known or await self._is_forgotten():
             await self._register(beat)
-        await self._tell(heartbeat_payload(self.name, beat, self._current(), websocket=self._websocket))
+        idle = None if self._taking() else False
+        await self._tell(heartbeat_payload(self.name, beat, self._current(), websocket=self._websocket, idle=idle))
         self.joined.set()
         await self._tell_progress(beat)
 
@@ -117,11 +118,15 @@ class Member:
             beat, current = self._beat, self._current()
             await self._tell(heartbeat_payload(self.name, beat, current, websocket=self._websocket, idle=idle))
 
-    async def leave(self) -> None:
-        """Say that the worker is gone; nothing is given to it from then on."""
+    async def leave(self, *, asking: bool) -> None:
+        """Say that the worker is gone; nothing is given to it from then on.
+
+        Args:
+            asking: whether it has asked for a task and gets no answer any more.
+        """
         if self.joined.is_set() and not self._gone:
             self._gone = True
-            await self._send("PATCH", leaving_payload(self.name))
+            await self._send("PATCH", leaving_payload(self.name, skilled=not asking))
 
     async def send(self, method: str, path: str, payload: Mapping[str, Any], kind: str) -> Any:
         """Say something, signed; otherwise as :meth:`Http.ask`."""

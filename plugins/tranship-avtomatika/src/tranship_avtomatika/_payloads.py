@@ -59,10 +59,15 @@ def heartbeat_payload(
     }
 
 
-def leaving_payload(worker: str) -> dict[str, Any]:
-    """Return what is told at the end: from now on nothing is to be given to this worker, from nobody's queue."""
-    nothing: dict[str, Any] = {"supported_skills": [], "available_skills": [], "hot_skills": [], "current_tasks": []}
-    return {"worker_id": worker, "status": "offline", "skills_hash": "offline", **nothing}
+def leaving_payload(worker: str, *, skilled: bool) -> dict[str, Any]:
+    """Return what is told at the end: from now on nothing is to be given to this worker.
+
+    Where it has a question under way (not ``skilled``), it has no skills any more: with some, the orchestrator would
+    answer in the end with a task that it takes from another worker, to somebody who is gone. Where it has none, tasks
+    may wait for it, and other workers get those as long as it has skills.
+    """
+    gone = {"worker_id": worker, "status": "offline", "available_skills": [], "current_tasks": []}
+    return gone if skilled else {**gone, "supported_skills": [], "hot_skills": [], "skills_hash": "offline"}
 
 
 def progress_payload(worker: str, event: str, job: str, task: RunningTask) -> dict[str, Any]:

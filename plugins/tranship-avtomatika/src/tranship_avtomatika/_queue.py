@@ -210,7 +210,7 @@ class AvtomatikaQueue:
     async def close(self) -> None:
         """Give back what nobody has begun with, once the orchestrator knows that the worker is gone."""
         try:
-            await self._member.leave()
+            await self._member.leave(asking=self.inbox.asking)
         except TranshipError as error:
             log.info("that worker %s is gone was not told: %s", self._member.name, error)
         await self.inbox.close(CLOSING if self._member.joined.is_set() else 0.0)

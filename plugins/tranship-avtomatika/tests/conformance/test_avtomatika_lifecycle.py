@@ -22,6 +22,7 @@ class OrchestratorHarness(Harness):
         return BrokerURL.parse(self.base_url).with_options(**options).reveal()
 
 
+@pytest.mark.xdist_group("orchestrator")
 class TestLifecycle(LifecycleSuite):
     @pytest.fixture
     def harness(self, orchestrator_service: Service) -> Harness:
