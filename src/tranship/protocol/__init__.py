@@ -28,6 +28,7 @@ from tranship.protocol._writable import writable, writable_arguments
 if TYPE_CHECKING:
     from tranship.protocol._called import NO_ROUTING, Routing, called
     from tranship.protocol._followed import is_followed
+    from tranship.protocol._marks import mark_of, marked
     from tranship.protocol._passing import pass_on
     from tranship.protocol._peek import result_state
     from tranship.protocol._restart import restarted
@@ -58,6 +59,8 @@ __all__ = [
     "encode_result",
     "epoch_of",
     "is_followed",
+    "mark_of",
+    "marked",
     "number_of",
     "pass_on",
     "restarted",
@@ -76,6 +79,7 @@ __getattr__ = lazy_names(
     {
         "_called": ["NO_ROUTING", "Routing", "called"],
         "_followed": ["is_followed"],
+        "_marks": ["mark_of", "marked"],
         "_passing": ["pass_on"],
         "_peek": ["result_state"],
         "_restart": ["restarted"],

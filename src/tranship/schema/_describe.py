@@ -150,4 +150,6 @@ def _of_workers(task: Task[..., Any]) -> Mapping[str, Any]:
     found: dict[str, Any] = {"task_type": task.task_type, "isolation": task.isolation}
     if (batching := task.batching) is not None:
         found |= {"batch": batching.size, "within": batching.within}
+    if (prefers := task.prefers) is not None and not callable(prefers.what):
+        found |= {"prefers": list(prefers.what), "prefers_within": prefers.within}
     return {name: value for name, value in found.items() if value is not None}

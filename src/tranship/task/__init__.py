@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tranship.task._dialect import Dialect, Heed
     from tranship.task._hot_cache import HotCache
     from tranship.task._model_arguments import ModelArguments
+    from tranship.task._prefers import Prefers
     from tranship.task._single import Single
     from tranship.task._understood import understood
     from tranship.task._workflow import (
@@ -62,6 +63,7 @@ __all__ = [
     "ModelArguments",
     "Node",
     "OptionArguments",
+    "Prefers",
     "Runs",
     "SeriesNode",
     "Single",
@@ -101,6 +103,7 @@ __getattr__ = lazy_names(
         "_dialect": ["Dialect", "Heed"],
         "_hot_cache": ["HotCache"],
         "_model_arguments": ["ModelArguments"],
+        "_prefers": ["Prefers"],
         "_single": ["Single"],
         "_understood": ["understood"],
         "_workflow": [

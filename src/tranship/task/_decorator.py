@@ -16,6 +16,7 @@ from tranship.task._task import AsyncTask, Isolation, SyncTask, Task, is_corouti
 
 if TYPE_CHECKING:
     from tranship.task._batch import BatchCall, Batching, BatchTask
+    from tranship.task._prefers import Prefers, PrefersLike
     from tranship.timetable import Missed, Timetable
 
 __all__ = ["task"]
@@ -74,6 +75,8 @@ def task(
     name: str | None = None,
     task_type: str | None = None,
     validation: Validation = "lax",
+    prefers: PrefersLike | None = None,
+    prefers_within: Duration | None = None,
     **options: Unpack[OptionArguments],
 ) -> BatchDecorator: ...
 @overload
@@ -83,6 +86,8 @@ def task(
     task_type: str | None = None,
     isolation: Isolation | None = None,
     validation: Validation = "lax",
+    prefers: PrefersLike | None = None,
+    prefers_within: Duration | None = None,
     every: Duration | None = None,
     cron: str | None = None,
     timezone: str | None = None,
@@ -101,6 +106,8 @@ def task(
     task_type: str | None = None,
     isolation: Isolation | None = None,
     validation: Validation = "lax",
+    prefers: PrefersLike | None = None,
+    prefers_within: Duration | None = None,
     batch: int | None = None,
     within: Duration | None = None,
     every: Duration | None = None,
@@ -127,6 +134,10 @@ def task(
         validation: how arguments are held to their annotations. Callers get an error for a value that is not of the
             annotated type. What arrives from elsewhere is converted where it can be (``"lax"``), or refused
             (``"strict"``); ``"off"``: only the signature counts, and models arrive as dicts.
+        prefers: the name of a skill, or of something in a worker's hot cache, several of them, or a function that is
+            called with the task's arguments and returns them: a worker which has that ready gets the task first. None:
+            any worker is as good.
+        prefers_within: seconds, or a timedelta, after which any worker runs it all the same; None: 5.
         batch: the function takes a list of up to so many calls at once, and returns a list with one result for each;
             each is submitted by itself, with one of the list as its argument. None: it takes one call.
         within: seconds, or a timedelta, that the first call of a batch waits for others; None: 0.05.
@@ -151,6 +162,7 @@ def task(
         one_of("isolation", isolation, get_args(Isolation))
     one_of("validation", validation, get_args(Validation))
     batching = None if batch is None and within is None else _batching(batch, within)
+    preferred = None if prefers is None and prefers_within is None else _prefers(prefers, prefers_within)
     times = {"every": every, "cron": cron, "timezone": timezone, "missed": missed, "grace": grace, "jitter": jitter}
     timetable = _timetable({name: value for name, value in times.items() if value is not None})
     # Loaded when a task is made: a client that is only made costs little.
@@ -170,6 +182,7 @@ def task(
         arguments = how(named, decorated, signature_of(decorated), validation)
         made: Task[..., Any] = kind(named, chosen, function=called, arguments=arguments)
         made.batching = batching
+        made.prefers = preferred
         made.task_type = task_type
         made.isolation = isolation
         made.timetable = timetable
@@ -192,6 +205,13 @@ def _batching(batch: int | None, within: Duration | None) -> Batching:
     from tranship.task._batch import Batching
 
     return Batching.checked(batch, within)
+
+
+def _prefers(prefers: PrefersLike | None, within: Duration | None) -> Prefers:
+    # Likewise.
+    from tranship.task._prefers import Prefers
+
+    return Prefers.checked(prefers, within)
 
 
 def _kind(decorated: Callable[..., Any]) -> tuple[type[Task[..., Any]], Callable[..., Any]]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tranship.task._batch import Batching
     from tranship.task._dependencies import Depends
     from tranship.task._dialect import Dialect
+    from tranship.task._prefers import Prefers
     from tranship.task._single import Single
     from tranship.task._workflow import Step
     from tranship.timetable import Timetable
@@ -99,6 +100,7 @@ class Task(Generic[P, R_co]):
         task_type: what workers limit it by, together with others of that type; None: nothing.
         isolation: ``"process"``: it runs in a process of its own; None: in the worker's.
         timetable: when a scheduler runs it; None: only who submits it does.
+        prefers: what it would like to find ready in the worker that runs it; None: nothing.
         single: how there is one of it at a time; None: each submit is a task.
         batching: how its calls are gathered for a handler that takes many; None: it takes one.
     """
@@ -110,6 +112,7 @@ class Task(Generic[P, R_co]):
     dialect: Dialect | None = None
     timetable: Timetable | None = None
     batching: Batching | None = None
+    prefers: Prefers | None = None
     single: Single | None = None
 
     def __init__(

@@ -59,6 +59,7 @@ from tranship.worker._setup import (
     check_events,
     check_hard_limit,
     check_parts,
+    check_prefers,
     check_results,
     check_singles,
 )
@@ -73,6 +74,7 @@ from tranship.worker._unlock import unlocking
 from tranship.worker._unsettled import Unsettled
 
 if TYPE_CHECKING:
+    from tranship.worker._affinity import Affinity
     from tranship.worker._history import History
     from tranship.worker._isolation import Isolation
 
@@ -129,6 +131,7 @@ async def _open(
         result_backend.capabilities.check_keeps_results(result_backend.name)
     check_results(result_backend or backend, setup.tasks.values())
     check_parts(result_backend or backend, setup.tasks.values())
+    check_prefers(backend, setup.tasks.values())
     check_singles(backend, result_backend or backend, setup.tasks.values())
     await backend.ensure(setup.queues)
     return backend, result_backend
@@ -222,6 +225,7 @@ class SessionBuilder:
             return InOrder(made, queues.known) if self._setup.queues_in_order else made
 
         flow.types = self._limits()
+        flow.affinity = self._affinity(flow)
         flow.intake = Intake(
             consumer,
             free=flow.free,
@@ -339,6 +343,17 @@ class SessionBuilder:
             backlog=lambda: flow.intake.backlog,
         )
         flow.unsettled = Unsettled(flow.drop, flow.intake.renew)
+
+    def _affinity(self, flow: Flow) -> Affinity | None:
+        setup = self._setup
+        if all(one.prefers is None for one in setup.tasks.values()):
+            return None
+        # Loaded where any task does.
+        from tranship.worker._affinity import Affinity
+
+        workers = self._backend.inspector().workers
+        clock = clock_of(self._backend)
+        return Affinity(setup.name, setup.profile, workers=workers, go_on=flow.go_on, clock=clock)
 
     def _limits(self) -> TypeLimits | None:
         setup = self._setup

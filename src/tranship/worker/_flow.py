@@ -33,6 +33,7 @@ from tranship.worker._types import TypeLimits
 from tranship.worker._unsettled import Unsettled
 
 if TYPE_CHECKING:
+    from tranship.worker._affinity import Affinity
     from tranship.worker._batches import Batches
     from tranship.worker._events import TaskEvents
 
@@ -60,6 +61,7 @@ class Flow:
         intake, leases, suspects, types, rates, admission, handlers, reporter, settling, unsettled, following, tellers:
             what the steps are made of; ``types`` is None where no type is limited, ``rates`` where no task is,
             ``tellers`` where nobody can be told.
+        affinity: passes on what another worker holds something ready for; None: no task prefers anything.
         batches: where calls are gathered that are handled many at once; None: no task is.
         events: is told what happens to each; None: nobody looks on.
         limit: how many tasks may run at once.
@@ -90,6 +92,7 @@ class Flow:
     ) -> None:
         self.limit = limit
         self.rates: RateLimits | None = None
+        self.affinity: Affinity | None = None
         self.batches: Batches | None = None
         self.events: TaskEvents | None = None
         self._queues = queues
@@ -233,8 +236,10 @@ class Flow:
         self.ended(run)
         self.freed(run)
 
-    def _held_by(self, run: Run) -> TypeLimits | RateLimits | None:
-        """Which limits keep ``run`` from starting; None: it may start."""
+    def _held_by(self, run: Run) -> TypeLimits | RateLimits | Affinity | None:
+        """What keeps ``run`` from starting here and now; None: it may start."""
+        if self.affinity is not None and not self.affinity.admit(run):
+            return self.affinity
         if self.types is not None and not self.types.admit(run):
             return self.types
         if self.rates is not None and not self.rates.admit(run):
@@ -366,6 +371,7 @@ class Flow:
         self.handlers.stop(run, why)
         waited = self.types is not None and self.types.forget(run)
         waited = (self.rates is not None and self.rates.forget(run)) or waited
+        waited = (self.affinity is not None and self.affinity.forget(run)) or waited
         if waited:
             self.go_on(run)
 
@@ -389,7 +395,7 @@ class Flow:
 
     async def run_out(self, patience: float, hurried: asyncio.Event) -> None:
         """Let what runs finish for ``patience`` seconds or until it is ``hurried``, and give back the rest."""
-        for limits in (self.types, self.rates):
+        for limits in (self.types, self.rates, self.affinity):
             for run in () if limits is None else limits.kept:
                 self.stop(run, Stop.SHUTDOWN)
         if self.batches is not None:

@@ -23,6 +23,7 @@ __all__ = [
     "check_events",
     "check_hard_limit",
     "check_parts",
+    "check_prefers",
     "check_results",
     "check_singles",
     "queue_names",
@@ -142,6 +143,23 @@ def check_parts(store: Backend, tasks: Iterable[Task[..., Any]]) -> None:
                 f"task {one.name!r} is a generator, and {store.name} keeps no records to bring its parts to anybody; "
                 "give a result store that does (result_url), or return a list"
             )
+
+
+def check_prefers(backend: Backend, tasks: Iterable[Task[..., Any]]) -> None:
+    """Refuse tasks that could not be passed on to anybody.
+
+    Raises:
+        UnsupportedError: one prefers something, and ``backend`` has no delays, or no heartbeats.
+    """
+    for one in tasks:
+        if one.prefers is None:
+            continue
+        for needed in (Capability.DELAY, Capability.CONTROL):
+            if not backend.capabilities.has(needed):
+                raise UnsupportedError(
+                    f"task {one.name!r} has prefers, and {backend.name} has no {needed.value}, by which workers pass "
+                    "tasks on to each other; use another broker, or give such tasks a queue of their own"
+                )
 
 
 def check_singles(backend: Backend, store: Backend, tasks: Iterable[Task[..., Any]]) -> None:

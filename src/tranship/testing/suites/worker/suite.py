@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tranship.testing.suites.worker.affinity import AffinityCases
 from tranship.testing.suites.worker.awaited_events import AwaitedEventCases
 from tranship.testing.suites.worker.batches import BatchCases
 from tranship.testing.suites.worker.cancels import CancelCases
@@ -57,12 +58,13 @@ class WorkerSuite(
     PartCases,
     StepCases,
     AwaitedEventCases,
+    AffinityCases,
     BatchCases,
     SingleCases,
     CommandCases,
 ):
     """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, names, types;
     what is around its work, dependencies, isolation, handlers that fork; schedules, parts and
-    progress, steps, sleeps, awaited events, batches, tasks of which there is one at
+    progress, steps, sleeps, awaited events, preferred workers, batches, tasks of which there is one at
     a time, and live control.
     """

@@ -1,0 +1,24 @@
+"""What a worker notes on a task that it puts back: in headers of our own, which nobody else reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from tranship.envelope import Envelope
+from tranship.protocol._carried import CARRIED, carried
+from tranship.protocol._headers import OWN_PREFIX
+
+__all__ = ["mark_of", "marked"]
+
+
+def mark_of(envelope: Envelope, name: str) -> Any:
+    """Return the note of that name; None: there is none."""
+    return carried(envelope).get("headers", {}).get(f"{OWN_PREFIX}{name}") if envelope.headers else None
+
+
+def marked(envelope: Envelope, name: str, value: Any) -> Envelope:
+    """Return the task with a note, as plain data."""
+    parts = carried(envelope)
+    headers = {**parts.get("headers", {}), f"{OWN_PREFIX}{name}": value}
+    return replace(envelope, headers={**envelope.headers, CARRIED: {**parts, "headers": headers}})
