@@ -142,10 +142,13 @@ async def test_an_orchestrator_that_has_forgotten_the_worker_is_told_again(
     async with at_work(hostile.url, double) as worker:
         await until(lambda: hostile.said["heartbeat"])
         known = len(hostile.said["register"])
-        # Without a word of ours it says whether it knows us; `null` is no.
-        hostile.answers["heartbeat"].append(text("null"))
-        worker.hot_cache.add("news")
-        await until(lambda: len(hostile.said["register"]) > known)
+        # Without a word of ours it says whether it knows us; `null` is no, and so is 404.
+        for answers in ([text("null")], [status(404)], [status(200, {"status": "ok"}), status(404), status(404)]):
+            hostile.answers["heartbeat"].extend(answers)
+            while len(hostile.said["register"]) == known:
+                worker.hot_cache.add(f"news {len(hostile.said['heartbeat'])}")
+                await asyncio.sleep(0.02)
+            known = len(hostile.said["register"])
     assert hostile.said["register"][-1]["supported_skills"] == [{"name": "double"}]
 
 
@@ -265,6 +268,8 @@ async def test_arguments_that_no_job_takes(hostile: HostileOrchestrator) -> None
     async with AsyncClient(hostile.url) as client:
         with pytest.raises(EncodeError, match="one dict, or keyword arguments"):
             await client.submit(named("flow"), 1, 2)
+        with pytest.raises(SubmitError, match="names no blueprint's endpoint"):
+            await client.submit(named("../admin/reload-workers"), {"n": 1})
         await client.submit(named("flow"), n=1)
     assert hostile.said["job"][0]["initial_data"] == {"n": 1}
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 from at_work import asked, at_work, until
+from certificates import Authority
 
 from servers.orchestrator import WORKER_TOKEN, cancel_job, ended, submit_job, workers
 from servers.orchestrator import until as seen_by
 from tranship import AsyncClient, Outcome, TaskError, Worker, current, named, task
 from tranship.envelope import TaskState
-from tranship.errors import BrokerRefused, TaskCancelled, TaskFailed
+from tranship.errors import BrokerError, BrokerRefused, TaskCancelled, TaskFailed
 from tranship.routing import failover, round_robin
 from tranship.testing.services import ProcessService, Service
 
@@ -272,6 +273,36 @@ async def test_individual_and_short_lived_tokens(
             await known(service, name)
             job_id = await asked(submit_job, service, "double", {"n": 1})
             assert (await asked(ended, service, job_id))["status"] == "finished"
+
+
+async def test_tls_and_workers_that_are_known_by_their_certificates(
+    own_orchestrator: Callable[..., ProcessService], tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    (own, key), (certificate, secret) = authority.issue("orchestrator"), authority.issue("mine")
+    service = own_orchestrator(
+        TLS_ENABLED="true",
+        TLS_CERT_PATH=str(own),
+        TLS_KEY_PATH=str(key),
+        TLS_CA_PATH=str(authority.certificate),
+        WORKER_AUTH_MODE="mtls-only",
+        WORKER_POLL_TIMEOUT_SECONDS="1",
+    )
+    url = f"{service.url}&ca_certs={authority.certificate}"
+    for wrong, said in (
+        (service.url, "set ca_certs"),
+        (url, "does not let worker 'mine' in"),
+    ):
+        with pytest.raises(BrokerError, match=said):
+            await asyncio.wait_for(Worker(wrong, tasks=[double], name="mine").serve(), 20)
+    # What it says is signed with its token all the same.
+    async with (
+        at_work(f"{url}&certfile={certificate}&keyfile={secret}", double, name="mine"),
+        AsyncClient(url) as client,
+    ):
+        await known(service, "mine")
+        result = await (await client.submit(named("flow"), skill="double", params={"n": 2})).result(timeout=20)
+    assert result == {"result": 4}
 
 
 async def test_tasks_that_are_not_signed_as_they_should_be_are_not_run(orchestrator_service: Service) -> None:

@@ -12,7 +12,7 @@ from tranship.errors import BrokerRefused
 from tranship.ports import StoredResult
 from tranship.settings import BrokerURL
 from tranship_avtomatika._access import Access
-from tranship_avtomatika._errors import AnswerLost, Refused
+from tranship_avtomatika._errors import AnswerLost, NotSent, Refused
 from tranship_avtomatika._http import TOO_MANY, Http
 from tranship_avtomatika._jobs import Hear, Jobs
 from tranship_avtomatika._listener import Listener
@@ -91,6 +91,11 @@ class AvtomatikaConnection:
         """Ask whether it is there."""
         try:
             found = await self.http.ask("GET", STATUS, headers={}, kind="status")
+        except NotSent as error:
+            if not isinstance(error.__cause__, aiohttp.ClientSSLError):
+                raise
+            text = f"{error}; set ca_certs to who has signed its certificate, or http:// where it speaks no TLS"
+            raise BrokerRefused(text) from error
         except Refused as error:
             if error.status == TOO_MANY:
                 return

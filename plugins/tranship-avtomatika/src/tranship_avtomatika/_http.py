@@ -120,6 +120,7 @@ class Http:
         left = self._blocked.get(kind, 0.0) - asyncio.get_running_loop().time()
         if left > 0:
             await asyncio.sleep(left)
+            self._blocked.pop(kind, None)
 
 
 def _json(data: bytes, what: str) -> Any:

@@ -100,6 +100,8 @@ class Jobs:
 
     async def _post(self, envelope: Envelope) -> str:
         body = _body(envelope)
+        if not {"", ".", ".."}.isdisjoint(envelope.task.split("/")):
+            raise SubmitError(f"task {envelope.task!r} names no blueprint's endpoint; expected such as my_flow")
         path = f"{self._path}/{quote(envelope.task, safe='/')}"
         async with self._slots:
             found = await self._http.ask("POST", path, headers=self._headers, body=body, kind="jobs")
@@ -168,7 +170,7 @@ class Jobs:
         """Return how a job has ended; None: it has not, or does not say."""
         try:
             async with self._slots:
-                path = f"{self._path}/{job_id}"
+                path = f"{self._path}/{quote(job_id, safe='')}"
                 found = await self._http.ask("GET", path, headers=self._headers, kind=f"job {job_id}")
         except Refused as error:
             if error.status != NOT_FOUND:
@@ -203,7 +205,9 @@ class Jobs:
             log.info("task %s has ended: there is no job to cancel", task_id)
             return
         try:
-            await self._http.ask("POST", f"{self._path}/{job_id}/cancel", headers=self._headers, kind="cancel")
+            await self._http.ask(
+                "POST", f"{self._path}/{quote(job_id, safe='')}/cancel", headers=self._headers, kind="cancel"
+            )
         except Refused as error:
             if error.status != NOT_FOUND:
                 raise

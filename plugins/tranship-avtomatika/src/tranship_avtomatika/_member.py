@@ -26,6 +26,7 @@ __all__ = ["Member"]
 
 log = logging.getLogger("tranship.avtomatika")
 
+NOT_FOUND: Final = 404
 LOOK: Final = 15.0
 """Seconds after which it is looked whether the orchestrator still knows us: one that was restarted does not say so."""
 _NOT_LET_IN: Final = (
@@ -145,7 +146,12 @@ class Member:
         if now - self._known_at < LOOK:
             return False
         # Without a word of ours it says whether it knows us; with one it says yes to everybody.
-        found = await self.access.ask("PATCH", self._path, worker=self.name, kind="heartbeat")
+        try:
+            found = await self.access.ask("PATCH", self._path, worker=self.name, kind="heartbeat")
+        except Refused as error:
+            if error.status != NOT_FOUND:
+                raise
+            found = None
         if isinstance(found, Mapping):
             self._known_at = now
             return False
@@ -161,7 +167,12 @@ class Member:
         return list(dict.fromkeys(one for work in self._holding() for one in (work.task_id, work.job_id)))
 
     async def _tell(self, payload: Mapping[str, Any]) -> None:
-        said = await self._send("PATCH", payload)
+        try:
+            said = await self._send("PATCH", payload)
+        except Refused as error:
+            if error.status == NOT_FOUND:
+                self._known_at = float("-inf")
+            raise
         self.idle = payload["status"] == "idle"
         if not isinstance(said, Mapping):
             return
