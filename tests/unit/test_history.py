@@ -100,7 +100,9 @@ def test_a_workflow_says_what_is_to_follow(settings: Settings) -> None:
     assert [one.task for one in members[0].later] == ["history.total", "history.half"]
     body = next(one for one in found if one.task == "history.total")
     assert body.parent_id in {one.id for one in members}
-    assert body in history.workflow(body.root_id or "")
+    assert history.workflow(body.id) == list(reversed(found))
+    assert history.workflow(members[0].id) == history.workflow(body.id)
+    assert len(history.workflows()) == 1
 
 
 def test_what_a_record_says_is_read_as_it_was_written() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from tranship.client._link import ClientLink
@@ -29,7 +29,8 @@ class History:
         self._keep = keep
         self._found: dict[tuple[str, int, float], Finished] = {}
         self._by_id: dict[str, list[Finished]] = {}
-        self._by_root: dict[str, list[Finished]] = {}
+        self._workflows: dict[str, list[Finished]] | None = None
+        """Of each task of a workflow all attempts of it; None: to be found out again."""
         self.seen: dict[tuple[str, str], int] | None = None
         """Of each worker that was heard of, how many it had remembered; None: nothing was read yet."""
 
@@ -42,10 +43,9 @@ class History:
             return
         latest = sorted(self._found.items(), key=lambda item: item[1].at)[-self._keep :]
         self._found = dict(latest)
-        self._by_id, self._by_root = {}, {}
+        self._by_id, self._workflows = {}, None
         for _, one in latest:
             self._by_id.setdefault(one.id, []).append(one)
-            self._by_root.setdefault(one.root_id or one.id, []).append(one)
 
     def __len__(self) -> int:
         return len(self._found)
@@ -58,13 +58,41 @@ class History:
         """Return the attempts of one task, in order."""
         return self._by_id.get(task_id, [])
 
-    def workflow(self, root_id: str) -> Sequence[Finished]:
-        """Return the attempts of the tasks that one task has led to, its own among them, in order."""
-        return self._by_root.get(root_id, [])
+    def workflow(self, task_id: str) -> Sequence[Finished]:
+        """Return the attempts of all tasks of the workflow that a task belongs to, in order; nothing, if to none."""
+        if self._workflows is None:
+            self._workflows = _workflows(self._found.values())
+        return self._workflows.get(task_id, [])
 
-    def roots(self) -> Mapping[str, Sequence[Finished]]:
-        """Return all of them by the id of the first of the tasks that led to them."""
-        return self._by_root
+    def workflows(self) -> Sequence[Sequence[Finished]]:
+        """Return the attempts of each workflow, in order; the workflow that something ended of last comes first."""
+        self.workflow("")
+        each = {id(one): one for one in (self._workflows or {}).values()}
+        return sorted(each.values(), key=lambda one: one[-1].at, reverse=True)
+
+
+def _workflows(attempts: Collection[Finished]) -> dict[str, list[Finished]]:
+    """Put together what belongs together: a task, what led to it, and what is to follow it."""
+    above: dict[str, str] = {}
+
+    def top(task_id: str) -> str:
+        while (up := above.get(task_id, task_id)) != task_id:
+            # The way is shorter for the next one.
+            above[task_id] = above.get(up, up)
+            task_id = up
+        return task_id
+
+    for one in attempts:
+        near = [each for each in (one.root_id, one.parent_id, *(later.id for later in one.later)) if each]
+        if one.parent_id or one.later:
+            above.setdefault(one.id, one.id)
+            for each in near:
+                above[top(each)] = top(one.id)
+    members: dict[str, list[Finished]] = {}
+    for one in attempts:
+        if one.id in above:
+            members.setdefault(top(one.id), []).append(one)
+    return {one.id: found for found in members.values() for one in found}
 
 
 async def finished(link: ClientLink) -> list[Finished]:

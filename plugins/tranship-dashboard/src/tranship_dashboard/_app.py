@@ -1,0 +1,149 @@
+"""The application: routes, the door in front of them, and a source behind."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from tranship.checks import whole
+from tranship.errors import ConfigurationError
+from tranship.settings import Settings
+from tranship.task import Task
+from tranship_dashboard import _static
+from tranship_dashboard._actions import act
+from tranship_dashboard._dead import letter, letters
+from tranship_dashboard._pages import overview, queue, workers
+from tranship_dashboard._schedules import schedules
+from tranship_dashboard._security import Door
+from tranship_dashboard._source import Source
+from tranship_dashboard._sse import Live
+from tranship_dashboard._submit import submit
+from tranship_dashboard._tasks import task, tasks, workflow, workflows
+from tranship_dashboard._web import Refused, Web, guarded, read_form
+
+__all__ = ["Dashboard"]
+
+NEW: Final = "a new one"
+SHORTEST: Final = 8
+"""Characters of a token."""
+
+
+class Dashboard:
+    """An ASGI application that shows what tasks do, and acts on them. It can be served, or mounted in another.
+
+    ::
+
+        app.mount("/tasks", Dashboard("redis://localhost/0", token=os.environ["DASHBOARD_TOKEN"]))
+
+    It connects with the first request, or when it is served by itself; :meth:`aclose` ends it.
+
+    Args:
+        url: the broker, as for :class:`~tranship.Client`.
+        settings: instead of ``url``, already loaded.
+        tasks: those that get a form; of others, the arguments are written as JSON.
+        token: who has it may come in. Not given: a new one, :attr:`token`. None: everybody may, because the
+            application in front of it sees to that.
+        read_only: whether there is nothing but to look.
+        secret: what sessions are signed with, where several processes serve it with ``token=None``.
+        history: how many finished tasks are kept to be looked at, where workers remember them.
+        title: what the pages are called.
+
+    Raises:
+        InvalidURLError, InvalidOptionError: a value that cannot be used.
+        ConfigurationError: a token that is too short; or pydantic, which makes the forms, is not installed.
+
+    Attributes:
+        token: see above.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        tasks: Iterable[Task[..., Any]] = (),
+        token: str | None = NEW,
+        read_only: bool = False,
+        secret: str | None = None,
+        history: int = 10_000,
+        title: str = "tranship",
+    ) -> None:
+        self.token = secrets.token_urlsafe(24) if token == NEW else token
+        if self.token is not None and len(self.token) < SHORTEST:
+            raise ConfigurationError(f"the token has {len(self.token)} characters; expected {SHORTEST} or more")
+        self._source = Source(
+            settings or Settings.load(broker_url=url),
+            tasks=list(tasks),
+            history=whole("history", history),
+        )
+        self._web = Web(self._source, read_only=read_only, title=title)
+        self._door = Door(Starlette(routes=self._routes(), lifespan=self._lifespan), self.token, secret)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._door(scope, receive, send)
+
+    async def aclose(self) -> None:
+        """Look no more, and close the connections. Idempotent."""
+        await self._source.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        await self._source.begin()
+        try:
+            yield
+        finally:
+            await self._source.aclose()
+
+    def _routes(self) -> list[Route]:
+        web, live = self._web, Live()
+        views = {
+            "/": overview,
+            "/queue": queue,
+            "/workers": workers,
+            "/tasks": tasks,
+            "/task": task,
+            "/workflows": workflows,
+            "/workflow": workflow,
+            "/dead": letters,
+            "/letter": letter,
+            "/schedules": schedules,
+            "/live": live.answer,
+        }
+        return [
+            *(Route(path, guarded(web, view)) for path, view in views.items()),
+            Route("/submit", guarded(web, submit), methods=["GET", "POST"]),
+            Route("/do/{action}", guarded(web, act), methods=["POST"]),
+            Route("/login", self._login, methods=["GET", "POST"]),
+            Route("/static/{name}", _static.serve),
+            Route("/{rest:path}", guarded(web, _nowhere), methods=["GET", "POST"]),
+        ]
+
+    async def _login(self, request: Request) -> Response:
+        root = request.scope.get("root_path", "")
+        if request.method == "GET":
+            return self._web.page(request, "login.html", wrong="wrong" in request.query_params)
+        try:
+            form = await read_form(request)
+        except Refused as error:
+            return self._web.failed(request, error)
+        cookie = self._door.open(request.scope, form.get("token", "").strip())
+        if cookie is None:
+            return self._web.page(request, "login.html", status=403, wrong=True)
+        response = RedirectResponse(f"{root}/", 303)
+        response.headers.append("Set-Cookie", cookie)
+        return response
+
+    def __repr__(self) -> str:
+        return f"<Dashboard of {self._source.settings.broker_url}>"
+
+
+async def _nowhere(_web: Web, _request: Request) -> Response:
+    raise Refused(404, "there is no such page")

@@ -1,0 +1,280 @@
+"""What can be done, by whom, and what cannot."""
+
+import asyncio
+import contextlib
+import html
+import re
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from dashboard_kit import TASKS, TOKEN, browser_of, refuse, resize
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from tranship.cli._app import app as program
+from tranship.errors import ConfigurationError
+from tranship.operations import Operator
+from tranship.schedules import Scheduler
+from tranship.task import named
+from tranship_dashboard import Dashboard
+
+
+class TestCommand:
+    def test_it_explains_itself(self, capsys) -> None:
+        assert program(["dashboard", "--help"], standalone_mode=False) == 0
+        assert "--read-only" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("given", "says"),
+        [
+            (["--url", "memory://x"], "in the memory of one process"),
+            (["--url", "sqlite:///x.db", "--token", "12345678", "--no-token"], "give one of them"),
+            (["--url", "sqlite:///x.db", "--token", "1234"], "expected 8 or more"),
+            (["--url", "sqlite:///x.db", "--root-path", "tasks"], "does not begin with a slash"),
+            (["--url", "sqlite:///x.db", "--host", "no.such.host.invalid"], "nobody can listen at"),
+            (["--url", "sqlite:///x.db", "no_such_module"], "there is no module"),
+        ],
+    )
+    def test_a_mistake_is_one_line(self, capsys, monkeypatch, tmp_path, given, says) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert program(["dashboard", *given], standalone_mode=False) in (1, 2)
+        error = " ".join(capsys.readouterr().err.split())
+        assert says in error
+        assert "Traceback" not in error
+
+
+class TestWhoMayComeIn:
+    async def test_nobody_without_the_token(self, dashboard) -> None:
+        async with browser_of(dashboard) as stranger:
+            for path in ("/", "/tasks", "/live", "/do/purge-all", "/?token=wrong", "/no/such"):
+                answer = await stranger.get(path)
+                assert answer.url.path == "/login", path
+            assert "That is not the token" in (await stranger.post("/login", data={"token": "wrong"})).text
+            assert "That is not the token" in (await stranger.get("/?token=wrong")).text
+            answer = await stranger.post("/do/purge-all", follow_redirects=False)
+            assert answer.status_code == 303
+            stranger.cookies.set("tranship_session", "me.0000")
+            assert (await stranger.get("/")).url.path == "/login"
+
+    async def test_the_token_does_not_stay_in_the_address(self, dashboard) -> None:
+        async with browser_of(dashboard) as browser:
+            answer = await browser.get(f"http://dash//evil.example/?q=1&token={TOKEN}", follow_redirects=False)
+            assert answer.headers["location"] == "/evil.example/?q=1"
+            cookie = answer.headers["set-cookie"]
+            assert "HttpOnly" in cookie
+            assert TOKEN not in cookie
+        async with browser_of(dashboard) as browser:
+            assert (await browser.post("/login", data={"token": TOKEN})).url.path == "/"
+
+    def test_a_token_is_made_or_long_enough(self) -> None:
+        assert len(Dashboard("memory://x").token or "") >= 24
+        with pytest.raises(ConfigurationError, match="4 characters"):
+            Dashboard("memory://x", token="1234")
+
+    async def test_a_form_of_somebody_else_does_nothing(self, browser, client, looked, operator) -> None:
+        client.submit(named("x").options(queue="q"))
+        await looked("/queue?name=q", "Remove everything")
+        answer = await browser.post("/do/purge-queue", data={"queue": "q"})
+        assert answer.status_code == 403
+        assert "nothing was done" in answer.text
+        page = await browser.text("/queue?name=q")
+        (secret, *_) = re.findall(r'name="secret" value="(\w+)"', page)
+        form = {"queue": "q", "secret": secret}
+        for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}):
+            assert (await browser.post("/do/purge-queue", data=form, headers=headers)).status_code == 403
+        assert (await browser.get("/do/purge-queue")).status_code == 404
+        assert len(operator.waiting("q")) == 1
+        assert (await browser.post("/do/purge-queue", content=b"x" * 2**21)).status_code == 413
+
+    async def test_who_may_only_look_sees_no_button(self, settings, client, operator) -> None:
+        client.submit(named("x").options(queue="q"))
+        dashboard = Dashboard(settings=settings, tasks=TASKS, token=None, read_only=True)
+        async with browser_of(dashboard) as browser:
+            for page in ("/", "/tasks", "/workers", "/dead", "/schedules", "/queue?name=q", "/submit?task=x"):
+                text = await browser.text(page)
+                assert 'method="post"' not in text, page
+            assert (await browser.post("/do/purge-queue", data={"queue": "q"})).status_code == 403
+            assert (await browser.post("/submit", data={"task": "x"})).status_code == 403
+        await dashboard.aclose()
+        assert len(operator.waiting("q")) == 1
+
+
+@pytest.fixture
+def operator(settings, client):
+    with Operator(settings=settings) as operator:
+        yield operator
+
+
+async def test_dead_letters_are_replayed_and_purged(client, worker, looked, browser, operator) -> None:
+    client.submit_many(refuse.call(number) for number in range(4))
+    page = await looked("/dead", "4</p>")
+    ids = [html.unescape(one) for one in re.findall(r'name="ids" value="([^"]+)"', page)]
+    answer = await browser.do("/do/purge", on="/dead", ids=ids[0])
+    assert "1 dead letter deleted." in answer.text
+    answer = await browser.do("/do/replay", on="/dead", ids=ids[1])
+    assert "1 dead letter queued again." in answer.text
+    await looked("/dead", "3</p>")
+    assert "nothing was chosen" in (await browser.do("/do/replay", on="/dead")).text
+    assert "queued again" in (await browser.do("/do/replay-all", on="/dead", queue="mail")).text
+    await looked("/dead", "3</p>")
+    assert "3 dead letters deleted." in (await browser.do("/do/purge-all", on="/dead")).text
+    assert operator.count_dead_letters() == 0
+
+
+async def test_what_waits_is_cancelled_or_removed(client, looked, browser, operator) -> None:
+    first, *_ = client.submit_many(resize.call("a") for _ in range(3))
+    await looked("/queue?name=media", first.id)
+    answer = await browser.do("/do/cancel", on=f"/task?id={first.id}", id=first.id)
+    assert f"The cancel of task {first.id} is recorded" in answer.text
+    assert first.state() == "CANCELLED"
+    left = operator.waiting("media")
+    answer = await browser.do("/do/purge-queue", on="/queue?name=media", queue="media", ids=left[0].id)
+    assert "1 waiting task removed." in answer.text
+    answer = await browser.do("/do/purge-queue", on="/queue?name=media", queue="media")
+    assert "1 waiting task removed." in answer.text
+
+
+async def test_workers_do_what_they_are_told(worker, looked, browser) -> None:
+    await looked("/workers", "w1")
+    assert "1 worker did pause." in (await browser.do("/do/pause-queue", on="/queue?name=media", queue="media")).text
+    assert worker.worker.status().ready
+    answer = await browser.do("/do/resume-queue", on="/queue?name=media", queue="media")
+    assert "1 worker did resume." in answer.text
+    await browser.do("/do/concurrency", on="/workers", worker="w1", limit="3")
+    await looked("/workers", "0 of 3 busy")
+    answer = await browser.do("/do/concurrency", on="/workers", worker="w1", limit="many")
+    assert "expected a whole number" in html.unescape(answer.text)
+    assert "no such action" in (await browser.do("/do/nonsense", on="/workers")).text
+    assert "1 worker did drain." in (await browser.do("/do/drain", on="/workers", worker="w1")).text
+
+
+class TestSubmit:
+    async def test_a_form_is_made_of_the_schema(self, client, looked, browser, operator) -> None:
+        page = await browser.text("/submit?task=shop.resize")
+        assert "Make a smaller picture." in page
+        assert 'type="number" step="1" name="arg:width" value="640"' in page
+        assert '<option value="&#34;fill&#34;">fill' in page
+        fields = {"task": "shop.resize", "arg:uri": "a.png", "arg:width": "7", "arg:mode": '"fill"', "arg:keep": "true"}
+        answer = await browser.do("/submit", on="/submit?task=shop.resize", **fields, priority="high")
+        (task_id,) = re.findall(r"Submitted ([\w-]+)\.", answer.text)
+        (waiting,) = operator.waiting("media")
+        assert (waiting.id, waiting.task, waiting.priority.label) == (task_id, "shop.resize", "high")
+        with_worker = await browser.do("/submit", on="/submit?task=shop.resize", **{**fields, "delay": "soon"})
+        assert with_worker.status_code == 400
+        assert "expected seconds" in html.unescape(with_worker.text)
+
+    @pytest.mark.parametrize(
+        ("fields", "says"),
+        [
+            ({"arg:uri": "a", "arg:width": "x"}, "width is 'x'; expected integer"),
+            ({"arg:uri": "a", "arg:mode": '"wrong"'}, "mode"),
+            ({"arg:uri": "a", "priority": "urgent"}, "priority 'urgent' is unknown"),
+        ],
+    )
+    async def test_what_was_filled_in_wrong_is_named(self, browser, operator, fields, says) -> None:
+        answer = await browser.do("/submit", on="/submit?task=shop.resize", task="shop.resize", **fields)
+        assert answer.status_code == 400
+        assert says in html.unescape(answer.text)
+        assert 'name="arg:uri" value="a"' in answer.text, "what was typed stays"
+        assert operator.queues() == []
+
+    async def test_a_task_that_nobody_has_described_takes_json(self, browser, operator) -> None:
+        form = {"task": "foreign.task", "args": "[1, 2]", "kwargs": '{"x": null}', "queue": "elsewhere"}
+        assert "Submitted" in (await browser.do("/submit", on="/submit?task=foreign.task", **form)).text
+        (waiting,) = operator.waiting("elsewhere")
+        assert waiting.task == "foreign.task"
+        answer = await browser.do("/submit", on="/submit?task=foreign.task", **{**form, "args": "{}"})
+        assert "expected a JSON array" in html.unescape(answer.text)
+
+
+async def test_schedules_are_paused_and_run(settings, client, looked, browser, operator) -> None:
+    async with _beside(Scheduler(settings=settings, tasks=TASKS)):
+        page = await looked("/schedules", "shop.tick", "active")
+        assert "every 1 h" in page or "every 3600 s" in page
+        assert "is paused" in (await browser.do("/do/pause-schedule", on="/schedules", name="shop.tick")).text
+        assert operator.schedules()[0].state == "paused"
+        assert "is active" in (await browser.do("/do/resume-schedule", on="/schedules", name="shop.tick")).text
+        answer = await browser.do("/do/run-schedule", on="/schedules", name="shop.tick")
+        assert "Submitted out of turn" in answer.text
+        assert operator.waiting("mail")[0].task == "shop.tick"
+        answer = await browser.do("/do/run-schedule", on="/schedules", name="nonsense")
+        assert "It was not done" in answer.text
+
+
+@contextlib.asynccontextmanager
+async def _beside(scheduler: Scheduler) -> AsyncIterator[None]:
+    work = asyncio.create_task(scheduler.serve())
+    try:
+        yield
+    finally:
+        work.cancel()
+        await asyncio.wait({work})
+
+
+class TestMounted:
+    async def test_below_a_path_everything_stays_below_it(self, settings, client, operator) -> None:
+        dashboard = Dashboard(settings=settings, tasks=TASKS, token=TOKEN)
+        client.submit(named("x").options(queue="q"))
+        async with browser_of(Starlette(routes=[Mount("/ops", dashboard)]), "/ops") as browser:
+            answer = await browser.get("/", params={"token": TOKEN})
+            assert answer.url.path == "/ops/"
+            links = re.findall(r'(?:href|src|action|data-news)="(/[^"]*)"', answer.text)
+            assert links
+            assert all(link.startswith("/ops/") for link in links)
+            assert "removed" in (await browser.do("/do/purge-queue", on="/queue?name=q", queue="q")).text
+            back = await browser.do("/do/cancel", on="/submit?task=x", id="x", back="//evil.example/")
+            assert back.url.host == "dash"
+        await dashboard.aclose()
+        assert operator.waiting("q") == []
+
+
+async def test_an_outage_is_said_and_ends_by_itself(tmp_path) -> None:
+    port = _free_port()
+    dashboard = Dashboard(f"redis://127.0.0.1:{port}/0", token=TOKEN)
+    async with browser_of(dashboard) as browser:
+        answer = await browser.get("/", params={"token": TOKEN})
+        assert answer.status_code == 200
+        assert "The broker does not answer." in answer.text
+        assert (await browser.get("/dead")).status_code == 503
+        assert "does not answer" in (await browser.do("/do/purge-all", on="/submit?task=x")).text
+    await dashboard.aclose()
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+async def test_news_come_after_each_look(dashboard, browser) -> None:
+    """The stream itself: httpx's transport waits for the end of an answer, so it is asked as a server asks it."""
+    sent: asyncio.Queue = asyncio.Queue()
+    gone = asyncio.Event()
+    cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/live",
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "headers": [(b"cookie", cookie.encode())],
+        "http_version": "1.1",
+        "server": ("dash", 80),
+    }
+
+    async def receive() -> dict:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    answering = asyncio.create_task(dashboard(scope, receive, sent.put))
+    start = await asyncio.wait_for(sent.get(), 10)
+    assert (start["status"], dict(start["headers"])[b"content-type"][:17]) == (200, b"text/event-stream")
+    assert (await asyncio.wait_for(sent.get(), 10))["body"].startswith(b"retry")
+    looking = asyncio.create_task(dashboard._source.look())
+    body = (await asyncio.wait_for(sent.get(), 10))["body"]
+    await looking
+    assert body.startswith(b"event: look")
+    gone.set()
+    await asyncio.wait_for(answering, 10)
