@@ -431,6 +431,7 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.worker import WorkerStatus
     from tranship_avtomatika._options import AvtomatikaOptions
     from tranship_azolla._options import AzollaOptions
+    from tranship_dashboard import Dashboard
     from tranship_kombu._options import KombuOptions
     from tranship_kombu._results import DatabaseOptions
     from tranship_nats._options import NatsOptions
@@ -445,6 +446,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "errors:objectstore": lambda: errors(tranship_objectstore),
         "arguments:LargePayloads": lambda: arguments(LargePayloads),
         "arguments:ObjectStore": lambda: arguments(ObjectStore),
+        "arguments:Dashboard": lambda: arguments(Dashboard),
         "error-codes": error_codes,
         "error-tree": error_tree,
         "states": states,
