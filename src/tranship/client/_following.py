@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 from tranship.client._gather import ended, wait_timeout
 from tranship.client._planner import Planned, plan
 from tranship.client._prepare import CANCEL_TTL
-from tranship.client._shape import NOT_BEGUN, Shape, ends, lacks_cause, leaves, outcome, state_of, steps_of, typed
+from tranship.client._shape import (
+    NOT_BEGUN,
+    Shape,
+    ends,
+    lacks_cause,
+    leaves,
+    outcome,
+    state_of,
+    steps_of,
+    typed,
+    without_foretold,
+)
 from tranship.client._through import Chains, Passed, states_through, submit_many_through
 from tranship.envelope import Receipt, TaskResult, TaskState, WorkflowResult
 from tranship.errors import BatchSubmitError, ResultTimeout, TranshipError
@@ -139,16 +150,22 @@ async def follow(
         ResultTimeout: it had not ended.
         What the store raised, or a middleware.
     """
+    known: Mapping[str, TaskResult]
     if seconds == 0:
         known = {one.id: one for one in await link.states([leaf.id for leaf in leaves(shape)])}
     else:
         known = await _known_at_end(link, shape, seconds)
     if chain is not None:
         known = {one.id: one for one in await states_through(chain, _same([*known.values()]))}
-    found = outcome(shape, known)
+    found = outcome(shape, _explained(link, shape, known) if seconds == 0 else known)
     if found is None:
         raise wait_timeout(shape.id, seconds)
     return ended(found)
+
+
+def _explained(link: ClientLink, shape: Shape, known: Mapping[str, TaskResult]) -> Mapping[str, TaskResult]:
+    """Return what is known without failures whose reason is about to come."""
+    return without_foretold(shape, known, link.clock.now() - CAUSE_COMES_WITHIN)
 
 
 async def ends_of(
@@ -219,7 +236,7 @@ async def snapshot(
     """
     reading = link.states([leaf.id for leaf in leaves(shape)])
     results = await (reading if chain is None else states_through(chain, reading))
-    known = {one.id: one for one in results}
+    known = _explained(link, shape, {one.id: one for one in results})
     found = outcome(shape, known)
     if found is None:
         found = TaskResult(id=shape.id, state=state_of(shape, known))

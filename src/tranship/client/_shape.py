@@ -24,6 +24,7 @@ __all__ = [
     "state_of",
     "steps_of",
     "typed",
+    "without_foretold",
 ]
 
 
@@ -62,6 +63,7 @@ class Branch:
 Shape: TypeAlias = Leaf | Series | Branch
 
 NOT_BEGUN: Final = frozenset({TaskState.PENDING, TaskState.SCHEDULED, TaskState.UNKNOWN})
+_CANCELLED: Final = TaskState.CANCELLED
 CHORD_ERROR: Final = "celery.exceptions.ChordError"
 """The error of a task that was to follow a gathering of which a member did not succeed."""
 
@@ -147,6 +149,41 @@ def _is_given_up(result: TaskResult) -> bool:
 def lacks_cause(shape: Shape, result: TaskResult, known: Known) -> bool:
     """Whether it has failed for a reason that has not come yet."""
     return not result.success and cause(shape, known) is None
+
+
+def without_foretold(shape: Shape, known: Known, told_since: float) -> Known:
+    """Return what is known without failures whose reason has not come yet.
+
+    Whoever runs a task that fails tells those behind it first. Until its own result is stored as well, they have not
+    begun in anybody's eyes.
+
+    Args:
+        shape: the workflow.
+        known: results that have come.
+        told_since: epoch seconds; a failure that was told before then is shown: its reason is not kept, or was
+            forgotten.
+    """
+    foretold = {one.id for one in _foretold(shape, known) if (one.finished_at or 0.0) >= told_since}
+    return {task_id: one for task_id, one in known.items() if task_id not in foretold} if foretold else known
+
+
+def _foretold(shape: Shape, known: Known) -> Iterator[TaskResult]:
+    """Yield the failures of tasks of which one before has not ended."""
+    if isinstance(shape, Leaf):
+        return
+    ended = True
+    for part in shape.parts:
+        yield from _foretold(part, known) if ended or isinstance(shape, Branch) else _failures(part, known)
+        unkept = isinstance(part, Leaf) and not part.stored
+        ended = ended and (unkept or outcome(part, known) is not None)
+    if isinstance(shape, Branch) and shape.joined is not None and not ended:
+        yield from _failures(shape.joined, known)
+
+
+def _failures(shape: Shape, known: Known) -> Iterator[TaskResult]:
+    found = (known.get(leaf.id) for leaf in leaves(shape))
+    # Who is cancelled with the whole is told so wherever he stands.
+    return (one for one in found if one and one.state.terminal and not one.success and one.state != _CANCELLED)
 
 
 def _told_by_its_cause(shape: Series, result: TaskResult, known: Known) -> TaskResult:

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from tranship.canvas import chords_of
-from tranship.envelope import TaskState
+from tranship.envelope import ErrorInfo, TaskResult, TaskState
 from tranship.errors import (
     BatchSubmitError,
     StorageFull,
@@ -17,8 +17,8 @@ from tranship.errors import (
     TranshipError,
     UnsupportedError,
 )
-from tranship.ports import Capability
-from tranship.protocol import Message
+from tranship.ports import Capability, StoredResult
+from tranship.protocol import Message, encode_result
 from tranship.retry import FixedBackoff, RetryPolicy
 from tranship.task import current, gather, named, task
 from tranship.testing.facade_context import FacadeContext, facade_case, worker_case
@@ -52,6 +52,14 @@ async def counting(facade: FacadeContext) -> None:
 def full(message: Message) -> StorageFull:
     """The error of a broker that has no room for it."""
     return StorageFull("no room left", task_id=message.envelope.id)
+
+
+def failed_now(task_id: str, content_type: str) -> StoredResult:
+    """The result of a task that has failed, as a worker stores it."""
+    error = ErrorInfo(type="builtins.ValueError", message="no 1")
+    result = TaskResult(id=task_id, state=TaskState.FAILURE, error=error, finished_at=time.time())
+    document = encode_result(result, content_type=content_type)
+    return StoredResult(id=task_id, state=TaskState.FAILURE, document=document)
 
 
 class WorkflowCases:
@@ -276,6 +284,28 @@ class WorkflowCases:
         last = await client.submit(run, 7)
         assert await last.result(facade.context.patience) == 7
         assert ran == [7]
+
+    @facade_case(
+        "workflow_failure_in_order",
+        level="capability",
+        needs=RESULTS,
+        rationale="who looks in the moment between the two must not be told a failure without its reason",
+    )
+    async def test_workflow_failure_in_order(self, facade: FacadeContext) -> None:
+        """What a failed step keeps from running is stored before its own failure, and is not shown before it."""
+        client, store = await facade.client(), await facade.context.open_results()
+        handle: Any = await client.submit(add.call(1, 1).then(add, 1).then(echo))
+        ids = [one.id for one in handle.native.children]
+        first, *later = (failed_now(one, store.capabilities.result_type) for one in ids)
+        await store.results().put(later)
+        info: Any = await handle.info()
+        assert not info.state.terminal
+        assert not [one.state for one in info.steps if one.state.terminal]
+        assert not await handle.ready()
+        await store.results().put([first])
+        info = await handle.info()
+        assert [info.state, *(one.state for one in info.steps)] == [TaskState.FAILURE] * 4
+        await raised(handle.result(facade.context.patience), TaskFailed)
 
     @worker_case(
         "workflow_options_travel",
