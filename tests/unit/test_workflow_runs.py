@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from tranship.client._planner import plan
 from tranship.errors import ResultTimeout
 from tranship.settings import TaskRoutes
 from tranship.testing.background import BackgroundWorker
+from tranship.worker import _canvas
 
 URL = "memory://test-workflow-runs"
 
@@ -40,6 +42,11 @@ def begin() -> list[str]:
         return [child.id for child in handle.children]
 
 
+@task
+async def thread() -> int:
+    return threading.get_ident()
+
+
 class Notes(Middleware):
     def __init__(self) -> None:
         self.sent: list[object] = []
@@ -54,7 +61,7 @@ class Notes(Middleware):
 
 @pytest.fixture(autouse=True)
 def worker() -> Iterator[Worker]:
-    with BackgroundWorker(Worker(URL, tasks=[add, total, where, begin])) as running:
+    with BackgroundWorker(Worker(URL, tasks=[add, total, where, begin, thread])) as running:
         yield running.worker
 
 
@@ -97,6 +104,23 @@ def test_a_handle_keeps_what_it_has_seen():
         handle.forget()
         assert handle.result(0) == 3
         assert handle == client.handle(handle.id)
+
+
+def test_what_follows_is_planned_beside_the_loop_where_there_is_much_of_it(monkeypatch):
+    planned: list[int] = []
+    real = _canvas.after_success
+
+    def noting(*given):
+        planned.append(threading.get_ident())
+        return real(*given)
+
+    monkeypatch.setattr(_canvas, "after_success", noting)
+    with Client(URL) as client:
+        for members in (3, 3000):
+            planned.clear()
+            handle = client.submit(thread.call().then(gather([add.step(0)] * members)))
+            assert len(handle.result(60)) == members
+            assert (planned[0] == handle.children[0].result(5)) is (members == 3)
 
 
 def test_names_go_where_the_settings_say():

@@ -91,7 +91,7 @@ class Admission:
         try:
             self._decode(run, self._decoder.decode)
         except TakesLong:
-            await asyncio.to_thread(self._decode, run, self._decoder.decode_large)
+            await asyncio.to_thread(self._decode, run, self._decoder.decode_large, large=True)
         if run.outcome is None and run.delivery.delivery_count > 1:
             await self._recall(run)
         if run.outcome is None:
@@ -99,7 +99,7 @@ class Admission:
 
     # Decode.
 
-    def _decode(self, run: Run, decode: Callable[..., Envelope]) -> None:
+    def _decode(self, run: Run, decode: Callable[..., Envelope], *, large: bool = False) -> None:
         delivery = run.delivery
         try:
             run.envelope = decode(delivery.message, queue=delivery.queue, priority=delivery.priority)
@@ -108,7 +108,7 @@ class Admission:
             run.bury(error.reason, str(error), describe_final(error))
             return
         if run.envelope.headers and (parts := canvas(run.envelope)):
-            run.sequel = Sequel(Embed.read(parts))
+            run.sequel = Sequel(Embed.read(parts), large=large)
         run.task = self._tasks.get(run.envelope.task)
         if run.task is None:
             self._unknown(run, run.envelope)

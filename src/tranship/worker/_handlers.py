@@ -5,6 +5,7 @@ What goes from one to the other goes through lanes: whatever one turn of a loop 
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextvars
 import logging
@@ -130,7 +131,11 @@ class Handlers:
                 await self._caller.call(run)
             if self._ends is not None:
                 await self._ends.pass_through(run)
-            run.settlement = self._reporter.settlement(run)
+            if run.sequel is not None and run.sequel.large:
+                # Thousands of steps take seconds, and other handlers go on meanwhile.
+                run.settlement = await asyncio.to_thread(self._reporter.settlement, run)
+            else:
+                run.settlement = self._reporter.settlement(run)
             if run.sequel is not None and self._reporter.canvas is not None:
                 await self._reporter.canvas.call_errbacks(run, run.sequel)
         except Exception:

@@ -41,6 +41,7 @@ class Sequel:
 
     Args:
         embed: what the message says.
+        large: whether there is so much of it that a loop would be busy with it.
 
     Attributes:
         plan: what that means now that the task has ended, to be done before it is settled; None: it has not.
@@ -48,10 +49,10 @@ class Sequel:
         raised: what the handler raised; None: nothing.
     """
 
-    __slots__ = ("embed", "messages", "plan", "raised")
+    __slots__ = ("embed", "large", "messages", "plan", "raised")
 
-    def __init__(self, embed: Embed) -> None:
-        self.embed = embed
+    def __init__(self, embed: Embed, *, large: bool = False) -> None:
+        self.embed, self.large = embed, large
         self.plan: Plan | None = None
         self.messages: Sequence[Message] = ()
         self.raised: BaseException | None = None
