@@ -13,6 +13,7 @@ from tranship.errors import ConfigurationError, InvalidOptionError
 from tranship.settings._default import default_broker_url
 from tranship.settings._environment import production_signs
 from tranship.settings._fill import convert, unknown
+from tranship.settings._redact import REDACTED, is_secret
 from tranship.settings._schedules import ScheduleTables
 from tranship.settings._task_routes import TaskRoutes
 from tranship.settings._url import BrokerURL
@@ -28,6 +29,8 @@ _DURATIONS: Final = (
     "shutdown_timeout",
     "watchdog",
 )
+SHORTEST_TOKEN: Final = 16
+"""Characters."""
 _ABOUT: Final = ("origins", "production")
 """Fields that are about the settings, and none themselves."""
 
@@ -88,6 +91,8 @@ class Settings:
     """Where a worker answers health checks by HTTP; 0: any port that is free; None: nowhere."""
     health_host: str = "127.0.0.1"
     """The address of that: this machine's own, unless you choose another (``0.0.0.0`` in a container)."""
+    control_token: str | None = field(default=None, repr=False)
+    """Who has it may command a worker over its health server, at ``/control``; None: nobody. At least 16 characters."""
     events: bool = False
     """Whether a worker tells Celery's programs that look on, such as Flower, what happens (Redis, RabbitMQ)."""
     sent_events: bool = False
@@ -117,6 +122,14 @@ class Settings:
         if self.health_port is not None and whole("health_port", self.health_port, minimum=0) > 65_535:
             raise invalid("health_port", self.health_port, "a port from 0 to 65535")
         text("health_host", self.health_host)
+        token: Any = self.control_token
+        if token is not None and not (isinstance(token, str) and token.isascii() and len(token) >= SHORTEST_TOKEN):
+            # It is nobody's business, not even when it is wrong.
+            raise InvalidOptionError(
+                f"control_token is not a text of at least {SHORTEST_TOKEN} ASCII characters; make one with: python -c "
+                "'import secrets; print(secrets.token_urlsafe())'",
+                option="control_token",
+            )
 
     def _keep(self, name: str, seconds: float) -> None:
         object.__setattr__(self, name, seconds)
@@ -160,7 +173,9 @@ class Settings:
 
     def rows(self) -> list[SettingRow]:
         """Return every setting with its value, without secrets, and its origin."""
-        return [SettingRow(name, _shown(getattr(self, name)), self.origin(name), _variable(name)) for name in _kinds()]
+        return [
+            SettingRow(name, _shown(name, getattr(self, name)), self.origin(name), _variable(name)) for name in _kinds()
+        ]
 
     def replace(self, **arguments: Any) -> Self:
         """Return these settings with ``arguments`` over them; None counts as not given."""
@@ -241,5 +256,7 @@ def _variable(name: str) -> str:
     return _PREFIX + name.upper()
 
 
-def _shown(value: object) -> str:
-    return "" if value is None else str(value)
+def _shown(name: str, value: object) -> str:
+    if value is None:
+        return ""
+    return REDACTED if is_secret(name) else str(value)

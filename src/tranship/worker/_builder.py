@@ -251,9 +251,9 @@ class SessionBuilder:
         )
 
     def _commands(self, instance: str, live: LiveControl, heartbeats: Heartbeats) -> RemoteCommands | None:
-        if self._control is None:
-            return None
         setup = self._setup
+        if self._control is None and setup.settings.control_token is None:
+            return None
         own = OwnCommands(setup.commands, self._io, self._threads, began=setup.began)
         return RemoteCommands(
             self._control, setup.name, instance, live=live, own=own, tasks=setup.tasks, obeyed=heartbeats.hurry

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Final
 
 from tranship import __version__
-from tranship.worker._health import Answer, HealthServer
+from tranship.worker._health import Answer, Door, HealthServer
 from tranship.worker._metrics import CONTENT_TYPE, Metrics
 from tranship.worker._record import Run
 
@@ -48,6 +48,7 @@ class Checkup:
         limit: how many tasks run at once.
         status: says how it is.
         runs: returns what runs.
+        doors: by path, what answers by itself beside them.
 
     Attributes:
         metrics: what it has done.
@@ -62,18 +63,20 @@ class Checkup:
         limit: int,
         status: Callable[[], WorkerStatus],
         runs: Callable[[], Sequence[Run]],
+        doors: Mapping[str, Door],
     ) -> None:
         self._name = name
         self._queues = queues
         self._limit = limit
         self._status = status
         self._runs = runs
+        self._doors = doors
         self.metrics = Metrics(tasks)
 
     def server(self, host: str, port: int) -> HealthServer:
         """Return what answers at ``host`` and ``port``, once it is entered."""
         pages = {"/live": self._live, "/ready": self._ready, "/metrics": self._numbers, "/health": self._live}
-        return HealthServer(host, port, pages)
+        return HealthServer(host, port, pages, self._doors)
 
     def _live(self) -> Answer:
         # Whoever gets the answer knows: it comes from the loop that receives, renews and settles.

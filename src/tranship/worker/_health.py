@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import Final, Self
 
 from tranship.errors import ConfigurationError
 
-__all__ = ["Answer", "HealthServer"]
+__all__ = ["Answer", "Door", "HealthServer", "Request", "written"]
 
 log = logging.getLogger("tranship.worker")
 
@@ -40,21 +40,37 @@ class Answer:
     content_type: str = "application/json"
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked, without its body."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    """By their names in lower case."""
+
+
+Door = Callable[[Request, asyncio.StreamReader, asyncio.StreamWriter, asyncio.Timeout], Awaitable[None]]
+"""Answers requests by itself, and may take its time: it reschedules the timeout."""
+
+
 class HealthServer:
     """Listens while it is entered with ``async with``, on the running loop.
 
     Args:
         host, port: where; port 0: any that is free.
         pages: by path, what makes the answer; each takes no time to speak of, and waits for nothing.
+        doors: by path, what answers by itself.
 
     Attributes:
         port: the one it listens on, once entered.
     """
 
-    def __init__(self, host: str, port: int, pages: dict[str, Callable[[], Answer]]) -> None:
+    def __init__(self, host: str, port: int, pages: dict[str, Callable[[], Answer]], doors: Mapping[str, Door]) -> None:
         self._host = host
         self.port = port
         self._pages = pages
+        self._doors = doors
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
@@ -89,17 +105,19 @@ class HealthServer:
             return
         self._open.add(writer)
         try:
-            async with asyncio.timeout(PATIENCE):
-                await self._exchange(reader, writer)
+            async with asyncio.timeout(PATIENCE) as patience:
+                await self._exchange(reader, writer, patience)
                 writer.close()
                 await writer.wait_closed()
-        except (OSError, TimeoutError):
+        except (OSError, EOFError, TimeoutError):
             writer.transport.abort()
         finally:
             self._open.discard(writer)
             writer.close()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience: asyncio.Timeout
+    ) -> None:
         try:
             request = await reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
@@ -107,18 +125,21 @@ class HealthServer:
         except asyncio.LimitOverrunError:
             answer, method = _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), "GET"
         else:
-            answer, method = self._answer(request)
-        writer.write(_written(answer, with_body=method != "HEAD"))
+            asked = _read(request)
+            if asked is not None and (door := self._doors.get(asked.path)) is not None:
+                await door(asked, reader, writer, patience)
+                return
+            answer, method = self._answer(asked)
+        writer.write(written(answer, with_body=method != "HEAD"))
         await writer.drain()
 
-    def _answer(self, request: bytes) -> tuple[Answer, str]:
-        found = _REQUEST.match(request)
-        if found is None:
+    def _answer(self, request: Request | None) -> tuple[Answer, str]:
+        if request is None:
             return _refusal(HTTPStatus.BAD_REQUEST), "GET"
-        method, target = found[1].decode(), found[2].decode()
-        page = self._pages.get(target.partition("?")[0])
+        method = request.method
+        page = self._pages.get(request.path)
         if page is None:
-            known = " ".join(self._pages)
+            known = " ".join([*self._pages, *self._doors])
             return Answer(HTTPStatus.NOT_FOUND, f"there is {known}\n", "text/plain"), method
         if method not in ("GET", "HEAD"):
             return _refusal(HTTPStatus.METHOD_NOT_ALLOWED), method
@@ -130,11 +151,28 @@ class HealthServer:
             return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR), method
 
 
+def _read(request: bytes) -> Request | None:
+    found = _REQUEST.match(request)
+    if found is None:
+        return None
+    lines = request[found.end() :].decode("latin-1").split("\r\n")
+    pairs = (line.partition(":") for line in lines if line)
+    headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    return Request(found[1].decode(), found[2].decode().partition("?")[0], headers)
+
+
 def _refusal(status: HTTPStatus) -> Answer:
     return Answer(status, f"{status.phrase}\n", "text/plain")
 
 
-def _written(answer: Answer, *, with_body: bool) -> bytes:
+def written(answer: Answer, *, with_body: bool = True, allow: str = "GET, HEAD") -> bytes:
+    """Return ``answer`` as it is sent.
+
+    Args:
+        answer: what to send.
+        with_body: whether the body, too: not to HEAD.
+        allow: the methods that there are.
+    """
     body = answer.body.encode()
     head = [
         f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
@@ -144,7 +182,9 @@ def _written(answer: Answer, *, with_body: bool) -> bytes:
         "Connection: close",
     ]
     if answer.status is HTTPStatus.METHOD_NOT_ALLOWED:
-        head.append("Allow: GET, HEAD")
+        head.append(f"Allow: {allow}")
+    elif answer.status is HTTPStatus.UNAUTHORIZED:
+        head.append("WWW-Authenticate: Bearer")
     return "\r\n".join([*head, "", ""]).encode() + (body if with_body else b"")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import difflib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 from tranship.checks import name_text, positive
@@ -42,11 +43,14 @@ SHOWN: Final = 10
 """Changes that a status tells."""
 
 
+Tell = Callable[[CommandAnswer], Awaitable[None]]
+
+
 class RemoteCommands:
     """Those of one worker at work, on its I/O loop.
 
     Args:
-        control: brings them, and takes the answers.
+        control: brings them, and takes the answers; None: there is none.
         name: the worker's.
         instance: what tells it from others of that name.
         live: obeys.
@@ -57,7 +61,7 @@ class RemoteCommands:
 
     def __init__(
         self,
-        control: ControlChannel,
+        control: ControlChannel | None,
         name: str,
         instance: str,
         *,
@@ -103,7 +107,7 @@ class RemoteCommands:
             call = call_of(one) if isinstance(one, Command) else None
             if call is not None and not self._ended and self._is_new(call):
                 if len(self._jobs) < MOST:
-                    self._start(self._obey(call))
+                    self._start(self.obey(call, partial(self._send, call.id)))
                 else:
                     log.warning("command %.100r is not heard: %d others are being obeyed", call.name, MOST)
 
@@ -129,26 +133,32 @@ class RemoteCommands:
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 
-    async def _obey(self, call: CommandCall) -> None:
-        state, value, error = await self._done(call)
+    async def obey(self, call: CommandCall, tell: Tell) -> None:
+        """Do one command, whoever brings it, and ``tell`` what became of it; before that, that it runs, if it takes
+        long.
+        """
+        state, value, error = await self._done(call, tell)
         if error:
             log.warning("command %.100r was not obeyed: %.1000s", call.name, error)
-        await self._answer(call, state, value=value, error=error)
+        await tell(self._answer(state, value=value, error=error))
         self._obeyed()
 
-    async def _answer(self, call: CommandCall, state: CommandState, *, value: Any = None, error: str = "") -> None:
-        answer = CommandAnswer(worker=self._name, instance=self._instance, state=state, value=value, error=error)
+    def _answer(self, state: CommandState, *, value: Any = None, error: str = "") -> CommandAnswer:
+        return CommandAnswer(worker=self._name, instance=self._instance, state=state, value=value, error=error)
+
+    async def _send(self, call_id: str, answer: CommandAnswer) -> None:
+        assert self._control is not None
         try:
             async with asyncio.timeout(TELLING):
-                await self._control.send(answer_message(call.id, answer))
+                await self._control.send(answer_message(call_id, answer))
         except (TranshipError, TimeoutError) as failed:
-            log.warning("command %.100r could not be answered: %s", call.name, failed or "the broker does not answer")
+            log.warning("a command could not be answered: %s", failed or "the broker does not answer")
 
-    async def _done(self, call: CommandCall) -> tuple[CommandState, Any, str]:
+    async def _done(self, call: CommandCall, tell: Tell) -> tuple[CommandState, Any, str]:
         """What became of it, what it says, and why it was not done."""
         try:
             if call.name in self._own.functions:
-                return await self._done_by_owner(call)
+                return await self._done_by_owner(call, tell)
             if call.name not in self._built_in:
                 return CommandState.UNKNOWN, None, self._unknown(call.name)
             command = self._built_in[call.name]
@@ -158,7 +168,7 @@ class RemoteCommands:
         except (TranshipError, TypeError, ValueError) as refused:
             return CommandState.REFUSED, None, str(refused)
 
-    async def _done_by_owner(self, call: CommandCall) -> tuple[CommandState, Any, str]:
+    async def _done_by_owner(self, call: CommandCall, tell: Tell) -> tuple[CommandState, Any, str]:
         check_fits(call.name, self._own.functions[call.name], call.arguments)
         if self._own_running >= MOST_OWN:
             raise InvalidOptionError(
@@ -169,7 +179,7 @@ class RemoteCommands:
         running.add_done_callback(self._own_ended)
         await asyncio.wait({running}, timeout=SOON)
         if not running.done():
-            await self._answer(call, CommandState.RUNNING)
+            await tell(self._answer(CommandState.RUNNING))
         try:
             return CommandState.DONE, await running, ""
         except Exception as error:

@@ -187,6 +187,11 @@ class Session:
         return "the broker cannot be reached" if self._heartbeats.cut_off else None
 
     @property
+    def commands(self) -> RemoteCommands | None:
+        """What obeys commands; None: nobody may command, or the worker stops."""
+        return None if self.intake.stopping else self._commands
+
+    @property
     def lease(self) -> float | None:
         """Seconds that a delivery is ours without being renewed; None: as long as the connection lives."""
         return self.intake.consumer.lease

@@ -13,6 +13,7 @@ from tranship.errors import BrokerError
 from tranship.registry import Registry
 from tranship.worker._builder import open_session
 from tranship.worker._checkup import Checkup, WorkerStatus
+from tranship.worker._health import Door
 from tranship.worker._io import IOLoop
 from tranship.worker._opening import begin
 from tranship.worker._record import Run
@@ -139,10 +140,17 @@ class Shift:
             limit=settings.max_concurrent_tasks,
             status=self._owner.status,
             runs=self._runs,
+            doors={} if settings.control_token is None else {"/control": self._door(settings.control_token)},
         )
         server = await stack.enter_async_context(checkup.server(settings.health_host, settings.health_port))
         self.health_port = server.port
         return replace(setup, ended=_both(setup.ended, checkup.metrics.ended))
+
+    def _door(self, token: str) -> Door:
+        # Loaded where there is one.
+        from tranship.worker._door import Commands
+
+        return Commands(token, lambda: self.session.commands if self.session else None).answer
 
     def _waits_for_broker(self, error: BrokerError) -> None:
         self.problem = f"waiting for the broker: {error}"
