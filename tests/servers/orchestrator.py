@@ -24,7 +24,7 @@ USUAL = {
     "ORCHESTRATOR_SECRET_KEY": "signs-tasks",
     "RATE_LIMITING_ENABLED": "false",
     "WORKER_POLL_TIMEOUT_SECONDS": "2",
-    "WORKER_HEALTH_CHECK_INTERVAL_SECONDS": "2",
+    "WORKER_HEALTH_CHECK_INTERVAL_SECONDS": "15",
     "WATCHER_INTERVAL_SECONDS": "1",
     "LOG_FORMAT": "text",
 }
@@ -100,7 +100,7 @@ def workers(service: Service) -> dict[str, Any]:
     return {one["worker_id"]: one for one in _ask(f"{base(service)}/api/v1/workers")}
 
 
-def ended(service: Service, job_id: str, within: float = 30.0) -> Any:
+def ended(service: Service, job_id: str, within: float = 60.0) -> Any:
     """Return what it says of a job that has ended."""
     return until(lambda: found if (found := job(service, job_id))["status"] in ENDED else None, within)
 
@@ -108,7 +108,7 @@ def ended(service: Service, job_id: str, within: float = 30.0) -> Any:
 ENDED = ("finished", "failed", "error", "quarantined", "cancelled")
 
 
-def until(look: Callable[[], Any], within: float = 30.0) -> Any:
+def until(look: Callable[[], Any], within: float = 60.0) -> Any:
     """Return the first of what ``look`` returns that is true."""
     give_up = time.monotonic() + within
     while not (found := look()):

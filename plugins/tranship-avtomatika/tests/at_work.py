@@ -29,7 +29,7 @@ async def at_work(
             await serving
 
 
-async def until(look: Callable[[], Any], within: float = 20.0) -> Any:
+async def until(look: Callable[[], Any], within: float = 40.0) -> Any:
     """Return the first of what ``look`` returns that is true; what asks by HTTP is asked in a thread."""
     async with asyncio.timeout(within):
         while not (found := look()):  # noqa: ASYNC110 - nobody tells
