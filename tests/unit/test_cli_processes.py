@@ -14,7 +14,6 @@ from cli_kit import APP, cli, fails, finish, ran, started, until, url_of
 from tranship import Client, TaskHandle, TaskState, named
 from tranship.cli._invocation import Invocation
 from tranship.cli._work import WorkerOptions, _worker
-from tranship.errors import ConfigurationError
 from tranship.operations import Operator
 
 MODULE = (
@@ -218,13 +217,9 @@ def made(**options: Any) -> Any:
     return _worker(Invocation(), WorkerOptions(processes=3, number=3, family="host-1", **options))
 
 
-def test_each_process_has_a_name_and_a_health_port_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_has_a_name_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSHIP_BROKER_URL", url_of(tmp_path))
     here = ["tranship.cli._demo_tasks"]
     assert made(targets=here).name == "host-1-3"
     assert made(targets=here, name="mail").name == "mail-3"
     assert made(targets=here).settings.health_port is None
-    assert made(targets=here, settings={"health_port": 8080}).settings.health_port == 8082
-    assert made(targets=here, settings={"health_port": 0}).settings.health_port == 0
-    with pytest.raises(ConfigurationError, match="health_port is 65537"):
-        made(targets=here, settings={"health_port": 65535})

@@ -31,7 +31,7 @@ class Assignment:
     Attributes:
         call: the global options.
         options: what its worker is like.
-        report: a descriptor on which to say that it has begun.
+        report: a descriptor on which to say where it listens, and that it has begun.
     """
 
     call: Invocation
@@ -40,10 +40,18 @@ class Assignment:
 
     def begun(self, patience: float) -> None:
         """Tell the parent that this process consumes, and gives its tasks ``patience`` seconds when it stops."""
+        self._tell({"begun": patience})
+        with contextlib.suppress(OSError):
+            os.close(self.report)
+
+    def listens(self, port: int, host: str, wanted: int) -> None:
+        """Tell the parent where this process answers health checks, and where it was asked to."""
+        self._tell({"listens": {"port": port, "host": host, "wanted": wanted}})
+
+    def _tell(self, said: dict[str, Any]) -> None:
         # A parent that has ended is heard of otherwise.
         with contextlib.suppress(OSError):
-            os.write(self.report, b"%r\n" % patience)
-            os.close(self.report)
+            os.write(self.report, json.dumps(said).encode() + b"\n")
 
 
 def receive() -> Assignment:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tranship.cli._invocation import Invocation
     from tranship.cli._work import WorkerOptions
 
-__all__ = ["AS_CHILD", "PATIENCE", "Begun", "Child", "Children", "Ended", "Event", "ending"]
+__all__ = ["AS_CHILD", "PATIENCE", "Begun", "Child", "Children", "Ended", "Event", "Listens", "ending"]
 
 log = logging.getLogger("tranship.processes")
 
@@ -106,9 +106,9 @@ class Child:
 
     def _hear(self, events: SimpleQueue[Event], report: int) -> None:
         with open(report, "rb") as reports:
-            line = reports.readline()
-        if line.endswith(b"\n"):
-            events.put(Begun(self, float(line)))
+            for line in reports:
+                if line.endswith(b"\n"):
+                    events.put(_told(self, json.loads(line)))
 
     def _wait(self, events: SimpleQueue[Event], _report: int) -> None:
         events.put(Ended(self, self._process.wait()))
@@ -123,6 +123,16 @@ class Begun:
 
 
 @dataclass(frozen=True)
+class Listens:
+    """A child answers health checks on a port of its own; it was asked to at ``host`` and ``wanted``."""
+
+    child: Child
+    port: int
+    host: str
+    wanted: int
+
+
+@dataclass(frozen=True)
 class Ended:
     """A child has ended; ``code`` is negative where a signal has done it."""
 
@@ -130,7 +140,7 @@ class Ended:
     code: int
 
 
-Event = Begun | Ended | signal.Signals
+Event = Begun | Listens | Ended | signal.Signals
 
 
 class Children:
@@ -214,6 +224,11 @@ class Children:
 def ending(code: int) -> str:
     """Return in words how a process ended."""
     return f"exit code {code}" if code >= 0 else signal_name(-code)
+
+
+def _told(child: Child, said: dict[str, Any]) -> Begun | Listens:
+    """Return what a child has reported, see :class:`tranship.cli._assignment.Assignment`."""
+    return Begun(child, said["begun"]) if "begun" in said else Listens(child, **said["listens"])
 
 
 def _passing(descriptor: int) -> dict[str, Any]:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import typer
 
 from tranship._signals import heard
-from tranship.cli._children import PATIENCE, Begun, Child, Children, Ended, ending
+from tranship.cli._children import PATIENCE, Begun, Child, Children, Ended, Listens, ending
 from tranship.cli._errors import ExitCode
+from tranship.cli._family_health import FamilyHealth
 from tranship.cli._recycling import DISMISSED, RECYCLED
 from tranship.errors import ConfigurationError, TranshipError
 
 if TYPE_CHECKING:
     from tranship.cli._invocation import Invocation
-    from tranship.cli._work import WorkerOptions
+    from tranship.cli._work import Parent, WorkerOptions
 
 __all__ = ["work_in_processes"]
 
@@ -41,28 +42,32 @@ STILLBORN: Final = 5
 """So many in a row that end before they consume: trying again does not help."""
 
 
-def work_in_processes(
-    call: Invocation, options: WorkerOptions, *, begun: Callable[[float], None] | None = None
-) -> None:
+def work_in_processes(call: Invocation, options: WorkerOptions, *, parent: Parent | None = None) -> None:
     """Keep ``options.processes`` processes at work until a signal, which all are told; a second one as well.
 
     Args:
         call: the global options.
         options: what each of them does; without a number of them there is one.
-        begun: told, once the first consumes, how many seconds it takes to end all at most.
+        parent: told, once the first consumes, how many seconds it takes to end all at most.
 
     Raises:
-        ConfigurationError: the platform cannot do it.
+        ConfigurationError: the platform cannot do it, or health checks cannot be answered.
         TranshipError: they end again and again before they consume.
         Exit: one could not work for a reason that holds for all.
     """
     if os.name == "nt":
         raise ConfigurationError("--processes needs signals and process groups, which Windows does not have")
-    patience = call.settings(**options.settings).shutdown_timeout
+    settings = call.settings(**options.settings)
     call.log(logging.INFO, json_lines=options.log_format == "json")
     family = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     amount = options.processes or 1
-    Processes(Children(call, patience=patience), replace(options, processes=amount, family=family), begun=begun).run()
+    children = Children(call, patience=settings.shutdown_timeout)
+    processes = Processes(children, replace(options, processes=amount, family=family), parent=parent)
+    with contextlib.closing(processes.health) as health:
+        if settings.health_port is not None:
+            # From before anything is started; what only a worker's module says is known when it listens.
+            health.open(settings.health_host, settings.health_port)
+        processes.run()
 
 
 @dataclass(eq=False)
@@ -81,13 +86,18 @@ class Place:
 
 
 class Processes:
-    """What keeps them at work. One loop over what happens: children that begin and end, signals, and the clock."""
+    """What keeps them at work. One loop over what happens: children that begin and end, signals, and the clock.
 
-    def __init__(self, children: Children, options: WorkerOptions, *, begun: Callable[[float], None] | None) -> None:
+    Attributes:
+        health: answers for all of them.
+    """
+
+    def __init__(self, children: Children, options: WorkerOptions, *, parent: Parent | None) -> None:
         self._children = children
         self._options = options
-        self._tell_begun = begun
+        self._parent = parent
         assert options.processes is not None
+        self.health = FamilyHealth(options.processes)
         self._places = [Place(number) for number in range(1, options.processes + 1)]
         self._not_before = 0.0
         """When the next may be started."""
@@ -109,6 +119,9 @@ class Processes:
                         return
                     if isinstance(event, Begun):
                         self._begun(event)
+                    elif isinstance(event, Listens):
+                        self.health.open(event.host, event.wanted)
+                        self.health.listens(event.child.number or 1, event.port)
                     elif isinstance(event, Ended):
                         self._ended(self._places[(event.child.number or 1) - 1], event.child, event.code)
             finally:
@@ -138,10 +151,11 @@ class Processes:
         if self._proven:
             return
         self._proven, self._not_before = True, 0.0
-        if self._tell_begun is not None:
-            self._tell_begun(event.patience + PATIENCE)
+        if self._parent is not None:
+            self._parent.begun(event.patience + PATIENCE)
 
     def _ended(self, place: Place, child: Child, code: int) -> None:
+        self.health.ended(place.number)
         if not self._proven:
             # Nothing comes of waiting for this one.
             self._not_before = 0.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import typer
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tranship.cli._invocation import Invocation
     from tranship.worker import Worker
 
-__all__ = ["WorkerOptions", "work"]
+__all__ = ["Parent", "WorkerOptions", "work"]
 
 log = logging.getLogger("tranship.worker")
 
@@ -56,20 +56,30 @@ class WorkerOptions:
     family: str = ""
 
 
-def work(call: Invocation, options: WorkerOptions, *, begun: Callable[[float], None] | None = None) -> None:
+class Parent(Protocol):
+    """Who has started this process, and wants to know how it is."""
+
+    def begun(self, patience: float) -> None:
+        """Hear that it consumes, and how many seconds its tasks get when it stops."""
+
+    def listens(self, port: int, host: str, wanted: int) -> None:
+        """Hear on which port it answers health checks, and where it was asked to."""
+
+
+def work(call: Invocation, options: WorkerOptions, *, parent: Parent | None = None) -> None:
     """Run one worker here until a signal, or as long as the options say.
 
     Args:
         call: the global options.
         options: what it is like.
-        begun: told, once it consumes, how many seconds its tasks get when it stops.
+        parent: told how it gets on; None: nobody has started it but a person.
     """
     from tranship.cli._recycling import DISMISSED, RECYCLED, Recycling
     from tranship.cli._serve import serve
 
     worker = _worker(call, options)
-    if begun is not None:
-        worker.on_begin = lambda: begun(worker.settings.shutdown_timeout)
+    if parent is not None:
+        _report(worker, options, parent)
     recycling = Recycling(
         worker, max_tasks=options.max_tasks, max_memory=options.max_memory, replaced=options.number is not None
     )
@@ -87,6 +97,16 @@ def work(call: Invocation, options: WorkerOptions, *, begun: Callable[[float], N
         raise typer.Exit(code())
     if done is not None and options.log_format != "json":  # there the log says it
         call.output.note(f"{done} deliveries done, nothing left")
+
+
+def _report(worker: Worker, options: WorkerOptions, parent: Parent) -> None:
+    """Have ``parent`` told; one of several processes answers health checks to it alone, on a port of its own."""
+    settings = worker.settings
+    worker.on_begin = lambda: parent.begun(settings.shutdown_timeout)
+    if options.number is not None and settings.health_port is not None:
+        host, wanted = settings.health_host, settings.health_port
+        worker.settings = settings.replace(health_host="127.0.0.1", health_port=0)
+        worker.on_listen = lambda port: parent.listens(port, host, wanted)
 
 
 def _tell_passed_over(options: WorkerOptions) -> None:
@@ -129,8 +149,6 @@ def _worker(call: Invocation, options: WorkerOptions) -> Worker:
     worker.family = options.family
     if options.number is not None:
         _check_shared(worker, options)
-        if port := worker.settings.health_port:
-            worker.settings = worker.settings.replace(health_port=port + options.number - 1)
     return worker
 
 

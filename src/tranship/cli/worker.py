@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -12,7 +11,7 @@ from tranship.cli._children import AS_CHILD
 from tranship.cli._complete import several_queue_names, tasks_of_module
 from tranship.cli._invocation import Invocation, command, usual
 from tranship.cli._values import size, type_limits, whole_number
-from tranship.cli._work import WorkerOptions, work
+from tranship.cli._work import Parent, WorkerOptions, work
 
 PROCESSES: Final = "--processes"
 MOST_PROCESSES: Final = 1000
@@ -192,7 +191,7 @@ def run(
         from tranship.cli._assignment import receive
 
         given = receive()
-        _work(given.call, given.options, begun=given.begun)
+        _work(given.call, given.options, parent=given)
         return
     options = WorkerOptions(
         targets=targets,
@@ -224,14 +223,14 @@ def run(
         _work(call, options)
 
 
-def _work(call: Invocation, options: WorkerOptions, begun: Callable[[float], None] | None = None) -> None:
+def _work(call: Invocation, options: WorkerOptions, parent: Parent | None = None) -> None:
     replaced = (options.processes, options.max_tasks, options.max_memory) != (None, None, None)
     if replaced and options.number is None:
         from tranship.cli._processes import work_in_processes
 
-        work_in_processes(call, options, begun=begun)
+        work_in_processes(call, options, parent=parent)
     else:
-        work(call, options, begun=begun)
+        work(call, options, parent=parent)
 
 
 def _split(queues: list[str] | None) -> list[str] | None:

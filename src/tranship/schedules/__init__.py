@@ -4,11 +4,12 @@ from tranship.schedules._beat import schedules_of_beat
 from tranship.schedules._book import Book, Entry, SchedulerSeen
 from tranship.schedules._engine import LEADER, Engine, Pace
 from tranship.schedules._reports import ScheduleReport, schedule_reports
-from tranship.schedules._schedule import Schedule
+from tranship.schedules._schedule import SCHEDULE_HEADER, Schedule
 from tranship.schedules._scheduler import Scheduler
 
 __all__ = [
     "LEADER",
+    "SCHEDULE_HEADER",
     "Book",
     "Engine",
     "Entry",

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 from tranship.errors import ConfigurationError
@@ -52,6 +52,7 @@ class Request:
 
 Door = Callable[[Request, asyncio.StreamReader, asyncio.StreamWriter, asyncio.Timeout], Awaitable[None]]
 """Answers requests by itself, and may take its time: it reschedules the timeout."""
+Page = Answer | Awaitable[Answer]
 
 
 class HealthServer:
@@ -59,14 +60,20 @@ class HealthServer:
 
     Args:
         host, port: where; port 0: any that is free.
-        pages: by path, what makes the answer; each takes no time to speak of, and waits for nothing.
+        pages: by path, what makes the answer, at once or awaited; each takes no time to speak of.
         doors: by path, what answers by itself.
 
     Attributes:
         port: the one it listens on, once entered.
     """
 
-    def __init__(self, host: str, port: int, pages: dict[str, Callable[[], Answer]], doors: Mapping[str, Door]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        pages: Mapping[str, Callable[[], Page]],
+        doors: Mapping[str, Door] = MappingProxyType({}),
+    ) -> None:
         self._host = host
         self.port = port
         self._pages = pages
@@ -129,11 +136,11 @@ class HealthServer:
             if asked is not None and (door := self._doors.get(asked.path)) is not None:
                 await door(asked, reader, writer, patience)
                 return
-            answer, method = self._answer(asked)
+            answer, method = await self._answer(asked)
         writer.write(written(answer, with_body=method != "HEAD"))
         await writer.drain()
 
-    def _answer(self, request: Request | None) -> tuple[Answer, str]:
+    async def _answer(self, request: Request | None) -> tuple[Answer, str]:
         if request is None:
             return _refusal(HTTPStatus.BAD_REQUEST), "GET"
         method = request.method
@@ -144,7 +151,8 @@ class HealthServer:
         if method not in ("GET", "HEAD"):
             return _refusal(HTTPStatus.METHOD_NOT_ALLOWED), method
         try:
-            return page(), method
+            made = page()
+            return (made if isinstance(made, Answer) else await made), method
         except Exception:
             # A bug of ours; the worker goes on.
             log.exception("the answer to a health check could not be made")

@@ -45,6 +45,7 @@ Until = Callable[[Session], Any]
 class Owner(Protocol):
     """Who is told what happens: the worker."""
 
+    on_listen: Callable[[int], None]
     on_begin: Callable[[], None]
     on_task_end: Callable[[Run], None] | None
     on_end: Callable[[], None]
@@ -144,6 +145,7 @@ class Shift:
         )
         server = await stack.enter_async_context(checkup.server(settings.health_host, settings.health_port))
         self.health_port = server.port
+        self._owner.on_listen(server.port)
         return replace(setup, ended=_both(setup.ended, checkup.metrics.ended))
 
     def _door(self, token: str) -> Door:

@@ -144,6 +144,8 @@ class Worker:
         self.on_restart: Callable[[], bool] = _nobody
         """Called on its I/O loop when it is told to begin anew; whether another process takes its place."""
         self._serving = threading.Lock()
+        self.on_listen: Callable[[int], None] = _nothing_of
+        """Called with the port on which it answers health checks from now on, on its I/O loop."""
         self.on_begin: Callable[[], None] = _nothing
         """Called when it has begun to consume, on its I/O loop."""
         self.on_task_end: Callable[[Run], None] | None = None
@@ -400,6 +402,10 @@ class Worker:
 
 
 def _nothing() -> None:
+    pass
+
+
+def _nothing_of(_port: int) -> None:
     pass
 
 
