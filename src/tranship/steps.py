@@ -13,6 +13,7 @@ A value is in a JSON list with the time until which the record is kept, in epoch
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Final
 
 from tranship import codec
@@ -25,6 +26,7 @@ __all__ = [
     "decode_value",
     "encode_value",
     "event_key",
+    "event_topic",
     "kept_until",
     "once_key",
     "over_key",
@@ -61,6 +63,12 @@ def sleep_key(task_id: str, name: str) -> str:
 def event_key(task_id: str, name: str) -> str:
     """Return the key of what an event brought."""
     return f"{steps_prefix(task_id)}event/{name}"
+
+
+def event_topic(key: str) -> str:
+    """Return the name under which is told that the event with this key was sent."""
+    # Of a length and of characters that every topic takes.
+    return f"event/{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()[:32]}"
 
 
 def wait_key(task_id: str, name: str, number: int) -> str:

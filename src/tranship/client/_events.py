@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
 from tranship.checks import name_text, text
 from tranship.client._link import ClientLink
-from tranship.errors import MessageTooLarge
+from tranship.errors import MessageTooLarge, TranshipError
 from tranship.ports import Record
-from tranship.steps import EVENT_KEPT, encode_value, event_key
+from tranship.steps import EVENT_KEPT, encode_value, event_key, event_topic
 
 __all__ = ["event_record", "send_event"]
 
@@ -41,4 +42,9 @@ async def send_event(link: ClientLink, record: Record) -> bool:
             size=len(record.value),
             limit=limit,
         )
-    return await records.write(record)
+    if not await records.write(record):
+        return False
+    # Who does not hear of it looks for it.
+    with contextlib.suppress(TranshipError):
+        await records.tell([event_topic(record.key)])
+    return True

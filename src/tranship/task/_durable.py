@@ -22,7 +22,13 @@ R = TypeVar("R")
 
 
 class Durable(Protocol):
-    """Keeps what one run does; any thread. On an event loop what it returns is awaited, elsewhere it blocks."""
+    """Keeps what one run does; any thread. On an event loop what it returns is awaited, elsewhere it blocks.
+
+    Attributes:
+        awaited: the key of the event that the run was suspended for, last; None: for none.
+    """
+
+    awaited: str | None
 
     def step(self, name: str, call: Callable[[], Any]) -> Any:
         """Return the value of a step, which is called unless it is kept."""
@@ -147,8 +153,9 @@ class DurableContext:
         """Give the worker's slot back, and go on once somebody has sent the task the event: as :meth:`sleep`; return
         what was sent with it [events_resume_once].
 
-        An event that was sent before is there at once. While it waits the task looks for it: first after half a second,
-        then ever more seldom, at least every 15 seconds. In an ``async def`` handler ``await`` what this returns.
+        An event that was sent before is there at once, and one that comes is told to the worker that ran the task last.
+        Besides that the task looks for it: first after half a second, then ever more seldom, at least every 15 seconds.
+        In an ``async def`` handler ``await`` what this returns.
 
         Args:
             name: as for ``handle.send_event()``. The same event may be waited for again, for example after a timeout.

@@ -31,6 +31,7 @@ from tranship.submission import Submission
 from tranship.task import Durable, Task, TaskContext
 from tranship.worker._admission import Admission
 from tranship.worker._answered import Answered
+from tranship.worker._awaited import AwaitedEvents
 from tranship.worker._caller import Caller
 from tranship.worker._cancels import Cancels, marks_of
 from tranship.worker._canvas import Canvas
@@ -311,6 +312,8 @@ class SessionBuilder:
             patience=PATIENCE,
         )
         flow.tellers = self._tellers()
+        records = records_of(self._store)
+        flow.awaited = None if records is None else AwaitedEvents(records)
         flow.admission = self._admission()
         self._handler_caller = self._caller(flow.intake.consumer.hard_limit)
         flow.handlers = self._handlers(flow)

@@ -74,11 +74,15 @@ class Steps:
         records: where it is kept.
         io: the loop on which records are read and written.
         limit: bytes of one value.
+
+    Attributes:
+        awaited: the key of the event that the run was suspended for, last; None: for none.
     """
 
     def __init__(self, context: TaskContext, records: Records, *, io: asyncio.AbstractEventLoop, limit: int) -> None:
         self._context, self._records, self._io, self._limit = context, records, io, limit
         ttl = context.envelope.result_ttl
+        self.awaited: str | None = None
         self._ttl = KEPT if ttl is None else max(KEPT, ttl)
         self._names: set[tuple[str, str]] = set()
         """What has been named in this run, by its kind."""
@@ -193,6 +197,7 @@ class Steps:
     def _event(self, name: str, timeout: float | None, heard: _Heard) -> Any:
         if heard.value is not None:
             return decode_value(heard.value)
+        self.awaited = event_key(self._context.id, name)
         _suspend(heard.again)
         raise TimeoutError(f"task {self._context.id} was not sent the event {name!r} within {timeout or 0.0:g} s")
 

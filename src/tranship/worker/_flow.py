@@ -14,8 +14,9 @@ from tranship.envelope import Ending
 from tranship.errors import TranshipError
 from tranship.ports import Consumer, Delivery, Settled, Settlement, Tombstone
 from tranship.settlement import ENOUGH, Settling
-from tranship.task import TaskContext
+from tranship.task import Durable, TaskContext
 from tranship.worker._admission import Admission
+from tranship.worker._awaited import AwaitedEvents
 from tranship.worker._cancels import hits
 from tranship.worker._classify import stopped
 from tranship.worker._consumed import ConsumedQueues
@@ -62,6 +63,7 @@ class Flow:
             what the steps are made of; ``types`` is None where no type is limited, ``rates`` where no task is,
             ``tellers`` where nobody can be told.
         affinity: passes on what another worker holds something ready for; None: no task prefers anything.
+        awaited: tells those that wait for events; None: nothing keeps any.
         batches: where calls are gathered that are handled many at once; None: no task is.
         events: is told what happens to each; None: nobody looks on.
         limit: how many tasks may run at once.
@@ -93,6 +95,7 @@ class Flow:
         self.limit = limit
         self.rates: RateLimits | None = None
         self.affinity: Affinity | None = None
+        self.awaited: AwaitedEvents | None = None
         self.batches: Batches | None = None
         self.events: TaskEvents | None = None
         self._queues = queues
@@ -141,7 +144,7 @@ class Flow:
             return 0
         # What has ended and waits to be settled counts too, or a store that is away would let us run through
         # the whole queue with nothing to show for it.
-        most = 2 * self.limit + ENOUGH
+        most = 2 * self.limit + ENOUGH + (0 if self.awaited is None else len(self.awaited))
         if self.batches is not None:
             most += self.batches.extra + 2 * self.batches.most
         return min(self.slots(), most - len(self.leases))
@@ -268,11 +271,20 @@ class Flow:
             if self.tellers is not None and isinstance(context.telling, Teller):
                 await self.tellers.finish(context.telling)
             if context.durable is not None and run.outcome is Ending.RETRY:
+                await self._until_told(run, context.durable)
                 await context.durable.renew(run.delay)
         except TranshipError as error:
             log.warning("task %s: what it keeps for its next run may be gone by then: %s", run.id, error)
         finally:
             self._report(run, run.settlement)
+
+    async def _until_told(self, run: Run, durable: Durable) -> None:
+        """One that waits for an event goes on when that is sent, if that is before it is due."""
+        if self.awaited is None or durable.awaited is None or not run.snoozed:
+            return
+        if await self.awaited.told(run, durable.awaited):
+            run.delay = 0.0
+            run.settlement = self.reporter.settlement(run)
 
     def _report(self, run: Run, settlement: Settlement | None) -> None:
         if run.outcome is Ending.RELEASED:
@@ -381,6 +393,9 @@ class Flow:
             if run.envelope is not None and hits(tombstone, run.envelope):
                 self.stop(run, Stop.CANCELLED)
 
+        if self.awaited is not None:
+            self.awaited.cancelled(tombstone)
+
     def retire(self, consumer: Consumer) -> None:
         """A consumer that fell silent is kept for what it brought and still runs."""
         self.retired.append(consumer)
@@ -400,6 +415,8 @@ class Flow:
                 self.stop(run, Stop.SHUTDOWN)
         if self.batches is not None:
             self.batches.flush()
+        if self.awaited is not None:
+            self.awaited.close()
         waiting = [asyncio.create_task(event.wait()) for event in (self._empty, hurried)]
         await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if self._runs:
