@@ -25,6 +25,10 @@ TYPED = [datetime(2031, 2, 3, 4, 5, 6, 789000, UTC), date(2031, 2, 3), Decimal("
 
 LEVELS = ["very_low", "low", "normal", "high"]
 
+ACKNOWLEDGED = "everything is acknowledged"
+"""Waited for before a Celery worker is killed: it acknowledges a moment after the result is there, and what it has not
+acknowledged comes back to a queue that nobody reads any more."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def worker(site: Site, folder) -> Iterator[CeleryWorker]:
@@ -161,7 +165,7 @@ def test_four_levels_in_order(site: Site, folder, runs):
         more = {**theirs, **site.config}
         with CeleryWorker(site.url, folder, name="ranked", queue="ranked", pool="solo", concurrency=1, **more):
             assert [result.value for result in client.collect(handles, 10)] == list(range(8))
-            site.settled("everything is acknowledged")
+            site.settled(ACKNOWLEDGED)
     ids = {handle.id for handle in handles}
     order = [int(run.label) for run in read(runs) if run.id in ids]
     assert order == [3, 7, 2, 6, 1, 5, 0, 4]
@@ -183,6 +187,7 @@ def test_what_is_urgent_overtakes_in_a_queue_with_priorities(client, site: Site,
         until(lambda: any(run.id == blocking.id for run in read(runs)), "the worker is busy")
         handles = client.submit_many(ranked.options(priority=level).call(n) for n, level in enumerate(LEVELS))
         assert [result.value for result in client.collect(handles, 10)] == [0, 1, 2, 3]
+        site.settled(ACKNOWLEDGED)
     ids = {handle.id for handle in handles}
     order = [int(run.label) for run in read(runs) if run.id in ids]
     # One may have been fetched while the first one ran.
@@ -194,6 +199,7 @@ def test_the_time_limit_is_enforced(client, celery: CeleryClient, site: Site, fo
         handle = client.submit(slow.options(queue="limited", run_timeout=0.5), 30)
         with pytest.raises(TaskTimedOut):
             handle.result(timeout=15)
+        site.settled(ACKNOWLEDGED)
     if site.shared:
         assert celery.get(handle.id).error == "billiard.exceptions.TimeLimitExceeded"
 
@@ -203,6 +209,7 @@ def test_celery_answers_in_msgpack(client, site: Site, folder):
     with CeleryWorker(site.url, folder, name="packed", queue="packed", result_serializer="msgpack", **site.config):
         assert client.submit(echo.options(queue="packed"), VALUES).result(timeout=10) == VALUES
         failed = client.submit(fail.options(queue="packed", serializer="msgpack"), "tray 2").wait(timeout=10)
+        site.settled(ACKNOWLEDGED)
     assert failed.error is not None
     assert (failed.error.type, failed.error.message) == ("interop.problems.OutOfPaper", "tray 2")
 
@@ -211,6 +218,6 @@ def test_nothing_is_left_and_celery_is_well(client, celery: CeleryClient, site: 
     assert client.submit(add, 20, 3).result(timeout=10) == 23
     assert celery.get(celery.send("add", 20, 3)).value == 23
     assert worker.alive
-    site.settled("everything is acknowledged")
+    site.settled(ACKNOWLEDGED)
     assert "Unrecoverable error" not in worker.output()
     assert "onnection to broker lost" not in worker.output()

@@ -249,15 +249,20 @@ class CanvasCases:
         """The first step cannot be settled and comes again: it runs twice, what follows it once."""
         firsts: list[int] = []
         runs: list[int] = []
+        again = asyncio.Event()
 
         @task(name="kit.first", queue="q")
         async def first(value: int) -> int:
             firsts.append(value)
+            if len(firsts) == 2:
+                again.set()
             return value
 
         @task(name="kit.note", queue="q")
         async def note(value: int) -> int:
             runs.append(value)
+            # Its own result must not meet what is to go wrong with that of the first.
+            await again.wait()
             return value
 
         client, backend = await facade.client(), await facade.context.open()
