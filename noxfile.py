@@ -102,8 +102,8 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session
 def campaigns(session: nox.Session) -> None:
-    """Run what takes too long for every day: kills of NATS and RabbitMQ, moves, routing, quorum queues, load."""
-    install_groups(session, "tests", "sandai", "docs")
+    """Run what takes too long for every day: kills of NATS and RabbitMQ, moves, quorum queues, load, a browser."""
+    install_groups(session, "tests", "sandai", "docs", "browser")
     run_parallel(session, os.cpu_count() or 2, "-m", "campaign", *session.posargs)
 
 

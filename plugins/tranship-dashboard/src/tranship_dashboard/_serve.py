@@ -66,6 +66,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        # Whoever follows the address as soon as it is printed waits for the server.
+        listener.listen(128)
     except OSError as error:
         raise ConfigurationError(f"nobody can listen at {host}, port {port}: {error.strerror or error}") from error
     return listener
