@@ -6,7 +6,8 @@ The names here are the public API; ``tranship.ports``, ``tranship.errors``, ``tr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from tranship._lazy import lazy_names
 
@@ -112,7 +113,7 @@ _HOMES: Final = {
     "task": ("PROVIDED", "BatchCall", "Depends", "Step", "TaskClass", "Workflow", "gather"),
     "worker": ("Worker", "WorkerStatus"),
 }
-__getattr__ = lazy_names(globals(), _HOMES)
+__getattr__: Callable[[str], Any] = lazy_names(globals(), _HOMES)
 
 
 def __dir__() -> list[str]:

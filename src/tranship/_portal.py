@@ -28,7 +28,7 @@ class Portal:
     """
 
     def __init__(self, name: str = "tranship-io") -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self.loop.set_default_executor(_Threads())
         self._stopping = False
         # Reentrant: a signal's handler may use a client while its thread is in call().

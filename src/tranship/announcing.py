@@ -22,7 +22,7 @@ from tranship.protocol import Message
 
 __all__ = ["Announcer", "SentEvents", "about", "peers_of"]
 
-log = logging.getLogger("tranship.announcing")
+log: logging.Logger = logging.getLogger("tranship.announcing")
 
 TOGETHER: Final = 0.05
 """Seconds for which what happens is gathered."""

@@ -15,7 +15,7 @@ from tranship.errors import TranshipError
 
 __all__ = ["TOLERATED", "Clock", "TellsTime", "clock_of", "look"]
 
-log = logging.getLogger("tranship.clocks")
+log: logging.Logger = logging.getLogger("tranship.clocks")
 
 TOLERATED: Final = 1.0
 """Seconds by which clocks may differ before anybody is told."""
@@ -34,8 +34,8 @@ class Clock:
     __slots__ = ("ahead", "told")
 
     def __init__(self) -> None:
-        self.ahead = 0.0
-        self.told = False
+        self.ahead: float = 0.0
+        self.told: bool = False
 
     def now(self) -> float:
         """Return what time it is there, in epoch seconds; any thread."""

@@ -24,7 +24,7 @@ from tranship.errors import ClosedError
 
 __all__ = ["ConnectionTable", "Lease", "Link", "process_table"]
 
-log = logging.getLogger("tranship.connections")
+log: logging.Logger = logging.getLogger("tranship.connections")
 
 T = TypeVar("T")
 

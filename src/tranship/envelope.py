@@ -352,8 +352,8 @@ class Claim:
     __slots__ = ("size", "uri")
 
     def __init__(self, uri: str, size: int) -> None:
-        self.uri = uri
-        self.size = size
+        self.uri: str = uri
+        self.size: int = size
 
     @staticmethod
     def of(args: Sequence[Any]) -> Claim | None:

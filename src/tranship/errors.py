@@ -396,12 +396,12 @@ class TaskFailed(TaskResultError):
     ) -> None:
         super().__init__(message, task_id=task_id)
         self.type = type
-        self.error_type = error_type or type.rpartition(".")[2]
+        self.error_type: str = error_type or type.rpartition(".")[2]
         self.code = code or type_code(self)
         self.retryable = retryable
-        self.details = dict(details or {})
+        self.details: dict[str, Any] = dict(details or {})
         self.traceback = traceback
-        self.arguments = (message,) if arguments is None else tuple(arguments)
+        self.arguments: tuple[Any, ...] = (message,) if arguments is None else tuple(arguments)
 
     @property
     def error_code(self) -> str:
@@ -468,7 +468,7 @@ class TaskError(TranshipError):
         if code and error_code and code != error_code:
             raise InvalidOptionError(f"code is {code!r} and error_code {error_code!r}; give one", option="code")
         self.code = code or error_code or type_code(self)
-        self.error_type = error_type or type(self).__name__
+        self.error_type: str = error_type or type(self).__name__
         self.retryable = type_verdict(self) and self.code not in FINAL_CODES if retryable is None else retryable
         self.details = details
 
@@ -538,7 +538,9 @@ class WorkerNameTaken(BusyError):
     ) -> None:
         super().__init__(message, task_id=task_id)
         self.name = name
-        self.host, self.pid, self.since = host, pid, since
+        self.host: str = host
+        self.pid: int = pid
+        self.since: float = since
 
 
 class Retry(Exception):

@@ -28,8 +28,8 @@ class Gate:
     __slots__ = ("closed", "failure", "url")
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.closed = False
+        self.url: str = url
+        self.closed: bool = False
         self.failure: TranshipError | None = None
 
     def check(self) -> None:
@@ -55,7 +55,7 @@ class OneReceiver:
     __slots__ = ("busy",)
 
     def __init__(self) -> None:
-        self.busy = False
+        self.busy: bool = False
 
     def __enter__(self) -> None:
         if self.busy:

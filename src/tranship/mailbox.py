@@ -21,7 +21,7 @@ from tranship.protocol.broadcast import Broadcast, revoked_ids, revoked_stamps
 
 __all__ = ["TOLD", "LogicalClock", "Mailbox", "node_name"]
 
-log = logging.getLogger("tranship.mailbox")
+log: logging.Logger = logging.getLogger("tranship.mailbox")
 
 REVOKE_MEMORY: Final = 10800.0
 """Seconds for which Celery's workers remember what is revoked; so do we."""

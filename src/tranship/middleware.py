@@ -117,7 +117,7 @@ class Batch:
     __slots__ = ("__weakref__", "_ends", "size")
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size: int = size
         self._ends: list[Callable[[], None]] = []
 
     def at_end(self, call: Callable[[], None]) -> None:

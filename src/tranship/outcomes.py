@@ -36,7 +36,7 @@ class Outcome(Generic[T_co]):
     __slots__ = ("data", "status")
 
     def __init__(self, status: str, data: T_co | None = None) -> None:
-        self.status = key_text("status", status, LONGEST_STATUS)
+        self.status: str = key_text("status", status, LONGEST_STATUS)
         self.data: Any = data
 
     def __repr__(self) -> str:
@@ -59,7 +59,7 @@ class Snooze(Exception):
     """
 
     def __init__(self, delay: float | timedelta, reason: str = "") -> None:
-        self.delay = positive_duration("delay of Snooze", delay)
+        self.delay: float = positive_duration("delay of Snooze", delay)
         super().__init__(reason or f"come again in {self.delay:g} s")
         self.reason = reason
 

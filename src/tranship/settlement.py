@@ -18,7 +18,7 @@ from tranship.ports import Consumer, ResultStore, Settled, Settlement
 
 __all__ = ["ENOUGH", "Settling"]
 
-log = logging.getLogger("tranship.settlement")
+log: logging.Logger = logging.getLogger("tranship.settlement")
 
 BATCH: Final = 500
 ENOUGH: Final = 64

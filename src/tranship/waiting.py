@@ -25,7 +25,7 @@ from tranship.protocol import decode_result
 
 __all__ = ["Found", "Sink", "Waiting"]
 
-log = logging.getLogger("tranship.waiting")
+log: logging.Logger = logging.getLogger("tranship.waiting")
 
 Found = TaskResult | TranshipError
 Sink = Callable[[str, Found], None]

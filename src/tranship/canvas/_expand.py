@@ -44,7 +44,7 @@ class Expander:
     """
 
     def __init__(self, after: Envelope, purpose: str, now: float, routing: Routing = NO_ROUTING) -> None:
-        self.plan = Plan()
+        self.plan: Plan = Plan()
         self._after, self._now, self._routing = after, now, routing
         self._seed, self._made = f"{after.id}/{purpose}", 0
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="Change workers while they work, over the broker: what each has answered is shown.", no_args_is_help=True
 )
 

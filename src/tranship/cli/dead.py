@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at dead letters, run them again, delete them.", no_args_is_help=True)
+app: typer.Typer = typer.Typer(help="Look at dead letters, run them again, delete them.", no_args_is_help=True)
 
 Ids = Annotated[
     list[str] | None,

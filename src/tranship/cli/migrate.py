@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="Say what becomes of an app of another system.")
+app: typer.Typer = typer.Typer(cls=Group, no_args_is_help=True, help="Say what becomes of an app of another system.")
 
 Target = Annotated[str, typer.Argument(metavar="MODULE:APP", help="The Celery app, as `celery -A` takes it.")]
 Output = Annotated[

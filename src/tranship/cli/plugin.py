@@ -12,7 +12,7 @@ from tranship.cli._invocation import Invocation, command
 
 __all__ = ["app"]
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="Write a plugin.")
+app: typer.Typer = typer.Typer(cls=Group, no_args_is_help=True, help="Write a plugin.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Such as mine: tranship-mine, for mine:// URLs.")]
 Directory = Annotated[

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "scheduler_of"]
 
-app = typer.Typer(help="Look at periodic tasks, pause them, and send their ticks.", no_args_is_help=True)
+app: typer.Typer = typer.Typer(help="Look at periodic tasks, pause them, and send their ticks.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A schedule.", autocompletion=schedule_names)]
 Targets = Annotated[

@@ -14,7 +14,9 @@ from tranship.cli._invocation import Invocation, command
 
 __all__ = ["Targets", "app", "document_of"]
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="Export what tasks take and return; find breaking changes.")
+app: typer.Typer = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Export what tasks take and return; find breaking changes."
+)
 
 Targets = Annotated[
     list[str],

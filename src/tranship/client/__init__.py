@@ -1,6 +1,7 @@
 """The asynchronous client and its handles."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from tranship._lazy import lazy_names
 from tranship.client._client import CANCEL_TTL, AsyncClient
@@ -25,7 +26,7 @@ __all__ = [
     "send_event",
 ]
 
-__getattr__ = lazy_names(
+__getattr__: Callable[[str], Any] = lazy_names(
     globals(),
     {
         "_events": ["event_record", "send_event"],

@@ -98,7 +98,7 @@ class AsyncClient:
         settings: Settings | None = None,
         registry: Registry | None = None,
     ) -> None:
-        self.settings = settings or Settings.load(
+        self.settings: Settings = settings or Settings.load(
             broker_url=url, result_url=result_url, namespace=namespace, submit_timeout=submit_timeout
         )
         self._connector = Connector(self.settings, registry)

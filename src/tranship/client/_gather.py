@@ -65,7 +65,7 @@ class Arrivals(Generic[H]):
     """Handles that are waited for together; the same id may be there several times."""
 
     def __init__(self, handles: Iterable[H]) -> None:
-        self.handles = [_checked(handle) for handle in _several(handles)]
+        self.handles: list[H] = [_checked(handle) for handle in _several(handles)]
         self._found: dict[str, TaskResult] = {}
         self._waiting: dict[str, list[H]] = {}
         self._given_up: ResultTimeout | None = None

@@ -49,12 +49,12 @@ class AsyncTaskHandle(Generic[R]):
         duplicate: bool = False,
         submitted: bool = True,
     ) -> None:
-        self.id = task_id
+        self.id: str = task_id
         self._task = task
-        self.duplicate = duplicate
-        self.submitted = submitted
+        self.duplicate: bool = duplicate
+        self.submitted: bool = submitted
         self._client = client
-        self.stored = stored
+        self.stored: bool = stored
         self.final: TaskResult | None = None
 
     @property

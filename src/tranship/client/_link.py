@@ -85,19 +85,19 @@ class ClientLink:
         self._is_told = store.capabilities.told_of_ids
         # A store of its own has never heard of tasks that are only queued, unless it is told.
         self._knows_ids = self._is_told or not (queued_elsewhere or result_backend is not None)
-        self.loop = asyncio.get_running_loop()
-        self.reply_to = (result_backend or backend).address
-        self.encoder = Encoder()
-        self.delayed = Delayed()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.reply_to: str | None = (result_backend or backend).address
+        self.encoder: Encoder = Encoder()
+        self.delayed: Delayed = Delayed()
         self._elsewhere: CancelledElsewhere | None = None
         """Ends delayed tasks of our own when others cancel them; None: there were none, or the broker does it."""
         self._closed = False
-        self.readers = Readers(backend)
+        self.readers: Readers = Readers(backend)
         self._result_backend = result_backend
         self._store_url: BrokerURL | None = None
         self._store, self._waiting = self._open_results(store)
         self._sent_events = _sent_events(backend) if sent_events else None
-        self.submission = Submission(
+        self.submission: Submission = Submission(
             submitter_of(backend, store),
             loop=self.loop,
             timeout=submit_timeout,

@@ -51,7 +51,7 @@ __all__ = [
     "plug",
 ]
 
-__getattr__ = lazy_names(
+__getattr__: Callable[[str], Any] = lazy_names(
     globals(), {"_compression": ["UnpacksToMore", "compress", "decompress"], "_models": ["data_of"]}
 )
 

@@ -38,7 +38,8 @@ A driver is used on the event loop that its connection was opened on, and on no 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from tranship._lazy import lazy_names
 from tranship.driver._backend import DriverBackend
@@ -157,7 +158,7 @@ __all__ = [
     "unreachable",
 ]
 
-__getattr__ = lazy_names(
+__getattr__: Callable[[str], Any] = lazy_names(
     globals(),
     {
         "_options": ["ConnectionOptions"],

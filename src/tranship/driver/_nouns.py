@@ -240,8 +240,8 @@ class Taken(Delivery):
         self.token, self.queue, self.priority, self.data, self.delivery_count = token, queue, level, data, count
         self.count_kind, self.generation, self.scheduled = CountKind.UNKNOWN, 0, False
         # The rest is the kit's own.
-        self.taken_at = 0.0
-        self.unsure = False
+        self.taken_at: float = 0.0
+        self.unsure: bool = False
         self._mark = ""
         self._facts: Facts | None = None
 

@@ -22,7 +22,7 @@ _KEPT: Final = frozenset(
 class NoQueue:
     """The queue of a connection that has only a table: it takes nothing and has nothing."""
 
-    traits = QueueTraits()
+    traits: QueueTraits = QueueTraits()
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[TranshipError | None]:
         """Refuse each."""

@@ -88,7 +88,7 @@ class Supervisor:
         self.generation = 0
         self.traits = QueueTraits()
         self.immediate = self.taskless = False
-        self.clock = Clock()
+        self.clock: Clock = Clock()
         self.connected = False
         self.listeners: list[Callable[[ConnectionEvent, int], None]] = []
         self.on_restored: list[Callable[[], Awaitable[None]]] = []

@@ -50,7 +50,7 @@ class _Methods:
         settings: Settings | None = None,
         registry: Registry | None = None,
     ) -> None:
-        self.settings = settings or Settings.load(broker_url=url, result_url=result_url, namespace=namespace)
+        self.settings: Settings = settings or Settings.load(broker_url=url, result_url=result_url, namespace=namespace)
         self._registry = registry
         self._connector = Connector(self.settings, registry)
 

@@ -19,7 +19,8 @@ All durations are seconds; all points in time are epoch seconds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from tranship._lazy import lazy_names
 from tranship.ports._capabilities import Capabilities, Capability, Level, Support
@@ -136,7 +137,7 @@ __all__ = [
     "records_of",
 ]
 
-__getattr__ = lazy_names(
+__getattr__: Callable[[str], Any] = lazy_names(
     globals(),
     {
         "_chords": ["ChordCount", "ChordPart", "ChordStart", "ChordStore", "KeepsChords", "own_chords_of"],

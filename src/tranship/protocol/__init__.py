@@ -12,7 +12,8 @@ Whatever is received is read defensively: a bad message is a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from tranship._lazy import lazy_names
 from tranship.protocol._carried import CARRIED, canvas, stamps_of, user_headers
@@ -74,7 +75,7 @@ __all__ = [
     "writable_arguments",
 ]
 
-__getattr__ = lazy_names(
+__getattr__: Callable[[str], Any] = lazy_names(
     globals(),
     {
         "_called": ["NO_ROUTING", "Routing", "called"],

@@ -46,10 +46,10 @@ class Fleet:
         self.background = background
         self.url = url
         self.in_turn = in_turn
-        self.counts = Counts()
-        self.capabilities = Capabilities({})
+        self.counts: Counts = Counts()
+        self.capabilities: Capabilities = Capabilities({})
         """Of all of them together; known once open."""
-        self.max_message_size = sys.maxsize
+        self.max_message_size: int = sys.maxsize
         """The smallest limit of the brokers that have been open."""
         self.is_open = False
         self._active = self.members[0]

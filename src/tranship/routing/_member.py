@@ -54,16 +54,16 @@ class Member:
         options: RoutingOptions,
         background: Background,
     ) -> None:
-        self.url = str(url)
+        self.url: str = str(url)
         # Made first: it checks the options.
         self._link = MemberLink(self.url, lambda: make(url), self._event)
         self.weight = weight
         hosts = ",".join(f"{host}:{port or ''}" for host, port in url.hosts)
-        self.place = f"{url.scheme}://{hosts}{url.path}"
+        self.place: str = f"{url.scheme}://{hosts}{url.path}"
         """What tells it from the others, without secrets and options."""
         self.accepted = 0
         self.failures = 0
-        self.lease = float(url.options.get("lease", CommonOptions.lease))
+        self.lease: float = float(url.options.get("lease", CommonOptions.lease))
         """How long its leases are, as far as its URL says: known before it is open."""
         self.cause: TranshipError | None = None
         """What failed last; why it is not used."""
@@ -71,7 +71,7 @@ class Member:
         """Awaited before it is used again; told whether its backend is a new one. It may refuse."""
         self.told: Callable[[Member, ConnectionEvent], None] = _nobody_listens
         """Called when it is not used any more, and when it is again."""
-        self.breaker = Breaker(options.breaker_failures, options.breaker_pause, options.breaker_longest_pause)
+        self.breaker: Breaker = Breaker(options.breaker_failures, options.breaker_pause, options.breaker_longest_pause)
         self._options = options
         self._background = background
         self._closed = False

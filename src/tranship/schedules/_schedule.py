@@ -66,7 +66,7 @@ class Schedule:
         both_days: bool = False,
         **options: Any,
     ) -> None:
-        self.name = name_text("a schedule's name", name, LONGEST)
+        self.name: str = name_text("a schedule's name", name, LONGEST)
         times: dict[str, Any] = {
             "every": every,
             "cron": cron,
@@ -82,7 +82,9 @@ class Schedule:
                 raise InvalidOptionError(f"schedule {name}: the option {option} cannot be used here: {why}")
         self.options: Options = self._about(lambda: found.options_set.merged(**options))
         call = self._about(lambda: found.call(*_list(args), **mapping("kwargs", kwargs or {})))
-        self.task, self.args, self.kwargs = found.name, list(call.args), dict(call.kwargs)
+        self.task: str = found.name
+        self.args: list[Any] = list(call.args)
+        self.kwargs: dict[str, Any] = dict(call.kwargs)
 
     @classmethod
     def on(cls, task: Task[..., Any], timetable: Timetable) -> Self:

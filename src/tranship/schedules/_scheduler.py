@@ -91,7 +91,7 @@ class Scheduler:
         registry: Registry | None = None,
     ) -> None:
         given: dict[str, Any] = {"broker_url": url, "result_url": result_url, "namespace": namespace}
-        self.settings = settings.replace(**given) if settings else Settings.load(**given)
+        self.settings: Settings = settings.replace(**given) if settings else Settings.load(**given)
         known = _by_name(tasks)
         beat = () if beat_schedule is None else schedules_of_beat(beat_schedule, tasks=known, timezone=timezone)
         self._declared = _declared(

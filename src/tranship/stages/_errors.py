@@ -11,7 +11,7 @@ class PlanError(ValueError):
     """A plan cannot be built. ``problems`` has one line for each thing that is wrong, with the task's name."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
         more = "" if len(self.problems) == 1 else f"{len(self.problems)} problems:\n"
         super().__init__(more + "\n".join(self.problems))
 

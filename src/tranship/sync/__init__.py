@@ -4,7 +4,8 @@ It runs the asynchronous core on the process's I/O loop thread and crosses over 
 tasks the call is about. A caller builds its own bytes before it crosses, so threads coalesce into one round trip.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from tranship._lazy import lazy_names
 from tranship.sync._client import Client
@@ -15,4 +16,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "TaskHandle", "WorkflowHandle"]
 
-__getattr__ = lazy_names(globals(), {"_workflow_handle": ["WorkflowHandle"]})
+__getattr__: Callable[[str], Any] = lazy_names(globals(), {"_workflow_handle": ["WorkflowHandle"]})

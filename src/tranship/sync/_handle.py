@@ -48,11 +48,11 @@ class TaskHandle(Generic[R]):
         duplicate: bool = False,
         submitted: bool = True,
     ) -> None:
-        self.id = task_id
+        self.id: str = task_id
         self._task = task
-        self.duplicate = duplicate
-        self.submitted = submitted
-        self.stored = stored
+        self.duplicate: bool = duplicate
+        self.submitted: bool = submitted
+        self.stored: bool = stored
         self.final: TaskResult | None = None
         self._client = client
 

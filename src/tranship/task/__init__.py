@@ -1,6 +1,7 @@
 """What ``@task`` makes: a function with a name, options and an argument check; and the context it runs in."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from tranship._lazy import lazy_names
 from tranship.task._context import (
@@ -93,7 +94,7 @@ __all__ = [
     "understood",
 ]
 
-__getattr__ = lazy_names(
+__getattr__: Callable[[str], Any] = lazy_names(
     globals(),
     {
         "_arguments": ["FunctionArguments"],

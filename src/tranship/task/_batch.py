@@ -71,9 +71,9 @@ class BatchCall(Generic[X]):
     __slots__ = ("args", "context", "kwargs")
 
     def __init__(self, context: TaskContext, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        self.context = context
-        self.args = args
-        self.kwargs = kwargs
+        self.context: TaskContext = context
+        self.args: Sequence[Any] = args
+        self.kwargs: Mapping[str, Any] = kwargs
 
     @property
     def argument(self) -> X:

@@ -73,7 +73,7 @@ class TaskClass:
         task: what a client submits and a worker runs.
     """
 
-    task = _TaskOf()
+    task: ClassVar[_TaskOf] = _TaskOf()
 
     _name: ClassVar[str | None] = None
     _options: ClassVar[TaskOptions] = DEFAULTS

@@ -143,12 +143,12 @@ class TaskContext(DurableContext):
         durably: Callable[[TaskContext], Durable] | None = None,
     ) -> None:
         super().__init__(durably, ahead)
-        self.envelope = envelope
-        self.delivery_count = delivery_count
+        self.envelope: Envelope = envelope
+        self.delivery_count: int = delivery_count
         self.last_progress: Progress | None = None
         self.telling: Telling | None = None
         self._tell = tell
-        self.ended = False
+        self.ended: bool = False
         self._hot_cache = hot_cache
         self._ends = None if envelope.deadline is None else envelope.deadline - ahead
         if envelope.run_timeout is not None:

@@ -50,7 +50,7 @@ class Depends:
             hash(provider)
         except TypeError:
             raise InvalidOptionError(f"Depends has {name_of(provider)}, which has no hash to be known by") from None
-        self.provider = provider
+        self.provider: Callable[..., Any] = provider
         self.scope: Scope = one_of("scope", scope, get_args(Scope))
 
     def __repr__(self) -> str:

@@ -62,7 +62,7 @@ class DurableContext:
     __slots__ = ("_durably", "ahead", "durable")
 
     def __init__(self, durably: Callable[[TaskContext], Durable] | None, ahead: float) -> None:
-        self.ahead = ahead
+        self.ahead: float = ahead
         self.durable: Durable | None = None
         self._durably = durably
 

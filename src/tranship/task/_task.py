@@ -118,7 +118,7 @@ class Task(Generic[P, R_co]):
     def __init__(
         self, name: str, options: TaskOptions, *, function: Any = None, arguments: Arguments | None = None
     ) -> None:
-        self.name = name_text("name", name, LONGEST_TASK)
+        self.name: str = name_text("name", name, LONGEST_TASK)
         self.options_set = options
         self.function = function
         self._plan = Plan(self.name, options)

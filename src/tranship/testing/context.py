@@ -51,7 +51,7 @@ class CaseContext:
 
     def __init__(self, harness: Harness, case_id: str) -> None:
         self.harness = harness
-        self.namespace = f"{re.sub('[^a-z0-9]', '-', case_id)[:40]}-{secrets.token_hex(4)}"
+        self.namespace: str = f"{re.sub('[^a-z0-9]', '-', case_id)[:40]}-{secrets.token_hex(4)}"
         self._encoder = Encoder()
         self._backends: list[Backend] = []
         self._connections: list[Connection] = []

@@ -68,8 +68,8 @@ class FacadeContext:
     def __init__(self, context: CaseContext, kind: Kind) -> None:
         self.context = context
         self.kind = kind
-        self.client_faults = Faults()
-        self.worker_faults = Faults()
+        self.client_faults: Faults = Faults()
+        self.worker_faults: Faults = Faults()
         self._clients: list[FacadeClient] = []
         self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
         self._threads: list[BackgroundWorker] = []

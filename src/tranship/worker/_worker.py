@@ -23,7 +23,7 @@ from tranship.middleware import Middleware, checked
 from tranship.registry import Registry
 from tranship.schema import describe
 from tranship.settings import Settings
-from tranship.task import HotCache, TaskCall
+from tranship.task import HotCache, Task, TaskCall
 from tranship.worker._checkup import PORT, WorkerStatus
 from tranship.worker._dependencies import Dependencies, checked_overrides
 from tranship.worker._lifecycle import Hook, Lifecycle, Lifespan
@@ -117,15 +117,17 @@ class Worker:
             "wait_for_broker": wait_for_broker,
         }
         self.settings = settings.replace(**given) if settings else Settings.load(**given)
-        self.tasks = tasks_by_name(tasks)
+        self.tasks: dict[str, Task[..., Any]] = tasks_by_name(tasks)
         if any(one.isolation for one in self.tasks.values()):
             from tranship.worker._isolation import check_isolated
 
             check_isolated(self.tasks.values())
-        self.queues = queue_names(queues, self.tasks.values())
-        self.task_type_limits = checked_limits(task_type_limits, self.tasks)
-        self.queues_in_order = bool(one_of("queues_in_order", queues_in_order, (True, False)))
-        self.name = name_text("name", name) if name else f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.queues: list[str] = queue_names(queues, self.tasks.values())
+        self.task_type_limits: dict[str, int] = checked_limits(task_type_limits, self.tasks)
+        self.queues_in_order: bool = bool(one_of("queues_in_order", queues_in_order, (True, False)))
+        self.name: str = (
+            name_text("name", name) if name else f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        )
         self.family = ""
         """Who sees to it that no two workers of one name are there at once: a parent that replaces its processes. A
         worker need not wait for the name of one that has died in the family. Empty: nobody."""

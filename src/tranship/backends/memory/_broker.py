@@ -25,7 +25,7 @@ class MemoryBroker:
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self.guard = Guard()
+        self.guard: Guard = Guard()
         self._clock = clock or Clock()
         self._spaces: dict[str, Space] = {}
 
@@ -67,7 +67,7 @@ class Space:
 
     def __init__(self, clock: Clock, guard: Guard) -> None:
         self.guard = guard
-        self.stock = Stock(clock)
+        self.stock: Stock = Stock(clock)
         self.submitted: Callable[[Outgoing], None] | None = None
         """Told of each message that is submitted, under the lock; None: nobody wants to know."""
         self._hearers: dict[str, list[Hearer]] = {}
