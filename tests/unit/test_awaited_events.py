@@ -94,7 +94,7 @@ def test_who_is_cancelled_ends_at_once(url: str) -> None:
 
 def test_a_worker_that_stops_leaves_it_on_the_schedule(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stops at once, and the task goes on at the next worker, as if it had never been held."""
-    monkeypatch.setattr(_durable, "FIRST_LOOK", 2.0)
+    monkeypatch.setattr(_durable, "FIRST_LOOK", 1.0)
     found: list[Any] = []
 
     async def first(client: AsyncClient, worker: Worker) -> None:
@@ -114,8 +114,8 @@ def test_a_worker_that_stops_leaves_it_on_the_schedule(url: str, monkeypatch: py
 def test_more_than_are_held_are_looked_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is lost by it."""
     monkeypatch.setattr(_awaited, "MOST", 1)
-    monkeypatch.setattr(_durable, "FIRST_LOOK", 1.0)
-    monkeypatch.setattr(_durable, "LAST_LOOK", 1.0)
+    monkeypatch.setattr(_durable, "FIRST_LOOK", 0.5)
+    monkeypatch.setattr(_durable, "LAST_LOOK", 0.5)
 
     async def body(client: AsyncClient, worker: Worker) -> None:
         handles = [await client.submit(asks) for _ in range(3)]

@@ -40,7 +40,7 @@ def worker() -> Iterator[Worker]:
     """One at work, with commands of its own."""
     made, gate = make(), threading.Event()
     made.on_command("double")(lambda number: 2 * number)
-    made.on_command("slow")(lambda: gate.wait(2))
+    made.on_command("slow")(lambda: gate.wait(0.8))
     made.on_command("secret")(object)
     with BackgroundWorker(made):
         yield made
