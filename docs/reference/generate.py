@@ -254,6 +254,8 @@ def kombu_transports() -> str:
         held = f"after {one.timeout[1]:g} s (`transport.{one.timeout[0]}`)" if one.timeout else _KILLED[one.held]
         shared = "yes" if one.shared else "one process"
         cases = f"{passed[name]} cases" if name in passed else "not run here"
+        if one.name == "sqla":
+            cases += f" on SQLite, {passed['kombu+sqla+postgresql']} on PostgreSQL"
         durable, levels = ("yes" if one.durable else "no"), ("four" if one.levels else "none")
         rows.append(
             [

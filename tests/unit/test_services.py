@@ -579,6 +579,6 @@ def test_required_names_are_read_from_the_environment() -> None:
 def test_known_brokers_may_be_required_and_misspelt_ones_may_not() -> None:
     ServiceFinder(environ={"TRANSHIP_TEST_REQUIRE": "memory,sqlite,redis"}).check_required()
     with pytest.raises(
-        ConfigurationError, match=r"names sqllite, which .* known are memory, nats, rabbitmq, redis, sqlite"
+        ConfigurationError, match=r"names sqllite, which .* known are memory, nats, postgres, rabbitmq, redis, sqlite"
     ):
         ServiceFinder(environ={"TRANSHIP_TEST_REQUIRE": "sqllite"}).check_required()

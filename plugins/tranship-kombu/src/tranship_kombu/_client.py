@@ -112,6 +112,9 @@ class Client:
     def cut(self) -> None:
         """Break the connection under a call that hangs; called from another thread."""
         with _quietly("cutting"):
+            if self._place.transport.name == "sqla" and self._gets is not None:
+                self._gets.cut()
+                return
             native: Any = getattr(self._connection, "_connection", None)
             found = getattr(native, "sock", None)
             if isinstance(found, socket.socket):
@@ -259,7 +262,7 @@ class Client:
         if self._place.transport.amqp:
             self._gets.basic_qos(0, 0, False)
         elif self._place.transport.name == "sqla":
-            self._gets.open_tables()
+            self._gets.ping()
         elif self._declared:
             # The size of a queue is asked for, on most transports.
             self._gets.queue_declare(queue=next(iter(self._declared)), passive=True)

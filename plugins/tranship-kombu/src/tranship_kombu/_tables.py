@@ -8,6 +8,8 @@ timestamp says until when; after that it is visible again. What is done is delet
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,7 +18,7 @@ from typing import Any, Final
 
 from kombu.transport import sqlalchemy as tables
 from kombu.utils.json import dumps, loads
-from sqlalchemy import and_, delete, insert, select, text, update
+from sqlalchemy import and_, delete, event, insert, select, text, update
 
 from tranship_kombu._held import Gone
 
@@ -35,21 +37,43 @@ class Channel(tables.Channel):  # type: ignore[misc]  # kombu has no types
 
     def __init__(self, connection: Any, **arguments: Any) -> None:
         super().__init__(connection, **arguments)
+        # kombu has one pool in a process; what one connection finds broken is none of the others' business.
+        self._engines: dict[str, Any] = {}
         self._rows: dict[str, tuple[int, int]] = {}
         """Of each tag the row, and its version: that changes with each owner."""
         self._ids: dict[str, int] = {}
         self._looked = 0.0
+        self._raw: Any = None
+        """The connection that is in use, or was the last one."""
         self._together = self._begun = False
 
     def open_tables(self) -> None:
         """Connect, and make the tables that are missing."""
-        self.session.connection()
-        self.session.commit()
+        event.listen(self.session, "after_begin", self._began)
+        self.ping()
+
+    def ping(self) -> None:
+        """Make one round trip: a connection alone, and a transaction of nothing, make none."""
+        try:
+            self.session.execute(text("SELECT 1"))
+            self.session.commit()
+        except BaseException:
+            self.session.rollback()
+            raise
+
+    def _began(self, _session: Any, _transaction: Any, connection: Any) -> None:
+        self._raw = connection.connection.dbapi_connection
+
+    def cut(self) -> None:
+        """Break the connection under a call that hangs; called from another thread. A file has none."""
+        if (fileno := getattr(self._raw, "fileno", None)) is not None:
+            with socket.socket(fileno=os.dup(fileno())) as copy:
+                copy.shutdown(socket.SHUT_RDWR)
 
     def dispose(self) -> None:
         """Close what the pool keeps open for later."""
-        engine, _ = self._open()
-        engine.dispose()
+        for engine, _ in self._engines.values():
+            engine.dispose()
 
     # Transactions.
 
@@ -208,14 +232,15 @@ class Channel(tables.Channel):  # type: ignore[misc]  # kombu has no types
     def close(self) -> None:
         """Give back what is held, and close."""
         self.do_restore = False
-        for tag in list(self._rows):
-            try:
-                self.basic_reject(tag, requeue=True)
-            except Gone:
-                continue
-        super().close()
-        if self._session is not None:
-            self._session.close()
+        try:
+            for tag in list(self._rows):
+                with contextlib.suppress(Gone):
+                    self.basic_reject(tag, requeue=True)
+            super().close()
+        finally:
+            # What it still has goes back to the pool, which is closed next.
+            if self._session is not None:
+                self._session.close()
 
 
 class Transport(tables.Transport):  # type: ignore[misc]  # kombu has no types

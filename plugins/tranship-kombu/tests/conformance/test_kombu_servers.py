@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from test_kombu import Alone, WithResults
+from test_kombu import Alone, Report, WithResults
 
 from tranship.settings import BrokerURL
 from tranship.testing.harness import Harness
@@ -53,6 +53,26 @@ def redis_harness(tranship_service: Callable[[str], Service]) -> Harness:
     return harness
 
 
+class PostgresHarness(ServiceHarness):
+    """A transaction is several round trips: one whose answers get lost on the way is never committed."""
+
+    patience = 30.0
+
+    def make_proxy(self) -> None:
+        """What is asked of a wire that loses answers cannot be."""
+
+
+@pytest.fixture(name="sqla+postgresql_harness")
+def postgres_harness(tranship_service: Callable[[str], Service]) -> Harness:
+    """kombu's tables in PostgreSQL."""
+    pytest.importorskip("psycopg", reason="pip install 'psycopg[binary]'")
+    service = tranship_service("postgres")
+    place = BrokerURL.parse(service.url)
+    url = f"kombu+sqla+postgresql+psycopg://{place.username}:{place.password}@{place_of(service)}/postgres"
+    refused = "kombu+sqla+postgresql+psycopg://nobody:open-sesame@{address}/postgres"
+    return PostgresHarness(service, url=url, refused=refused, impatient=NOTICES_SOON, probes=0)
+
+
 class SqsHarness(Harness):
     """Queues in the memory of a process: it can be reached by a wire, and loses everything when it is restarted."""
 
@@ -78,6 +98,10 @@ class TestPyamqp(Alone, QueueSuite, SubmitterSuite, ConsumerSuite, LifecycleSuit
 
 class TestRedis(Alone, QueueSuite, SubmitterSuite, ConsumerSuite, LifecycleSuite):
     name = "redis"
+
+
+class TestPostgres(Alone, QueueSuite, SubmitterSuite, ConsumerSuite, LifecycleSuite, Report):
+    name = "sqla+postgresql"
 
 
 class TestSqs(Alone, QueueSuite, SubmitterSuite):

@@ -29,6 +29,7 @@ from tranship.testing.services._docker import DockerService
 from tranship.testing.services._external import ExternalService
 from tranship.testing.services._finder import EMBEDDED, RECIPES, ServiceFinder, find_service
 from tranship.testing.services._nats import ask_nats, nats_recipe
+from tranship.testing.services._postgres import postgres_recipe
 from tranship.testing.services._process import ProcessService
 from tranship.testing.services._rabbitmq import RabbitMQRefused, rabbitmq_recipe, rabbitmqctl
 from tranship.testing.services._redis import RedisRefused, ask_redis, redis_recipe
@@ -56,6 +57,7 @@ __all__ = [
     "find_service",
     "free_port",
     "nats_recipe",
+    "postgres_recipe",
     "rabbitmq_recipe",
     "rabbitmqctl",
     "redis_recipe",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -147,5 +148,7 @@ class Recipe:
     """Says why a binary cannot serve this recipe, such as one without TLS; empty: it can."""
     crash: str = ""
     """Regular expression for the first line that its log has of a crash; empty: its last lines tell enough."""
+    stop_signal: int = signal.SIGTERM
+    """What asks it to end at once and in good order."""
     start_timeout: float = 30.0
     stop_timeout: float = 10.0

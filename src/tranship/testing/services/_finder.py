@@ -13,6 +13,7 @@ from tranship.testing.services._contract import Recipe, Service, ServiceNotFound
 from tranship.testing.services._docker import docker_answers
 from tranship.testing.services._external import ExternalService
 from tranship.testing.services._nats import nats_recipe
+from tranship.testing.services._postgres import postgres_recipe
 from tranship.testing.services._process import ProcessService
 from tranship.testing.services._rabbitmq import rabbitmq_recipe
 from tranship.testing.services._redis import redis_recipe
@@ -24,8 +25,8 @@ log = logging.getLogger("tranship.testing")
 EMBEDDED = frozenset({"memory", "sqlite"})
 """Brokers that need no server: always there."""
 
-RECIPES: Sequence[Recipe] = (redis_recipe(), rabbitmq_recipe(), nats_recipe())
-"""Servers the kit knows by itself, those of our own plugins; tests may bring more."""
+RECIPES: Sequence[Recipe] = (redis_recipe(), rabbitmq_recipe(), nats_recipe(), postgres_recipe())
+"""Servers the kit knows by itself, those that our own plugins speak to; tests may bring more."""
 
 
 class ServiceFinder:

@@ -9,14 +9,20 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from tranship.testing.services._guard import Guard
 
 __all__ = ["ProcessGroup"]
 
 
+_NOT_ASKED: Final = (signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT)
+
+
 class ProcessGroup:
     """Starts a command in a session and a process group of its own.
+
+    A server whose helpers make groups of their own, as PostgreSQL's do, is frozen and killed with them on Linux.
 
     Args:
         command: with its arguments.
@@ -57,9 +63,14 @@ class ProcessGroup:
         # somebody has it now, there are none, and it is a stranger.
         if self.leader.returncode is not None and _runs(self.leader.pid):
             return
+        # What asks for a good end is the leader's to pass on.
+        left = _left_the_group(self.leader.pid) if number in _NOT_ASKED else []
         # macOS refuses with PermissionError when only zombies are left.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.leader.pid, number)
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
 
     def freeze(self) -> None:
         """Stop it. Linux: it is frozen on return; elsewhere the signal is on its way."""
@@ -79,6 +90,18 @@ class ProcessGroup:
         # Before the wait: once the leader is collected its group's number may be another's.
         self._guard.dismiss()
         self.leader.wait()
+
+
+def _left_the_group(leader: int) -> list[int]:
+    """Return the descendants of a process that are in another group; none where nobody knows."""
+    found, left = [], [leader]
+    while left:
+        with contextlib.suppress(OSError):
+            pid = left.pop()
+            left += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            if os.getpgid(pid) != leader:
+                found.append(pid)
+    return found
 
 
 def _runs(pid: int) -> bool:

@@ -97,14 +97,15 @@ class ProcessService:
         return self.url
 
     def stop(self) -> None:
-        """Send SIGTERM and wait; SIGKILL and ServiceFailed after the recipe's ``stop_timeout``."""
+        """Send the recipe's ``stop_signal`` and wait; SIGKILL and ServiceFailed after the recipe's ``stop_timeout``."""
         if self._group is None:
             return
-        self._group.signal(signal.SIGTERM)
+        self._group.signal(self._recipe.stop_signal)
         self._group.signal(signal.SIGCONT)
         if not self._group.ends_within(self._recipe.stop_timeout):
             self.kill()
-            raise self._failure(f"ignored SIGTERM for {self._recipe.stop_timeout:g} s and was killed")
+            name = signal.Signals(self._recipe.stop_signal).name
+            raise self._failure(f"ignored {name} for {self._recipe.stop_timeout:g} s and was killed")
         self._reap()
 
     def kill(self) -> None:
