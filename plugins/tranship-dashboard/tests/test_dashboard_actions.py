@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import html
 import re
-import socket
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 from dashboard_kit import TASKS, TOKEN, browser_of, refuse, resize
@@ -17,6 +18,7 @@ from tranship.errors import ConfigurationError
 from tranship.operations import Operator
 from tranship.schedules import Scheduler
 from tranship.task import named
+from tranship.testing.proxy import FaultProxy
 from tranship_dashboard import Dashboard
 
 
@@ -229,22 +231,34 @@ class TestMounted:
         assert operator.waiting("q") == []
 
 
-async def test_an_outage_is_said_and_ends_by_itself(tmp_path) -> None:
-    port = _free_port()
-    dashboard = Dashboard(f"redis://127.0.0.1:{port}/0", token=TOKEN)
-    async with browser_of(dashboard) as browser:
-        answer = await browser.get("/", params={"token": TOKEN})
-        assert answer.status_code == 200
-        assert "The broker does not answer." in answer.text
-        assert (await browser.get("/dead")).status_code == 503
-        assert "does not answer" in (await browser.do("/do/purge-all", on="/submit?task=x")).text
-    await dashboard.aclose()
+async def test_an_outage_is_said_and_ends_by_itself(tranship_service) -> None:
+    service = tranship_service("redis")
+    address = urlsplit(service.url)
+    with FaultProxy(address.hostname or "", address.port or 0) as proxy:
+        proxy.refuse()
+        dashboard = Dashboard(f"{proxy.url_for(service.url)}?namespace=dash-{uuid4().hex}", token=TOKEN)
+        async with browser_of(dashboard) as browser:
 
+            async def shown(text: str, *, there: bool) -> None:
+                async with asyncio.timeout(30):
+                    while (text in await browser.text("/")) is not there:
+                        await dashboard._source.look()
+                        # The connection is made anew meanwhile.
+                        await asyncio.sleep(0.05)
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+            # From the start on, and in between.
+            for _ in range(2):
+                await browser.get("/", params={"token": TOKEN})
+                await shown("The broker does not answer.", there=True)
+                assert (await browser.get("/dead")).status_code == 503
+                done = await browser.do("/do/purge-all", on="/submit?task=x")
+                assert "It was not done" in done.text
+                proxy.heal()
+                await shown("The broker does not answer.", there=False)
+                assert "There are none." in await browser.text("/dead")
+                proxy.refuse()
+                proxy.reset()
+        await dashboard.aclose()
 
 
 async def test_news_come_after_each_look(dashboard, browser) -> None:

@@ -60,9 +60,9 @@ def moment(at: float | None) -> str:
         return NONE
 
 
-def clock(at: float) -> str:
-    """Return the time of day, in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M")
+def clock(at: float, *, exact: bool = False) -> str:
+    """Return the time of day, in UTC; exact: with its seconds."""
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S" if exact else "%H:%M")
 
 
 def seconds(value: float | None) -> str:

@@ -15,9 +15,9 @@ __all__ = ["Curve", "plot", "sparkline"]
 
 WIDTH: Final = 640
 HEIGHT: Final = 150
-_LEFT: Final = 58
+_LEFT: Final = 64
 _BOTTOM: Final = 20
-_TOP: Final = 8
+_TOP: Final = 14
 MOST: Final = 320
 """Points of a curve."""
 
@@ -89,12 +89,12 @@ def _grid(top: float, shown: Callable[[float | None], str], up: Callable[[float]
 
 
 def _times(since: float, until: float, across: Callable[[float], float]) -> Iterator[Markup]:
-    step = next((one for one in (60, 300, 600, 1800, 3600, 7200, 14_400) if (until - since) / one <= 6), 14_400)
+    step = next((one for one in (15, 30, 60, 300, 600, 1800, 3600, 7200, 14_400) if (until - since) / one <= 6), 14_400)
     at = math.ceil(since / step) * step
     while at <= until:
         anchor = "end" if across(at) > WIDTH - 30 else "middle"
         yield Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="{}">{}</text>').format(
-            across(at), HEIGHT - 4, anchor, clock(at)
+            across(at), HEIGHT - 4, anchor, clock(at, exact=step < 60)
         )
         at += step
 
