@@ -158,6 +158,20 @@ def continued_elsewhere(s: Sender) -> Any:
     return chain(s("count", 1), s("echo").set(queue=f"gone-{s.queue}"))
 
 
+def linked_elsewhere(s: Sender) -> Any:
+    return s("count", 81).set(link=[s("count", 82, immutable=True).set(queue=f"gone-{s.queue}")])
+
+
+def with_one_id(s: Sender) -> Any:
+    """As near to a circle as a message can come: what follows has the id of what it follows, in a chain and as a link."""
+    again = s("count", 84, immutable=True).set(task_id=f"one-{s.mark}")
+    return chain(s("count", 83).set(task_id=f"one-{s.mark}", link=[again]), again)
+
+
+def third_step_unknown(s: Sender) -> Any:
+    return chain(s("add", 1, 2), s("add", 3), s("nobody-has-this"), s("add", 4))
+
+
 def a_thousand_members(s: Sender) -> Any:
     return chain(s("add", 0, 0), group([s("add", at) for at in range(1000)]), s("total"))
 
@@ -279,6 +293,7 @@ SIMPLE: list[Callable[[Sender], Any]] = [
     stamped,
     failing_step,
     unknown_step,
+    third_step_unknown,
     errback_by_id,
     errback_by_error,
     errback_of_a_chain,
@@ -324,7 +339,12 @@ BUILT_IN: list[Callable[[Sender], Any]] = [
     accumulated,
 ]
 LARGE: list[Callable[[Sender], Any]] = [a_thousand_members, two_hundred_steps]
-OTHERS: list[Callable[[Sender], Any]] = [slow_members, continued_elsewhere]
+OTHERS: list[Callable[[Sender], Any]] = [
+    slow_members,
+    continued_elsewhere,
+    linked_elsewhere,
+    with_one_id,
+]
 BUILDERS = {one.__name__: one for one in (*SIMPLE, *CHORDS, *OPTIONS, *BUILT_IN, *LARGE, *OTHERS)}
 
 

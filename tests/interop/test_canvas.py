@@ -27,6 +27,7 @@ ALONE, OURS, MIXED = "alone", "ours", "mixed"
 LOOSE = {
     # Tranship says in its own words what it does not know.
     "unknown_step": ["interop.nobody-has-this"],
+    "third_step_unknown": ["interop.nobody-has-this"],
     "map_of_an_unknown_task": ["NotRegistered", "interop.nobody-has-this"],
     "map_with_wrong_arguments": ["TypeError", "add"],
     "starmap_of_no_lists": ["TypeError", "int"],
@@ -158,6 +159,36 @@ def test_a_step_to_a_queue_that_nobody_reads_yet(celery: CeleryClient, site: Sit
         until(lambda: len(read(runs)) > before, "the first step runs")
         with BackgroundWorker(site.worker(TASKS, queues=[f"gone-{OURS}"])):
             assert asking.result()["ended"] == ["value", 1]
+
+
+def test_a_link_to_a_queue_that_is_gone(celery: CeleryClient, site: Site, runs):
+    """The task itself ends well; what is linked waits for whoever reads that queue one day."""
+    before = len(read(runs))
+    assert celery.canvas("linked_elsewhere", OURS)["ended"] == ["value", 81]
+    assert labels(runs, before) == ["81"]
+    with BackgroundWorker(site.worker(TASKS, queues=[f"gone-{OURS}"])):
+        until(lambda: labels(runs, before) == ["81", "82"], "what was linked runs")
+
+
+def test_what_follows_itself_ends(celery: CeleryClient, site: Site, runs):
+    before = len(read(runs))
+    kind, value, *_ = celery.canvas("with_one_id", OURS, f"{site.name}-circle")["ended"]
+    assert (kind, value in (83, 84)) == ("value", True)
+    site.settled("everything is settled")
+    ran = labels(runs, before)
+    assert ran.count("83") == 1
+    assert ran.count("84") <= 2
+
+
+def test_a_pickle_is_a_failure(celery: CeleryClient, site: Site):
+    """Nothing is unpickled; a Celery worker that does not accept it throws it away, and its client waits for ever."""
+    answer = celery.get(celery.send("add", 1, 2, queue=OURS, serializer="pickle"), 10)
+    assert answer.state == "FAILURE"
+    assert "'application/x-python-serialize' is not trusted" in answer.text
+
+
+def labels(runs, before: int) -> list[str]:
+    return [run.label for run in read(runs)[before:]]
 
 
 @pytest.mark.campaign
