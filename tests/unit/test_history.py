@@ -31,7 +31,9 @@ def total(numbers: list[int]) -> int:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def settings(request, tmp_path) -> Settings:
+def settings(request, tmp_path, monkeypatch) -> Settings:
+    # Nobody waits a second for what is written once a second.
+    monkeypatch.setattr("tranship.worker._history.EVERY", 0.05)
     url = f"memory://{uuid4().hex}" if request.param == "memory" else url_of(tmp_path)
     return Settings.load(broker_url=url, history=100, heartbeat_interval=0.1)
 

@@ -17,7 +17,9 @@ from tranship_dashboard import Dashboard
 
 
 @pytest.fixture
-def settings() -> Settings:
+def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    # Nobody waits a second for what is written once a second.
+    monkeypatch.setattr("tranship.worker._history.EVERY", 0.05)
     return Settings.load(broker_url=f"memory://dash-{uuid4().hex}", history=200, heartbeat_interval=0.1)
 
 
