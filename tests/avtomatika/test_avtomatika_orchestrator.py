@@ -53,7 +53,7 @@ def test_the_document_s_worker_does_an_orchestrator_s_job(tmp_path: Path, orches
             job_id = submit_job(orchestrator_service, "resize_image", {"filename": "a.png"})
             found = ended(orchestrator_service, job_id)
             process.terminate()
-            printed, _ = process.communicate(timeout=20)
+            printed, _ = process.communicate(timeout=60)
         finally:
             process.kill()
     assert found["status"] == "finished"

@@ -50,4 +50,4 @@ def test_the_guide(orchestrator_service: Service, tmp_path: Path) -> None:
             assert printed.stdout.strip() == "{'path': '/resized/b.png'}"
         finally:
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0

@@ -35,7 +35,7 @@ async def test_a_worker_that_is_not_let_in_says_so_and_does_not_start(hostile: H
     with pytest.raises(
         BrokerRefused, match=r"does not let worker 'worker-1' in .Unauthorized: No valid token"
     ) as caught:
-        await asyncio.wait_for(Worker(hostile.url, tasks=[double], name="worker-1").serve(), 10)
+        await asyncio.wait_for(Worker(hostile.url, tasks=[double], name="worker-1").serve(), 60)
     assert not hostile.said["poll"]
     assert TOKEN not in str(caught.value)
 

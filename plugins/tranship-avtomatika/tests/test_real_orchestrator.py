@@ -269,7 +269,7 @@ async def test_individual_and_short_lived_tokens(
     service = own_orchestrator(WORKERS_CONFIG_PATH=str(tmp_path / "workers.toml"), WORKER_POLL_TIMEOUT_SECONDS="1")
     own = service.url.replace(WORKER_TOKEN, "my-own")
     with pytest.raises(BrokerRefused, match="does not let worker 'mine' in"):
-        await asyncio.wait_for(Worker(service.url, tasks=[double], name="mine").serve(), 20)
+        await asyncio.wait_for(Worker(service.url, tasks=[double], name="mine").serve(), 60)
     for name, url in (("mine", own), ("hourly", f"{own}&sts=true&secret_key=signs-tasks")):
         async with at_work(url, double, name=name):
             await known(service, name)
@@ -296,7 +296,7 @@ async def test_tls_and_workers_that_are_known_by_their_certificates(
         (url, "does not let worker 'mine' in"),
     ):
         with pytest.raises(BrokerError, match=said):
-            await asyncio.wait_for(Worker(wrong, tasks=[double], name="mine").serve(), 20)
+            await asyncio.wait_for(Worker(wrong, tasks=[double], name="mine").serve(), 60)
     # What it says is signed with its token all the same.
     async with (
         at_work(f"{url}&certfile={certificate}&keyfile={secret}", double, name="mine"),

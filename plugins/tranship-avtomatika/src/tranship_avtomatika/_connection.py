@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 from uuid import uuid4
@@ -78,7 +79,7 @@ class AvtomatikaConnection:
         try:
             await connection.ping()
         except BaseException:
-            await connection._session.close()
+            await _closed(connection._session)
             raise
         return connection
 
@@ -126,7 +127,7 @@ class AvtomatikaConnection:
             await self.jobs.aclose()
             if self._listener is not None:
                 await self._listener.aclose()
-            await self._session.close()
+            await _closed(self._session)
 
     def _works(self) -> Collection[Work]:
         return [one.work for one in self.queue.held]
@@ -153,6 +154,13 @@ class Replies:
 
     async def push(self, results: Sequence[StoredResult]) -> None:
         """A task's result went to its orchestrator, with its end: nobody else waits for it."""
+
+
+async def _closed(session: aiohttp.ClientSession) -> None:
+    """Close it, and let the loop, which may end with us, see its sockets off: that is done in later turns."""
+    await session.close()
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def base_of(url: BrokerURL) -> str:
