@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from typing import Any, Final
 
 from tranship.errors import MalformedMessage, TranshipError
-from tranship.ports import Panel, Tombstone
+from tranship.ports import Panel, PeerEvent, Tombstone
 from tranship.protocol.broadcast import Broadcast, revoked_ids, revoked_stamps
+from tranship.protocol.events import EventMessage, event_messages
 
-__all__ = ["TOLD", "LogicalClock", "Mailbox", "node_name"]
+__all__ = ["TOLD", "LogicalClock", "Mailbox", "PeerTalk", "node_name"]
 
 log: logging.Logger = logging.getLogger("tranship.mailbox")
 
@@ -49,6 +50,48 @@ class LogicalClock:
         """Count something that is said, or that was ``heard`` with its own time; return what time it is then."""
         self.value = max(self.value, heard) + 1
         return self.value
+
+
+class PeerTalk(abc.ABC):
+    """What a control channel has for Celery's programs, whichever way its messages go.
+
+    See :class:`~tranship.ports.PeerControl`.
+
+    Args:
+        speaks: whether there are such programs, as far as the options say.
+    """
+
+    def __init__(self, *, speaks: bool) -> None:
+        self._speaks_celery = speaks
+        self._panel: Panel | None = None
+        self._clock = LogicalClock()
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether Celery's programs are spoken to."""
+        return self._speaks_celery
+
+    @property
+    def clock(self) -> int:
+        """What the logical clock says that Celery's programs go by."""
+        return self._clock.value
+
+    def obey(self, panel: Panel) -> None:
+        """Have ``panel`` do what they command."""
+        self._panel = panel
+
+    async def announce(self, node: str, events: Sequence[PeerEvent]) -> None:
+        """Publish events for whoever looks on.
+
+        Raises:
+            BrokerUnreachable, BrokerRefused, ClosedError.
+        """
+        told = [(one.kind, one.fields, one.at) for one in events]
+        await self.tell(node, list(event_messages(node, told, self._clock.tick)))
+
+    @abc.abstractmethod
+    async def tell(self, node: str, messages: Sequence[EventMessage]) -> None:
+        """Publish what :meth:`announce` has written."""
 
 
 class Mailbox(abc.ABC):

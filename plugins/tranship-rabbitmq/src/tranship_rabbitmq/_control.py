@@ -10,10 +10,10 @@ from tranship import codec
 from tranship.driver import Kit
 from tranship.errors import MalformedMessage, TranshipError
 from tranship.guards import one_listener
-from tranship.mailbox import TOLD, LogicalClock, Mailbox
-from tranship.ports import ONLOOKER, CancelReport, Panel, PeerEvent, SignalSink, Tombstone
+from tranship.mailbox import TOLD, LogicalClock, Mailbox, PeerTalk
+from tranship.ports import ONLOOKER, CancelReport, Panel, SignalSink, Tombstone
 from tranship.protocol.broadcast import Broadcast, read_broadcast, revoke_broadcast
-from tranship.protocol.events import EXCHANGE, event_messages
+from tranship.protocol.events import EXCHANGE, EventMessage
 from tranship_rabbitmq._errors import error_of
 from tranship_rabbitmq.amqp.channel import Arrived
 from tranship_rabbitmq.amqp.content import Properties, properties_of
@@ -32,7 +32,7 @@ CHUNK: Final = 1000
 """Ids per broadcast."""
 
 
-class RabbitControl:
+class RabbitControl(PeerTalk):
     """See :class:`tranship.ports.ControlChannel` and :class:`tranship.ports.PeerControl`.
 
     A cancel by id is told to Celery's workers as a plain revoke, unless the option ``celery`` is ``off``: they do
@@ -45,15 +45,13 @@ class RabbitControl:
     """
 
     def __init__(self, ctx: Context, kit: Kit) -> None:
+        super().__init__(speaks=ctx.options.celery == "on")
         self._kit, self._kits = kit, kit.control
-        self._speaks_celery = ctx.options.celery == "on"
         self._exchange = f"{ctx.names.prefix}celery.pidbox"
         """Of Celery's remote control; a namespace's peers set ``control_exchange`` to match."""
         self._events = f"{ctx.names.prefix}{EXCHANGE}"
         """Of Celery's events; they set ``event_exchange`` to match."""
         self._events_declared = False
-        self._panel: Panel | None = None
-        self._clock = LogicalClock()
         self._mailbox: RabbitMailbox | None = None
         self.send, self.beat = self._kits.send, self._kits.beat
         kit.on_restored(self._follow_again)
@@ -82,35 +80,20 @@ class RabbitControl:
             self._mailbox = None
             raise
 
-    @property
-    def has_peers(self) -> bool:
-        """Whether Celery's programs are spoken to."""
-        return self._speaks_celery
-
-    @property
-    def clock(self) -> int:
-        """What the logical clock says that Celery's programs go by."""
-        return self._clock.value
-
-    def obey(self, panel: Panel) -> None:
-        """Have ``panel`` do what they command."""
-        self._panel = panel
-
-    async def announce(self, node: str, events: Sequence[PeerEvent]) -> None:
-        """Publish events for whoever looks on.
+    async def tell(self, node: str, messages: Sequence[EventMessage]) -> None:
+        """Publish what has happened.
 
         Raises:
             BrokerUnreachable, BrokerRefused.
         """
         self._kit.check()
-        await self._kit.run("announce", lambda _: self._announce(node, events))
+        await self._kit.run("announce", lambda _: self._tell(node, messages))
 
-    async def _announce(self, node: str, events: Sequence[PeerEvent]) -> None:
+    async def _tell(self, node: str, messages: Sequence[EventMessage]) -> None:
         if not self._events_declared:
             await self._declare(self._events, "topic", durable=True)
             self._events_declared = True
-        told = [(one.kind, one.fields, one.at) for one in events]
-        for message in event_messages(node, told, self._clock.tick):
+        for message in messages:
             properties = Properties(codec.JSON, "utf-8", encode_table({"hostname": node}), 1, 0)
             body = codec.dumps(message.body, name="event")
             await self._publish(properties, body, exchange=self._events, routing_key=message.routing_key)

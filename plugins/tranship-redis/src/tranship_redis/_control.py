@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from tranship.errors import BrokerRefused, InvalidOptionError, TranshipError
 from tranship.guards import one_listener
-from tranship.mailbox import LogicalClock, node_name
-from tranship.ports import ONLOOKER, CancelReport, Panel, PeerEvent, SignalSink, Tombstone
-from tranship.protocol.events import event_messages
+from tranship.mailbox import PeerTalk, node_name
+from tranship.ports import ONLOOKER, CancelReport, SignalSink, Tombstone
+from tranship.protocol.events import EventMessage
 from tranship_redis._context import Context
 from tranship_redis._keys import PIDBOX, SEPARATOR
 from tranship_redis._pidbox import Pidbox, event_message, revoke_message
@@ -30,7 +30,7 @@ PORTION: Final = 500
 """Signals a sink takes at once while others wait for the loop."""
 
 
-class RedisControl:
+class RedisControl(PeerTalk):
     """See :class:`tranship.ports.ControlChannel` and :class:`tranship.ports.NameKeeper`.
 
     A cancel by id is told to Celery's workers as a plain revoke, unless the option ``celery`` is ``off``: they do
@@ -43,12 +43,10 @@ class RedisControl:
     """
 
     def __init__(self, context: Context) -> None:
+        super().__init__(speaks=context.options.celery_queues.mode != "off")
         self._context, self._kits = context, context.kit.control
-        self._celery = context.options.celery_queues.mode != "off"
         self._sink: SignalSink | None = None
         self._pidbox: Pidbox | None = None
-        self._panel: Panel | None = None
-        self._clock = LogicalClock()
         self.send, self.beat = self._kits.send, self._kits.beat
         self.take_name, self.free_name = self._kits.take_name, self._kits.free_name
         context.kit.on_restored(self._follow_again)
@@ -67,7 +65,7 @@ class RedisControl:
         one_listener(self._sink)
         self._sink = sink
         try:
-            if self._celery and worker != ONLOOKER:
+            if self._speaks_celery and worker != ONLOOKER:
                 self._context.node = node_name(worker)
                 self._pidbox = Pidbox(
                     self._context,
@@ -115,29 +113,14 @@ class RedisControl:
 
     # Celery's programs.
 
-    @property
-    def has_peers(self) -> bool:
-        """Whether Celery's programs are spoken to."""
-        return self._celery
-
-    @property
-    def clock(self) -> int:
-        """What the logical clock says that Celery's programs go by."""
-        return self._clock.value
-
-    def obey(self, panel: Panel) -> None:
-        """Have ``panel`` do what they command."""
-        self._panel = panel
-
-    async def announce(self, node: str, events: Sequence[PeerEvent]) -> None:
-        """Publish events for whoever looks on.
+    async def tell(self, node: str, messages: Sequence[EventMessage]) -> None:
+        """Publish what has happened.
 
         Raises:
             BrokerUnreachable, BrokerRefused.
         """
         self._context.check()
-        told = [(one.kind, one.fields, one.at) for one in events]
-        for message in event_messages(node, told, self._clock.tick):
+        for message in messages:
             channel = self._context.keys.events + message.routing_key.encode()
             await self._context.main.call("PUBLISH", channel, event_message(node, message))
 
@@ -161,7 +144,7 @@ class RedisControl:
 
     async def _revoke(self, ids: Sequence[str]) -> None:
         """Tell Celery's workers."""
-        if not self._celery:
+        if not self._speaks_celery:
             return
         for start in range(0, len(ids), PART):
             # Celery's clock only orders events; a command from outside never advances it.
