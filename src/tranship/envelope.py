@@ -395,6 +395,8 @@ class Ending(enum.Enum):
     """The lease ended before we did; nothing is written."""
     ANSWERED = "answered"
     """It came again with its result there already, and did not run again."""
+    HELD = "held"
+    """It waits for its turn and comes again then, or is a copy of one that does or did."""
 
 
 @dataclass(frozen=True, slots=True)

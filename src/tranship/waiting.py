@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -104,10 +105,20 @@ class Waiting:
         loop: the loop it lives on.
         push: whether the store pushes (RESULT_PUSH); without it the hub polls, for all waiters at once.
         knows_ids: whether an id that the store does not know is to be reported as UNKNOWN.
+        held: returns which of such ids are of tasks that wait for their turn; None: nothing does.
     """
 
-    def __init__(self, store: ResultStore, *, loop: asyncio.AbstractEventLoop, push: bool, knows_ids: bool) -> None:
+    def __init__(
+        self,
+        store: ResultStore,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        push: bool,
+        knows_ids: bool,
+        held: Callable[[Sequence[str]], Awaitable[Collection[str]]] | None = None,
+    ) -> None:
         self._store = store
+        self._held = held
         self._loop = loop
         self._push = push
         self.knows_ids = knows_ids
@@ -206,7 +217,7 @@ class Waiting:
         """
         found: list[TaskResult] = []
         for start in range(0, len(ids), READ_BATCH):
-            stored = await self._store.get_many(ids[start : start + READ_BATCH])
+            stored = await self._get_many(ids[start : start + READ_BATCH])
             found.extend(self._decode(one) for one in stored)
         return found
 
@@ -240,7 +251,7 @@ class Waiting:
             for task_id in ids:
                 del self._unread[task_id]
             try:
-                stored = await self._store.get_many(ids)
+                stored = await self._get_many(ids)
             except TranshipError as error:
                 if not error.retryable:
                     await self._fail_each(ids, error)
@@ -261,6 +272,15 @@ class Waiting:
             if not self._push and self._unread:
                 await asyncio.sleep(poll)
                 poll = min(poll * 1.5, LONGEST_POLL)
+
+    async def _get_many(self, ids: Sequence[str]) -> Sequence[StoredResult]:
+        stored = await self._store.get_many(ids)
+        if self._held is None or not self.knows_ids:
+            return stored
+        unknown = [one.id for one in stored if one.state is TaskState.UNKNOWN and one.id not in self._later]
+        if not unknown or not (held := await self._held(unknown)):
+            return stored
+        return [replace(one, state=TaskState.PENDING) if one.id in held else one for one in stored]
 
     def _found(self, stored: StoredResult) -> None:
         unknown = stored.state is TaskState.UNKNOWN and self.knows_ids and stored.id not in self._later

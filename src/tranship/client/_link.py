@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from tranship.client._commanding import Commanding
     from tranship.client._elsewhere import CancelledElsewhere
     from tranship.client._onlooking import Onlooking
+    from tranship.limits import LinedHandOver
     from tranship.ports import CancelReport, ChordStart, ChordStore, IdKeeper, KeepsRecords, Records
+    from tranship.task import Task
 
 __all__ = ["ClientLink", "LinkKey", "cancelled_result"]
 
@@ -147,6 +149,7 @@ class ClientLink:
             loop=self.loop,
             push=backend.capabilities.has(Capability.RESULT_PUSH),
             knows_ids=self._knows_ids and backend.capabilities.has(Capability.KNOWS_IDS),
+            held=self._held if self.backend.capabilities.has(Capability.RECORDS) else None,
         )
 
         def on_event(event: ConnectionEvent, _generation: int) -> None:
@@ -257,6 +260,40 @@ class ClientLink:
         from tranship.client._onlooking import Onlooking
 
         return Onlooking(self.backend.control())
+
+    def hold_back(self, task: Task[..., Any]) -> None:
+        """Have what is submitted of a task with limits wait in the line of its key; any thread.
+
+        Raises:
+            UnsupportedError: nothing here keeps records.
+        """
+        if task.limits is not None:
+            self._lined.know(task.name, task.limits)
+
+    async def _held(self, ids: Sequence[str]) -> Collection[str]:
+        """Return which of ``ids``, of which the store knows nothing, are of tasks that wait for their turn."""
+        from tranship.limits import held_ids, keeper_of
+
+        return await held_ids(keeper_of(self.backend, self._result_backend).records(), ids)
+
+    @cached_property
+    def _lined(self) -> LinedHandOver:
+        """What hands messages over, some of them to lines; made with the first task that has limits."""
+        from tranship.limits import LinedHandOver, Lines, keeper_of, marks_ids
+
+        keeper = keeper_of(self.backend, self._result_backend)
+        made: list[LinedHandOver] = []
+
+        def through(broker: Any) -> LinedHandOver:
+            lined = LinedHandOver(broker, self.loop)
+            size = self.backend.submitter().max_message_size
+            marks = marks_ids(self.backend, self._result_backend)
+            lined.lines = Lines(keeper.records(), lined.send, clock=self.clock, max_size=size, marks_ids=marks)
+            made.append(lined)
+            return lined
+
+        self.submission.divert(through)
+        return made[0]
 
     @property
     def waiting(self) -> Waiting:

@@ -330,8 +330,15 @@ class _Planner:
         return call, Leaf(envelope.id, task, envelope.keeps_result)
 
     def _envelope(self, task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Envelope:
+        # With options of its own: which line a task with limits belongs to shows where it arrives with all arguments.
         return task.envelope(
-            args, kwargs, now=self._now, reply_to=self._reply_to, parent=self._parent, fresh_id=next(self._fresh)
+            args,
+            kwargs,
+            now=self._now,
+            options=task.options_set if task.limits is not None else None,
+            reply_to=self._reply_to,
+            parent=self._parent,
+            fresh_id=next(self._fresh),
         )
 
     def _routed(self, node: CallNode) -> CallNode:

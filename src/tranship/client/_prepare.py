@@ -118,7 +118,10 @@ def prepare(link: ClientLink, calls: Sequence[TaskCall[Any]]) -> list[Message]:
     for call, fresh_id in zip(calls, new_ids(len(calls)), strict=True):
         task = call.task if type(call) is TaskCall else _task_of(call)
         envelope = task.envelope(call.args, call.kwargs, now=now, reply_to=reply_to, parent=parent, fresh_id=fresh_id)
-        message = encode(envelope, task.kind if parent is None else None)
+        kind = task.kind if parent is None else None
+        if kind is None and task.limits is not None:
+            link.hold_back(task)
+        message = encode(envelope, kind)
         if envelope.id is not fresh_id:
             # An id of the caller's own may be in use already; ours are fresh.
             message.check_id = True

@@ -93,6 +93,8 @@ def envelopes_of(link: ClientLink, calls: Sequence[TaskCall[Any]]) -> list[tuple
         envelope = call.task.envelope(
             call.args, call.kwargs, now=now, reply_to=reply_to, parent=parent, fresh_id=fresh_id
         )
+        if call.task.limits is not None:
+            link.hold_back(call.task)
         made.append((envelope, envelope.id is not fresh_id))
     return made
 

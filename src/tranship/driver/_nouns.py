@@ -156,7 +156,7 @@ class Outgoing:
     @classmethod
     def of(cls, message: Message) -> Outgoing:
         """Return what is sent for an encoded task, to be taken at its ``not_before``."""
-        return cls(None, message, message.envelope.not_before or 0.0)
+        return cls(None, message, message.envelope.not_before or 0.0, mark=message.mark)
 
     @property
     def facts(self) -> Facts:

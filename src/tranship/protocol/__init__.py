@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tranship.protocol._marks import mark_of, marked
     from tranship.protocol._passing import pass_on
     from tranship.protocol._peek import result_state
+    from tranship.protocol._place import Place, place_of, with_place
     from tranship.protocol._restart import restarted
     from tranship.protocol._signature import Signature, SignatureKind, decode_signature, signatures_in
     from tranship.protocol._signature_of import signature_of
@@ -45,6 +46,7 @@ __all__ = [
     "Decoder",
     "Encoder",
     "Message",
+    "Place",
     "RawMessage",
     "Routing",
     "Signature",
@@ -64,6 +66,7 @@ __all__ = [
     "marked",
     "number_of",
     "pass_on",
+    "place_of",
     "restarted",
     "result_state",
     "signature_of",
@@ -71,6 +74,7 @@ __all__ = [
     "stamps_of",
     "user_headers",
     "whole_of",
+    "with_place",
     "writable",
     "writable_arguments",
 ]
@@ -83,6 +87,7 @@ __getattr__: Callable[[str], Any] = lazy_names(
         "_marks": ["mark_of", "marked"],
         "_passing": ["pass_on"],
         "_peek": ["result_state"],
+        "_place": ["Place", "place_of", "with_place"],
         "_restart": ["restarted"],
         "_signature": ["Signature", "SignatureKind", "decode_signature", "signatures_in"],
         "_signature_of": ["signature_of"],

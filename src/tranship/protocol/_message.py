@@ -34,6 +34,8 @@ class Message:
     like: object = None
     """Messages that have the same object here differ in their body and in their task's id, and in nothing else: not
     in their queue, nor in what they need of a backend. None: nothing is known."""
+    mark: str | None = None
+    """Tells it from what was sent under the same id before. None: nothing was."""
 
     @property
     def size(self) -> int:

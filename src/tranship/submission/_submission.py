@@ -19,7 +19,7 @@ from tranship.errors import ClosedError, MessageTooLarge, TranshipError
 from tranship.guards import check_may_block
 from tranship.ports import Submitter
 from tranship.protocol import Message
-from tranship.submission._handover import HandOver
+from tranship.submission._handover import HandOver, HandsOver
 from tranship.submission._jobs import Answer, Flight, Job, Span, ThreadWaiter, Waiter
 from tranship.submission._sorting import Sorting
 
@@ -55,7 +55,7 @@ class Submission:
         announce: Callable[[Sequence[Message]], None] | None = None,
         sent: Callable[[Sequence[Message]], None] | None = None,
     ) -> None:
-        self._hand_over = HandOver(submitter, loop)
+        self._hand_over: HandsOver = HandOver(submitter, loop)
         self._loop = loop
         self._timeout = timeout
         self._sorting = Sorting(timeout=timeout, retry_safe=retry_safe)
@@ -169,6 +169,10 @@ class Submission:
         waiter: concurrent.futures.Future[list[Answer]] = concurrent.futures.Future()
         self.post(messages, waiter)
         return await asyncio.wrap_future(waiter, loop=loop)
+
+    def divert(self, through: Callable[[HandsOver], HandsOver]) -> None:
+        """Have all that is submitted from now on pass through what this makes of what hands it over; any thread."""
+        self._hand_over = through(self._hand_over)
 
     async def aclose(self) -> None:
         """Refuse new messages and wait, within the submit timeout, for those under way."""

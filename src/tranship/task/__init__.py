@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tranship.task._dependencies import PROVIDED, Depends, dependencies_of, name_of
     from tranship.task._dialect import Dialect, Heed
     from tranship.task._hot_cache import HotCache
+    from tranship.task._limits import Limits, held_back, without_place
     from tranship.task._model_arguments import ModelArguments
     from tranship.task._prefers import Prefers
     from tranship.task._single import Single
@@ -61,6 +62,7 @@ __all__ = [
     "GatherNode",
     "Heed",
     "HotCache",
+    "Limits",
     "ModelArguments",
     "Node",
     "OptionArguments",
@@ -85,6 +87,7 @@ __all__ = [
     "dependencies_of",
     "enter",
     "gather",
+    "held_back",
     "members_with",
     "name_of",
     "named",
@@ -92,6 +95,7 @@ __all__ = [
     "task_of",
     "telling_of",
     "understood",
+    "without_place",
 ]
 
 __getattr__: Callable[[str], Any] = lazy_names(
@@ -103,6 +107,7 @@ __getattr__: Callable[[str], Any] = lazy_names(
         "_dependencies": ["PROVIDED", "Depends", "dependencies_of", "name_of"],
         "_dialect": ["Dialect", "Heed"],
         "_hot_cache": ["HotCache"],
+        "_limits": ["Limits", "held_back", "without_place"],
         "_model_arguments": ["ModelArguments"],
         "_prefers": ["Prefers"],
         "_single": ["Single"],

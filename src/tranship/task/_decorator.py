@@ -16,6 +16,7 @@ from tranship.task._task import AsyncTask, Isolation, SyncTask, Task, is_corouti
 
 if TYPE_CHECKING:
     from tranship.task._batch import BatchCall, Batching, BatchTask
+    from tranship.task._limits import KeyFunction, Limits
     from tranship.task._prefers import Prefers, PrefersLike
     from tranship.timetable import Missed, Timetable
 
@@ -77,6 +78,12 @@ def task(
     validation: Validation = "lax",
     prefers: PrefersLike | None = None,
     prefers_within: Duration | None = None,
+    limit: int | None = None,
+    rate: float | str | None = None,
+    burst: int | None = None,
+    ordered: bool = False,
+    key: KeyFunction | None = None,
+    fair: KeyFunction | None = None,
     **options: Unpack[OptionArguments],
 ) -> BatchDecorator: ...
 @overload
@@ -94,6 +101,12 @@ def task(
     missed: Missed | None = None,
     grace: Duration | None = None,
     jitter: Duration | None = None,
+    limit: int | None = None,
+    rate: float | str | None = None,
+    burst: int | None = None,
+    ordered: bool = False,
+    key: KeyFunction | None = None,
+    fair: KeyFunction | None = None,
     **options: Unpack[OptionArguments],
 ) -> TaskDecorator: ...
 
@@ -116,6 +129,12 @@ def task(
     missed: Missed | None = None,
     grace: Duration | None = None,
     jitter: Duration | None = None,
+    limit: int | None = None,
+    rate: float | str | None = None,
+    burst: int | None = None,
+    ordered: bool = False,
+    key: KeyFunction | None = None,
+    fair: KeyFunction | None = None,
     **options: Unpack[OptionArguments],
 ) -> Any:
     """Make a task of a function: ``@task``, or ``@task(queue="media", run_timeout=30)``.
@@ -148,6 +167,14 @@ def task(
             them ``"once"``, or run ``"all"``.
         grace: seconds by which a tick may be late without being missed; None: 60.
         jitter: each tick is late by up to this long; None: it is not.
+        limit: how many of it have a slot at once in the whole fleet; None: any number.
+        rate: how many of it start in the whole fleet, as a number per second or a text such as ``"100/m"``; None: any
+            number.
+        burst: how many may start at once after a pause; None: one.
+        ordered: each starts when the one before it has ended, in the order in which they were submitted.
+        key: what these limits are counted by, such as ``lambda account: account``: a function whose parameters are
+            named as those of the task that it wants to see, and which returns a text; None: all of the task together.
+        fair: who shares the slots of ``limit`` in turn, likewise; None: the first come are the first served.
         **options: the fields of :class:`TaskOptions`.
 
     Raises:
@@ -165,6 +192,8 @@ def task(
     preferred = None if prefers is None and prefers_within is None else _prefers(prefers, prefers_within)
     times = {"every": every, "cron": cron, "timezone": timezone, "missed": missed, "grace": grace, "jitter": jitter}
     timetable = _timetable({name: value for name, value in times.items() if value is not None})
+    limited = {"limit": limit, "rate": rate, "burst": burst, "ordered": ordered, "key": key, "fair": fair}
+    limited = {name: value for name, value in limited.items() if value is not None and value is not False}
     # Loaded when a task is made: a client that is only made costs little.
     from tranship.task._arguments import FunctionArguments
 
@@ -186,9 +215,24 @@ def task(
         made.task_type = task_type
         made.isolation = isolation
         made.timetable = timetable
+        if limited:
+            signature = arguments.signature if batching is not None else signature_of(decorated)
+            made.limit_by(limits_of(limited, signature, named))
         return made
 
     return decorate if function is None else decorate(function)
+
+
+def limits_of(given: Mapping[str, Any], signature: inspect.Signature, name: str) -> Limits:
+    """Return the limits of the task ``name``.
+
+    Raises:
+        InvalidOptionError, ConfigurationError: as :meth:`tranship.task._limits.Limits.of`.
+    """
+    # Loaded by tasks that have some.
+    from tranship.task._limits import Limits
+
+    return Limits.of(given, signature, name)
 
 
 def _timetable(times: Mapping[str, Any]) -> Timetable | None:

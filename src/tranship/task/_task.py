@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tranship.task._batch import Batching
     from tranship.task._dependencies import Depends
     from tranship.task._dialect import Dialect
+    from tranship.task._limits import Limits
     from tranship.task._prefers import Prefers
     from tranship.task._single import Single
     from tranship.task._workflow import Step
@@ -103,6 +104,7 @@ class Task(Generic[P, R_co]):
         prefers: what it would like to find ready in the worker that runs it; None: nothing.
         single: how there is one of it at a time; None: each submit is a task.
         batching: how its calls are gathered for a handler that takes many; None: it takes one.
+        limits: what limits it in the whole fleet; None: nothing.
     """
 
     is_async = False
@@ -114,6 +116,7 @@ class Task(Generic[P, R_co]):
     batching: Batching | None = None
     prefers: Prefers | None = None
     single: Single | None = None
+    limits: Limits | None = None
 
     def __init__(
         self, name: str, options: TaskOptions, *, function: Any = None, arguments: Arguments | None = None
@@ -160,14 +163,27 @@ class Task(Generic[P, R_co]):
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.options_set = self.options_set.merged(**changes)
-        other._plan = Plan(self.name, other.options_set)
         options = other.options_set
         if options.unique or options.debounce is not None or options.debounce_by is not None:
             other.single = _single_of(self.name, options)
         else:
             other.__dict__.pop("single", None)
+        other._plan = self._plan_for(other.options_set)
         other.__dict__.pop("fill", None)
         return other
+
+    def limit_by(self, limits: Limits) -> None:
+        """Have ``limits`` from now on: for who makes the task."""
+        self.limits = limits
+        self._plan = self._plan_for(self.options_set)
+
+    def _plan_for(self, options: TaskOptions) -> Plan:
+        if self.limits is None:
+            return Plan(self.name, options)
+        # Loaded by tasks that have some.
+        from tranship.task._limits import LimitedPlan
+
+        return LimitedPlan(self.name, options, self.limits)
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R_co]:
         """Return the task with its arguments, for ``submit`` and ``submit_many``: checked, and models as data.

@@ -13,6 +13,8 @@ from tranship.announcing import peers_of
 from tranship.canvas import chords_of
 from tranship.clocks import clock_of
 from tranship.connections import process_table
+from tranship.envelope import Envelope
+from tranship.limits import Lines, keeper_of, marks_ids
 from tranship.mailbox import node_name
 from tranship.ports import (
     Backend,
@@ -45,6 +47,7 @@ from tranship.worker._heartbeats import Heartbeats
 from tranship.worker._intake import Intake
 from tranship.worker._io import IOLoop
 from tranship.worker._leases import Leases
+from tranship.worker._limited import LimitedFlow
 from tranship.worker._live import LiveControl
 from tranship.worker._name import WorkerName, holder
 from tranship.worker._namesakes import Namesakes
@@ -70,6 +73,7 @@ from tranship.worker._tally import Tally
 from tranship.worker._telling import Tellers
 from tranship.worker._threads import HandlerThreads
 from tranship.worker._through import ends_of
+from tranship.worker._turns import Turns
 from tranship.worker._types import TypeLimits
 from tranship.worker._unlock import unlocking
 from tranship.worker._unsettled import Unsettled
@@ -134,6 +138,8 @@ async def _open(
     check_parts(result_backend or backend, setup.tasks.values())
     check_prefers(backend, setup.tasks.values())
     check_singles(backend, result_backend or backend, setup.tasks.values())
+    if any(one.limits is not None for one in setup.tasks.values()):
+        keeper_of(backend, result_backend)
     await backend.ensure(setup.queues)
     return backend, result_backend
 
@@ -157,7 +163,7 @@ class SessionBuilder:
         self._fused = result_backend is None and backend.capabilities.has(Capability.FUSED_SETTLE)
         self._io = io
         self._queues = ConsumedQueues(setup.queues)
-        self._flow = Flow(
+        self._flow = (LimitedFlow if self._has_limits() else Flow)(
             limit=setup.settings.max_concurrent_tasks,
             queues=self._queues,
             fused=self._fused,
@@ -186,6 +192,8 @@ class SessionBuilder:
         self._setup.profile.on_change(heartbeats.changed)
         live = self._live(flow)
         self._speak_with_peers(flow, live)
+        if isinstance(flow, LimitedFlow):
+            flow.turns = self._turns(flow)
         return Session(
             self._setup,
             self._backend,
@@ -357,6 +365,35 @@ class SessionBuilder:
         workers = self._backend.inspector().workers
         clock = clock_of(self._backend)
         return Affinity(setup.name, setup.profile, workers=workers, go_on=flow.go_on, clock=clock)
+
+    def _has_limits(self) -> bool:
+        return any(one.limits is not None for one in self._setup.tasks.values())
+
+    def _turns(self, flow: Flow) -> Turns:
+        """Whose turn it is, of tasks with limits."""
+        store = self._stores[1] if len(self._stores) > 1 else None
+        records = keeper_of(self._backend, store).records()
+        answered = Answered(self._results if self._store.capabilities.has(Capability.RESULTS) else None)
+
+        async def has_ended(envelope: Envelope) -> bool:
+            return await answered.find(envelope) is not None
+
+        lines = Lines(
+            records,
+            self._submission().submit,
+            clock=clock_of(self._backend),
+            max_size=self._backend.submitter().max_message_size,
+            marks_ids=marks_ids(self._backend, store),
+            has_ended=has_ended,
+        )
+        return Turns(
+            lines,
+            records,
+            {name: one.limits for name, one in self._setup.tasks.items() if one.limits is not None},
+            answered=answered,
+            delays=self._backend.capabilities.has(Capability.DELAY),
+            stop=flow.stop,
+        )
 
     def _limits(self) -> TypeLimits | None:
         setup = self._setup

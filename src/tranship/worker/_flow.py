@@ -125,6 +125,13 @@ class Flow:
 
         self._count = both
 
+    def helpers(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """What goes on while the worker works, besides receiving and keeping leases."""
+        return []
+
+    async def finish(self) -> None:
+        """Do what is left once everything is settled."""
+
     def runs(self) -> Sequence[Run]:
         """What runs; any thread."""
         return tuple(self._runs)

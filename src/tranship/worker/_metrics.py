@@ -37,7 +37,7 @@ class Metrics:
 
     def ended(self, run: Run) -> None:
         """Count the end of one delivery."""
-        if run.outcome is Ending.RETRY and not run.started:
+        if run.outcome is Ending.HELD or (run.outcome is Ending.RETRY and not run.started):
             # It came before its time: nothing has been tried.
             return
         name = self._name(run)

@@ -63,7 +63,8 @@ class Reporter:
             case Ending.SUCCEEDED | Ending.FAILED | Ending.CANCELLED | Ending.EXPIRED:
                 # The result first: encoding it may still turn a success into a failure.
                 return Settlement(run.delivery, Verdict.ACK, result=self._result(run))
-            case Ending.ANSWERED:
+            case Ending.ANSWERED | Ending.HELD:
+                # What is held back has no result yet.
                 return Settlement(run.delivery, Verdict.ACK, result=run.answered)
             case Ending.DEAD:
                 result = self._result(run)
@@ -266,6 +267,9 @@ def log_end(run: Run) -> None:
         return
     if run.outcome is Ending.RETRY and not run.started:
         log.debug("task %s goes back for %.3g s: %s", run.id, run.delay, run.detail or "it came before its time")
+        return
+    if run.outcome is Ending.HELD:
+        log.debug("task %s does not run now: %s", run.id, run.detail)
         return
     if run.snoozed:
         log.info(

@@ -119,6 +119,7 @@ class Session:
             self._isolation.warm()
         await look(self._backend, self._backend.url)
         self._helpers = [asyncio.create_task(self._flow.leases.keep()), asyncio.create_task(self._heartbeats.keep())]
+        self._helpers += map(asyncio.create_task, self._flow.helpers())
         if self._flow.events is not None:
             self._helpers.append(asyncio.create_task(self._flow.events.keep()))
         if self._name is not None:
@@ -133,6 +134,7 @@ class Session:
             await self._commands.end()
         await flow.run_out(patience, self._hurried)
         await flow.settling.drain()
+        await flow.finish()
         await flow.following.aclose()
         flow.unsettled.stop()
         if flow.tellers is not None:

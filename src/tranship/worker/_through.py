@@ -26,7 +26,7 @@ log = logging.getLogger("tranship.worker")
 
 LONGEST: Final = 30.0
 """Seconds that the middleware around an ending may take."""
-_UNTOLD: Final = (Ending.RELEASED, Ending.LOST, Ending.ANSWERED)
+_UNTOLD: Final = (Ending.RELEASED, Ending.LOST, Ending.ANSWERED, Ending.HELD)
 """Nothing new is written: it comes again, or has come before."""
 
 InThread = Callable[[Run, Callable[[], Any]], Awaitable[Any]]

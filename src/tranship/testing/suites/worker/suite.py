@@ -16,6 +16,7 @@ from tranship.testing.suites.worker.forks import ForkCases
 from tranship.testing.suites.worker.isolation import IsolationCases
 from tranship.testing.suites.worker.leases import WorkerLeaseCases
 from tranship.testing.suites.worker.lifecycle import WorkerLifecycleCases
+from tranship.testing.suites.worker.limits import LimitCases
 from tranship.testing.suites.worker.messages import MessageCases
 from tranship.testing.suites.worker.names import WorkerNameCases
 from tranship.testing.suites.worker.outages import WorkerAwayCases, WorkerOutageCases
@@ -61,10 +62,11 @@ class WorkerSuite(
     AffinityCases,
     BatchCases,
     SingleCases,
+    LimitCases,
     CommandCases,
 ):
     """``Worker``: running, retrying, cancelling, clocks, stopping, messages, outages, presence, health, names, types;
     what is around its work, dependencies, isolation, handlers that fork; schedules, parts and
     progress, steps, sleeps, awaited events, preferred workers, batches, tasks of which there is one at
-    a time, and live control.
+    a time, limits by key, and live control.
     """
