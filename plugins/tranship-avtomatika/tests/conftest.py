@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from hostile import HostileOrchestrator
+from hostile_orchestrator import HostileOrchestrator
 from hypothesis import HealthCheck, settings
 
 from servers.orchestrator import orchestrator_service, own_orchestrator  # noqa: F401 - fixtures

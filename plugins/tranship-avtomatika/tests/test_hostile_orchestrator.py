@@ -9,7 +9,7 @@ import time
 
 import pytest
 from at_work import at_work, until
-from hostile import TOKEN, HostileOrchestrator, half_a_body, nothing, status, text
+from hostile_orchestrator import TOKEN, HostileOrchestrator, half_a_body, nothing, status, text
 
 from tranship import AsyncClient, Snooze, TaskError, Worker, named, task
 from tranship.envelope import TaskState
