@@ -106,6 +106,8 @@ def test_commands_over_a_websocket(worker: Worker) -> None:
         ({"command": "pause", "arguments": {"queues": 1}}, 400, "queues"),
         ({"command": "pause", "arguments": [1]}, 400, "this is no command"),
         ([], 400, "this is no command"),
+        ({"command": "status", "id": [1]}, 400, "this is no command"),
+        ({"command": "status", "id": {"__type__": "bytes", "__value__": "x"}}, 400, "this is no command"),
         (b"\xff", 400, "this is no JSON"),
         (b"", 400, "this is no JSON"),
         ({"command": "secret"}, 500, "object"),

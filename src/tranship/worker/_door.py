@@ -141,7 +141,10 @@ def _asked(text: str) -> Mapping[str, Any] | str:
     except TranshipError as error:
         return f"this is no JSON ({error}); expected {_EXAMPLE}"
     match found:
-        case {"command": str(), **others} if isinstance(others.get("arguments") or {}, dict):
+        # An id is given back as it came, so it has to be something that JSON itself can say.
+        case {"command": str(), **others} if isinstance(others.get("arguments") or {}, dict) and isinstance(
+            others.get("id", ""), str | int | None
+        ):
             asked: Mapping[str, Any] = found
             return asked
     return f"this is no command; expected {_EXAMPLE}"
