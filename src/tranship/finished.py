@@ -6,6 +6,7 @@ remembered in all, and so which slots have something new.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -93,8 +94,7 @@ def _plain(one: Finished) -> dict[str, Any]:
 
 _FIELDS: Final = fields(Finished)
 _TEXTS: Final = ("id", "task", "queue", "outcome")
-_MORE: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "seconds": (int, float),
+_MORE: Final[Mapping[str, type]] = {
     "attempt": int,
     **dict.fromkeys(("worker", "error", "traceback", "root_id", "parent_id", "cancel_key"), str),
 }
@@ -103,11 +103,21 @@ _MORE: Final[Mapping[str, type | tuple[type, ...]]] = {
 def _read(data: Any) -> Finished | None:
     if not isinstance(data, Mapping) or not all(isinstance(data.get(name), str) for name in _TEXTS):
         return None
-    if not isinstance(at := data.get("at"), int | float) or isinstance(at, bool):
+    if (at := _finite(data.get("at"))) is None:
         return None
     more: dict[str, Any] = {name: data[name] for name, kind in _MORE.items() if isinstance(data.get(name), kind)}
     texts = {name: data[name] for name in _TEXTS}
-    return Finished(**texts, at=float(at), **more, later=tuple(_all_later(data.get("later"))))
+    return Finished(
+        **texts, at=at, seconds=_finite(data.get("seconds")), **more, later=tuple(_all_later(data.get("later")))
+    )
+
+
+def _finite(value: Any) -> float | None:
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _all_later(data: Any) -> Iterable[Later]:

@@ -1,5 +1,8 @@
 """What workers remember of the tasks that they have ended."""
 
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -9,8 +12,10 @@ from tranship import Client, FixedBackoff, RetryPolicy, Worker, task
 from tranship.errors import InvalidOptionError, Reject
 from tranship.finished import CHUNK, Finished, Later, decode_finished, encode_finished
 from tranship.operations import History, Operator
+from tranship.ports import Record
 from tranship.settings import Settings
 from tranship.testing.background import BackgroundWorker
+from tranship.worker._history import History as WorkerHistory
 
 
 @task(name="history.half", retry=RetryPolicy(max_attempts=2, backoff=FixedBackoff(0.01)))
@@ -84,7 +89,11 @@ def test_only_what_is_new_is_read_and_the_ring_is_bounded(settings: Settings) ->
     # Whoever comes later has it, too, and so have those who ask when the worker is gone.
     with Operator(settings=settings) as operator:
         if settings.broker_url.scheme != "memory":
-            assert len(operator.finished()) >= 100
+            found, few, none = operator.finished(), History(keep=10), History(keep=0)
+            assert len(found) >= 100
+            operator.read_history(few)
+            operator.read_history(none)
+            assert (list(few.latest()), len(none)) == (found[:10], 0)
 
 
 def test_a_workflow_says_what_is_to_follow(settings: Settings) -> None:
@@ -123,7 +132,13 @@ def test_what_a_record_says_is_read_as_it_was_written() -> None:
     assert decode_finished(encode_finished([one])) == [one]
 
 
-@pytest.mark.parametrize("value", [b"", b"no json", b"{}", b'["x", 1, {"id": 1}, {"id": "a"}]', b"[[[[]]]]"])
+AT = b'[{"id": "a", "task": "t", "queue": "q", "outcome": "dead", "at": %b}]'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"no json", b"{}", b'["x", 1, {"id": 1}, {"id": "a"}]', b"[[[[]]]]", AT % b"1e999", AT % (b"1" + b"0" * 400)],
+)
 def test_garbage_is_passed_over(value: bytes) -> None:
     assert decode_finished(value) == []
 
@@ -131,3 +146,30 @@ def test_garbage_is_passed_over(value: bytes) -> None:
 def test_how_many_is_checked() -> None:
     with pytest.raises(InvalidOptionError, match="history is -1"):
         Settings.load(broker_url="memory://x", history=-1)
+
+
+class Slow:
+    """Records that are written once somebody lets them be."""
+
+    def __init__(self) -> None:
+        self.begun, self.gate = asyncio.Event(), asyncio.Event()
+        self.written: dict[str, list[str]] = {}
+
+    async def put(self, records: Sequence[Record]) -> None:
+        self.begun.set()
+        await self.gate.wait()
+        for one in records:
+            self.written[one.key] = [each.id for each in decode_finished(one.value)]
+
+
+async def test_what_is_being_written_when_a_worker_ends_is_not_lost(monkeypatch) -> None:
+    monkeypatch.setattr("tranship.worker._history.EVERY", 0.0)
+    slow = Slow()
+    history = WorkerHistory(cast(Any, slow), "w", 100)
+    history._pending.append(Finished(id="a", task="t", queue="q", outcome="dead", at=1.0))
+    history._writer = asyncio.create_task(history._write_soon())
+    await slow.begun.wait()
+    history._pending.append(Finished(id="b", task="t", queue="q", outcome="dead", at=2.0))
+    slow.gate.set()
+    await history.aclose()
+    assert [one for found in slow.written.values() for one in found] == ["a", "b"]

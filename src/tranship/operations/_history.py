@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import Final
 
 from tranship.client._link import ClientLink
@@ -23,10 +23,13 @@ class History:
 
     Args:
         keep: how many, at most.
+
+    Attributes:
+        keep: the same.
     """
 
     def __init__(self, keep: int = KEEP) -> None:
-        self._keep = keep
+        self.keep = keep
         self._found: dict[tuple[str, int, float], Finished] = {}
         self._by_id: dict[str, list[Finished]] = {}
         self._workflows: dict[str, list[Finished]] | None = None
@@ -41,7 +44,8 @@ class History:
             self._found.setdefault((one.id, one.attempt, one.at), one)
         if len(self._found) == before:
             return
-        latest = sorted(self._found.items(), key=lambda item: item[1].at)[-self._keep :]
+        latest = sorted(self._found.items(), key=lambda item: item[1].at)
+        latest = latest[max(0, len(latest) - self.keep) :]
         self._found = dict(latest)
         self._by_id, self._workflows = {}, None
         for _, one in latest:
@@ -108,33 +112,39 @@ async def read_into(link: ClientLink, history: History) -> None:
     beats = [one for one in await link.backend.inspector().workers() if one.remembers]
     if history.seen is None:
         # Also of workers that are not there any more.
-        history.add(await _all(records, PREFIX))
-        history.seen = {}
+        pieces = [_all(records, PREFIX)]
     else:
-        for beat in beats:
-            history.add(await _new(records, beat, history.seen.get((beat.worker, beat.instance))))
+        pieces = [_new(records, beat, history.seen.get((beat.worker, beat.instance))) for beat in beats]
+    # Adding costs as much as the history has: not for each worker, and not for all that all of them remember.
+    found: list[Finished] = []
+    for piece in pieces:
+        async for page in piece:
+            found += page
+            if len(found) >= history.keep:
+                history.add(found)
+                found = []
+    history.add(found)
     history.seen = {(beat.worker, beat.instance): beat.remembered for beat in beats}
 
 
-async def _new(records: Records, beat: Heartbeat, seen: int | None) -> list[Finished]:
+async def _new(records: Records, beat: Heartbeat, seen: int | None) -> AsyncIterator[list[Finished]]:
     if seen is None:
-        return await _all(records, slot_key(beat.worker, 0).removesuffix("0000"))
+        async for page in _all(records, slot_key(beat.worker, 0).removesuffix("0000")):
+            yield page
+        return
     if beat.remembered <= seen:
-        return []
+        return
     ring = slots(beat.remembers)
     chunks = range(seen // CHUNK, (beat.remembered - 1) // CHUNK + 1)[-ring:]
-    found: list[Finished] = []
     for start in range(0, len(chunks), PAGE):
         keys = [slot_key(beat.worker, chunk % ring) for chunk in chunks[start : start + PAGE]]
         for record in await records.read(keys):
-            found += [] if record is None else decode_finished(record.value)
-    return found
+            yield [] if record is None else decode_finished(record.value)
 
 
-async def _all(records: Records, prefix: str) -> list[Finished]:
-    found: list[Finished] = []
+async def _all(records: Records, prefix: str) -> AsyncIterator[list[Finished]]:
     after = ""
     while page := await records.page(prefix, after, PAGE):
-        found += [one for record in page for one in decode_finished(record.value)]
+        for record in page:
+            yield decode_finished(record.value)
         after = page[-1].key
-    return found

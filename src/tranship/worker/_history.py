@@ -119,16 +119,23 @@ class History:
         records = [Record(slot_key(self._worker, slot), value, ttl=DAY) for slot, value in made.items()]
         try:
             await self._records.put(records)
+        except asyncio.CancelledError:
+            # Nobody knows whether it was written: it is written again, in the same place.
+            self._put_back(pending)
+            raise
         except TranshipError as error:
             log.debug("%d finished tasks were not remembered: %r", len(pending), error)
             if not error.retryable:
                 log.warning("finished tasks cannot be remembered: %s", error)
                 return True
-            room = self._keep - len(self._pending)
-            self._pending.extendleft(reversed(pending[len(pending) - min(room, len(pending)) :]))
+            self._put_back(pending)
             return False
         self._chunk, self.count = chunk, number
         return True
+
+    def _put_back(self, pending: Sequence[Finished]) -> None:
+        room = self._keep - len(self._pending)
+        self._pending.extendleft(reversed(pending[len(pending) - min(room, len(pending)) :]))
 
 
 def _short(kind: str) -> str:
