@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import html
 import re
+import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -35,6 +36,8 @@ class TestCommand:
             (["--url", "sqlite:///x.db", "--token", "1234"], "expected 8 or more"),
             (["--url", "sqlite:///x.db", "--root-path", "tasks"], "does not begin with a slash"),
             (["--url", "sqlite:///x.db", "--host", "no.such.host.invalid"], "nobody can listen at"),
+            (["--url", "sqlite:///x.db", "--host", "a..b"], "nobody can listen at a..b"),
+            (["--url", "sqlite:///x.db", "--token", ""], "0 characters"),
             (["--url", "sqlite:///x.db", "no_such_module"], "there is no module"),
         ],
     )
@@ -58,6 +61,34 @@ class TestWhoMayComeIn:
             assert answer.status_code == 303
             stranger.cookies.set("tranship_session", "me.0000")
             assert (await stranger.get("/")).url.path == "/login"
+
+    async def test_strangers_see_nothing_beside_the_login(self, dashboard) -> None:
+        async with browser_of(dashboard) as stranger:
+            for path in ("/login.html", "/loginx", "/static/no/such"):
+                assert (await stranger.get(path)).url.path == "/login", path
+            assert (await stranger.get("/static/app.css")).status_code == 200
+
+    async def test_a_form_with_many_fields_is_refused_and_one_with_long_lists_is_quick(self, dashboard) -> None:
+        async with browser_of(dashboard) as stranger:
+            answer = await stranger.post("/login", content="a&" * 10_001)
+            assert answer.status_code == 413
+            assert "10,000 fields" in answer.text
+            took = time.process_time()
+            answer = await stranger.post("/login", content=f"a={'b' * 100}&" * 9_999)
+            assert answer.status_code == 403
+            # Each of them put behind all that came before would copy gigabytes.
+            assert time.process_time() - took < 1
+
+    async def test_without_a_token_strangers_names_are_not_answered(self, settings, client) -> None:
+        dashboard = Dashboard(settings=settings, token=None, hosts=["Dash", "[::1]"])
+        async with browser_of(dashboard) as browser:
+            assert (await browser.get("/")).status_code == 200
+            for host, status in (("dash:8910", 200), ("[::1]:80", 200), ("[::1]", 200), ("evil.example:8910", 421)):
+                answer = await browser.get("/workers", headers={"Host": host})
+                assert answer.status_code == status, host
+        assert "--served-as" in answer.text
+        assert "set-cookie" not in answer.headers
+        await dashboard.aclose()
 
     async def test_the_token_does_not_stay_in_the_address(self, dashboard) -> None:
         async with browser_of(dashboard) as browser:

@@ -1,12 +1,21 @@
 """Pages: what they show, and what they do not let happen."""
 
+import asyncio
 import html
+import math
 import re
+from dataclasses import replace
 
+import pytest
 from dashboard_kit import refuse, resize, total
 
 from tranship import gather
+from tranship.finished import Finished, Later
 from tranship.task import named
+from tranship_dashboard._format import NONE, age, ago, moment, seconds
+from tranship_dashboard._graph import MOST
+from tranship_dashboard._source import Source
+from tranship_dashboard._tasks import _summary
 
 PAGES = ("/", "/tasks", "/workflows", "/workers", "/dead", "/schedules", "/submit", "/queue?name=media")
 
@@ -90,3 +99,36 @@ async def test_headers_keep_strangers_scripts_out(browser) -> None:
         assert static.status_code == 200
         assert "immutable" in static.headers["cache-control"]
     assert (await browser.get("/static/../_app.py")).status_code == 404
+
+
+async def test_a_long_note_reaches_the_page_that_follows(browser) -> None:
+    answer = await browser.do("/do/concurrency", on="/submit?task=x", worker="w", limit="\N{SNOWMAN}" * 5_000)
+    assert "It was not done: limit is" in answer.text
+    # Browsers drop larger ones.
+    assert len(answer.history[0].headers["set-cookie"]) < 4096
+
+
+def test_a_large_workflow_has_not_ended_before_its_last_task() -> None:
+    later = tuple(Later(id=str(number), task="t", after=("0",)) for number in range(1, MOST + 51))
+    first = Finished(id="0", task="t", queue="q", outcome="succeeded", at=1.0, later=later)
+    ended = [first, *(replace(first, id=one.id, later=()) for one in later[:-10])]
+    found = _summary(ended, set())
+    assert (found["tasks"], found["done"], found["state"]) == (MOST + 51, MOST + 41, "running")
+    ended.append(replace(first, id=later[-1].id, outcome="dead", later=()))
+    assert _summary(ended, set())["state"] == "failed"
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_figures_that_are_no_numbers_are_shown(value: float) -> None:
+    assert age(value) == ago(value) == moment(value) == NONE
+    assert seconds(value)
+
+
+async def test_what_is_closed_while_it_looks_first_looks_no_more(settings, client) -> None:
+    source = Source(settings)
+    beginning = asyncio.create_task(source.begin())
+    await asyncio.sleep(0)
+    assert not beginning.done()
+    await source.aclose()
+    await beginning
+    assert source._watching is None

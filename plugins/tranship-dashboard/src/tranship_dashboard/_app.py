@@ -55,6 +55,7 @@ class Dashboard:
         secret: what sessions are signed with, where several processes serve it with ``token=None``.
         history: how many finished tasks are kept to be looked at, where workers remember them.
         title: what the pages are called.
+        hosts: the names by which it may be asked, without ports; none: by any.
 
     Raises:
         InvalidURLError, InvalidOptionError: a value that cannot be used.
@@ -75,6 +76,7 @@ class Dashboard:
         secret: str | None = None,
         history: int = 10_000,
         title: str = "tranship",
+        hosts: Iterable[str] = (),
     ) -> None:
         self.token = secrets.token_urlsafe(24) if token == NEW else token
         if self.token is not None and len(self.token) < SHORTEST:
@@ -85,7 +87,7 @@ class Dashboard:
             history=whole("history", history),
         )
         self._web = Web(self._source, read_only=read_only, title=title)
-        self._door = Door(Starlette(routes=self._routes(), lifespan=self._lifespan), self.token, secret)
+        self._door = Door(Starlette(routes=self._routes(), lifespan=self._lifespan), self.token, secret, hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._door(scope, receive, send)

@@ -53,6 +53,10 @@ def run(
     root_path: Annotated[
         str, typer.Option(metavar="PATH", help="Below which path a proxy in front of it serves it, such as /tasks.")
     ] = "",
+    served_as: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="With --no-token: the name of a proxy in front of it; can be repeated."),
+    ] = None,
 ) -> None:
     """Serve a web page that shows queues, workers, tasks, workflows, dead letters and schedules, and acts on them.
 
@@ -73,6 +77,7 @@ def run(
         no_token=no_token,
         read_only=read_only,
         root_path=root_path.rstrip("/"),
+        served_as=served_as or [],
         say=call.output.line,
         warn=None if is_own(host) else call.output.note,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -32,7 +33,7 @@ NONE: Final = "\N{EN DASH}"
 
 def age(value: float | None) -> str:
     """Return seconds as ``3 s``, ``5 min``, ``2 h 10 min`` or ``3 d 4 h``."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return NONE
     whole = max(0, int(value))
     if whole < 60:
@@ -46,7 +47,7 @@ def age(value: float | None) -> str:
 
 def ago(at: float | None) -> str:
     """Return how long ago a moment was, or in how long it will be."""
-    if at is None:
+    if at is None or not math.isfinite(at):
         return NONE
     left = at - time.time()
     return f"in {age(left)}" if left >= 1 else f"{age(-left)} ago"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,7 +11,7 @@ from markupsafe import Markup
 from tranship.operations import Finished
 from tranship_dashboard._format import line, seconds
 
-__all__ = ["Graph", "Node", "drawing", "graph_of"]
+__all__ = ["Graph", "Node", "drawing", "graph_of", "nodes_of"]
 
 _WIDTH: Final = 176
 _HEIGHT: Final = 46
@@ -42,12 +42,22 @@ class Graph:
     left_out: int = 0
 
 
-def graph_of(attempts: Sequence[Finished], running: Mapping[str, float | None]) -> Graph:
-    """Return the workflow that ``attempts`` tell of: what has ended, and what was to follow.
+def graph_of(attempts: Sequence[Finished], running: Collection[str]) -> Graph:
+    """Return the workflow that ``attempts`` tell of, as far as it is drawn; the arguments are those of `nodes_of`."""
+    nodes = nodes_of(attempts, running)
+    kept = dict(list(nodes.items())[:MOST])
+    for node in kept.values():
+        node.after &= kept.keys() - {node.id}
+    _arrange(kept)
+    return Graph(kept, len(nodes) - len(kept))
+
+
+def nodes_of(attempts: Sequence[Finished], running: Collection[str]) -> dict[str, Node]:
+    """Return all tasks of a workflow by id: what has ended, and what was to follow.
 
     Args:
         attempts: of its tasks, in order.
-        running: how far each task is that runs, by id.
+        running: the ids of the tasks that run.
     """
     nodes: dict[str, Node] = {}
     for one in attempts:
@@ -59,13 +69,9 @@ def graph_of(attempts: Sequence[Finished], running: Mapping[str, float | None]) 
         for later in one.later:
             node = nodes.setdefault(later.id, Node(later.id, later.task))
             node.after.update(later.after)
-    for task_id in running.keys() & nodes.keys():
+    for task_id in nodes.keys() & set(running):
         nodes[task_id].state, nodes[task_id].note = "running", "running"
-    kept = dict(list(nodes.items())[:MOST])
-    for node in kept.values():
-        node.after &= kept.keys() - {node.id}
-    _arrange(kept)
-    return Graph(kept, len(nodes) - len(kept))
+    return nodes
 
 
 def _arrange(nodes: Mapping[str, Node]) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import RedirectResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["COOKIE", "FIELD", "Door", "forged", "hidden"]
@@ -19,7 +20,6 @@ __all__ = ["COOKIE", "FIELD", "Door", "forged", "hidden"]
 COOKIE: Final = "tranship_session"
 FIELD: Final = "secret"
 """The field of a form that a stranger's page cannot know."""
-_OPEN: Final = ("/static/", "/login")
 
 _SOURCES: Final = ("script-src", "style-src", "img-src", "connect-src", "form-action")
 _POLICY: Final = "".join(
@@ -43,11 +43,13 @@ class Door:
         app: what is behind it.
         token: who has it may come in; None: everybody, because somebody else sees to it.
         secret: what sessions are signed with; None: made of the token, or else for this process alone.
+        hosts: the names by which it may be asked; none: by any.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, secret: str | None = None) -> None:
+    def __init__(self, app: ASGIApp, token: str | None, secret: str | None = None, hosts: Iterable[str] = ()) -> None:
         self._app = app
         self._token = token
+        self._hosts = frozenset(one.lower() for one in hosts)
         made = secret or token or secrets.token_hex(32)
         self._key = hashlib.sha256(b"tranship-dashboard\0" + made.encode()).digest()
 
@@ -56,6 +58,9 @@ class Door:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
+        if self._hosts and (host := _host(request.headers)) not in self._hosts:
+            await _misdirected(host)(scope, receive, send)
+            return
         session = self._session(request.cookies.get(COOKIE, ""))
         begun = self._begun(request) if session is None else None
         session = session or begun
@@ -70,12 +75,12 @@ class Door:
             request.query_params.get("token", ""),
             request.headers.get("authorization", "").removeprefix("Bearer "),
         )
-        free = self._token is None and not _path(request.scope).startswith(_OPEN)
+        free = self._token is None and not _is_open(_path(request.scope))
         return secrets.token_urlsafe(18) if free or any(map(self._is_token, given)) else None
 
     def _answer(self, request: Request, session: str | None) -> ASGIApp:
         path, has_token = _path(request.scope), "token" in request.query_params
-        if session is None and not path.startswith(_OPEN):
+        if session is None and not _is_open(path):
             return _to_login(request.scope, wrong=has_token)
         if has_token and path != "/login":
             # It need not stay in the address, where others look over shoulders and into histories.
@@ -145,6 +150,21 @@ def _is_same_site(headers: Headers) -> bool:
 def _path(scope: Scope) -> str:
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", "")) or "/"
+
+
+def _is_open(path: str) -> bool:
+    """Whether strangers may see it: nothing but where they sign in, and what that looks like."""
+    return path == "/login" or (path.startswith("/static/") and path.count("/") == 2)
+
+
+def _host(headers: Headers) -> str:
+    return re.sub(r":[0-9]+$", "", headers.get("host", "").lower())
+
+
+def _misdirected(host: str) -> ASGIApp:
+    # A stranger's name may lead to this machine, and his page would then be of the same origin.
+    text = f"this dashboard is not known as {host[:200]!r}; if it is to be, start it with --served-as NAME\n"
+    return PlainTextResponse(text.encode("ascii", "backslashreplace"), 421)
 
 
 def _without_token(request: Request) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 
@@ -14,6 +14,8 @@ from tranship.settings import Settings
 from tranship_dashboard._app import NEW, Dashboard
 
 __all__ = ["serve"]
+
+LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
 def serve(
@@ -26,21 +28,26 @@ def serve(
     no_token: bool,
     read_only: bool,
     root_path: str,
+    served_as: Sequence[str],
     say: Callable[[str], None],
     warn: Callable[[str], None] | None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
+        served_as: further names by which it may be asked, where there is no token.
         say: prints a line, with the address.
         warn: says that others than this machine can reach it; None: they cannot.
 
     Raises:
         ConfigurationError: nobody can listen there.
     """
-    dashboard = Dashboard(settings=settings, tasks=tasks, token=None if no_token else token or NEW, read_only=read_only)
-    listener = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
+    # Without a token, a page whose name leads to this machine could do everything. Elsewhere any name may be right.
+    hosts = [*served_as, *((*LOCAL, shown) if warn is None else ())] if no_token else ()
+    chosen = None if no_token else NEW if token is None else token
+    dashboard = Dashboard(settings=settings, tasks=tasks, token=chosen, read_only=read_only, hosts=hosts)
+    listener = _listen(host, port)
     address = f"http://{shown}:{listener.getsockname()[1]}{root_path}/"
     query = "" if dashboard.token is None or token is not None else f"?token={dashboard.token}"
     say(f"{settings.broker_url} is shown at {address}{query}")
@@ -68,6 +75,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
         # Whoever follows the address as soon as it is printed waits for the server.
         listener.listen(128)
-    except OSError as error:
-        raise ConfigurationError(f"nobody can listen at {host}, port {port}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"nobody can listen at {host}, port {port}: {why}") from error
     return listener

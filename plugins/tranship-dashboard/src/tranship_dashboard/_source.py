@@ -75,6 +75,11 @@ class Source:
             if self._watching is not None or self._closing:
                 return
             await self.look()
+            self._keep_looking()
+
+    def _keep_looking(self) -> None:
+        # Where it was closed during the first look, nobody would end this.
+        if not self._closing:
             self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def aclose(self) -> None:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from tranship.envelope import TaskResult, TaskState
 from tranship.errors import ResultsDisabled, TaskNotFound, TranshipError, UnsupportedError
 from tranship.operations import DeadLetterReport, Finished
-from tranship_dashboard._graph import drawing, graph_of
+from tranship_dashboard._graph import drawing, graph_of, nodes_of
 from tranship_dashboard._pages import running_tasks
 from tranship_dashboard._web import Refused, Web, href
 
@@ -78,7 +78,7 @@ async def workflow(web: Web, request: Request) -> Response:
     attempts = web.source.history.workflow(root)
     if not attempts:
         raise TaskNotFound(f"nothing is known of a workflow {root!r}: no task of it has ended, or none is remembered")
-    running = {task.id: task.progress for task, _ in running_tasks(web.source.workers)}
+    running = {task.id for task, _ in running_tasks(web.source.workers)}
     graph = graph_of(attempts, running)
     current = request.query_params.get("task", "")
     drawn = drawing(graph, lambda task_id: href(request, "/task", id=task_id), current)
@@ -138,14 +138,14 @@ def _root(web: Web, attempts: Sequence[Finished]) -> str:
 
 
 def _summary(attempts: Sequence[Finished], running: set[str]) -> Mapping[str, Any]:
-    graph = graph_of(attempts, dict.fromkeys(running))
-    states = [node.state for node in graph.nodes.values()]
+    # All of them, also those that would not be drawn.
+    states = [node.state for node in nodes_of(attempts, running).values()]
     failed = any(state in ("failed", "dead", "cancelled", "expired") for state in states)
     done = sum(state == "succeeded" for state in states)
     return {
         "id": attempts[0].id,
         "task": attempts[0].task,
-        "tasks": len(states) + graph.left_out,
+        "tasks": len(states),
         "done": done,
         "state": "failed" if failed else "succeeded" if done == len(states) else "running",
         "at": attempts[-1].at,

@@ -36,6 +36,10 @@ NOTE: Final = "tranship_note"
 """The cookie that carries what an action has to say to the page that follows."""
 LARGEST: Final = 1024 * 1024
 """Bytes of a form."""
+FIELDS: Final = 10_000
+"""Fields of a form."""
+NOTED: Final = 2_000
+"""Bytes of a note: a browser throws cookies away that have more than four thousand, and makes four of three here."""
 _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (TaskNotFound, 404),
     (InvalidArgumentsError, 400),
@@ -120,8 +124,9 @@ class Web:
         # Nobody is led elsewhere by a form that he was made to fill in.
         own = path if path.startswith(f"{root}/") and not path.startswith(("//", "/\\")) else f"{root}/"
         response = RedirectResponse(own, 303)
-        said = json.dumps(["good" if good else "bad", note[:1000]])
-        value = base64.urlsafe_b64encode(said.encode("utf-8", "replace")).decode()
+        short = note.encode("utf-8", "replace")[:NOTED].decode("utf-8", "ignore")
+        said = json.dumps(["good" if good else "bad", short], ensure_ascii=False)
+        value = base64.urlsafe_b64encode(said.encode()).decode()
         response.set_cookie(NOTE, value, max_age=60, path=root or "/", httponly=True, samesite="lax")
         return response
 
@@ -150,10 +155,14 @@ async def read_form(request: Request) -> dict[str, str]:
         body += part
         if len(body) > LARGEST:
             raise Refused(413, f"the form has more than {LARGEST:,} bytes; use `tranship submit` for large arguments")
-    fields: dict[str, str] = {}
-    for name, value in parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=10_000):
-        fields[name] = f"{fields[name]}\n{value}" if name in fields else value
-    return fields
+    try:
+        pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FIELDS)
+    except ValueError:
+        raise Refused(413, f"the form has more than {FIELDS:,} fields") from None
+    fields: dict[str, list[str]] = {}
+    for name, value in pairs:
+        fields.setdefault(name, []).append(value)
+    return {name: "\n".join(values) for name, values in fields.items()}
 
 
 def status_of(error: Exception) -> int:
