@@ -29,6 +29,7 @@ from tranship.cli import (
     schema,
     submit,
     tasks,
+    top,
     worker,
     workers,
 )
@@ -84,6 +85,7 @@ app.command("result", cls=result.WaitingCommand)(result.run)
 app.command("cancel")(cancel.run)
 app.command("queues", cls=WatchingCommand)(queues.run)
 app.command("workers", cls=WatchingCommand)(workers.run)
+app.command("top")(top.run)
 app.add_typer(control.app, name="control")
 app.command("tasks", cls=WatchingCommand)(tasks.run)
 app.command("purge")(purge.run)
