@@ -61,7 +61,7 @@ def keep_results(tranship_service: Callable[[str], Service], monkeypatch: pytest
     return keep
 
 
-@pytest.fixture(params=[*FILES, *DAILY])
+@pytest.fixture(params=["power-safe", pytest.param("process-safe", marks=pytest.mark.campaign), *DAILY])
 def url(
     request, tmp_path: Path, tranship_service: Callable[[str], Service], keep_results: Callable[[str], None]
 ) -> str:

@@ -52,7 +52,7 @@ async def test_killed_process_gives_its_leases_back_at_once(tmp_path):
         # Long before its lease is over.
         (delivery,) = (await consumer.receive(1, 15.0)).deliveries
         assert delivery.delivery_count == 2
-        assert look(path, "SELECT count(*) FROM peer") == [(1,)]
+        await until(lambda: look(path, "SELECT count(*) FROM peer") == [(1,)])
 
 
 async def test_a_process_that_is_killed_before_anybody_knows_of_it_gives_its_leases_back_too(tmp_path):

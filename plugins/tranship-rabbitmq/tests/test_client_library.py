@@ -161,6 +161,7 @@ async def test_nothing_is_said_on_a_channel_that_is_being_closed(rabbitmq_servic
 # --- heartbeats ------------------------------------------------------------------------------------
 
 
+@pytest.mark.campaign
 async def test_traffic_on_our_channels_alone_keeps_the_connection(rabbitmq_service: Service) -> None:
     """For three times as long as the client library waits for a word, of which it hears none."""
     heartbeat = 1

@@ -125,6 +125,7 @@ def _base64(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
+@pytest.mark.campaign
 async def test_a_token_is_renewed_before_it_expires(
     rabbitmq_variant: Callable[..., Service], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -167,6 +167,7 @@ async def test_a_certificate_that_has_expired(secure: Secure, authority: Authori
     assert "its certificate has expired; the server needs a new one" in str(error)
 
 
+@pytest.mark.campaign
 async def test_a_certificate_that_expires_under_a_worker(secure: Secure, authority: Authority) -> None:
     """Refused for as long as it is bad, in words that say so; back at work by itself with a new one."""
     async with opened(secure.url(f"guest:{SECRET}")) as backend:

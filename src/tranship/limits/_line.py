@@ -78,7 +78,7 @@ class Overdue(NamedTuple):
 
 @dataclass(slots=True)
 class _Slot:
-    token: str
+    owner: str
     """Whose it is; empty: on its way to a worker."""
     until: float
     tries: int
@@ -132,7 +132,7 @@ class Line:
     def write(self) -> bytes:
         """Return it as the value of its record."""
         data: dict[str, Any] = {
-            "slots": [[*key, one.token, one.until, one.tries, one.begun, one.share] for key, one in self.slots.items()],
+            "slots": [[*key, one.owner, one.until, one.tries, one.begun, one.share] for key, one in self.slots.items()],
             "parts": [[share, one.name, one.block, one.index, one.end, one.used] for share, one in self.parts.items()],
             "next": self.next_start,
         }
@@ -204,44 +204,44 @@ class Line:
 
     # Who has a slot.
 
-    def claim(self, place: Place, token: str, now: float, limits: Limits) -> Claim:
-        """Begin a task for ``token``, if its turn has come."""
+    def claim(self, place: Place, owner: str, now: float, limits: Limits) -> Claim:
+        """Begin a task for ``owner``, if its turn has come."""
         slot = self.slots.get(place[2:])
         if slot is None:
             known = any(part.name == place.part for part in self.parts.values())
             return Claim(Standing.OVER if known else Standing.UNKNOWN)
-        if slot.token not in ("", token) and slot.until > now:
+        if slot.owner not in ("", owner) and slot.until > now:
             return Claim(Standing.BUSY, slot.until)
         start = max(now, self.next_start - (limits.burst - 1) * limits.interval)
         if start > now + NEAR:
-            slot.token, slot.until = "", start + LEASE
+            slot.owner, slot.until = "", start + LEASE
             return Claim(Standing.EARLY, start)
-        standing = Standing.RESUMED if slot.begun and slot.token != token else Standing.ITS_TURN
+        standing = Standing.RESUMED if slot.begun and slot.owner != owner else Standing.ITS_TURN
         self.next_start = max(now, self.next_start) + limits.interval
-        slot.token, slot.until, slot.tries, slot.begun = token, start + LEASE, 0, True
+        slot.owner, slot.until, slot.tries, slot.begun = owner, start + LEASE, 0, True
         return Claim(standing, start)
 
-    def renew(self, place: Place, token: str, now: float) -> bool:
+    def renew(self, place: Place, owner: str, now: float) -> bool:
         """Keep a slot for as long as ever; False: it is somebody else's."""
         slot = self.slots.get(place[2:])
-        if slot is None or slot.token != token:
+        if slot is None or slot.owner != owner:
             return False
         slot.until = now + LEASE
         return True
 
-    def leave(self, place: Place, token: str, now: float) -> None:
+    def leave(self, place: Place, owner: str, now: float) -> None:
         """A task has ended: its slot is free, unless somebody else still runs it."""
         slot = self.slots.get(place[2:])
-        if slot is not None and (slot.token in ("", token) or slot.until <= now):
+        if slot is not None and (slot.owner in ("", owner) or slot.until <= now):
             del self.slots[place[2:]]
             if (part := self.parts.get(slot.share)) is not None:
                 part.used = now
 
-    def give_back(self, place: Place, token: str, until: float) -> None:
+    def give_back(self, place: Place, owner: str, until: float) -> None:
         """A task goes on elsewhere, or later: its slot stays its own, and nobody's else."""
         slot = self.slots.get(place[2:])
-        if slot is not None and slot.token == token:
-            slot.token, slot.until = "", until
+        if slot is not None and slot.owner == owner:
+            slot.owner, slot.until = "", until
 
     def overdue(self, now: float) -> list[Overdue]:
         """Return whom nobody has taken in time, and whose worker has died; they are asked for later and later."""
@@ -249,7 +249,7 @@ class Line:
         for key, slot in self.slots.items():
             if slot.until < now:
                 slot.tries += 1
-                slot.token, slot.until = "", now + min(LEASE * 2.0**slot.tries, LONGEST_WAIT)
+                slot.owner, slot.until = "", now + min(LEASE * 2.0**slot.tries, LONGEST_WAIT)
                 found.append(Overdue(Granted(slot.share, *key), slot.begun and slot.tries <= LOST))
         return found
 

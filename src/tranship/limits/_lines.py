@@ -143,30 +143,30 @@ class Lines:
             )
         return answers
 
-    async def claim(self, task: str, place: Place, token: str, limits: Limits) -> Claim:
-        """Begin a task, if its turn has come: its slot is whose has the token."""
-        return await self._wish(task, place.key, limits, lambda line, now: line.claim(place, token, now, limits))
+    async def claim(self, task: str, place: Place, owner: str, limits: Limits) -> Claim:
+        """Begin a task, if its turn has come: its slot is the owner's from then on."""
+        return await self._wish(task, place.key, limits, lambda line, now: line.claim(place, owner, now, limits))
 
     async def renew(self, task: str, places: Mapping[str, Place], limits: Limits) -> list[str]:
-        """Keep slots of one line, by token; return the tokens of those that are lost."""
+        """Keep slots of one line, by their owners; return the owners of those that are lost."""
         key = next(iter(places.values())).key
 
         def change(line: Line, now: float) -> list[str]:
-            return [token for token, place in places.items() if not line.renew(place, token, now)]
+            return [owner for owner, place in places.items() if not line.renew(place, owner, now)]
 
         return await self._wish(task, key, limits, change)
 
-    async def leave(self, task: str, place: Place, token: str, limits: Limits) -> None:
+    async def leave(self, task: str, place: Place, owner: str, limits: Limits) -> None:
         """A task has ended."""
         line = self._line(task, place.key, limits)
         line.over.add((place.part, place.block))
-        await self._wish(task, place.key, limits, lambda line, now: line.leave(place, token, now))
+        await self._wish(task, place.key, limits, lambda line, now: line.leave(place, owner, now))
 
-    async def give_back(self, task: str, place: Place, token: str, limits: Limits, delay: float) -> None:
+    async def give_back(self, task: str, place: Place, owner: str, limits: Limits, delay: float) -> None:
         """A task goes on elsewhere, or after ``delay`` seconds: its slot stays its own, the broker has its message."""
 
         def change(line: Line, now: float) -> None:
-            line.give_back(place, token, now + delay + LONGEST_WAIT)
+            line.give_back(place, owner, now + delay + LONGEST_WAIT)
 
         await self._wish(task, place.key, limits, change)
 

@@ -50,7 +50,7 @@ class _Turn:
     task: str
     limits: Limits
     place: Place
-    token: str
+    owner: str
     renewed: float
     """When its slot was last known to be ours, by the monotonic clock."""
     claimed: bool = False
@@ -143,7 +143,7 @@ class Turns:
         pause = FIRST_LOOK
         while run.outcome is None and run.stopped is None:
             asked = time.monotonic()
-            claim = await self._lines.claim(turn.task, turn.place, turn.token, turn.limits)
+            claim = await self._lines.claim(turn.task, turn.place, turn.owner, turn.limits)
             wait = claim.at - self._lines.now()
             match claim.standing:
                 case Standing.ITS_TURN | Standing.RESUMED:
@@ -244,10 +244,10 @@ class Turns:
         if run.outcome is Ending.HELD or (run.outcome is Ending.RETRY and not turn.claimed):
             return
         if turn.settled and not goes_on:
-            self._start(self._lines.leave(turn.task, turn.place, turn.token, turn.limits))
+            self._start(self._lines.leave(turn.task, turn.place, turn.owner, turn.limits))
         elif turn.claimed:
             delay = run.delay if goes_on else 0.0
-            self._start(self._lines.give_back(turn.task, turn.place, turn.token, turn.limits, delay))
+            self._start(self._lines.give_back(turn.task, turn.place, turn.owner, turn.limits, delay))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         job = asyncio.get_running_loop().create_task(self._finish(work))
@@ -276,12 +276,12 @@ class Turns:
             by_line: defaultdict[tuple[str, str], dict[str, tuple[Run, _Turn]]] = defaultdict(dict)
             for run, turn in self._turns.items():
                 if turn.claimed and time.monotonic() > turn.renewed + RENEWED / 2:
-                    by_line[turn.task, turn.place.key][turn.token] = run, turn
+                    by_line[turn.task, turn.place.key][turn.owner] = run, turn
             await asyncio.gather(*map(self._renew, by_line.values()))
 
     async def _renew(self, turns: dict[str, tuple[Run, _Turn]]) -> None:
         _, first = next(iter(turns.values()))
-        places = {token: turn.place for token, (_, turn) in turns.items()}
+        places = {owner: turn.place for owner, (_, turn) in turns.items()}
         asked = time.monotonic()
         lost: list[str] = []
         try:
@@ -290,10 +290,10 @@ class Turns:
         except (TranshipError, TimeoutError) as error:
             log.warning("renewing %d slots failed, trying again: %s", len(turns), error or "no answer in time")
         else:
-            for token, (_, turn) in turns.items():
-                turn.renewed = turn.renewed if token in lost else asked
-        for token, (run, turn) in turns.items():
-            if token in lost or time.monotonic() > turn.renewed + 0.9 * LEASE:
+            for owner, (_, turn) in turns.items():
+                turn.renewed = turn.renewed if owner in lost else asked
+        for owner, (run, turn) in turns.items():
+            if owner in lost or time.monotonic() > turn.renewed + 0.9 * LEASE:
                 self._lost(run, turn)
 
     def _lost(self, run: Run, turn: _Turn) -> None:

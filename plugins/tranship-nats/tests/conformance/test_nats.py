@@ -41,6 +41,7 @@ class TestNats(SubmitterSuite, ConsumerSuite, ResultStoreSuite, ControlSuite, In
         check_report(Path(__file__).with_name("report.json"), harness, "nats", type(self).__bases__)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", ["black_hole_submitter", "black_hole_waiter"])
 def test_silence_is_noticed_in_time_with_the_default_options(nats_service, name: str) -> None:
     (case,) = (case for case in cases_of(LifecycleSuite) if case.id == name)

@@ -41,6 +41,7 @@ class TestPrimitivesOfRabbitMQ(QueueSuite, TopicSuite, LogSuite):
         return rabbitmq_harness()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", ["black_hole_submitter", "black_hole_consumer"])
 def test_silence_is_noticed_in_time_with_the_default_options(rabbitmq_service, name: str) -> None:
     (case,) = (case for case in cases_of(LifecycleSuite) if case.id == name)

@@ -17,7 +17,21 @@ from tranship.testing.scaffold._writing import written
 __all__ = ["new_plugin"]
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_OWN: Final = frozenset({"azolla", "django", "example", "kombu", "nats", "objectstore", "otel", "rabbitmq", "redis"})
+_OWN: Final = frozenset(
+    {
+        "avtomatika",
+        "azolla",
+        "dashboard",
+        "django",
+        "example",
+        "kombu",
+        "nats",
+        "objectstore",
+        "otel",
+        "rabbitmq",
+        "redis",
+    }
+)
 """What tranship's own plugins are called."""
 _DECLARED: Final = Capabilities({Capability.ORDERED: Support(Level.NATIVE, {"redelivered": "back"})})
 """What three methods and one trait are; a test of what is written checks it."""

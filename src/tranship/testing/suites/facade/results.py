@@ -272,9 +272,10 @@ class ResultCases:
         await store.results().put([facade.context.result(task_id, 1)])
         facade.client_faults.fail("get_many", BrokerUnreachable, times=4)
         assert await client.handle(task_id).result(facade.context.patience) == 1
-        assert facade.client_faults.hit["get_many"] == 4
-        facade.client_faults.fail("get_many", BrokerRefused)
-        await raised(client.handle(task_id).result(facade.context.patience), BrokerRefused)
+        # Some brokers tell who subscribes what is there already: then it need not be read again.
+        assert facade.client_faults.hit["get_many"] >= 1
+        facade.client_faults.fail("get_many", BrokerRefused, times=9)
+        await raised(client.handle(new_id()).result(facade.context.patience), BrokerRefused)
 
 
 async def _insist_unknown(facade: FacadeContext, client: FacadeClient, task_id: str) -> None:
