@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from driver import three_methods
-from tranship import AsyncClient, Worker, task
+from tranship import AsyncClient, TaskState, Worker, task
 from tranship.connections import process_table
 from tranship.errors import ClosedError, Reject, UnsupportedError
 from tranship.ports import Level
@@ -21,6 +21,11 @@ from tranship.settings import BrokerURL, Settings
 @task(name="three.add")
 async def add(a: int, b: int) -> int:
     return a + b
+
+
+@task(name="three.one", limit=1)
+async def one_at_once() -> None:
+    """Take a place in a line, and nobody works."""
 
 
 @task(name="three.refuse", queue="q")
@@ -49,6 +54,15 @@ async def test_fifty_tasks_are_submitted_and_worked(registry: Registry, tmp_path
         assert [await handle.result(20) for handle in handles] == [number + 1 for number in range(50)]
     worker.stop()
     await serving
+
+
+async def test_a_task_in_a_line_of_the_store_is_known(registry: Registry, tmp_path: Path) -> None:
+    result_url = BrokerURL.parse(f"sqlite:///{tmp_path}/results.db?knows_ids=true")
+    chosen = settings(tmp_path, "lines").replace(result_url=result_url)
+    async with AsyncClient(settings=chosen, registry=registry) as client:
+        handles = [await client.submit(one_at_once) for _ in range(2)]
+        assert [(await one.info()).state for one in handles] == [TaskState.PENDING] * 2
+        assert await client.handle("nobody-has-submitted-it").state() is TaskState.UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from tranship import Client, Depends, Outcome, TaskState, Worker, current, named, task
+from tranship import BatchCall, Client, Depends, Outcome, TaskState, Worker, current, named, task
 from tranship.errors import TaskFailed, TaskTimedOut
 from tranship.testing.background import BackgroundWorker
 
@@ -56,6 +57,26 @@ async def judged(number: int) -> Outcome[int]:
     return Outcome("odd" if number % 2 else "even", number)
 
 
+def is_on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+@task(batch=10, within=5)
+def weighed(pages: list[Page], ink: Annotated[str, Depends(get_ink)]) -> list[int | ValueError]:
+    seen.append((is_on_a_loop(), [one.number for one in pages], ink))
+    return [ValueError("tray", one.number) if one.number == 3 else one.number * 10 for one in pages]
+
+
+@task(batch=10)
+async def counted(calls: list[BatchCall[int]]) -> list[int]:
+    assert calls[0].context.task == STARMAP.name
+    return [one.argument for one in calls] * calls[0].argument
+
+
 @task
 async def endless(_number: int) -> None:
     """Never wait for anything."""
@@ -72,7 +93,7 @@ async def jams(number: int) -> int:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    tasks = [price, apart, in_a_thread, judged, endless, jams]
+    tasks = [price, apart, in_a_thread, judged, endless, jams, weighed, counted]
     with BackgroundWorker(Worker(URL, tasks=tasks, max_concurrent_tasks=4)), Client(URL) as client:
         yield client
 
@@ -85,6 +106,16 @@ def nothing_seen() -> None:
 
 def of(handler: Any) -> dict[str, Any]:
     return {"task": handler if isinstance(handler, str) else handler.name}
+
+
+def test_a_handler_of_batches_gets_each_item_as_a_batch_of_one(client: Client) -> None:
+    assert client.submit(MAP, of(weighed), [{"number": 1}, {"number": 2}]).result(10) == [10, 20]
+    assert seen == ["opened", (False, [1], "ink"), "closed", "opened", (False, [2], "ink"), "closed"]
+    with pytest.raises(TaskFailed, match="tray"):
+        client.submit(MAP, of(weighed), [{"number": 3}]).result(10)
+    assert client.submit(STARMAP, of(counted), [[1]]).result(10) == [1]
+    with pytest.raises(TaskFailed, match="2 results for a batch of 1"):
+        client.submit(STARMAP, of(counted), [[2]]).result(10)
 
 
 def test_each_item_has_its_own_dependencies_and_types(client: Client) -> None:

@@ -149,7 +149,7 @@ class ClientLink:
             loop=self.loop,
             push=backend.capabilities.has(Capability.RESULT_PUSH),
             knows_ids=self._knows_ids and backend.capabilities.has(Capability.KNOWS_IDS),
-            held=self._held if self.backend.capabilities.has(Capability.RECORDS) else None,
+            held=self._held if self._may_hold_back() else None,
         )
 
         def on_event(event: ConnectionEvent, _generation: int) -> None:
@@ -269,6 +269,12 @@ class ClientLink:
         """
         if task.limits is not None:
             self._lined.know(task.name, task.limits)
+
+    def _may_hold_back(self) -> bool:
+        """Whether tasks with limits may wait in lines: in records of the broker, or else of the result store."""
+        return any(
+            one is not None and one.capabilities.has(Capability.RECORDS) for one in (self.backend, self._result_backend)
+        )
 
     async def _held(self, ids: Sequence[str]) -> Collection[str]:
         """Return which of ``ids``, of which the store knows nothing, are of tasks that wait for their turn."""

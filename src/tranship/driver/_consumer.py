@@ -27,7 +27,7 @@ from tranship.driver._settling import Settling
 from tranship.driver._shielded import Left, Shielded
 from tranship.driver._supervisor import Supervisor
 from tranship.envelope import Priority
-from tranship.errors import ClosedError, TranshipError
+from tranship.errors import BrokerUnreachable, ClosedError, TranshipError
 from tranship.guards import OneReceiver
 from tranship.ports import ConnectionEvent, CountKind, Delivery, Received, Settled, Settlement
 from tranship.timers import LazyTimer, Sleeper
@@ -240,6 +240,10 @@ class DriverConsumer:
             batch = await taking
         except Left:
             pass
+        except BrokerUnreachable:
+            # Of what is closed meanwhile the connection has gone, too.
+            self._check()
+            raise
         finally:
             self._patience.clear()
         self._check()

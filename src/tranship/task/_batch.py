@@ -11,7 +11,7 @@ from operator import or_
 from typing import Any, Final, Generic, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from tranship.checks import Duration, duration, whole
-from tranship.errors import ConfigurationError, InvalidArgumentsError, InvalidOptionError
+from tranship.errors import ConfigurationError, InvalidArgumentsError, InvalidOptionError, TaskError
 from tranship.task._arguments import Args, FunctionArguments, Kwargs
 from tranship.task._context import TaskContext
 from tranship.task._options import Validation
@@ -196,6 +196,28 @@ class BatchTask(Task[P, R]):
     def is_coroutine(self) -> bool:
         """Whether the handler itself is an ``async def``."""
         return is_coroutine_function(self.function)
+
+    def gathered(self, calls: Sequence[BatchCall[Any]]) -> list[Any]:
+        """Return what the handler is given for ``calls``."""
+        return list(calls) if self.gives_calls else [one.argument for one in calls]
+
+    def one_each(self, returned: Any, count: int) -> Sequence[Any]:
+        """Return one result per call, of what the handler has returned for ``count`` of them.
+
+        Raises:
+            TaskError: it is something else.
+        """
+        if returned is None:
+            return [None] * count
+        listed = isinstance(returned, list | tuple)
+        if listed and len(returned) == count:
+            return list(returned)
+        what = f"{len(returned)} results" if listed else f"something of type {type(returned).__name__}"
+        message = (
+            f"the handler of {self.name!r} returned {what} for a batch of {count} calls; it has to return a list with "
+            "one result, or one exception, per call in their order, or None"
+        )
+        raise TaskError(message, code="BATCH_RESULTS", retryable=False)
 
     def calling(self, function: Callable[..., Any]) -> BatchTask[P, R]:
         """Return the same task for one call, which ``function`` handles."""

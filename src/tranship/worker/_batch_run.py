@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 from tranship._signals import may_be_ctrl_c
-from tranship.errors import TaskError
 from tranship.task import BatchCall, BatchTask
 from tranship.worker._dependencies import Dependencies, Given
 from tranship.worker._forked import Origin
@@ -122,7 +121,7 @@ class BatchRun:
         try:
             returned = await self._called(list(seats.values()), given)
             self._calls.origin.check()
-            items = _one_each(returned, len(seats), self._task.name)
+            items = self._task.one_each(returned, len(seats))
         except BaseException as error:
             self._calls.origin.check(error)
             if isinstance(error, KeyboardInterrupt) and may_be_ctrl_c():
@@ -136,7 +135,7 @@ class BatchRun:
 
     async def _called(self, calls: Sequence[BatchCall[Any]], given: Given) -> Any:
         task, dependencies = self._task, self._calls.dependencies
-        args: Sequence[Any] = [list(calls) if task.gives_calls else [one.argument for one in calls]]
+        args: Sequence[Any] = [task.gathered(calls)]
         kwargs: Any = {}
         if dependencies.of_batch(task):
             args, kwargs = await dependencies.arguments(task, given, args, kwargs)
@@ -153,22 +152,3 @@ class BatchRun:
 
 def _with_trace(item: Any) -> tuple[Any, Any]:
     return item, item.__traceback__ if isinstance(item, BaseException) else None
-
-
-def _one_each(returned: Any, count: int, name: str) -> Sequence[Any]:
-    """Return one result per call.
-
-    Raises:
-        TaskError: the handler has returned something else.
-    """
-    if returned is None:
-        return [None] * count
-    listed = isinstance(returned, list | tuple)
-    if listed and len(returned) == count:
-        return list(returned)
-    what = f"{len(returned)} results" if listed else f"something of type {type(returned).__name__}"
-    message = (
-        f"the handler of {name!r} returned {what} for a batch of {count} calls; it has to return a list with one "
-        "result, or one exception, per call in their order, or None"
-    )
-    raise TaskError(message, code="BATCH_RESULTS", retryable=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tranship.errors import InvalidArgumentsError, MalformedMessage, ProcessDied, UnknownTask
 from tranship.outcomes import Outcome, Snooze
 from tranship.protocol import decode_signature
-from tranship.task import Task, current, task
+from tranship.task import BatchCall, BatchTask, Task, current, task
 from tranship.worker._dependencies import Dependencies, Given
 from tranship.worker._threads import HandlerThreads
 
@@ -28,7 +28,8 @@ class Each:
     """Calls handlers within another task, on the handlers' loop: one call after the other, as Celery does.
 
     Limits, cancels and retries are those of the task around them: an item that asks to be run again has all of them
-    run again. A handler in a thread, or in a process, is waited for before the task around it ends.
+    run again. A handler in a thread, or in a process, is waited for before the task around it ends. One of batches gets
+    each item as a batch of one.
 
     Args:
         tasks: the handlers by task name.
@@ -80,7 +81,11 @@ class Each:
 
     async def _one(self, handler: Task[..., Any], args: Sequence[Any]) -> Any:
         coerced, named = handler.coerce(args, {})
-        if handler not in self._dependencies:
+        provides = handler in self._dependencies
+        if isinstance(handler, BatchTask):
+            coerced, named = [handler.gathered([BatchCall(current(), coerced, named)])], {}
+            provides = self._dependencies.of_batch(handler)
+        if not provides:
             return await self._handle(handler, coerced, named)
         given = Given(f"an item of task {current().id}", self._in_thread)
         try:
@@ -96,8 +101,10 @@ class Each:
         if handler.isolation is not None:
             return await self._in_process(handler, args, kwargs)
         call = partial(handler.function, *args, **kwargs)
-        value = await (call() if handler.is_async else self._in_thread(call))
-        return await value if inspect.isawaitable(value) else value
+        is_coroutine = handler.is_coroutine if isinstance(handler, BatchTask) else handler.is_async
+        value = await (call() if is_coroutine else self._in_thread(call))
+        value = await value if inspect.isawaitable(value) else value
+        return _of_one(handler, value) if isinstance(handler, BatchTask) else value
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         return await self._waited_for(call, lambda: None)
@@ -124,6 +131,14 @@ class Each:
         if interrupted:
             raise asyncio.CancelledError
         return thread.result()
+
+
+def _of_one(handler: BatchTask[..., Any], returned: Any) -> Any:
+    """Return or raise what a handler of batches has for its only call."""
+    (value,) = handler.one_each(returned, 1)
+    if isinstance(value, BaseException):
+        raise value
+    return value
 
 
 def _written(handler: Task[..., Any], value: Any) -> Any:
