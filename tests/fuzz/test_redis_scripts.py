@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -47,7 +48,10 @@ def test_no_element_of_a_stranger_ends_a_script(tranship_service: Callable[[str]
     def raw(*words: str | bytes) -> Any:
         return ask_redis(place, *words)
 
-    with asyncio.Runner() as runner:
+    # What is left of them would end the Celery workers of other tests on this server.
+    with contextlib.ExitStack() as stack:
+        stack.callback(raw, "FLUSHALL")
+        runner = stack.enter_context(asyncio.Runner())
         for seed in range(SEED * INPUTS, SEED * INPUTS + max(20, INPUTS)):
             random = Random(seed)
             pushed = [elements(random) for _ in range(random.randrange(1, 11))]
