@@ -37,6 +37,10 @@ class Authority:
         made = made.serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(days=1))
         made = made.not_valid_after(now + dt.timedelta(days=1)).add_extension(names, critical=False)
         made = made.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        # From Python 3.13 on certificates are checked as strictly as RFC 5280 is.
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        made = made.add_extension(issuer, critical=False).add_extension(_usage(ca=ca), critical=True)
         return made.sign(self._key, hashes.SHA256())
 
     def _keep(self, name: str, made: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> tuple[Path, Path]:
@@ -50,3 +54,9 @@ class Authority:
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _usage(*, ca: bool) -> x509.KeyUsage:
+    other = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    never = dict.fromkeys((*other, "encipher_only", "decipher_only"), False)
+    return x509.KeyUsage(digital_signature=not ca, key_cert_sign=ca, crl_sign=ca, **never)
