@@ -73,6 +73,18 @@ def url(
     return own_part(tranship_service(request.param).url)
 
 
+@pytest.fixture(params=["sqlite", *SERVERS])
+def anywhere(
+    request, tmp_path: Path, tranship_service: Callable[[str], Service], keep_results: Callable[[str], None]
+) -> str:
+    """Every broker in turn, one after the other; results are kept."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'drill.db'}?durability=process&lease={LEASE:g}"
+    need_plugin(request.param)
+    keep_results(request.param)
+    return own_part(tranship_service(request.param).url)
+
+
 @pytest.fixture
 def pace(url: str) -> tuple[float, float]:
     """How long to let things be between two kills: where a lease has to end first, fewer fit in."""

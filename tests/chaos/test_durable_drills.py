@@ -3,76 +3,28 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from chaos.conftest import LEASE, SERVERS, need_plugin, own_part
+from chaos.drilled import workers_at
 from chaos.durable_worker import sleeps, waits
-from chaos.fleet import spawn
 from tranship import Client
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900)]
 
 NUMBER = 1000
 """Sleeps, and as many events."""
-WORKERS = 2
 KILL_EVERY = 4.0
 """Seconds between two kills."""
 PATIENCE = 600.0
 
 
-@pytest.fixture(params=["sqlite", *SERVERS])
-def url(request, tmp_path: Path, tranship_service, keep_results) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'durable.db'}?lease={LEASE:g}"
-    need_plugin(request.param)
-    keep_results(request.param)
-    return own_part(tranship_service(request.param).url)
-
-
-class Workers:
-    """Processes, each of which is replaced when it is killed."""
-
-    def __init__(self, url: str, log: Path) -> None:
-        self._arguments = url, str(log)
-        self._all = [self._start() for _ in range(WORKERS)]
-        self.kills = 0
-
-    def kill_one(self) -> None:
-        index = random.randrange(WORKERS)
-        self._all[index].kill()
-        self._all[index].wait()
-        self._all[index] = self._start()
-        self.kills += 1
-
-    def end(self) -> None:
-        for one in self._all:
-            one.kill()
-            one.wait()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return spawn("chaos.durable_worker", *self._arguments)
-
-
-@contextmanager
-def workers_at(url: str, log: Path) -> Iterator[Workers]:
-    log.touch()
-    workers = Workers(url, log)
-    try:
-        yield workers
-    finally:
-        workers.end()
-
-
-def test_sleeps_and_events_go_on_once(url: str, tmp_path: Path, tell) -> None:
+def test_sleeps_and_events_go_on_once(anywhere: str, tmp_path: Path, tell) -> None:
     log, began = tmp_path / "log", time.monotonic()
-    with Client(url) as client, workers_at(url, log) as workers:
+    with Client(anywhere) as client, workers_at("chaos.durable_worker", anywhere, log) as workers:
         asleep = client.submit_many(sleeps.call(number) for number in range(NUMBER))
         waiting = client.submit_many(waits.call(number) for number in range(NUMBER))
         unsent, ended, killed = list(waiting), 0, time.monotonic()

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
-import subprocess
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from chaos.conftest import SERVERS, need_plugin, own_part
-from chaos.fleet import spawn
+from chaos.drilled import workers_at
 from chaos.limits_worker import LIMIT, free, limited, ordered
 from tranship import Client
 
@@ -25,63 +20,17 @@ NUMBER = int(os.environ.get("TRANSHIP_TEST_LIMITS", "50000"))
 KEYS = 200
 MEASURED = 2000
 """Tasks of each kind, before anybody is killed."""
-WORKERS = 2
 KILL_EVERY = 4.0
 """Seconds between two kills."""
 PATIENCE = 2400.0
-LEASE = 5.0
 
 
-@pytest.fixture(params=["sqlite", *SERVERS])
-def url(request, tmp_path: Path, tranship_service, keep_results) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'limits.db'}?durability=process&lease={LEASE:g}"
-    need_plugin(request.param)
-    keep_results(request.param)
-    return own_part(tranship_service(request.param).url)
-
-
-class Workers:
-    """Processes, each of which is replaced when it is killed; their deaths are in the log."""
-
-    def __init__(self, url: str, log: Path) -> None:
-        self._url, self._log = url, log
-        self._all = [self._start() for _ in range(WORKERS)]
-        self.kills = 0
-
-    def kill_one(self) -> None:
-        index = random.randrange(WORKERS)
-        self._end(self._all[index])
-        self._all[index] = self._start()
-        self.kills += 1
-
-    def end(self) -> None:
-        for one in self._all:
-            self._end(one)
-
-    def _end(self, one: subprocess.Popen[bytes]) -> None:
-        one.kill()
-        one.wait()
-        with self._log.open("a") as log:
-            log.write(f"death {one.pid} - - 0\n")
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return spawn("chaos.limits_worker", self._url, str(self._log))
-
-
-@contextmanager
-def workers_at(url: str, log: Path) -> Iterator[Workers]:
-    log.touch()
-    workers = Workers(url, log)
-    try:
-        yield workers
-    finally:
-        workers.end()
-
-
-def test_limits_and_order_hold(url: str, tmp_path: Path, tell) -> None:
+def test_limits_and_order_hold(anywhere: str, tmp_path: Path, tell) -> None:
     log = tmp_path / "log"
-    with Client(url, submit_timeout=120) as client, workers_at(url, log) as workers:
+    with (
+        Client(anywhere, submit_timeout=120) as client,
+        workers_at("chaos.limits_worker", anywhere, log, logs_deaths=True) as workers,
+    ):
         client.submit(free, "warm", 0).result(60)
         rates = [_measured(client, one) for one in (free, limited, ordered)]
         tell(f"a second, free: {rates[0]:.0f}, with a limit: {rates[1]:.0f}, in order: {rates[2]:.0f}")

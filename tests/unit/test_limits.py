@@ -1,15 +1,29 @@
-"""Limits by key: what `@task` takes, and the line of one key, without a broker."""
+"""Limits by key: what `@task` takes, the line of one key by itself, and lines whose store or broker fails."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
 from tranship import task
-from tranship.errors import ConfigurationError, InvalidArgumentsError, InvalidOptionError, MalformedMessage
+from tranship.clocks import Clock
+from tranship.envelope import Envelope, Receipt, TaskState
+from tranship.errors import (
+    BrokerUnreachable,
+    ConfigurationError,
+    InvalidArgumentsError,
+    InvalidOptionError,
+    MalformedMessage,
+    MessageTooLarge,
+    TranshipError,
+)
+from tranship.limits import Lines
 from tranship.limits._line import LEASE, LOST, Granted, Line, Standing
-from tranship.protocol import Place
+from tranship.ports import Backend, Record, records_of
+from tranship.protocol import Encoder, Message, Place, decode_result, place_of
+from tranship.registry import Registry
 from tranship.task import Limits
 
 NOW = 1_000_000.0
@@ -175,3 +189,100 @@ class TestLine:
     def test_what_is_no_line_is_malformed(self, data: bytes) -> None:
         with pytest.raises(MalformedMessage):
             Line.read(data)
+
+
+class Losing:
+    """Records of which the answer to a write of a line is lost, once it is told to."""
+
+    def __init__(self, records: Any) -> None:
+        self._records = records
+        self.loses = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._records, name)
+
+    async def write(self, record: Record) -> bool:
+        written: bool = await self._records.write(record)
+        if self.loses and record.key.startswith("limits/line/"):
+            self.loses = False
+            raise BrokerUnreachable("the answer is lost")
+        return written
+
+
+class Program:
+    """One that submits to lines in memory, and whose broker answers as it is told to."""
+
+    def __init__(self, backend: Backend, answers: dict[str, TranshipError]) -> None:
+        records = records_of(backend)
+        assert records is not None
+        self.records = Losing(records)
+        self.results = backend.results()
+        self.sent: list[Envelope] = []
+        self._answers = answers
+        self.lines = Lines(
+            self.records, self._send, clock=Clock(), max_size=100_000, marks_ids=False, results=self.results
+        )
+
+    async def _send(self, messages: Sequence[Message]) -> Sequence[Receipt | TranshipError]:
+        self.sent += [one.envelope for one in messages if one.envelope.id not in self._answers]
+        return [self._answers.get(one.envelope.id) or Receipt(one.envelope.id) for one in messages]
+
+    async def enter(self, *ids: str) -> None:
+        messages = [Encoder().encode(Envelope(id=one, task="pay")) for one in ids]
+        await self.lines.enter(Place("acme", ""), messages, limits_of(limit=1))
+        await self.lines.aclose()
+
+
+@pytest.fixture
+async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
+    made = Registry().create(f"memory://{request.node.name}")
+    await made.open()
+    yield made
+    await made.aclose()
+
+
+class TestLines:
+    async def test_a_change_whose_answer_is_lost_is_made_once_and_followed_up(self, backend: Backend) -> None:
+        program, limits = Program(backend, {}), limits_of(limit=1, rate=0.1)
+        program.records.loses = True
+        await program.enter("a", "b")
+        assert [one.id for one in program.sent] == ["a"], "who got the slot is sent at once"
+        place = place_of(program.sent[0])
+        assert place is not None
+        program.records.loses = True
+        assert (await program.lines.claim("pay", place, "w", limits)).standing == Standing.ITS_TURN
+        await program.lines.leave("pay", place, "w", limits)
+        await program.lines.aclose()
+        second = place_of(program.sent[1])
+        assert second is not None
+        claim = await program.lines.claim("pay", second, "w", limits)
+        assert claim.standing == Standing.EARLY
+        assert claim.at - program.lines.now() == pytest.approx(10, abs=5), "the first one was counted once"
+
+    async def test_what_the_broker_will_never_take_has_failed_and_frees_its_slot(self, backend: Backend) -> None:
+        error = MessageTooLarge("too large", size=2, limit=1, task_id="a")
+        program = Program(backend, {"a": error})
+        await program.enter("a", "b")
+        assert [one.id for one in program.sent] == ["b"]
+        (found,) = await program.results.get_many(["a"])
+        assert found.state is TaskState.FAILURE
+        result = decode_result(found.document, task_id="a")
+        assert (result.error and result.error.message) == "too large"
+
+    async def test_what_the_broker_does_not_take_now_keeps_its_slot(
+        self, backend: Backend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tranship.limits._sending.TRIES", 2)
+        answers: dict[str, TranshipError] = {"a": BrokerUnreachable("it is away")}
+        program = Program(backend, answers)
+        await program.enter("a", "b")
+        assert program.sent == []
+        answers.clear()
+        (record,) = await program.records.read(["limits/line/pay/acme"])
+        line = Line.read(record.value)
+        for slot in line.slots.values():
+            slot.until = 1.0
+        assert await program.records.write(Record(record.key, line.write(), record.version))
+        await program.lines.look("pay", limits_of(limit=1))
+        await program.lines.aclose()
+        assert [one.id for one in program.sent] == ["a"], "it is sent again once its slot is overdue"

@@ -8,17 +8,24 @@ from typing import Any
 
 import pytest
 
-from tranship import AsyncClient, Client, Middleware, Worker, named, task
+from tranship import AsyncClient, Client, Middleware, TaskState, Worker, named, task
 from tranship.client import _single
 from tranship.envelope import Envelope, Receipt
 from tranship.errors import InvalidOptionError, MessageTooLarge, UnsupportedError
 from tranship.ports import Record
+from tranship.testing.background import BackgroundWorker
 
 
 @task(name="single.refresh", queue="single", unique=True)
 def refresh(user: str, how: dict[str, int] | None = None) -> str:
     """Return the user."""
     return user
+
+
+@task(name="single.save", queue="single", debounce=0.3, debounce_by=["name"])
+def save(name: str, version: str) -> str:
+    """Return the version."""
+    return version
 
 
 @pytest.fixture
@@ -111,6 +118,39 @@ def test_a_program_that_dies_in_its_submit(url: str, monkeypatch: pytest.MonkeyP
             assert time.monotonic() - began > 0.3
 
     asyncio.run(main())
+
+
+async def test_a_submit_that_is_held_up_ends_no_later_one(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is later is decided before anything is sent."""
+    counted, go_on, real = asyncio.Event(), asyncio.Event(), _single._Debounced._count
+
+    async def held_up(self: Any) -> Any:
+        found = await real(self)
+        if not counted.is_set():
+            counted.set()
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(_single._Debounced, "_count", held_up)
+    with BackgroundWorker(Worker(url, tasks=[save])):
+        async with AsyncClient(url) as client:
+            first = asyncio.create_task(client.submit(save, "a", "first"))
+            await counted.wait()
+            second = await client.submit(save, "a", "second")
+            go_on.set()
+            assert await second.result(20) == "second"
+            assert (await (await first).wait(20)).state is TaskState.CANCELLED
+
+
+def test_one_that_is_refused_leaves_the_one_before_to_the_next(url: str) -> None:
+    """It has not ended that, and the next submit does."""
+    with Client(f"{url}?max_message_size=2000") as client, BackgroundWorker(Worker(url, tasks=[save])):
+        first = client.submit(save.options(debounce=600), "a", "first")
+        with pytest.raises(MessageTooLarge):
+            client.submit(save, "a", "x" * 3000)
+        assert first.state() is not TaskState.CANCELLED
+        assert client.submit(save, "a", "third").result(20) == "third"
+        assert first.wait(20).state is TaskState.CANCELLED
 
 
 class Seeing(Middleware):

@@ -196,9 +196,9 @@ async def test_a_retired_consumer_is_closed_when_what_it_brought_has_ended():
 
 
 async def test_no_pause_is_slept_out_when_the_connection_is_back_or_it_is_told_to_stop(monkeypatch):
-    from tranship.worker import _pauses
+    from tranship import pauses
 
-    monkeypatch.setattr(_pauses, "FIRST", 60.0)
+    monkeypatch.setattr(pauses, "FIRST", 60.0)
     consumer = Mute([BrokerUnreachable("gone"), BrokerUnreachable("gone"), Received(()), BrokerUnreachable("gone")])
     one = intake(lambda: consumer, silence=30)
     running = asyncio.ensure_future(one.run())
@@ -211,9 +211,9 @@ async def test_no_pause_is_slept_out_when_the_connection_is_back_or_it_is_told_t
 
 
 async def test_what_comes_back_while_a_receive_fails_counts(monkeypatch):
-    from tranship.worker import _pauses
+    from tranship import pauses
 
-    monkeypatch.setattr(_pauses, "FIRST", 60.0)
+    monkeypatch.setattr(pauses, "FIRST", 60.0)
 
     class Late(Mute):
         async def receive(self, limit, wait, *, skip=()):

@@ -159,9 +159,9 @@ async def test_it_is_waited_for_as_long_as_the_setting_says_and_permanent_errors
 
 @pytest.mark.parametrize("what", ["a pause", "an attempt that hangs"])
 async def test_a_stop_ends_the_waiting_for_a_broker(what, monkeypatch):
-    from tranship.worker import _pauses
+    from tranship import pauses
 
-    monkeypatch.setattr(_pauses, "FIRST", 60.0)
+    monkeypatch.setattr(pauses, "FIRST", 60.0)
     faults = Faults()
     if what == "a pause":
         faults.fail("open", BrokerUnreachable)
@@ -176,9 +176,9 @@ async def test_a_stop_ends_the_waiting_for_a_broker(what, monkeypatch):
 
 
 async def test_cancelled_while_it_waits_for_a_broker_it_closes_everything(monkeypatch):
-    from tranship.worker import _pauses
+    from tranship import pauses
 
-    monkeypatch.setattr(_pauses, "FIRST", 60.0)
+    monkeypatch.setattr(pauses, "FIRST", 60.0)
     faults = Faults()
     faults.fail("ensure", BrokerUnreachable)
     worker = make(faults=faults)

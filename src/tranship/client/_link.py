@@ -78,6 +78,7 @@ class ClientLink:
         result_backend: Backend | None,
         *,
         submit_timeout: float,
+        store_url: BrokerURL | None = None,
         queued_elsewhere: bool = False,
         sent_events: bool = False,
     ) -> None:
@@ -96,7 +97,7 @@ class ClientLink:
         self._closed = False
         self.readers: Readers = Readers(backend)
         self._result_backend = result_backend
-        self._store_url: BrokerURL | None = None
+        self._store_url = store_url
         self._store, self._waiting = self._open_results(store)
         self._sent_events = _sent_events(backend) if sent_events else None
         self.submission: Submission = Submission(
@@ -123,15 +124,14 @@ class ClientLink:
                 await result_backend.open()
                 result_backend.capabilities.check_keeps_results(result_backend.name)
             await look(backend, backend.url)
-            link = cls(
+            return cls(
                 backend,
                 result_backend,
                 submit_timeout=key.submit_timeout,
+                store_url=key.result_url or key.broker_url,
                 queued_elsewhere=key.queued_elsewhere,
                 sent_events=key.sent_events,
             )
-            link._store_url = key.result_url or key.broker_url
-            return link
         except BaseException:
             await backend.aclose()
             if result_backend is not None:
@@ -294,7 +294,14 @@ class ClientLink:
             lined = LinedHandOver(broker, self.loop)
             size = self.backend.submitter().max_message_size
             marks = marks_ids(self.backend, self._result_backend)
-            lined.lines = Lines(keeper.records(), lined.send, clock=self.clock, max_size=size, marks_ids=marks)
+            lined.lines = Lines(
+                keeper.records(),
+                lined.send,
+                clock=self.clock,
+                max_size=size,
+                marks_ids=marks,
+                results=self._store if self.keeps_results else None,
+            )
             made.append(lined)
             return lined
 

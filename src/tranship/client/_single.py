@@ -16,6 +16,7 @@ from tranship import codec
 from tranship.client._link import ClientLink
 from tranship.envelope import Receipt, TaskState
 from tranship.errors import MalformedMessage, SubmitUnknown, TranshipError, UnsupportedError
+from tranship.pauses import Pauses
 from tranship.ports import Capability, Record, Records
 from tranship.protocol import Message
 from tranship.task import Single
@@ -63,9 +64,7 @@ async def submit_single(link: ClientLink, single: Single, key: str, message: Mes
     records = _records(link, single)
     if single.debounce is None:
         return await _Unique(link, records, key, message).submit(send)
-    receipt = await send(message)
-    await _supersede(link, records, key, message, single.debounce)
-    return receipt
+    return await _Debounced(link, records, key, message, single.debounce).submit(send)
 
 
 def _records(link: ClientLink, single: Single) -> Records:
@@ -117,7 +116,7 @@ class _Unique:
 
     async def _claim(self) -> str | None:
         """Be the one that counts; or return the id of another, which has not ended."""
-        pause = FIRST_LOOK
+        pauses = Pauses(FIRST_LOOK, LAST_LOOK)
         while not await self._records.write(self._record(self._id)):
             (found,) = await self._records.read([self._key])
             if found is None:
@@ -133,8 +132,7 @@ class _Unique:
                 return holder.id
             else:
                 # Its submit is under way; whoever died in the middle of it is forgotten in time.
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LAST_LOOK)
+                await asyncio.sleep(pauses.next())
         return None
 
     async def _ended(self, task_id: str) -> bool:
@@ -160,27 +158,62 @@ class _Unique:
         return Record(self._key, value, version, ttl=self._ttl if sent else CLAIMED)
 
 
-async def _supersede(link: ClientLink, records: Records, key: str, message: Message, quiet: float) -> None:
-    """The task that was just submitted counts; end the one that did before, unless it is due."""
-    envelope = message.envelope
-    value = codec.dumps([envelope.id, envelope.not_before, True], name="what waits for quiet")
-    try:
-        before = await _replace(records, Record(key, value, ttl=quiet + MARGIN))
-        left = TOO_LATE if before is None or before.id == envelope.id else before.at - link.clock.now()
+class _Debounced:
+    """One submit of a task that runs once nobody has submitted it for a while.
+
+    The record decides who is later. It is written before the task is sent: a program that is held up in between cannot
+    end a task that was submitted meanwhile, and who comes meanwhile ends one that is not there yet.
+    """
+
+    def __init__(self, link: ClientLink, records: Records, key: str, message: Message, quiet: float) -> None:
+        self._link = link
+        self._records = records
+        self._message = message
+        self._id = message.envelope.id
+        value = codec.dumps([self._id, message.envelope.not_before, True], name="what waits for quiet")
+        self._record = Record(key, value, ttl=quiet + MARGIN)
+
+    async def submit(self, send: Send) -> Receipt:
+        """Submit it, and end the one before it, unless that is due."""
+        before = await self._count()
+        try:
+            receipt = await send(self._message)
+        except SubmitUnknown:
+            raise
+        except TranshipError:
+            await self._give_up(before)
+            raise
+        left = TOO_LATE if before is None or before.id == self._id else before.at - self._link.clock.now()
         if before is not None and left > TOO_LATE:
-            # It is remembered for longer than the task waits.
-            await link.cancel("id", [before.id], left + MARGIN)
-    except TranshipError as error:
-        log.warning("task %s is submitted, and the one before it may run as well: %s", envelope.id, error)
+            try:
+                # It is remembered for longer than the task waits.
+                await self._link.cancel("id", [before.id], left + MARGIN)
+            except TranshipError as error:
+                log.warning("task %s is submitted, and the one before it may run as well: %s", self._id, error)
+        return receipt
 
+    async def _count(self) -> _Holder | None:
+        """Be the one that counts, and return the one before."""
+        record = self._record
+        while True:
+            (found,) = await self._records.read([record.key])
+            version = 0 if found is None else found.version
+            if await self._records.write(Record(record.key, record.value, version, ttl=record.ttl)):
+                return None if found is None else _read(found)
 
-async def _replace(records: Records, record: Record) -> _Holder | None:
-    """Write a record over whatever is there, and return that."""
-    while True:
-        (found,) = await records.read([record.key])
-        version = 0 if found is None else found.version
-        if await records.write(Record(record.key, record.value, version, ttl=record.ttl)):
-            return None if found is None else _read(found)
+    async def _give_up(self, before: _Holder | None) -> None:
+        """The broker has refused it: the one before it counts again, for the next one to end."""
+        try:
+            (found,) = await self._records.read([self._record.key])
+            if found is None or found.value != self._record.value:
+                return
+            if before is None:
+                await self._records.remove(found)
+            else:
+                old = before.record
+                await self._records.write(Record(old.key, old.value, found.version, ttl=self._record.ttl))
+        except TranshipError as error:
+            log.debug("the task before %s, which was refused, may run beside a later one: %s", self._id, error)
 
 
 def _read(record: Record) -> _Holder | None:

@@ -2,6 +2,17 @@
 
 from tranship.limits._line import LEASE, NEAR, Claim, Standing
 from tranship.limits._lines import Lines, held_ids, keeper_of, marks_ids
-from tranship.limits._submitting import LinedHandOver
+from tranship.limits._submitting import HandsOver, LinedHandOver
 
-__all__ = ["LEASE", "NEAR", "Claim", "LinedHandOver", "Lines", "Standing", "held_ids", "keeper_of", "marks_ids"]
+__all__ = [
+    "LEASE",
+    "NEAR",
+    "Claim",
+    "HandsOver",
+    "LinedHandOver",
+    "Lines",
+    "Standing",
+    "held_ids",
+    "keeper_of",
+    "marks_ids",
+]

@@ -10,55 +10,39 @@ import asyncio
 import logging
 import random
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, TypeVar, cast
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from tranship.clocks import Clock
 from tranship.envelope import Envelope, Receipt
-from tranship.errors import ClosedError, MalformedMessage, MessageTooLarge, TranshipError, UnsupportedError
-from tranship.limits._blocks import (
-    OVERHEAD,
-    block_key,
-    blocks_of,
-    envelope_of,
-    line_key,
-    line_prefix,
-    mark_key,
-    messages_in,
-    nothing_left,
-)
+from tranship.errors import MalformedMessage, MessageTooLarge, TranshipError, UnsupportedError
+from tranship.limits._blocks import OVERHEAD, blocks_of, line_key, line_prefix, mark_key
+from tranship.limits._kept import PATIENCE, Blocks, NotRead
 from tranship.limits._line import LONGEST_WAIT, Claim, Granted, Line, Overdue, new_part_name
-from tranship.ports import Backend, Capability, KeepsRecords, Record, Records, keeps_records
-from tranship.protocol import Encoder, Message, Place, with_place
+from tranship.limits._sending import Sending, Sends
+from tranship.pauses import patiently
+from tranship.ports import (
+    Backend,
+    Capability,
+    KeepsRecords,
+    Record,
+    Records,
+    ResultStore,
+    keeps_records,
+)
+from tranship.protocol import Message, Place
 from tranship.task import Limits
 
 __all__ = ["Lines", "Sends", "held_ids", "keeper_of", "marks_ids"]
 
 log = logging.getLogger("tranship.limits")
 
-PATIENCE: Final = 60.0
-"""Seconds for which a store that is away is tried again."""
 LONGEST_READ: Final = 60.0
 """Seconds between reading a line and writing a block of it, at the most."""
-KNOWN_BLOCKS: Final = 512
 PAGE: Final = 500
-MARKED: Final = 60.0
-"""Seconds for which an id stays marked once its task is sent."""
-TRIES: Final = 12
-"""Attempts to send messages to the broker, before they are sent again when their slots are overdue."""
-FIRST_PAUSE: Final = 0.02
-LONGEST_PAUSE: Final = 1.0
-"""Seconds between two attempts."""
-
 T = TypeVar("T")
-
-
-class Sends(Protocol):
-    """Sends messages to the broker, once."""
-
-    def __call__(self, messages: Sequence[Message], /) -> Awaitable[Sequence[Receipt | TranshipError]]:
-        """Return an answer for each."""
 
 
 class _Wish(NamedTuple):
@@ -68,11 +52,17 @@ class _Wish(NamedTuple):
     done: asyncio.Future[Any]
 
 
-class _Unknown(Exception):
-    """A block has to be read before it is known how long it is."""
+@dataclass(slots=True)
+class _Change:
+    """A line as wishes have made it."""
 
-    def __init__(self, part: str, block: int) -> None:
-        self.part, self.block = part, block
+    state: Line
+    value: bytes
+    """Its record."""
+    answers: Sequence[Any]
+    """Of each wish."""
+    granted: Sequence[Granted]
+    overdue: Sequence[Overdue]
 
 
 class _OneLine:
@@ -96,6 +86,7 @@ class Lines:
         clock: the broker's.
         max_size: bytes of a message.
         marks_ids: whether the ids of tasks that wait are written down, for who would take them for unknown ones.
+        results: is told of tasks that the broker will never take; None: nothing keeps results.
         has_ended: says of a task whether there is a result; None: nobody knows.
     """
 
@@ -107,17 +98,18 @@ class Lines:
         clock: Clock,
         max_size: int,
         marks_ids: bool,
+        results: ResultStore | None,
         has_ended: Callable[[Envelope], Awaitable[bool]] | None = None,
     ) -> None:
-        self._records, self._send, self._clock, self._has_ended = records, send, clock, has_ended
-        self._marks_ids = marks_ids
+        self._records, self._clock = records, clock
         self._most = max_size - OVERHEAD
-        self._encoder = Encoder()
         self._lines: dict[tuple[str, str], _OneLine] = {}
         self._sending: dict[asyncio.Task[None], tuple[str, str]] = {}
         """What sends the messages of whose turn it is, with the line that they are of."""
-        self._blocks: OrderedDict[tuple[str, int], list[Any]] = OrderedDict()
-        """Those that were read last; they never change."""
+        self._blocks = Blocks(records)
+        self._sender = Sending(
+            send, records, self._blocks, clock=clock, marks_ids=marks_ids, results=results, has_ended=has_ended
+        )
 
     def now(self) -> float:
         """What time it is at the broker."""
@@ -136,11 +128,8 @@ class Lines:
         answers = [self._answer(one) for one in messages]
         fitting = [one for one, answer in zip(messages, answers, strict=True) if isinstance(answer, Receipt)]
         if fitting:
-            if self._marks_ids:
-                await self._mark([one.envelope.id for one in fitting], None)
-            await self._patiently(
-                lambda: self._enter(place, list(blocks_of(fitting)), fitting[0].envelope.task, limits)
-            )
+            await self._sender.mark([one.envelope.id for one in fitting])
+            await self._enter(place, list(blocks_of(fitting)), fitting[0].envelope.task, limits)
         return answers
 
     async def claim(self, task: str, place: Place, owner: str, limits: Limits) -> Claim:
@@ -204,9 +193,9 @@ class Lines:
 
     async def _enter(self, place: Place, blocks: Sequence[bytes], task: str, limits: Limits) -> None:
         while True:
-            part, start = await self._end_of(task, place)
+            part, start = await patiently(lambda: self._end_of(task, place), PATIENCE, "reading a line")
             read = time.monotonic()
-            numbers = await self._write_blocks(part, start, blocks)
+            numbers = await self._blocks.write(part, start, blocks)
             if time.monotonic() < read + LONGEST_READ and await self._wish(
                 task,
                 place.key,
@@ -217,41 +206,14 @@ class Lines:
             ):
                 return
             # The part was forgotten meanwhile, or somebody else has begun it.
-            await self._records.put([nothing_left(part, number) for number in numbers])
+            await self._blocks.empty((part, number) for number in numbers)
 
     async def _end_of(self, task: str, place: Place) -> tuple[str, int]:
         """Return the name of a share's part of a line, and how many blocks it has."""
-        line, _ = await self._read(line_key(task, place.key))
+        (found,) = await self._records.read([line_key(task, place.key)])
+        line = Line() if found is None else Line.read(found.value)
         part = line.parts.get(place.share)
         return (new_part_name(), 0) if part is None else (part.name, part.end)
-
-    async def _write_blocks(self, part: str, start: int, blocks: Sequence[bytes]) -> list[int]:
-        """Create blocks behind the last one that is there; return their numbers."""
-        numbers: list[int] = []
-        number = start
-        for block in blocks:
-            while not await self._create(block_key(part, number), block):
-                # Somebody else's, whose line does not say so yet.
-                number += 1
-            numbers.append(number)
-            self._remember(part, number, block)
-            number += 1
-        return numbers
-
-    async def _create(self, key: str, value: bytes) -> bool:
-        """Create a record; False: there is another one."""
-        sure = True
-
-        async def create() -> bool:
-            nonlocal sure
-            if not sure:
-                (there,) = await self._records.read([key])
-                if there is not None:
-                    return there.value == value
-            sure = False
-            return await self._records.write(Record(key, value))
-
-        return await self._patiently(create)
 
     # Changing a line.
 
@@ -280,7 +242,8 @@ class Lines:
 
     async def _fulfil_all(self, line: _OneLine, wishes: Sequence[_Wish]) -> None:
         try:
-            found: Sequence[Any] = await self._patiently(lambda: self._change(line, wishes))
+            made = await self._change(line, wishes)
+            await self._follow(line, made)
         except Exception as error:  # noqa: BLE001 - raised where it is awaited
             for one in wishes:
                 if not one.done.done():
@@ -292,137 +255,73 @@ class Lines:
             for one in wishes:
                 one.done.cancel()
             raise
-        for one, answer in zip(wishes, found, strict=True):
+        for one, answer in zip(wishes, made.answers, strict=True):
             if not one.done.done():
                 one.done.set_result(answer)
 
-    async def _change(self, line: _OneLine, wishes: Sequence[_Wish]) -> list[Any]:
-        """Change the record of a line, and do what follows from it."""
+    async def _change(self, line: _OneLine, wishes: Sequence[_Wish]) -> _Change:
+        """Change the record of a line, once, also where the answer to that is lost."""
         key = line_key(line.task, line.key)
-        while True:
-            state, version = await self._read(key)
-            before = state.write()
-            now = self.now()
-            answers = [one.change(state, now) for one in wishes]
-            try:
-                granted = state.grant(line.limits, now, self._length)
-            except _Unknown as block:
-                await self._load(block.part, block.block)
-                continue
-            state.tidy(now)
-            after = state.write()
-            if after == before:
-                break
-            if await self._records.write(Record(key, after, version, state.ttl(now))):
-                break
-            # Somebody else was faster.
-            await asyncio.sleep(random.uniform(0, 0.005))
-        overdue, line.overdue = line.overdue, []
-        if granted or overdue:
-            job = asyncio.get_running_loop().create_task(self._dispatch(line, granted, overdue))
-            self._sending[job] = line.task, line.key
-            job.add_done_callback(self._sending.__delitem__)
-        await self._clear(line, state)
-        return answers
+        doubtful: _Change | None = None
 
-    async def _read(self, key: str) -> tuple[Line, int]:
-        (found,) = await self._records.read([key])
-        return (Line(), 0) if found is None else (Line.read(found.value), found.version)
+        async def change() -> _Change:
+            nonlocal doubtful
+            while True:
+                (found,) = await self._records.read([key])
+                if doubtful is not None and found is not None and found.value == doubtful.value:
+                    return doubtful
+                state = Line() if found is None else Line.read(found.value)
+                before = state.write()
+                try:
+                    made = self._made(line, wishes, state)
+                except NotRead as block:
+                    await self._blocks.read(block.part, block.number)
+                    continue
+                if made.value == before:
+                    return made
+                doubtful = made
+                version = 0 if found is None else found.version
+                if await self._records.write(Record(key, made.value, version, state.ttl(self.now()))):
+                    return made
+                # Somebody else was faster.
+                doubtful = None
+                await asyncio.sleep(random.uniform(0, 0.005))
 
-    async def _clear(self, line: _OneLine, state: Line) -> None:
+        return await patiently(change, PATIENCE, "changing a line")
+
+    def _made(self, line: _OneLine, wishes: Sequence[_Wish], state: Line) -> _Change:
+        """Fulfil wishes in ``state``, and give away what is free then.
+
+        Raises:
+            NotRead: a block has to be read first.
+        """
+        now = self.now()
+        line.overdue = []
+        answers = [one.change(state, now) for one in wishes]
+        granted = state.grant(line.limits, now, self._blocks.length)
+        state.tidy(now)
+        return _Change(state, state.write(), answers, granted, line.overdue)
+
+    async def _follow(self, line: _OneLine, made: _Change) -> None:
+        """Do what follows from a change: send whose turn it is, empty blocks of which all has ended."""
+        if made.granted or made.overdue:
+            drop = partial(self._drop, line)
+            self._beside(line, self._sender.dispatch(line.key, made.granted, made.overdue, drop))
         over, line.over = line.over, set()
-        gone = [one for one in over if state.is_over(*one)]
-        line.over |= {one for one in over if one not in gone} if line.wishes else set()
+        gone = {one for one in over if made.state.is_over(*one)}
+        if line.wishes:
+            line.over |= over - gone
         if gone:
-            for one in gone:
-                self._blocks.pop(one, None)
-            await self._records.put([nothing_left(*one) for one in gone])
+            try:
+                await self._blocks.empty(gone)
+            except TranshipError as error:
+                log.warning("%d blocks of line %r of %s stay, though empty: %s", len(gone), line.key, line.task, error)
 
-    # Blocks.
-
-    def _length(self, part: str, block: int) -> int:
-        found = self._blocks.get((part, block))
-        if found is None:
-            raise _Unknown(part, block)
-        self._blocks.move_to_end((part, block))
-        return len(found)
-
-    async def _load(self, part: str, number: int) -> None:
-        (found,) = await self._records.read([block_key(part, number)])
-        if found is None:
-            log.error("block %d of a line of tasks is not there; it is passed over", number)
-        self._remember(part, number, b"" if found is None else found.value)
-
-    def _remember(self, part: str, number: int, value: bytes) -> None:
-        try:
-            self._blocks[part, number] = messages_in(value)
-        except MalformedMessage:
-            log.exception("block %d of a line of tasks is passed over", number)
-            self._blocks[part, number] = []
-        while len(self._blocks) > KNOWN_BLOCKS:
-            self._blocks.popitem(last=False)
-
-    # Sending.
-
-    async def _dispatch(self, line: _OneLine, granted: Sequence[Granted], overdue: Sequence[Overdue]) -> None:
-        try:
-            await self._send_all(await self._messages(line, granted), there=False)
-            lost = [one.granted for one in overdue if await self._is_lost(line, one)]
-            await self._send_all(await self._messages(line, lost, again=True), there=True)
-        except TranshipError as error:
-            log.warning("tasks of line %r of %s are sent later: %s", line.key, line.task, error)
-        except Exception:
-            log.exception("sending tasks of line %r of %s failed in an unexpected way", line.key, line.task)
-
-    async def _messages(self, line: _OneLine, granted: Sequence[Granted], *, again: bool = False) -> list[Message]:
-        messages = []
-        for one in granted:
-            envelope = await self._envelope(line, one)
-            if envelope is not None:
-                message = self._encoder.encode(with_place(envelope, Place(line.key, *one)))
-                # It may have come to a worker before it had a place, or its first message may be lost.
-                message.mark = f"{one.part}-{one.block}-{one.number}" + (f"-{self.now():.0f}" if again else "")
-                messages.append(message)
-        return messages
-
-    async def _send_all(self, messages: Sequence[Message], *, there: bool) -> None:
-        """Send messages; ``there``: one of the same id that the broker has already will do."""
-        if messages and self._marks_ids:
-            # From now on the broker knows them.
-            await self._mark([one.envelope.id for one in messages], MARKED)
-        pause = FIRST_PAUSE
-        for _ in range(TRIES):
-            if not messages:
-                return
-            answers = await self._send(messages)
-            failed = [
-                (one, answer)
-                for one, answer in zip(messages, answers, strict=True)
-                if isinstance(answer, TranshipError) or (answer.duplicate_of is not None and not there)
-            ]
-            messages = [one for one, _ in failed]
-            if failed:
-                # A task that has come to a worker without a place is there until the worker has settled it.
-                log.debug("%d tasks whose turn it is are sent once more: %s", len(failed), failed[0][1])
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
-        if messages:
-            log.warning("%d tasks whose turn it is could not be sent, and are sent later", len(messages))
-
-    async def _mark(self, ids: Sequence[str], ttl: float | None) -> None:
-        await self._patiently(lambda: self._records.put([Record(mark_key(one), b"", ttl=ttl) for one in ids]))
-
-    async def _envelope(self, line: _OneLine, granted: Granted) -> Envelope | None:
-        """Return the task that has got a slot; None: it cannot be had, and the next one gets the slot."""
-        _, part, block, number = granted
-        if (part, block) not in self._blocks:
-            await self._load(part, block)
-        try:
-            return envelope_of(self._blocks[part, block][number])
-        except (IndexError, MalformedMessage, TypeError, ValueError):
-            log.exception("a task of line %r of %s is lost, it cannot be read any more", line.key, line.task)
-            self._drop(line, granted)
-            return None
+    def _beside(self, line: _OneLine, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that nobody waits for but :meth:`sent` and :meth:`aclose`."""
+        job = asyncio.get_running_loop().create_task(work)
+        self._sending[job] = line.task, line.key
+        job.add_done_callback(self._sending.__delitem__)
 
     def _is_stuck(self, record: Record, limits: Limits) -> bool:
         try:
@@ -442,35 +341,9 @@ class Lines:
 
         return change
 
-    async def _is_lost(self, line: _OneLine, overdue: Overdue) -> bool:
-        """Whether a task has to be sent again. One that has ended leaves the line: who ran it has died before that."""
-        if not overdue.comes_again:
-            return True
-        envelope = await self._envelope(line, overdue.granted)
-        if envelope is None or self._has_ended is None or not envelope.keeps_result:
-            return envelope is not None
-        if await self._has_ended(envelope):
-            self._drop(line, overdue.granted)
-        return False
-
     def _drop(self, line: _OneLine, granted: Granted) -> None:
         """Free the slot of what has ended, or is not there."""
-        job = asyncio.get_running_loop().create_task(self.leave(line.task, Place(line.key, *granted), "", line.limits))
-        self._sending[job] = line.task, line.key
-        job.add_done_callback(self._sending.__delitem__)
-
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Return what ``call`` does; again and again where a store does not answer. It may be repeated."""
-        until, pause = time.monotonic() + PATIENCE, 0.05
-        while True:
-            try:
-                return await call()
-            except TranshipError as error:
-                if not error.retryable or isinstance(error, ClosedError) or time.monotonic() > until:
-                    raise
-                log.info("the records of limits cannot be reached, trying again: %s", error)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 2.0)
+        self._beside(line, self.leave(line.task, Place(line.key, *granted), "", line.limits))
 
 
 async def held_ids(records: Records, ids: Sequence[str]) -> set[str]:

@@ -23,7 +23,7 @@ Answered: TypeAlias = Callable[[Sequence[Answer]], None]
 
 
 class HandsOver(Protocol):
-    """Hands messages to the broker."""
+    """Hands messages to the broker, or sees to it that somebody does."""
 
     def submit(self, messages: Sequence[Message], answered: Answered) -> None:
         """Begin one round trip; ``answered`` is called later, once, with an answer for each message."""

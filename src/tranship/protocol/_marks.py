@@ -1,7 +1,11 @@
-"""What a worker notes on a task that it puts back: in headers of our own, which nobody else reads."""
+"""What is noted on a task while it is on its way: in headers of our own, which nobody else reads.
+
+No field of an envelope stands for them, so they travel with what a received message says beyond its fields.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +18,8 @@ __all__ = ["mark_of", "marked"]
 
 def mark_of(envelope: Envelope, name: str) -> Any:
     """Return the note of that name; None: there is none."""
-    return carried(envelope).get("headers", {}).get(f"{OWN_PREFIX}{name}") if envelope.headers else None
+    headers = carried(envelope).get("headers") if envelope.headers else None
+    return headers.get(f"{OWN_PREFIX}{name}") if isinstance(headers, Mapping) else None
 
 
 def marked(envelope: Envelope, name: str, value: Any) -> Envelope:

@@ -1,21 +1,16 @@
-"""Where a task with limits stands in the line of its key: a header of its message.
-
-It is one of our own headers that no field of an envelope stands for, and so it travels with those that are carried.
-"""
+"""Where a task with limits stands in the line of its key: a note on its message."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from tranship.envelope import Envelope
-from tranship.protocol._carried import CARRIED, carried
+from tranship.protocol._marks import mark_of, marked
 
 __all__ = ["Place", "place_of", "with_place"]
 
-PLACE: Final = "tranship-place"
-"""The header: key, share, part of the line, block, number in it."""
+PLACE: Final = "place"
+"""The note: key, share, part of the line, block, number in it."""
 
 
 class Place(NamedTuple):
@@ -40,8 +35,7 @@ class Place(NamedTuple):
 
 def place_of(envelope: Envelope) -> Place | None:
     """Return where a task stands; None: its message does not say, or not in words of ours."""
-    kept = carried(envelope).get("headers")
-    match kept.get(PLACE) if isinstance(kept, Mapping) else None:
+    match mark_of(envelope, PLACE):
         case [str(key), str(share), str(part), int(block), int(number)]:
             return Place(key, share, part, block, number)
     return None
@@ -49,6 +43,4 @@ def place_of(envelope: Envelope) -> Place | None:
 
 def with_place(envelope: Envelope, place: Place) -> Envelope:
     """Return the envelope with where its task stands."""
-    extra: dict[str, Any] = dict(carried(envelope))
-    extra["headers"] = {**extra.get("headers", {}), PLACE: list(place)}
-    return replace(envelope, headers={**envelope.headers, CARRIED: extra})
+    return marked(envelope, PLACE, list(place))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from tranship.errors import SubmitUnknown, TranshipError
 from tranship.ports import Backend, PromptSubmitter, Submitter
@@ -15,18 +15,11 @@ from tranship.submission._jobs import Answer
 if TYPE_CHECKING:
     from tranship.ports import IdKeeper
 
-__all__ = ["HandOver", "HandsOver", "submitter_of", "unknown"]
+__all__ = ["HandOver", "submitter_of", "unknown"]
 
 log = logging.getLogger("tranship.submission")
 
 Answered = Callable[[Sequence[Answer]], None]
-
-
-class HandsOver(Protocol):
-    """Hands messages to the broker, or sees to it that somebody does."""
-
-    def submit(self, messages: Sequence[Message], answered: Answered) -> None:
-        """Begin one round trip; ``answered`` is called later, once, with an answer for each message."""
 
 
 class HandOver:

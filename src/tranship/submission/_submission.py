@@ -13,15 +13,18 @@ import collections
 import concurrent.futures
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tranship.errors import ClosedError, MessageTooLarge, TranshipError
 from tranship.guards import check_may_block
 from tranship.ports import Submitter
 from tranship.protocol import Message
-from tranship.submission._handover import HandOver, HandsOver
+from tranship.submission._handover import HandOver
 from tranship.submission._jobs import Answer, Flight, Job, Span, ThreadWaiter, Waiter
 from tranship.submission._sorting import Sorting
+
+if TYPE_CHECKING:
+    from tranship.limits import HandsOver
 
 __all__ = ["BATCH", "IN_FLIGHT", "Submission"]
 

@@ -60,7 +60,6 @@ class BatchRun:
         self._over = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._thread: ThreadCall | None = None
-        self._error: BaseException | None = None
         self._results: dict[Run, tuple[Any, Any]] = {}
         """What became of each: a result, or an error with its traceback."""
 

@@ -384,6 +384,7 @@ class SessionBuilder:
             clock=clock_of(self._backend),
             max_size=self._backend.submitter().max_message_size,
             marks_ids=marks_ids(self._backend, store),
+            results=self._results,
             has_ended=has_ended,
         )
         return Turns(

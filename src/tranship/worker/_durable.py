@@ -19,6 +19,7 @@ from tranship._running import is_in_loop
 from tranship.checks import invalid, key_text, name_text
 from tranship.errors import MessageTooLarge, TranshipError, UnsupportedError
 from tranship.outcomes import Suspended
+from tranship.pauses import patiently
 from tranship.ports import NameHolder, Record, Records
 from tranship.steps import (
     KEPT,
@@ -34,7 +35,6 @@ from tranship.steps import (
     wait_key,
 )
 from tranship.task import TaskContext
-from tranship.worker._pauses import patiently
 
 __all__ = ["Steps"]
 

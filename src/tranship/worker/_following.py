@@ -14,11 +14,11 @@ from typing import Any, Final, TypeVar
 from tranship.canvas import Ended, Plan, after_chord, after_lost_chord
 from tranship.envelope import Envelope, TaskResult
 from tranship.errors import SubmitUnknown, TranshipError
+from tranship.pauses import patiently
 from tranship.ports import ChordCount, ChordStore, ResultStore, StoredResult
 from tranship.protocol import Message, encode_result
 from tranship.submission import Submission
 from tranship.worker._canvas import Canvas
-from tranship.worker._pauses import patiently
 from tranship.worker._record import Run
 
 __all__ = ["CannotFollow", "Following"]

@@ -12,9 +12,9 @@ from typing import Final
 from tranship.envelope import Ending
 from tranship.errors import TranshipError
 from tranship.finished import CHUNK, Finished, Later, encode_finished, slot_key, slots
+from tranship.pauses import Pauses
 from tranship.ports import Record, Records
 from tranship.protocol import Signature, SignatureKind, decode_signature, signatures_in
-from tranship.worker._pauses import Pauses
 from tranship.worker._record import Run, Sequel
 from tranship.worker._shorten import beginning, ending
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from tranship.errors import BrokerError, BrokerUnreachable, ClosedError, TranshipError
+from tranship.pauses import Pauses
 from tranship.ports import Consumer, Delivery, Received
 from tranship.timers import LazyTimer, next_round
-from tranship.worker._pauses import Pauses
 from tranship.worker._starvation import Starvation
 
 __all__ = ["Intake", "close"]

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from tranship.errors import BrokerError
-from tranship.worker._pauses import Pauses
+from tranship.pauses import Pauses
 
 __all__ = ["begin"]
 

@@ -19,8 +19,8 @@ from tranship.envelope import Envelope
 from tranship.errors import LeaseLost, MessageTooLarge, TranshipError
 from tranship.outcomes import Progress
 from tranship.parts import encode_parts, encode_progress, part_key, progress_key, run_key, run_name
+from tranship.pauses import Pauses
 from tranship.ports import Record, Records
-from tranship.worker._pauses import Pauses
 
 __all__ = ["Teller", "Tellers"]
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 from tranship.envelope import Ending, Receipt
 from tranship.errors import TranshipError
 from tranship.limits import LEASE, NEAR, Lines, Standing
+from tranship.pauses import Pauses
 from tranship.ports import NameHolder, Records
 from tranship.protocol import Encoder, Place, place_of
 from tranship.task import Limits, held_back, without_place
@@ -140,7 +141,7 @@ class Turns:
             run.end(Ending.FAILED, describe_final(answer))
 
     async def _claim(self, run: Run, turn: _Turn) -> None:
-        pause = FIRST_LOOK
+        pauses = Pauses(FIRST_LOOK, LAST_LOOK)
         while run.outcome is None and run.stopped is None:
             asked = time.monotonic()
             claim = await self._lines.claim(turn.task, turn.place, turn.owner, turn.limits)
@@ -162,8 +163,7 @@ class Turns:
                     await self._put_back(run, wait, "its rate does not let it start yet")
                 case _:
                     # Its worker has died, or is about to say that it goes on here.
-                    await self._put_back(run, min(wait, pause), "it runs elsewhere")
-                    pause = min(2 * pause, LAST_LOOK)
+                    await self._put_back(run, min(wait, pauses.next()), "it runs elsewhere")
 
     def _begin(self, run: Run, turn: _Turn) -> None:
         assert run.envelope is not None

@@ -12,6 +12,7 @@ import aiohttp
 import orjson
 
 from tranship.errors import TranshipError
+from tranship.pauses import Pauses
 from tranship_avtomatika._access import Access
 
 __all__ = ["Listener"]
@@ -56,17 +57,16 @@ class Listener:
             self._task.cancel()
 
     async def _listen(self, worker: str) -> None:
-        pause = FIRST_PAUSE
+        pauses = Pauses(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
                 socket = await self._open(worker)
             except (aiohttp.ClientError, OSError, TimeoutError, TranshipError) as error:
                 log.info("%s: no WebSocket: %r; cancels come with heartbeats", self._access.http.base, error)
             else:
-                pause = FIRST_PAUSE
+                pauses.reset()
                 await self._hear(socket)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, LONGEST_PAUSE)
+            await asyncio.sleep(pauses.next() * random.uniform(0.5, 1.0))
 
     async def _open(self, worker: str) -> aiohttp.ClientWebSocketResponse:
         http = self._access.http

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from dataclasses import replace
@@ -11,6 +10,7 @@ from tranship.compat.azolla.exceptions import WorkerError, translated
 from tranship.connections import process_table
 from tranship.envelope import TaskResult
 from tranship.errors import BrokerError, BrokerUnreachable
+from tranship.pauses import patiently
 from tranship.ports import Backend, Capability, StoredResult
 from tranship.protocol import encode_result
 from tranship.registry import Registry
@@ -19,9 +19,6 @@ from tranship.settings import Settings
 __all__ = ["report"]
 
 log = logging.getLogger("tranship.compat.azolla.worker")
-
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 2.0
 
 
 async def report(settings: Settings, result: TaskResult) -> None:
@@ -40,19 +37,19 @@ async def report(settings: Settings, result: TaskResult) -> None:
         state=result.state,
         document=encode_result(replace(result, finished_at=result.finished_at or time.time())),
     )
-    until, pause, doubtful = time.monotonic() + settings.submit_timeout, FIRST_PAUSE, False
+    doubtful = False
+
+    async def attempt() -> bool:
+        nonlocal doubtful
+        try:
+            return await _reported(settings, stored)
+        except BrokerUnreachable as error:
+            log.warning("the result of task %s may have to be reported again: %s", result.id, error)
+            doubtful = True
+            raise
+
     with translated():
-        while True:
-            try:
-                won = await _reported(settings, stored)
-                break
-            except BrokerUnreachable as error:
-                if time.monotonic() + pause > until:
-                    raise
-                log.warning("the result of task %s is reported again: %s", result.id, error)
-                doubtful = True
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+        won = await patiently(attempt, settings.submit_timeout, f"reporting the result of task {result.id}")
     # What is there after an answer that was lost may well be this one.
     if not (won or doubtful):
         raise WorkerError(f"task {result.id} had a result already, which stays; this one was not stored")

@@ -1,4 +1,4 @@
-"""The pauses between two attempts to reach a broker."""
+"""Trying again: pauses that grow, and calls that are repeated until they go well or there is no patience left."""
 
 from __future__ import annotations
 
@@ -11,29 +11,37 @@ from tranship.errors import TranshipError
 
 __all__ = ["Pauses", "patiently"]
 
-log = logging.getLogger("tranship.worker")
+log = logging.getLogger("tranship")
 
 FIRST: Final = 0.1
 LONGEST: Final = 5.0
+"""Seconds between two attempts to reach a broker."""
 
 T = TypeVar("T")
 
 
 class Pauses:
-    """Seconds to wait after each attempt that failed: twice as long each time, up to a bound."""
+    """Seconds to wait after each attempt that failed: twice as long each time, up to a bound.
 
-    def __init__(self) -> None:
-        self._following = FIRST
+    Args:
+        first: seconds.
+        longest: seconds.
+    """
+
+    def __init__(self, first: float | None = None, longest: float | None = None) -> None:
+        self._first = FIRST if first is None else first
+        self._longest = LONGEST if longest is None else longest
+        self._following = self._first
 
     def next(self) -> float:
         """Return how long to wait now."""
         pause = self._following
-        self._following = min(pause * 2, LONGEST)
+        self._following = min(pause * 2, self._longest)
         return pause
 
     def reset(self) -> None:
         """An attempt has worked, or something has changed."""
-        self._following = FIRST
+        self._following = self._first
 
 
 async def patiently(call: Callable[[], Awaitable[T]], seconds: float, what: str) -> T:
