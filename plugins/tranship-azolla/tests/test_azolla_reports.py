@@ -159,7 +159,7 @@ async def test_a_report_is_made_again_until_somebody_hears_it(told, caplog):
     await WORKER.build().run_invocation(invocation)
     assert [one.task_id for one in later[0].reports] == [TASK_ID]
     later[0].close()
-    assert "is reported again: azolla+shepherd://127.0.0.1" in caplog.text
+    assert "is reported again for a while: azolla+shepherd://127.0.0.1" in caplog.text
     settings = Settings.load(broker_url=f"azolla+shepherd://127.0.0.1:{told.port}", submit_timeout=0.2)
     with pytest.raises(exceptions.ConnectionError, match="UNAVAILABLE"):
         await report(settings, TaskResult(id=TASK_ID, state=TaskState.SUCCESS))

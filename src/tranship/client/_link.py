@@ -277,36 +277,19 @@ class ClientLink:
         )
 
     async def _held(self, ids: Sequence[str]) -> Collection[str]:
-        """Return which of ``ids``, of which the store knows nothing, are of tasks that wait for their turn."""
-        from tranship.limits import held_ids, keeper_of
+        from tranship.client._holding import held_of
 
-        return await held_ids(keeper_of(self.backend, self._result_backend).records(), ids)
+        return await held_of(self.backend, self._result_backend, ids)
 
     @cached_property
     def _lined(self) -> LinedHandOver:
         """What hands messages over, some of them to lines; made with the first task that has limits."""
-        from tranship.limits import LinedHandOver, Lines, keeper_of, marks_ids
+        from tranship.client._holding import held_back
 
-        keeper = keeper_of(self.backend, self._result_backend)
-        made: list[LinedHandOver] = []
-
-        def through(broker: Any) -> LinedHandOver:
-            lined = LinedHandOver(broker, self.loop)
-            size = self.backend.submitter().max_message_size
-            marks = marks_ids(self.backend, self._result_backend)
-            lined.lines = Lines(
-                keeper.records(),
-                lined.send,
-                clock=self.clock,
-                max_size=size,
-                marks_ids=marks,
-                results=self._store if self.keeps_results else None,
-            )
-            made.append(lined)
-            return lined
-
-        self.submission.divert(through)
-        return made[0]
+        results = self._store if self.keeps_results else None
+        return held_back(
+            self.backend, self._result_backend, self.submission, clock=self.clock, loop=self.loop, results=results
+        )
 
     @property
     def waiting(self) -> Waiting:

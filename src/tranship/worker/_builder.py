@@ -13,8 +13,7 @@ from tranship.announcing import peers_of
 from tranship.canvas import chords_of
 from tranship.clocks import clock_of
 from tranship.connections import process_table
-from tranship.envelope import Envelope
-from tranship.limits import Lines, keeper_of, marks_ids
+from tranship.limits import keeper_of
 from tranship.mailbox import node_name
 from tranship.ports import (
     Backend,
@@ -59,7 +58,6 @@ from tranship.worker._report import Reporter
 from tranship.worker._session import Session
 from tranship.worker._setup import (
     Setup,
-    cannot_remember,
     check_events,
     check_hard_limit,
     check_parts,
@@ -73,14 +71,12 @@ from tranship.worker._tally import Tally
 from tranship.worker._telling import Tellers
 from tranship.worker._threads import HandlerThreads
 from tranship.worker._through import ends_of
-from tranship.worker._turns import Turns
 from tranship.worker._types import TypeLimits
 from tranship.worker._unlock import unlocking
 from tranship.worker._unsettled import Unsettled
+from tranship.worker._wanted import affinity_of, history_of, turns_of
 
 if TYPE_CHECKING:
-    from tranship.worker._affinity import Affinity
-    from tranship.worker._history import History
     from tranship.worker._isolation import Isolation
 
 __all__ = ["SessionBuilder", "open_session"]
@@ -173,7 +169,9 @@ class SessionBuilder:
         self._tally = Tally()
         if _control(backend) is not None:
             self._flow.count_also(self._tally.count)
-        self._history = self._remembering()
+        self._history = history_of(setup, self._stores)
+        if self._history is not None:
+            self._flow.count_also(self._history.ended)
         self._threads = HandlerThreads()
         self._isolation = _isolation(setup.tasks, setup.settings.max_concurrent_tasks)
         self._chords = chords_of(self._store)
@@ -193,7 +191,9 @@ class SessionBuilder:
         live = self._live(flow)
         self._speak_with_peers(flow, live)
         if isinstance(flow, LimitedFlow):
-            flow.turns = self._turns(flow)
+            store = self._stores[1] if len(self._stores) > 1 else None
+            sender = self._submission()
+            flow.turns = turns_of(self._setup, self._backend, store, flow, results=self._results, submission=sender)
         return Session(
             self._setup,
             self._backend,
@@ -210,21 +210,6 @@ class SessionBuilder:
             isolation=self._isolation,
         )
 
-    def _remembering(self) -> History | None:
-        """What remembers how tasks have ended; None: nothing is to."""
-        setup = self._setup
-        if not setup.settings.history:
-            return None
-        # Loaded where it is wanted.
-        from tranship.worker._history import History
-
-        records = next((found for one in self._stores if (found := records_of(one)) is not None), None)
-        if records is None:
-            raise cannot_remember(self._backend.name)
-        history = History(records, setup.name, setup.settings.history)
-        self._flow.count_also(history.ended)
-        return history
-
     def _take_in(self, flow: Flow) -> None:
         """What brings deliveries, and knows how long they are ours."""
         backend, queues, silence = self._backend, self._queues, self._setup.settings.watchdog
@@ -234,7 +219,7 @@ class SessionBuilder:
             return InOrder(made, queues.known) if self._setup.queues_in_order else made
 
         flow.types = self._limits()
-        flow.affinity = self._affinity(flow)
+        flow.affinity = affinity_of(self._setup, backend, flow)
         flow.intake = Intake(
             consumer,
             free=flow.free,
@@ -355,46 +340,8 @@ class SessionBuilder:
         )
         flow.unsettled = Unsettled(flow.drop, flow.intake.renew)
 
-    def _affinity(self, flow: Flow) -> Affinity | None:
-        setup = self._setup
-        if all(one.prefers is None for one in setup.tasks.values()):
-            return None
-        # Loaded where any task does.
-        from tranship.worker._affinity import Affinity
-
-        workers = self._backend.inspector().workers
-        clock = clock_of(self._backend)
-        return Affinity(setup.name, setup.profile, workers=workers, go_on=flow.go_on, clock=clock)
-
     def _has_limits(self) -> bool:
         return any(one.limits is not None for one in self._setup.tasks.values())
-
-    def _turns(self, flow: Flow) -> Turns:
-        """Whose turn it is, of tasks with limits."""
-        store = self._stores[1] if len(self._stores) > 1 else None
-        records = keeper_of(self._backend, store).records()
-        answered = Answered(self._results if self._store.capabilities.has(Capability.RESULTS) else None)
-
-        async def has_ended(envelope: Envelope) -> bool:
-            return await answered.find(envelope) is not None
-
-        lines = Lines(
-            records,
-            self._submission().submit,
-            clock=clock_of(self._backend),
-            max_size=self._backend.submitter().max_message_size,
-            marks_ids=marks_ids(self._backend, store),
-            results=self._results,
-            has_ended=has_ended,
-        )
-        return Turns(
-            lines,
-            records,
-            {name: one.limits for name, one in self._setup.tasks.items() if one.limits is not None},
-            answered=answered,
-            delays=self._backend.capabilities.has(Capability.DELAY),
-            stop=flow.stop,
-        )
 
     def _limits(self) -> TypeLimits | None:
         setup = self._setup

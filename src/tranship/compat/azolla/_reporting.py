@@ -44,7 +44,7 @@ async def report(settings: Settings, result: TaskResult) -> None:
         try:
             return await _reported(settings, stored)
         except BrokerUnreachable as error:
-            log.warning("the result of task %s may have to be reported again: %s", result.id, error)
+            log.warning("the result of task %s was not heard, and is reported again for a while: %s", result.id, error)
             doubtful = True
             raise
 
