@@ -151,7 +151,13 @@ class Screen:
         return Text(line)
 
     def _table(self, rows: int) -> Table:
-        columns, made = getattr(self, f"_{self.view.replace(' ', '_')}")()
+        views = {
+            "queues": self._queues,
+            "tasks": self._tasks,
+            "workers": self._workers,
+            "dead letters": self._dead_letters,
+        }
+        columns, made = views[self.view]()
         table = Table(box=box.SIMPLE_HEAD, expand=True)
         for column in columns:
             table.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left", no_wrap=True)

@@ -25,6 +25,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
+from tranship._running import is_in_loop
 from tranship.checks import Duration, duration, invalid, positive
 from tranship.errors import BusyError
 from tranship.testing._calls import Calls
@@ -183,7 +184,7 @@ class VirtualClock:
     def _check(self) -> None:
         if _PROCESS.clock is not self:
             raise BusyError("the clock is not in use: with VirtualClock() as clock: ...")
-        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - it returns None rather than raise
+        if is_in_loop():
             raise BusyError("time passes on event loops, and this is one: await clock.advance_async(...)")
 
     def _step(self, seconds: float) -> None:
