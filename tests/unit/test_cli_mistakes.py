@@ -8,7 +8,7 @@ import pytest
 from cli_kit import cli, fails, own_directory, url_of
 
 from tranship import Client
-from tranship.cli._errors import ExitCode, exit_code, without_secrets
+from tranship.cli._errors import ClickException, ExitCode, exit_code, hint, without_secrets
 from tranship.errors import (
     BrokerRefused,
     BrokerUnreachable,
@@ -159,3 +159,8 @@ def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tranship.operations.Operator.queues", interrupted)
     done = cli("queues")
     assert (done.exit_code, done.stderr) == (130, "")
+
+
+def test_a_command_of_a_plugin_that_is_not_installed_says_where_it_comes_from() -> None:
+    assert hint(ClickException("No such command 'dashboard'.")).endswith("pip install ./plugins/tranship-dashboard")
+    assert "pip" not in hint(ClickException("No such command 'dashbord'."))

@@ -50,6 +50,9 @@ _CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], ExitCod
 )
 """The first that fits."""
 
+_ELSEWHERE: Final = {"dashboard": "tranship-dashboard"}
+"""Commands of our own plugins, which may not be installed."""
+
 
 def exit_code(error: BaseException) -> ExitCode:
     """Return what to exit with after ``error``."""
@@ -71,6 +74,9 @@ def hint(error: BaseException) -> str:
     """Return what to do next, or nothing where the message says it."""
     if isinstance(error, ClickException):
         context = getattr(error, "ctx", None)
+        missing = next((plugin for name, plugin in _ELSEWHERE.items() if f"No such command '{name}'" in str(error)), "")
+        if missing:
+            return f"to add it, in a clone of tranship: pip install ./plugins/{missing}"
         return f"see `{context.command_path} --help`" if context is not None else ""
     if isinstance(error, BrokerUnreachable):
         return "see `tranship doctor`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ def run(call: Invocation, directory: Directory = Path(), name: Name = None) -> N
     for one in files:
         call.output.line(str(target / one))
     (package,) = (path.parent.name for path in target.glob("*/tasks.py"))
-    enter = "" if target.resolve() == Path.cwd() else f"cd {target} && "
+    enter = "" if target.resolve() == Path.cwd() else f"cd {shlex.quote(str(target))} && "
     call.output.note(f"next: {enter}tranship worker {package}.tasks")
     call.output.note(f"and in another terminal, there: python -m {package} you")
 
