@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from chaos.fleet import spawn
 
 WORKERS = 2
+KILL_EVERY = 4.0
+"""Seconds between two kills."""
 
 
 class Workers:
@@ -19,9 +22,15 @@ class Workers:
     def __init__(self, module: str, url: str, log: Path, *, logs_deaths: bool) -> None:
         self._module, self._url, self._log, self._logs_deaths = module, url, log, logs_deaths
         self._all = [self._start() for _ in range(WORKERS)]
-        self.kills = 0
+        self.kills, self._killed = 0, time.monotonic()
 
-    def kill_one(self) -> None:
+    def kill_one_now_and_then(self) -> None:
+        """Kill one if the last was killed long enough ago."""
+        if time.monotonic() > self._killed + KILL_EVERY:
+            self._kill_one()
+            self._killed = time.monotonic()
+
+    def _kill_one(self) -> None:
         index = random.randrange(WORKERS)
         self._end(self._all[index])
         self._all[index] = self._start()

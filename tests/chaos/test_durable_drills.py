@@ -17,8 +17,6 @@ pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900)]
 
 NUMBER = 1000
 """Sleeps, and as many events."""
-KILL_EVERY = 4.0
-"""Seconds between two kills."""
 PATIENCE = 600.0
 
 
@@ -27,7 +25,7 @@ def test_sleeps_and_events_go_on_once(anywhere: str, tmp_path: Path, tell) -> No
     with Client(anywhere) as client, workers_at("chaos.durable_worker", anywhere, log) as workers:
         asleep = client.submit_many(sleeps.call(number) for number in range(NUMBER))
         waiting = client.submit_many(waits.call(number) for number in range(NUMBER))
-        unsent, ended, killed = list(waiting), 0, time.monotonic()
+        unsent, ended = list(waiting), 0
         random.shuffle(unsent)
         results = {}
         while len(results) < 2 * NUMBER:
@@ -35,9 +33,8 @@ def test_sleeps_and_events_go_on_once(anywhere: str, tmp_path: Path, tell) -> No
             for handle in [unsent.pop() for _ in range(min(len(unsent), 40))]:
                 assert handle.send_event("go", 10_000)
                 assert not handle.send_event("go", 20_000)
-            if time.monotonic() > killed + KILL_EVERY and ended < 2 * NUMBER - 50:
-                workers.kill_one()
-                killed = time.monotonic()
+            if ended < 2 * NUMBER - 50:
+                workers.kill_one_now_and_then()
             open_ones = [one for one in (*asleep, *waiting) if one.id not in results]
             for one in client.collect(open_ones, timeout=0.5):
                 if one.state.terminal:

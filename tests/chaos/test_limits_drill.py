@@ -20,8 +20,6 @@ NUMBER = int(os.environ.get("TRANSHIP_TEST_LIMITS", "50000"))
 KEYS = 200
 MEASURED = 2000
 """Tasks of each kind, before anybody is killed."""
-KILL_EVERY = 4.0
-"""Seconds between two kills."""
 PATIENCE = 2400.0
 
 
@@ -41,17 +39,17 @@ def test_limits_and_order_hold(anywhere: str, tmp_path: Path, tell) -> None:
         handles = []
         for start in range(0, len(calls), 2000):
             handles += client.submit_many(calls[start : start + 2000])
+            workers.kill_one_now_and_then()
         submitted = time.monotonic() - began
-        left, killed = {one.id: one for one in handles}, time.monotonic()
+        left = {one.id: one for one in handles}
         while left:
             assert time.monotonic() < began + PATIENCE, f"{len(left)} have not ended"
             for one in client.collect(list(left.values())[:5000], timeout=1):
                 if one.state.terminal:
                     assert one.success, one
                     del left[one.id]
-            if time.monotonic() > killed + KILL_EVERY and len(left) > NUMBER // 20:
-                workers.kill_one()
-                killed = time.monotonic()
+            if len(left) > NUMBER // 20:
+                workers.kill_one_now_and_then()
         seconds = time.monotonic() - began
     runs = _judged(log)
     tell(
