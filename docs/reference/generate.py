@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import ast
 import enum
+import importlib.util
 import inspect
 import re
 import sys
 import textwrap
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -377,6 +379,71 @@ def _option(option: Any) -> str:
     return ", ".join(f"`{name}{value}`" for name in option.opts)
 
 
+def log_records() -> str:
+    """Every record that clients, workers and schedulers write, by logger."""
+    spec = importlib.util.spec_from_file_location("log_records", HERE / "log_records.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    texts = []
+    for logger, found in groupby(module.records(), lambda one: one.logger):
+        rows = ([_levels(one), _code(one.text), "a task's" if one.of_task else ""] for one in found)
+        texts.append(f"### `{logger}`\n\n{table(['level', '`message_template`', 'fields'], rows)}")
+    return "\n" + "\n".join(texts)
+
+
+def _code(text: str) -> str:
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
+
+
+def _levels(record: Any) -> str:
+    return " or ".join(record.levels) + (", traceback" if record.traceback else "")
+
+
+def prometheus() -> str:
+    """What `/metrics` of a worker with two processes tells, asked of one that has run a task."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    rows = []
+    for family in text_string_to_metric_families(_scraped()):
+        counted = family.type == "counter"
+        labels = {name: None for sample in family.samples for name in sample.labels if name != "process"}
+        unit = next((unit for ending, unit in _UNITS.items() if family.name.endswith(ending)), "")
+        name = f"{family.name}_total" if counted else family.name
+        shown = ", ".join(f"`{label}`" for label in labels)
+        rows.append([f"`{name}`", family.type, unit, shown, family.documentation])
+    return table(["metric", "type", "unit", "labels", ""], iter(rows))
+
+
+_UNITS = {"_seconds": "s", "_bytes": "bytes"}
+
+
+def _scraped() -> str:
+    from tranship import Client, Worker, task
+    from tranship.cli._family_health import FamilyHealth
+    from tranship.settings import Settings
+    from tranship.testing.background import BackgroundWorker
+
+    @task(name="reference.ping")
+    def ping() -> None: ...
+
+    url = "memory://reference-prometheus"
+    settings = Settings.load(broker_url=url, result_url=url, health_port=0)
+    with BackgroundWorker(Worker(settings=settings, tasks=[ping])) as background, Client(url) as client:
+        client.submit(ping).result(timeout=20)
+        health = FamilyHealth(2)
+        try:
+            health.open("127.0.0.1", 0)
+            health.listens(1, background.worker.health_port or 0)
+            with urllib.request.urlopen(f"http://127.0.0.1:{health.port}/metrics", timeout=20) as answer:
+                text: str = answer.read().decode()
+                return text
+        finally:
+            health.close()
+
+
 def parts() -> dict[str, Callable[[], str]]:
     """Every generated part by name."""
     import tranship_objectstore
@@ -402,6 +469,7 @@ def parts() -> dict[str, Callable[[], str]]:
     )
     from tranship.envelope import DeadLetter, Envelope, TaskResult
     from tranship.hookspecs import ClassifierSpec, CodecSpec, CommandSpec, MiddlewareSpec, ResultStoreSpec
+    from tranship.middleware import Middleware, RunCall, SettleCall
     from tranship.operations import (
         AsyncOperator,
         CommandAnswer,
@@ -462,6 +530,9 @@ def parts() -> dict[str, Callable[[], str]]:
         "tiers": tiers,
         "hooks": hooks,
         "cli": cli,
+        "log-records": log_records,
+        "prometheus": prometheus,
+        "methods:Middleware": lambda: methods(Middleware),
         "options:MoveOptions": lambda: options(MoveOptions),
         "options:TaskOptions": lambda: options(TaskOptions),
         "options:CommonOptions": lambda: options(CommonOptions),
@@ -500,7 +571,10 @@ def parts() -> dict[str, Callable[[], str]]:
             f"part:{cls.__name__}": lambda cls=cls: described(cls)
             for cls in (ResultStoreSpec, MiddlewareSpec, ClassifierSpec, CodecSpec, CommandSpec)
         },
-        **{f"record:{cls.__name__}": lambda cls=cls: record(cls) for cls in (BackendConfig, DeadLetter)},
+        **{
+            f"record:{cls.__name__}": lambda cls=cls: record(cls)
+            for cls in (BackendConfig, DeadLetter, RunCall, SettleCall)
+        },
         **{
             f"record:{cls.__name__}": lambda cls=cls: record(cls)
             for cls in (QueueTraits, SendLimits, Facts, Row, TakenBatch, Ending, Stored, Timing, QueueInfo, Delivery)

@@ -159,11 +159,12 @@ class Mailbox(abc.ABC):
         try:
             asked = read()
         except MalformedMessage as error:
-            self._warn(f"ignoring what is no broadcast of Celery's remote control ({size} bytes): {error}")
+            if self._may_warn():
+                log.warning("ignoring what is no broadcast of Celery's remote control (%d bytes): %s", size, error)
             return
         self._clock.tick(asked.clock)
-        if asked.refusal is not None:
-            self._warn(f"ignoring Celery's control command {asked.method[:80]!r}: {asked.refusal}")
+        if asked.refusal is not None and self._may_warn():
+            log.warning("ignoring Celery's control command %r: %s", asked.method[:80], asked.refusal)
         if asked.ours or not asked.is_for(self.node):
             return
         method = self._methods.get(asked.method)
@@ -251,17 +252,20 @@ class Mailbox(abc.ABC):
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         if len(self._jobs) >= _JOBS:
             work.close()
-            self._warn("too many of Celery's control commands at once; some are not answered")
+            if self._may_warn():
+                log.warning("too many of Celery's control commands at once; some are not answered")
             return
         job = asyncio.get_running_loop().create_task(_tried(work))
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 
-    def _warn(self, text: str) -> None:
+    def _may_warn(self) -> bool:
+        """Whether the last warning is long enough ago; then this is the next one."""
         now = time.monotonic()
-        if now - self._warned >= _QUIET:
+        quiet = now - self._warned < _QUIET
+        if not quiet:
             self._warned = now
-            log.warning("%s", text)
+        return not quiet
 
 
 def _tombstones(values: Sequence[str], *, running: bool, kind: str = "id") -> list[Tombstone]:

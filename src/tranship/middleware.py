@@ -43,8 +43,9 @@ class RunCall:
     context: TaskContext
     """The task, as ``current()`` gives it to the handler."""
     args: Sequence[Any]
+    """What the handler is called with by position: checked, models made."""
     kwargs: Mapping[str, Any]
-    """What the handler is called with: checked, models made. Where they are kept elsewhere, a single
+    """What it is called with by name. Where arguments are kept elsewhere, ``args`` is a single
     :class:`~tranship.envelope.Claim`: hand on what it stands for, as it is decoded; that is checked then."""
 
 
@@ -53,7 +54,9 @@ class SettleCall:
     """How a delivery ends, before it is written."""
 
     envelope: Envelope
+    """The task as it was delivered."""
     ending: Ending
+    """Decided, and not to be changed."""
     value: Any
     """What the handler returned, for SUCCEEDED."""
     error: ErrorInfo | None

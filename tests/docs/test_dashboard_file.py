@@ -19,7 +19,7 @@ from tranship.testing.background import BackgroundWorker
 
 ROOT = Path(__file__).parents[2]
 BOARD = json.loads((ROOT / "docs/operate/grafana-dashboard.json").read_text("utf-8"))
-GUIDE = (ROOT / "docs/how-to/run-workers.md").read_text("utf-8")
+PAGE = (ROOT / "docs/reference/events.md").read_text("utf-8")
 SCRAPED = {"job", "instance"}
 """Labels that Prometheus adds."""
 
@@ -82,7 +82,7 @@ def test_everything_that_is_told_is_shown_and_described(told):
     shown = {name for query, _ in queries() for name, _ in NAME.findall(query)}
     assert set(told) - shown == set()
     for name in told:
-        assert f"`{re.sub('_(bucket|sum|count)$', '', name)}`" in GUIDE, name
+        assert f"`{re.sub('_(bucket|sum|count)$', '', name)}`" in PAGE, name
 
 
 def test_panels_do_not_overlap_and_have_ids_of_their_own():

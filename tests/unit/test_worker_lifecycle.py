@@ -169,5 +169,5 @@ def test_a_record_with_an_exception_is_one_line_of_json():
     line = JsonLines().format(record)
     assert "\n" not in line
     shown = json.loads(line)
-    assert (shown["message"], shown["where"]) == ("it broke", "{1, 2}")
+    assert (shown["message"], shown["message_template"], shown["where"]) == ("it broke", "it %s", "{1, 2}")
     assert "second" in shown["exception"]

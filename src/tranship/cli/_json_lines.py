@@ -14,7 +14,10 @@ _USUAL: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime
 
 
 class JsonLines(logging.Formatter):
-    """``time``, ``level``, ``logger``, ``message``, ``exception`` where there is one, and all fields of ``extra``."""
+    """``time``, ``level``, ``logger``, ``message``, ``exception`` where there is one, and all fields of ``extra``.
+
+    ``message_template`` is the text before its values are filled in: the same for all records of one kind.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record in one line."""
@@ -23,6 +26,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            "message_template": str(record.msg),
         }
         if record.exc_info:
             shown["exception"] = self.formatException(record.exc_info)

@@ -167,7 +167,7 @@ class Posts:
     def _overdue(self) -> None:
         name, seconds = self._supervisor.name, self._supervisor.timing.command
         text = f"{name}: post() has not called done for a batch within {seconds:g} s; it calls it once for each"
-        log.error("%s", text)
+        log.error("a driver's mistake: %s", text)
         self._answer_all(PluginError(text))
 
     @property

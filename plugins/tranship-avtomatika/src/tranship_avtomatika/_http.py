@@ -112,7 +112,7 @@ class Http:
             pause = min(_seconds(answer.headers.get("Retry-After")), LONGEST_PAUSE)
             self._blocked[kind] = asyncio.get_running_loop().time() + pause
             text += f"; nothing of the kind is asked for {pause:.0f} s. RATE_LIMIT_... of the orchestrator allow more"
-            log.warning("%s", text)
+            log.warning("the orchestrator asks for fewer requests: %s", text)
         return Refused(text, status=answer.status, said=said)
 
     async def _allowed(self, kind: str) -> None:

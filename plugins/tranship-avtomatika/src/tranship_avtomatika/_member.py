@@ -139,7 +139,7 @@ class Member:
         said = await self.send("POST", "/_worker/workers/register", payload, "register")
         self._known_at = asyncio.get_running_loop().time()
         if isinstance(said, Mapping) and said.get("warning"):
-            log.warning("%s: %s", self.access.http.base, said["warning"])
+            log.warning("%s says of this worker: %s", self.access.http.base, said["warning"])
 
     async def _is_forgotten(self) -> bool:
         now = asyncio.get_running_loop().time()

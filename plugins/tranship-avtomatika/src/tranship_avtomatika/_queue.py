@@ -100,13 +100,13 @@ class AvtomatikaQueue:
 
     async def _read(self, data: Mapping[str, Any], work: Work) -> Held | None:
         if (refusal := self._refusal(data, work)) is not None:
-            log.error("%s: %s", self._member.access.http.base, refusal["error"]["message"])
+            log.error("a task of %s is refused: %s", self._member.access.http.base, refusal["error"]["message"])
             await self._refuse(work, refusal)
             return None
         try:
             held = read_task(data, work, self._member.queues)
         except MalformedMessage as error:
-            log.error("%s: %s", self._member.access.http.base, error)  # noqa: TRY400 - it says all there is
+            log.error("a task of %s cannot be read: %s", self._member.access.http.base, error)  # noqa: TRY400 - it says all there is
             await self._refuse(work, unreadable(error))
             return None
         self.held[held] = None

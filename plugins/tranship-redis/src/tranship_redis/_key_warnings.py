@@ -44,7 +44,7 @@ class KeyWarnings:
         now = time.monotonic()
         if now - self._said.get(key, float("-inf")) >= self._pause:
             self._said[key] = now
-            log.warning("%s", error)
+            log.warning("a key is not what it should be: %s", error)
 
 
 def _text(value: bytes) -> str:

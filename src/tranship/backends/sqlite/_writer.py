@@ -209,7 +209,7 @@ def _answer(jobs: Iterable[Job]) -> None:
         if job.future is not None:
             loops.setdefault(job.future.get_loop(), []).append(job)
         elif job.error is not None:
-            log.warning("%s failed: %s", job.kind.name, job.error)
+            log.warning("the write %s failed, and nobody waits for it: %s", job.kind.name, job.error)
     for loop, answered in loops.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
             loop.call_soon_threadsafe(_resolve, answered)

@@ -36,7 +36,7 @@ async def worker_main(arguments: Sequence[str] | None = None) -> int:
     try:
         execution = await _worker(getattr(given, "task_modules", ())).run_invocation(_invocation(given, os.environ))
     except TranshipError as error:
-        log.error("%s", error)  # noqa: TRY400 - a traceback says nothing more
+        log.error("the worker has failed: %s", error)  # noqa: TRY400 - a traceback says nothing more
         return 1
     if execution.error is not None:
         log.error("task %s failed: %s", execution.task_id, execution.error)
