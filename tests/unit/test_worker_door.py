@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
 import pytest
+from wsproto import ConnectionType, WSConnection
+from wsproto import events as ws_events
 
 from tranship import Worker, task
 from tranship.errors import InvalidOptionError
 from tranship.settings import Settings
 from tranship.testing.background import BackgroundWorker
+from tranship.worker._door import MOST
 
 TOKEN = "a-token-for-the-tests-alone"
 KNOWN = {"Authorization": f"Bearer {TOKEN}"}
+KNOWN_BYTES = KNOWN["Authorization"].encode()
 NUMBERS = itertools.count(1)
 
 
@@ -96,6 +101,58 @@ def test_commands_over_a_websocket(worker: Worker) -> None:
         assert (await post(worker, {"command": "status"}))[0] == 200
 
     asyncio.run(main())
+
+
+def test_who_answers_no_ping_makes_room_for_others(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight that have vanished, or that take nothing any more, do not lock everybody else out; who answers stays."""
+    monkeypatch.setattr("tranship.worker._door.SILENCE", 0.3)
+    url = f"ws://127.0.0.1:{worker.health_port}/control"
+
+    async def main() -> None:
+        async with aiohttp.ClientSession() as session:
+            alive = await session.ws_connect(url, headers=KNOWN, autoping=False)
+            answering = asyncio.create_task(_told(alive))
+            # Nobody reads them while they are alive, and so nobody answers.
+            deaf = [await session.ws_connect(url, headers=KNOWN, autoping=False) for _ in range(MOST - 1)]
+            for one in deaf:
+                kinds = [(await one.receive(timeout=10)).type for _ in range(2)]
+                assert kinds == [aiohttp.WSMsgType.PING, aiohttp.WSMsgType.CLOSED]
+            others = [await session.ws_connect(url, headers=KNOWN) for _ in range(MOST - 1)]
+            await others[-1].send_json({"command": "double", "arguments": {"number": 21}})
+            assert (await others[-1].receive_json(timeout=10))["value"] == 42
+            await alive.send_json({"command": "status"})
+            assert (await answering)["state"] == "done"
+
+    asyncio.run(main())
+
+
+async def _told(alive: aiohttp.ClientWebSocketResponse) -> Any:
+    """Answer pings until something else comes, and return that."""
+    pinged = 0
+    while (said := await alive.receive(timeout=10)).type is aiohttp.WSMsgType.PING:
+        pinged += 1
+        await alive.pong()
+    assert pinged > 1
+    return said.json()
+
+
+def test_who_takes_no_answer_is_closed(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although he says something all the time."""
+    monkeypatch.setattr("tranship.worker._door.SILENCE", 0.3)
+    command = ws_events.TextMessage(data=json.dumps({"command": "double", "arguments": {"number": "x" * 30_000}}))
+
+    def flood() -> None:
+        client = WSConnection(ConnectionType.CLIENT)
+        hello = ws_events.Request(host="worker", target="/control", extra_headers=[(b"authorization", KNOWN_BYTES)])
+        with socket.create_connection(("127.0.0.1", worker.health_port or 0), timeout=10) as line:
+            line.sendall(client.send(hello))
+            client.receive_data(line.recv(4096))
+            # Far more than all buffers between the two have.
+            for _ in range(2000):
+                line.sendall(client.send(command))
+
+    with pytest.raises(ConnectionError):
+        flood()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from tranship.schedules import Scheduler
 from tranship.task import named
 from tranship.testing.proxy import FaultProxy
 from tranship_dashboard import Dashboard
+from tranship_dashboard._brake import FREE, MOST, PAUSE, Brake, Braked, address_of
+from tranship_dashboard._sessions import LIFE, Sessions
 
 
 class TestCommand:
@@ -100,6 +102,46 @@ class TestWhoMayComeIn:
         async with browser_of(dashboard) as browser:
             assert (await browser.post("/login", data={"token": TOKEN})).url.path == "/"
 
+    async def test_guesses_are_slowed_down_and_told_so(self, dashboard, browser) -> None:
+        async with browser_of(dashboard) as guesser:
+            ways = (
+                {"url": "/login", "method": "POST", "data": {"token": "wrong"}},
+                {"url": "/?token=wrong", "method": "GET"},
+                {"url": "/tasks", "method": "GET", "headers": {"Authorization": "Bearer wrong"}},
+            )
+            for number in range(FREE):
+                answer = await guesser.request(**ways[number % len(ways)])
+                assert answer.status_code in (200, 403), number
+            # Nor is the right one looked at: it would tell that it is.
+            for way in (*ways, {**ways[0], "data": {"token": TOKEN}}, {"url": f"/?token={TOKEN}", "method": "GET"}):
+                answer = await guesser.request(**way)
+                assert answer.status_code == 429, way
+                assert 0 < int(answer.headers["retry-after"]) <= PAUSE
+                assert "oo many wrong tokens came from this address; try again in" in answer.text
+            assert (await guesser.get("/login")).status_code == 200
+        # Who is in stays in, and other credentials than tokens are nobody's guess.
+        assert (await browser.get("/")).status_code == 200
+
+    async def test_what_a_proxy_asks_for_is_no_guess(self, dashboard) -> None:
+        async with browser_of(dashboard) as browser:
+            for _ in range(2 * FREE):
+                await browser.get("/", headers={"Authorization": "Basic bWU6bXk="})
+            assert (await browser.get("/", headers={"Authorization": f"bearer {TOKEN}"})).url.path == "/"
+
+    async def test_who_has_signed_out_is_out(self, dashboard, browser) -> None:
+        cookie = browser.cookies["tranship_session"]
+        assert (await browser.post("/logout", data={"secret": "wrong"})).status_code == 403
+        assert (await browser.get("/")).url.path == "/"
+        live = asyncio.create_task(_until_it_ends(dashboard, cookie))
+        assert (await browser.do("/logout")).url.path == "/login"
+        assert "tranship_session" not in browser.cookies
+        browser.cookies.set("tranship_session", cookie)
+        assert (await browser.get("/")).url.path == "/login", "the cookie is of no use to who has kept it"
+        async with asyncio.timeout(10):
+            while not live.done():
+                await dashboard._source.look()
+                await asyncio.sleep(0.01)
+
     def test_a_token_is_made_or_long_enough(self) -> None:
         assert len(Dashboard("memory://x").token or "") >= 24
         with pytest.raises(ConfigurationError, match="4 characters"):
@@ -131,6 +173,81 @@ class TestWhoMayComeIn:
             assert (await browser.post("/submit", data={"task": "x"})).status_code == 403
         await dashboard.aclose()
         assert len(operator.waiting("q")) == 1
+
+
+async def _until_it_ends(dashboard: Dashboard, cookie: str) -> None:
+    """Listen to news, as a page does that stays open."""
+
+    async def receive() -> dict:
+        return await asyncio.Future()
+
+    async def send(_message: dict) -> None: ...
+
+    headers = [(b"cookie", f"tranship_session={cookie}".encode())]
+    scope = {"type": "http", "method": "GET", "path": "/live", "query_string": b"", "headers": headers}
+    await dashboard({**scope, "scheme": "http", "http_version": "1.1", "server": ("dash", 80)}, receive, send)
+
+
+class TestBrake:
+    def test_it_lets_go_after_a_while(self) -> None:
+        now = [0.0]
+        brake = Brake(lambda: now[0])
+        for _ in range(FREE):
+            brake.check("a")
+            brake.wrong("a")
+        with pytest.raises(Braked, match="try again in 60 s"):
+            brake.check("a")
+        brake.check("b")
+        now[0] = PAUSE
+        brake.check("a")
+        brake.wrong("a")
+        brake.check("a")
+
+    def test_right_tokens_and_time_make_it_forget(self) -> None:
+        now = [0.0]
+        brake = Brake(lambda: now[0])
+        for forget in (lambda: brake.right("a"), lambda: now.__setitem__(0, now[0] + PAUSE)):
+            for _ in range(FREE - 1):
+                brake.wrong("a")
+            forget()
+            brake.check("a")
+            brake.wrong("a")
+            brake.check("a")
+
+    def test_it_remembers_no_more_than_so_many(self) -> None:
+        brake = Brake(lambda: 0.0)
+        for number in range(MOST + 500):
+            brake.wrong(f"{number}")
+        assert len(brake._wrong) == MOST
+
+    @pytest.mark.parametrize(
+        ("client", "counted"),
+        [
+            (("192.0.2.7", 1), "192.0.2.7"),
+            (("2001:db8:1:2:3::4", 1), "2001:db8:1:2::"),
+            (("::ffff:192.0.2.7", 1), "192.0.2.7"),
+            (("unknown", 1), "unknown"),
+            (None, ""),
+        ],
+    )
+    def test_a_network_of_ipv6_is_one_address(self, client, counted) -> None:
+        assert address_of({"client": client}) == counted
+
+
+class TestSessions:
+    def test_they_end_by_themselves(self, monkeypatch) -> None:
+        sessions = Sessions("secret")
+        cookie = sessions.cookie(sessions.begin())
+        assert sessions.read(cookie)
+        assert Sessions("another").read(cookie) is None
+        later = time.time() + LIFE + 120
+        monkeypatch.setattr("tranship_dashboard._sessions.time.time", lambda: later)
+        assert sessions.read(cookie) is None
+
+    @pytest.mark.parametrize("name", ["", "x", "zz-0123456789abc", "ffffffffffff-0123456789abc", "1\n-0123456789abc"])
+    def test_nonsense_is_none_even_if_it_was_signed(self, name: str) -> None:
+        sessions = Sessions("secret")
+        assert sessions.read(sessions.cookie(name)) is None
 
 
 @pytest.fixture
@@ -166,6 +283,21 @@ async def test_what_waits_is_cancelled_or_removed(client, looked, browser, opera
     assert "1 waiting task removed." in answer.text
     answer = await browser.do("/do/purge-queue", on="/queue?name=media", queue="media")
     assert "1 waiting task removed." in answer.text
+
+
+async def test_what_was_done_is_said_although_the_look_that_follows_hangs(dashboard, browser, monkeypatch) -> None:
+    monkeypatch.setattr("tranship_dashboard._source.TIMEOUT", 0.2)
+    monkeypatch.setattr(dashboard._source, "_look", asyncio.Event().wait)
+    answer = await browser.do("/do/cancel", on="/submit?task=x", id="some-id")
+    assert "The cancel of task some-id is recorded" in answer.text
+    assert "The broker does not answer." in answer.text
+
+
+async def test_what_nobody_knows_to_be_done_is_not_called_undone(dashboard, browser, monkeypatch) -> None:
+    monkeypatch.setattr("tranship_dashboard._actions.TIMEOUT", 0.1)
+    monkeypatch.setattr(dashboard._source.client, "cancel", lambda **_: asyncio.Event().wait())
+    answer = await browser.do("/do/cancel", on="/submit?task=x", id="some-id")
+    assert "within 0.1 s; whether it was done is not known" in answer.text
 
 
 async def test_workers_do_what_they_are_told(worker, looked, browser) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tranship import codec
 from tranship.commanding import LARGEST, CommandAnswer, CommandCall, CommandState, answer_message
 from tranship.errors import TranshipError
-from tranship.worker._health import Answer, Request, written
+from tranship.worker._health import PATIENCE, Answer, Request, written
 from tranship.worker._web_socket import WebSocket, accepted
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ __all__ = ["Commands"]
 
 MOST: Final = 8
 """WebSockets at once."""
+SILENCE: Final = 20.0
+"""Seconds after which a WebSocket that says nothing is pinged, and after as many more without an answer closed."""
 _STATUSES: Final = {
     CommandState.DONE: HTTPStatus.OK,
     CommandState.REFUSED: HTTPStatus.BAD_REQUEST,
@@ -68,6 +70,8 @@ class Commands:
         else:
             text = f"POST {_EXAMPLE}, or open a WebSocket and send that"
             writer.write(written(_error(HTTPStatus.METHOD_NOT_ALLOWED, text), allow="POST"))
+        # The command may have taken its time; who does not take the answer has no more than anybody else.
+        patience.reschedule(asyncio.get_running_loop().time() + PATIENCE)
         await writer.drain()
 
     def _is_known(self, request: Request) -> bool:
@@ -111,7 +115,7 @@ class Commands:
         writer.write("\r\n".join([*head, f"Sec-WebSocket-Accept: {accepted(key)}", "", ""]).encode())
         await writer.drain()
         patience.reschedule(None)
-        socket = WebSocket(reader, writer, largest=LARGEST)
+        socket = WebSocket(reader, writer, largest=LARGEST, patience=SILENCE)
         self._sockets += 1
         try:
             while (text := await socket.receive()) is not None:

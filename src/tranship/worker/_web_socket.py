@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final
 
 from wsproto.connection import Connection, ConnectionType
@@ -26,12 +27,17 @@ class WebSocket:
     Args:
         reader, writer: of the connection.
         largest: bytes of a text, roughly: its characters are counted.
+        patience: seconds of silence after which the other side is pinged, after which it has gone if it says nothing
+            then either, and within which it has to take what is sent.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, largest: int) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, largest: int, patience: float
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._largest = largest
+        self._patience = patience
         self._connection = Connection(ConnectionType.SERVER)
         self._parts: list[str] = []
 
@@ -39,7 +45,7 @@ class WebSocket:
         """Return the next text; None: it is over, and the other side was told why.
 
         Raises:
-            OSError, EOFError: the connection is lost.
+            OSError, EOFError: the connection is lost, or the other side has not answered a ping.
         """
         while not isinstance(event := await self._next(), CloseConnection):
             if isinstance(event, Ping):
@@ -56,11 +62,20 @@ class WebSocket:
 
     async def _next(self) -> Event:
         while (event := next(self._connection.events(), None)) is None:
-            data = await self._reader.read(READ)
+            data = await self._heard()
             if not data:
                 raise EOFError("the other side has gone without a word")
             self._connection.receive_data(data)
         return event
+
+    async def _heard(self) -> bytes:
+        """Return what comes next, of any kind; one that is silent is asked whether it is still there."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                return await self._reader.read(READ)
+        await self._write(Ping())
+        async with asyncio.timeout(self._patience):
+            return await self._reader.read(READ)
 
     def _refused(self, part: TextMessage | BytesMessage) -> CloseReason | None:
         """Take a part of a text; or return why it is not taken."""
@@ -73,10 +88,11 @@ class WebSocket:
         """Send a text.
 
         Raises:
-            OSError: the connection is lost.
+            OSError: the connection is lost, or the other side does not take it.
         """
         await self._write(TextMessage(data=text))
 
     async def _write(self, event: Event) -> None:
         self._writer.write(self._connection.send(event))
-        await self._writer.drain()
+        async with asyncio.timeout(self._patience):
+            await self._writer.drain()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from tranship.commanding import CommandState
 from tranship.errors import InvalidArgumentsError, TranshipError
 from tranship.operations import CommandAnswer
+from tranship_dashboard._source import TIMEOUT
 from tranship_dashboard._web import Form, Refused, Web
 
 __all__ = ["ACTIONS", "act"]
@@ -26,9 +28,14 @@ async def act(web: Web, request: Request) -> Response:
         raise Refused(404, "there is no such action; nothing was done")
     back = form.get("back", "")
     try:
-        said = await action(web, form)
+        # The look that follows has a bound of its own: what was done is said, however long that takes.
+        async with asyncio.timeout(TIMEOUT):
+            said = await action(web, form)
     except TranshipError as error:
         return web.back(request, back, f"It was not done: {error}", good=False)
+    except TimeoutError:
+        why = f"The broker has not answered within {TIMEOUT:g} s; whether it was done is not known."
+        return web.back(request, back, why, good=False)
     await web.source.look()
     return web.back(request, form.get("after", "") or back, said)
 

@@ -19,10 +19,12 @@ from tranship.settings import Settings
 from tranship.task import Task
 from tranship_dashboard import _static
 from tranship_dashboard._actions import act
+from tranship_dashboard._brake import Braked
 from tranship_dashboard._dead import letter, letters
 from tranship_dashboard._pages import overview, queue, workers
 from tranship_dashboard._schedules import schedules
 from tranship_dashboard._security import Door
+from tranship_dashboard._sessions import COOKIE
 from tranship_dashboard._source import Source
 from tranship_dashboard._sse import Live
 from tranship_dashboard._submit import submit
@@ -34,6 +36,7 @@ __all__ = ["Dashboard"]
 NEW: Final = "a new one"
 SHORTEST: Final = 8
 """Characters of a token."""
+WRONG: Final = "That is not the token. It is printed where the dashboard was started, or set by who runs it."
 
 
 class Dashboard:
@@ -86,8 +89,10 @@ class Dashboard:
             tasks=list(tasks),
             history=whole("history", history),
         )
-        self._web = Web(self._source, read_only=read_only, title=title)
-        self._door = Door(Starlette(routes=self._routes(), lifespan=self._lifespan), self.token, secret, hosts)
+        application = Starlette(lifespan=self._lifespan)
+        self._door = Door(application, self.token, secret, hosts)
+        self._web = Web(self._source, read_only=read_only, title=title, signs_out=self.token is not None)
+        application.router.routes.extend(self._routes())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._door(scope, receive, send)
@@ -105,7 +110,7 @@ class Dashboard:
             await self._source.aclose()
 
     def _routes(self) -> list[Route]:
-        web, live = self._web, Live()
+        web, live = self._web, Live(self._door.holds)
         views = {
             "/": overview,
             "/queue": queue,
@@ -122,25 +127,41 @@ class Dashboard:
         return [
             *(Route(path, guarded(web, view)) for path, view in views.items()),
             Route("/submit", guarded(web, submit), methods=["GET", "POST"]),
-            Route("/do/{action}", guarded(web, act), methods=["POST"]),
+            Route("/do/{action}", guarded(web, act, bounded=False), methods=["POST"]),
             Route("/login", self._login, methods=["GET", "POST"]),
+            Route("/logout", self._logout, methods=["POST"]),
             Route("/static/{name}", _static.serve),
             Route("/{rest:path}", guarded(web, _nowhere), methods=["GET", "POST"]),
         ]
 
     async def _login(self, request: Request) -> Response:
         root = request.scope.get("root_path", "")
-        if request.method == "GET":
-            return self._web.page(request, "login.html", wrong="wrong" in request.query_params)
+        if request.method != "POST":
+            return self._web.page(request, "login.html", problem=WRONG if "wrong" in request.query_params else "")
         try:
             form = await read_form(request)
+            cookie = self._door.open(request.scope, form.get("token", "").strip())
         except Refused as error:
             return self._web.failed(request, error)
-        cookie = self._door.open(request.scope, form.get("token", "").strip())
+        except Braked as error:
+            response = self._web.page(request, "login.html", status=429, problem=f"{error}.".capitalize())
+            response.headers["Retry-After"] = str(error.seconds)
+            return response
         if cookie is None:
-            return self._web.page(request, "login.html", status=403, wrong=True)
+            return self._web.page(request, "login.html", status=403, problem=WRONG)
         response = RedirectResponse(f"{root}/", 303)
         response.headers.append("Set-Cookie", cookie)
+        return response
+
+    async def _logout(self, request: Request) -> Response:
+        try:
+            await self._web.own_form(request)
+        except Refused as error:
+            return self._web.failed(request, error)
+        self._door.close(request.scope)
+        root = request.scope.get("root_path", "")
+        response = RedirectResponse(f"{root}/login", 303)
+        response.delete_cookie(COOKIE, path=root or "/", httponly=True, samesite="lax")
         return response
 
     def __repr__(self) -> str:

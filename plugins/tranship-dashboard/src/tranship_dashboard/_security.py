@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -15,9 +14,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["COOKIE", "FIELD", "Door", "forged", "hidden"]
+from tranship_dashboard._brake import Brake, Braked, address_of
+from tranship_dashboard._sessions import COOKIE, Sessions
 
-COOKIE: Final = "tranship_session"
+__all__ = ["FIELD", "Door", "forged", "hidden"]
+
 FIELD: Final = "secret"
 """The field of a form that a stranger's page cannot know."""
 
@@ -50,33 +51,44 @@ class Door:
         self._app = app
         self._token = token
         self._hosts = frozenset(one.lower() for one in hosts)
-        made = secret or token or secrets.token_hex(32)
-        self._key = hashlib.sha256(b"tranship-dashboard\0" + made.encode()).digest()
+        self._sessions = Sessions(secret or token or secrets.token_hex(32))
+        self._brake = Brake()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request = Request(scope)
+        cookie = None
         if self._hosts and (host := _host(request.headers)) not in self._hosts:
-            await _misdirected(host)(scope, receive, send)
-            return
-        session = self._session(request.cookies.get(COOKIE, ""))
-        begun = self._begun(request) if session is None else None
-        session = session or begun
+            answer = _misdirected(host)
+        else:
+            try:
+                answer, cookie = self._admitted(request)
+            except Braked as error:
+                answer = PlainTextResponse(f"{error}\n", 429, {"Retry-After": str(error.seconds)})
+        await answer(scope, receive, _guarded(send, cookie))
+
+    def _admitted(self, request: Request) -> tuple[ASGIApp, str | None]:
+        """Return what answers, and the cookie of a session that has begun with this request."""
+        scope = request.scope
+        known = self._sessions.read(request.cookies.get(COOKIE, ""))
+        session = known or self._begun(request)
         state = scope.setdefault("state", {})
-        state["session"], state["hidden"] = session, "" if session is None else self._sign("form", session)
-        cookie = None if begun is None else self._cookie(scope, begun)
-        await self._answer(request, session)(scope, receive, _guarded(send, cookie))
+        state["session"] = session
+        state["hidden"] = "" if session is None else self._sessions.sign("form", session)
+        cookie = None if known or session is None else self._cookie(scope, session)
+        return self._answer(request, session), cookie
 
     def _begun(self, request: Request) -> str | None:
         """Return a new session for who may have one."""
-        given = (
-            request.query_params.get("token", ""),
-            request.headers.get("authorization", "").removeprefix("Bearer "),
-        )
-        free = self._token is None and not _is_open(_path(request.scope))
-        return secrets.token_urlsafe(18) if free or any(map(self._is_token, given)) else None
+        if _is_open(_path(request.scope)):
+            return None
+        if self._token is None:
+            return self._sessions.begin()
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        given = (request.query_params.get("token", ""), credentials if scheme.lower() == "bearer" else "")
+        return self._sessions.begin() if any(self._is_token(request.scope, one) for one in given if one) else None
 
     def _answer(self, request: Request, session: str | None) -> ASGIApp:
         path, has_token = _path(request.scope), "token" in request.query_params
@@ -88,25 +100,34 @@ class Door:
         return self._app
 
     def open(self, scope: Scope, token: str) -> str | None:
-        """Return the cookie of a new session for who has the token; None: he has not."""
-        return self._cookie(scope, secrets.token_urlsafe(18)) if self._is_token(token) else None
+        """Return the cookie of a new session for who has the token; None: he has not. Raises Braked."""
+        return self._cookie(scope, self._sessions.begin()) if self._is_token(scope, token) else None
 
-    def _is_token(self, given: str) -> bool:
-        return self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
+    def close(self, scope: Scope) -> None:
+        """End the session of a request."""
+        if (session := scope["state"]["session"]) is not None:
+            self._sessions.end(session)
 
-    def _session(self, cookie: str) -> str | None:
-        name, _, signature = cookie.partition(".")
-        right = hmac.compare_digest(signature.encode(), self._sign("session", name).encode())
-        return name if name and right else None
+    def holds(self, scope: Scope) -> bool:
+        """Whether the session of a request, which may last for long, still goes on."""
+        session = scope["state"]["session"]
+        return session is not None and self._sessions.holds(session)
 
-    def _sign(self, purpose: str, session: str) -> str:
-        return hmac.new(self._key, f"{purpose}\0{session}".encode(), hashlib.sha256).hexdigest()
+    def _is_token(self, scope: Scope, given: str) -> bool:
+        if self._token is None:
+            return False
+        address = address_of(scope)
+        self._brake.check(address)
+        if hmac.compare_digest(given.encode(), self._token.encode()):
+            self._brake.right(address)
+            return True
+        self._brake.wrong(address)
+        return False
 
     def _cookie(self, scope: Scope, session: str) -> str:
         path = scope.get("root_path", "") or "/"
         secure = "; Secure" if scope.get("scheme") == "https" else ""
-        value = f"{session}.{self._sign('session', session)}"
-        return f"{COOKIE}={value}; Path={path}; HttpOnly; SameSite=Lax{secure}"
+        return f"{COOKIE}={self._sessions.cookie(session)}; Path={path}; HttpOnly; SameSite=Lax{secure}"
 
 
 def _guarded(send: Send, cookie: str | None) -> Send:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import Scope
 
 from tranship_dashboard._web import Web
 
@@ -19,23 +20,30 @@ QUIET: Final = 20.0
 
 
 class Live:
-    """Tells pages."""
+    """Tells pages.
 
-    def __init__(self) -> None:
+    Args:
+        holds: whether the session of a request still goes on.
+    """
+
+    def __init__(self, holds: Callable[[Scope], bool]) -> None:
+        self._holds = holds
         self._open = 0
 
-    async def answer(self, web: Web, _request: Request) -> Response:
-        """Answer with a stream that ends when the page is left."""
+    async def answer(self, web: Web, request: Request) -> Response:
+        """Answer with a stream that ends when the page is left, or its session is over."""
         if self._open >= MOST:
             return PlainTextResponse("too many pages are open", 503, {"Retry-After": "30"})
         headers = {"X-Accel-Buffering": "no"}
-        return StreamingResponse(self._stream(web), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(self._stream(web, request.scope), media_type="text/event-stream", headers=headers)
 
-    async def _stream(self, web: Web) -> AsyncIterator[bytes]:
+    async def _stream(self, web: Web, scope: Scope) -> AsyncIterator[bytes]:
         self._open += 1
         try:
             yield b"retry: 5000\n\n"
             async for looked in web.source.news(QUIET):
+                if not self._holds(scope):
+                    return
                 yield b"event: look\ndata: \n\n" if looked else b":\n\n"
         finally:
             self._open -= 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -36,6 +38,8 @@ NOTE: Final = "tranship_note"
 """The cookie that carries what an action has to say to the page that follows."""
 LARGEST: Final = 1024 * 1024
 """Bytes of a form."""
+SLOWEST: Final = 10.0
+"""Seconds within which a form has to come."""
 FIELDS: Final = 10_000
 """Fields of a form."""
 NOTED: Final = 2_000
@@ -78,12 +82,14 @@ class Web:
         source: what they show.
         read_only: whether nothing can be done, only looked at.
         title: what the pages are called.
+        signs_out: whether somebody has signed in, and may sign out.
     """
 
-    def __init__(self, source: Source, *, read_only: bool, title: str) -> None:
+    def __init__(self, source: Source, *, read_only: bool, title: str, signs_out: bool) -> None:
         self.source = source
         self.read_only = read_only
         self.title = title
+        self.signs_out = signs_out
 
     def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
         """Return a page."""
@@ -100,6 +106,7 @@ class Web:
             "spanned": lambda span: href(request, path, **{**request.query_params, "span": span}),
             "pages": [one for one in _PAGES if one[0] != "/submit" or not self.read_only],
             "read_only": self.read_only,
+            "signs_out": self.signs_out,
             "title": self.title,
             "source": self.source,
             "broker": str(self.source.settings.broker_url),
@@ -138,6 +145,14 @@ class Web:
         """
         if self.read_only:
             raise Refused(403, "this dashboard is read-only: nothing was done")
+        return await self.own_form(request)
+
+    async def own_form(self, request: Request) -> Form:
+        """Return a form that was sent, if it is one of ours, also where nothing may be done but to look.
+
+        Raises:
+            Refused: it is not, or too large.
+        """
         fields = await read_form(request)
         if why := forged(request, fields.get(FIELD, "")):
             raise Refused(403, f"{why}; nothing was done")
@@ -148,13 +163,13 @@ async def read_form(request: Request) -> dict[str, str]:
     """Return the fields of a form; those of one name, such as boxes that were ticked, in lines.
 
     Raises:
-        Refused: it is too large.
+        Refused: it is too large, or does not come.
     """
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST:
-            raise Refused(413, f"the form has more than {LARGEST:,} bytes; use `tranship submit` for large arguments")
+    try:
+        async with asyncio.timeout(SLOWEST):
+            body = await _body(request)
+    except TimeoutError:
+        raise Refused(408, f"the form has not come within {SLOWEST:g} s; nothing was done") from None
     try:
         pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FIELDS)
     except ValueError:
@@ -163,6 +178,15 @@ async def read_form(request: Request) -> dict[str, str]:
     for name, value in pairs:
         fields.setdefault(name, []).append(value)
     return {name: "\n".join(values) for name, values in fields.items()}
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST:
+            raise Refused(413, f"the form has more than {LARGEST:,} bytes; use `tranship submit` for large arguments")
+    return bytes(body)
 
 
 def status_of(error: Exception) -> int:
@@ -201,13 +225,19 @@ def _note(request: Request) -> tuple[str, str] | None:
     return ("good" if kind == "good" else "bad", str(text))
 
 
-def guarded(web: Web, view: View) -> Callable[[Request], Awaitable[Response]]:
-    """Return ``view`` as a page that says what went wrong, where it did."""
+def guarded(web: Web, view: View, *, bounded: bool = True) -> Callable[[Request], Awaitable[Response]]:
+    """Return ``view`` as a page that says what went wrong, where it did.
+
+    Args:
+        web: renders it.
+        view: answers.
+        bounded: whether all of it has the time of one question to the broker; False: it sees to that itself.
+    """
 
     async def answer(request: Request) -> Response:
         await web.source.begin()
         try:
-            async with web.source.patience():
+            async with web.source.patience() if bounded else contextlib.nullcontext():
                 return await view(web, request)
         except (TranshipError, Refused) as error:
             return web.failed(request, error)
