@@ -172,8 +172,12 @@ def _reply_to(body: Mapping[str, Any]) -> ReplyTo | None:
     exchange, routing_key = found.get("exchange"), found.get("routing_key")
     if not isinstance(exchange, str) or not isinstance(routing_key, str) or not routing_key:
         return None
-    # Whoever may broadcast must not have us write to a place of his choice.
-    return ReplyTo(exchange, routing_key, _text(body.get("ticket"))) if _REPLIES.fullmatch(exchange) else None
+    ticket = _text(body.get("ticket"))
+    written = (exchange, routing_key, ticket or "")
+    # Whoever may broadcast must not have us write to a place of his choice, nor what no broker carries.
+    if not _REPLIES.fullmatch(exchange) or not all(len(one) <= MAX_NAME and is_whole(one) for one in written):
+        return None
+    return ReplyTo(exchange, routing_key, ticket)
 
 
 def _names(found: Any) -> Sequence[str]:

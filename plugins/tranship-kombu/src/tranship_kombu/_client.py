@@ -26,6 +26,7 @@ log = logging.getLogger("tranship.kombu")
 _RESTORE: Final = 1.0
 """Seconds between two looks for what others hold for too long, on transports where whoever consumes has to look."""
 _BEAT: Final = 1.0
+_REDIS: Final = ("redis", "rediss", "sentinel")
 
 
 def load(place: Place) -> type[Any]:
@@ -263,9 +264,11 @@ class Client:
             self._gets.basic_qos(0, 0, False)
         elif self._place.transport.name == "sqla":
             self._gets.ping()
+        elif self._place.transport.alias in _REDIS:
+            self._gets.client.ping()
         elif self._declared:
-            # The size of a queue is asked for, on most transports.
-            self._gets.queue_declare(queue=next(iter(self._declared)), passive=True)
+            # Not by a passive declaration: kombu takes a queue that is empty for one that is not there.
+            self._gets._size(next(iter(self._declared)))  # noqa: SLF001 - each transport has it, and nothing else
 
     def beat(self) -> None:
         """Tell the server now and then that we live, where it wants to know."""

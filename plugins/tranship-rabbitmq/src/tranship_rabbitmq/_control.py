@@ -202,6 +202,7 @@ class RabbitMailbox(Mailbox):
     ) -> None:
         super().__init__(worker, hear=hear, keep=keep, panel=panel, clock=clock)
         self._publish, self._kept = publish, kept
+        self._replies = f"reply.{exchange}"
         self.queue: Final = f"{self.node}.{exchange}"
         """The queue that Celery's tools expect this worker to read."""
 
@@ -218,6 +219,10 @@ class RabbitMailbox(Mailbox):
         """Publish the answer to the asker's exchange."""
         to = asked.reply_to
         assert to is not None
+        if to.exchange != self._replies:
+            # Askers have no other. One that is not there would end the channel, with answers to others on their way.
+            log.debug("not answering %.80r to %.80r", asked.method, to.exchange)
+            return
         table = encode_table({"ticket": to.ticket, "clock": clock})
         properties = Properties(asked.content_type, codec.content_encoding_of(asked.content_type), table, 1, 0)
         body = codec.dumps({self.node: answer}, asked.content_type, name="answer")

@@ -111,7 +111,8 @@ class _Cut:
         await backend.ensure(["q"])
         proxy.mute()
         call = context.start(ledger.submit(backend, *messages))
-        ledger.came.update(await context.drain(consumer, len(messages)))
+        # A driver that sends one after the other does not send the others while it hears nothing of the first.
+        ledger.came.update(await context.drain(consumer, 1))
         proxy.mute(False)
         await context.wait_for(call, back(context))
         assert call.done(), "submit() still waits although the broker is there again"
