@@ -469,7 +469,7 @@ def parts() -> dict[str, Callable[[], str]]:
     )
     from tranship.envelope import DeadLetter, Envelope, TaskResult
     from tranship.hookspecs import ClassifierSpec, CodecSpec, CommandSpec, MiddlewareSpec, ResultStoreSpec
-    from tranship.middleware import Middleware, RunCall, SettleCall
+    from tranship.middleware import BatchRunCall, Middleware, RunCall, SettleCall
     from tranship.operations import (
         AsyncOperator,
         CommandAnswer,
@@ -573,7 +573,7 @@ def parts() -> dict[str, Callable[[], str]]:
         },
         **{
             f"record:{cls.__name__}": lambda cls=cls: record(cls)
-            for cls in (BackendConfig, DeadLetter, RunCall, SettleCall)
+            for cls in (BackendConfig, DeadLetter, RunCall, BatchRunCall, SettleCall)
         },
         **{
             f"record:{cls.__name__}": lambda cls=cls: record(cls)

@@ -18,6 +18,7 @@ from tranship.task import TaskContext
 
 __all__ = [
     "Batch",
+    "BatchRunCall",
     "Chain",
     "Middleware",
     "Next",
@@ -33,7 +34,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Next: TypeAlias = Callable[[T], Awaitable[R]]
-Verb = Literal["submit", "run", "settle", "result"]
+Verb = Literal["submit", "run", "run_batch", "settle", "result"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,16 @@ class RunCall:
     kwargs: Mapping[str, Any]
     """What it is called with by name. Where arguments are kept elsewhere, ``args`` is a single
     :class:`~tranship.envelope.Claim`: hand on what it stands for, as it is decoded; that is checked then."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRunCall:
+    """The handler of a task that takes many calls at once, about to be called for these."""
+
+    task: str
+    """The task's name."""
+    contexts: Sequence[TaskContext]
+    """The tasks, in the order in which the handler is given their calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,13 @@ class Middleware:
 
         ``call_next`` raises what the handler raises. What this raises is the attempt's error, as a handler's would be.
         The ``run_timeout`` and the deadline hold for all of it; ``current()`` is the task's context.
+        """
+        return await call_next(call)
+
+    async def run_batch(self, call: BatchRunCall, call_next: Next[BatchRunCall, Any]) -> Any:
+        """Around the one call of a handler that takes many calls at once, inside the ``run`` of each of them.
+
+        The result is what the handler returns for all; what is raised is the error of each. There is no ``current()``.
         """
         return await call_next(call)
 
@@ -192,7 +210,13 @@ def _handed_on(innermost: Next[T, R], verb: Verb) -> Next[T, R]:
     return look
 
 
-_KINDS: Mapping[Verb, type] = {"submit": Envelope, "run": RunCall, "settle": SettleCall, "result": TaskResult}
+_KINDS: Mapping[Verb, type] = {
+    "submit": Envelope,
+    "run": RunCall,
+    "run_batch": BatchRunCall,
+    "settle": SettleCall,
+    "result": TaskResult,
+}
 
 
 def _before(method: Callable[[T, Next[T, R]], Awaitable[R]], following: Next[T, R]) -> Next[T, R]:

@@ -13,6 +13,7 @@ import pytest
 
 from tranship import AsyncClient, BatchCall, Client, Depends, Middleware, RunCall, Worker, task
 from tranship.errors import ConfigurationError, InvalidArgumentsError, InvalidOptionError, TaskFailed, TaskTimedOut
+from tranship.middleware import BatchRunCall
 from tranship.schema import describe
 from tranship.task import Batching
 
@@ -20,7 +21,7 @@ from tranship.task import Batching
 @pytest.fixture
 def url(request: pytest.FixtureRequest) -> str:
     """A place in memory of the test's own."""
-    return f"memory://{request.node.name}"
+    return f"memory://{request.node.name.replace('[', '-').replace(']', '')}"
 
 
 @dataclass
@@ -152,6 +153,48 @@ def test_middleware_is_around_each_member(url: str) -> None:
             handles["refused"].result(timeout=5)
     assert batches == [["plain", "twice"], ["twice"]]
     assert sorted(around.seen) == ["answered", "plain", "refused", "twice"]
+
+
+class AroundBatches(Middleware):
+    """Changes what the handler returns; a batch with one word in it does not get there."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, list[str]]] = []
+
+    async def run_batch(self, call: BatchRunCall, handle: Callable[[BatchRunCall], Any]) -> Any:
+        """Around the handler."""
+        words = [one.headers["word"] for one in call.contexts]
+        self.seen.append((call.task, words))
+        if "refused" in words:
+            raise LookupError("not these")
+        return [f"{one}!" for one in await handle(call)]
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_middleware_is_around_the_handler_of_a_batch(url: str, kind: str) -> None:
+    """It sees all of its tasks at once, and what it raises is the error of each."""
+    handled: list[str] = []
+
+    def handle(given: list[str]) -> list[str]:
+        handled.extend(given)
+        return [one.upper() for one in given]
+
+    async def handle_async(given: list[str]) -> list[str]:
+        return handle(given)
+
+    function = handle if kind == "def" else handle_async
+    words = task(name="batches.around", queue="around", batch=2, within=5)(function)  # type: ignore[call-overload]
+    middleware = AroundBatches()
+    with Client(url) as client:
+        given = ("a", "b", "c", "refused")
+        handles = [client.submit(words.options(headers={"word": one}), one) for one in given]
+        Worker(url, tasks=[words], middleware=[middleware], max_concurrent_tasks=1).run_until_idle()
+        assert [one.result(timeout=5) for one in handles[:2]] == ["A!", "B!"]
+        for one in handles[2:]:
+            with pytest.raises(TaskFailed, match="not these"):
+                one.result(timeout=5)
+    assert handled == ["a", "b"]
+    assert middleware.seen == [("batches.around", ["a", "b"]), ("batches.around", ["c", "refused"])]
 
 
 opened: list[str] = []

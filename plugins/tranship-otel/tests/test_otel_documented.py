@@ -42,16 +42,20 @@ def everything(recorder, make_task: Callable[..., Task[..., Any]]) -> Any:
     def divide(value: int) -> float:
         return 1 / value
 
-    handler, url = make_task(divide), "memory://otel-documented"
+    def many(values: list[int]) -> None:
+        raise LookupError(values)
+
+    handler, together, url = make_task(divide), make_task(many, batch=2, within=5), "memory://otel-documented"
     refused = handler.options(priority="high")
     with Client(url, middleware=[recorder.middleware(), Refuses()]) as client:
         client.submit_many([handler.call(1), handler.call(0)])
         client.submit(handler, 1)
+        client.submit_many(together.call(number) for number in range(2))
         with pytest.raises(LookupError):
             client.submit(refused, 1)
         with pytest.raises(BatchSubmitError):
             client.submit_many([refused.call(1), refused.call(2)])
-        Worker(url, tasks=[handler], middleware=[recorder.middleware()]).run_until_idle()
+        Worker(url, tasks=[handler, together], middleware=[recorder.middleware()]).run_until_idle()
     return recorder
 
 
@@ -60,7 +64,8 @@ def test_the_table_of_spans(everything) -> None:
     for span in everything.spans():
         operation = span.name.split()[0]
         many = " (a batch)" if "messaging.batch.message_count" in span.attributes else " (one task)"
-        label = {"send": f"send{many}", "create": "create (of a batch)"}.get(operation, operation)
+        several = "process (a batch)" if many == " (a batch)" else "process"
+        label = {"send": f"send{many}", "create": "create (of a batch)", "process": several}.get(operation, operation)
         emitted[label] |= set(span.attributes)
         assert span.attributes[names.OPERATION_NAME] == span.attributes[names.OPERATION_TYPE] == operation
         assert span.attributes[names.OPERATION_TYPE] in OPERATIONS

@@ -140,6 +140,66 @@ def test_a_batch_is_one_span_that_links_to_each_task(recorder, make_task: MakeTa
     assert {parent(one) for one in recorder.spans("process")} == {ident(one) for one in creates}
 
 
+def test_a_handler_of_a_batch_has_a_span_that_links_to_each_task_and_they_to_it(
+    recorder, make_task: MakeTask, url: str, queue: str
+) -> None:
+    """It is the parent of what the handler does, and belongs to none of the traces of its tasks."""
+
+    async def write(rows: list[int]) -> list[int]:
+        with recorder.tracer.start_as_current_span("insert"):
+            return rows
+
+    handler = make_task(write, batch=3, within=5)
+    with Client(url, middleware=[recorder.middleware()]) as client:
+        handles = []
+        for number in range(3):
+            with recorder.tracer.start_as_current_span("request"):
+                handles.append(client.submit(handler, number))
+        Worker(url, tasks=[handler], middleware=[recorder.middleware()]).run_until_idle()
+        assert [one.result(timeout=20) for one in handles] == [0, 1, 2]
+    sent = {one.attributes["messaging.message.id"]: one for one in recorder.spans("send")}
+    (batch,) = (one for one in recorder.spans("process") if "messaging.batch.message_count" in one.attributes)
+    members = [one for one in recorder.spans("process") if one is not batch]
+    links = {link.attributes["messaging.message.id"]: link.context for link in batch.links}
+    assert {key: found.span_id for key, found in links.items()} == {key: ident(one) for key, one in sent.items()}
+    assert {found.trace_id for found in links.values()} == {one.context.trace_id for one in sent.values()}
+    assert parent(batch) is None
+    assert batch.context.trace_id not in {one.context.trace_id for one in sent.values()}
+    assert parent(recorder.only("insert")) == ident(batch)
+    assert {parent(one) for one in members} == {ident(one) for one in sent.values()}
+    for one in members:
+        assert [link.context.span_id for link in one.links] == [parent(one), ident(batch)]
+    assert (batch.kind, batch.name) == (SpanKind.CONSUMER, f"process {handler.name}")
+    assert batch.attributes == {
+        "messaging.system": "tranship",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": queue,
+        "messaging.batch.message_count": 3,
+        "tranship.task.name": handler.name,
+    }
+
+
+def test_a_handler_of_a_batch_that_fails_makes_its_span_an_error(recorder, make_task: MakeTask, url: str) -> None:
+    """Of clients that nobody traces: then the links lead to the spans of their deliveries."""
+
+    async def write(_rows: list[int]) -> None:
+        raise LookupError("no such table")
+
+    handler = make_task(write, batch=2, within=5)
+    with Client(url) as client:
+        handles = client.submit_many(handler.call(number) for number in range(2))
+        Worker(url, tasks=[handler], middleware=[recorder.middleware()]).run_until_idle()
+        for one in handles:
+            with pytest.raises(TaskFailed):
+                one.result(timeout=20)
+    (batch,) = (one for one in recorder.spans("process") if "messaging.batch.message_count" in one.attributes)
+    members = [one for one in recorder.spans("process") if one is not batch]
+    assert batch.status.status_code is StatusCode.ERROR
+    assert batch.attributes["error.type"] == "builtins.LookupError"
+    assert {link.context.span_id for link in batch.links} == {ident(one) for one in members}
+
+
 def test_a_batch_of_which_one_is_refused(recorder, make_task: MakeTask) -> None:
     class Refuses(Middleware):
         async def submit(self, envelope: Envelope, call_next: Next[Envelope, Receipt]) -> Receipt:

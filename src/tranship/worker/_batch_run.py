@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from tranship._signals import may_be_ctrl_c
+from tranship.middleware import BatchRunCall, Middleware, chain_of
 from tranship.task import BatchCall, BatchTask
 from tranship.worker._dependencies import Dependencies, Given
 from tranship.worker._forked import Origin
@@ -28,11 +29,15 @@ class Calls:
     Args:
         threads: where those that are ``def`` run.
         dependencies: what they are given besides their calls.
+        middleware: the worker's; its ``run_batch`` is around them.
     """
 
-    def __init__(self, threads: HandlerThreads, dependencies: Dependencies) -> None:
+    def __init__(
+        self, threads: HandlerThreads, dependencies: Dependencies, middleware: Sequence[Middleware] = ()
+    ) -> None:
         self.threads = threads
         self.dependencies = dependencies
+        self.around = chain_of(middleware, "run_batch")
         self.origin = Origin()
 
 
@@ -118,11 +123,9 @@ class BatchRun:
         given = Given(f"a batch of task {self._task.name}", self._in_thread, self._calls.threads.run)
         seats = dict(self._seats)
         try:
-            returned = await self._called(list(seats.values()), given)
-            self._calls.origin.check()
+            returned = await self._through(list(seats.values()), given)
             items = self._task.one_each(returned, len(seats))
         except BaseException as error:
-            self._calls.origin.check(error)
             if isinstance(error, KeyboardInterrupt) and may_be_ctrl_c():
                 raise
             # Whatever a handler raises is an outcome, sys.exit() too.
@@ -131,6 +134,23 @@ class BatchRun:
         self._results = dict(zip(seats, map(_with_trace, items), strict=True))
         self._over.set()
         await given.close(given.error)
+
+    async def _through(self, calls: Sequence[BatchCall[Any]], given: Given) -> Any:
+        """Return or raise what comes out of middleware; a child that the handler forks is none of it."""
+
+        async def innermost(_call: BatchRunCall | None) -> Any:
+            try:
+                returned = await self._called(calls, given)
+            except BaseException as error:
+                self._calls.origin.check(error)
+                raise
+            self._calls.origin.check()
+            return returned
+
+        around = self._calls.around
+        if around is None:
+            return await innermost(None)
+        return await around(BatchRunCall(self._task.name, [one.context for one in calls]), innermost)
 
     async def _called(self, calls: Sequence[BatchCall[Any]], given: Given) -> Any:
         task, dependencies = self._task, self._calls.dependencies

@@ -327,7 +327,7 @@ class SessionBuilder:
         from tranship.worker._batches import Batches, GatheringHandlers
 
         flow.batches = Batches(setup.tasks, self._queues, slots=flow.slots, room=flow.intake.room)
-        calls = Calls(self._threads, setup.dependencies)
+        calls = Calls(self._threads, setup.dependencies, setup.middleware)
         return GatheringHandlers(self._io, batches=flow.batches, calls=calls, go_on=flow.go_on, **common)
 
     def _settle(self, flow: Flow) -> None:

@@ -9,7 +9,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from tranship.envelope import Envelope, Receipt
-from tranship.middleware import Middleware, Next, RunCall, SettleCall
+from tranship.middleware import BatchRunCall, Middleware, Next, RunCall, SettleCall
 from tranship_otel._instruments import Instruments
 from tranship_otel._names import SCHEMA_URL
 from tranship_otel._sending import Sending
@@ -42,6 +42,10 @@ class OpenTelemetry(Middleware):
     async def run(self, call: RunCall, call_next: Next[RunCall, Any]) -> Any:
         """Around one call of a handler."""
         return await self._working.run(call, call_next)
+
+    async def run_batch(self, call: BatchRunCall, call_next: Next[BatchRunCall, Any]) -> Any:
+        """Around one call of a handler that takes many calls at once."""
+        return await self._working.run_batch(call, call_next)
 
     async def settle(self, call: SettleCall, call_next: Next[SettleCall, None]) -> None:
         """Around the end of one delivery."""

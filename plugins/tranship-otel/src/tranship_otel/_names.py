@@ -23,6 +23,7 @@ __all__ = [
     "SENT",
     "SYSTEM",
     "TASK",
+    "operation",
     "readable",
 ]
 
@@ -50,6 +51,11 @@ OTHER: Final = "_OTHER"
 """For tasks that have never run here: whoever can write to the broker must not choose names of series without end."""
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """The buckets that the conventions ask for."""
+
+
+def operation(name: str) -> dict[str, str]:
+    """Return what every span of one operation says."""
+    return {SYSTEM: "tranship", OPERATION_NAME: name, OPERATION_TYPE: name}
 
 
 def readable(text: str) -> str:

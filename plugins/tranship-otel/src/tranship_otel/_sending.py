@@ -103,7 +103,7 @@ class _Together:
         self._tasks: set[str] = set()
         self._error: BaseException | None = None
         self._began = time.perf_counter()
-        self._attributes = {**_operation("send"), names.BATCH_COUNT: batch.size}
+        self._attributes: Attributes = {**names.operation("send"), names.BATCH_COUNT: batch.size}
         self._span = tracer.start_span("send", kind=SpanKind.CLIENT, attributes=self._attributes)
         batch.at_end(self._end)
 
@@ -119,7 +119,7 @@ class _Together:
         self._error = self._error or error
 
     def _end(self) -> None:
-        attributes: Attributes = _operation("send")
+        attributes: Attributes = {**names.operation("send")}
         # Of several there is no one name.
         for name, found in ((names.DESTINATION, self._queues), (names.TASK, self._tasks)):
             if len(found) == 1:
@@ -134,13 +134,9 @@ class _Together:
         self._instruments.sending_took(time.perf_counter() - self._began, attributes)
 
 
-def _operation(name: str) -> Attributes:
-    return {names.SYSTEM: "tranship", names.OPERATION_NAME: name, names.OPERATION_TYPE: name}
-
-
 def _attributes(operation: str, envelope: Envelope) -> Attributes:
     return {
-        **_operation(operation),
+        **names.operation(operation),
         names.DESTINATION: names.readable(envelope.queue),
         names.TASK: names.readable(envelope.task),
     }

@@ -13,10 +13,11 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode, Tracer
 
 from tranship.envelope import Ending, Envelope
 from tranship.errors import Retry
-from tranship.middleware import Next, RunCall, SettleCall
+from tranship.middleware import BatchRunCall, Next, RunCall, SettleCall
 from tranship.outcomes import Snooze, Suspended
+from tranship.task import TaskContext
 from tranship_otel import _names as names
-from tranship_otel._carrier import received
+from tranship_otel._carrier import creation_context, received
 from tranship_otel._failures import kind_of, record
 from tranship_otel._instruments import Instruments
 
@@ -46,6 +47,8 @@ class Working:
         self._tracer = tracer
         self._instruments = instruments
         self._known: set[str] = set()
+        self._open: dict[TaskContext, trace.Span] = {}
+        """The spans of handlers that are being called."""
 
     async def run(self, call: RunCall, call_next: Next[RunCall, Any]) -> Any:
         """Call the handler in the context that its task came with."""
@@ -54,6 +57,7 @@ class Working:
         came_with = received(envelope.headers)
         span = self._span("process", envelope, came_with, SpanKind.CONSUMER)
         span.set_attribute(names.DELIVERIES, call.context.delivery_count)
+        self._open[call.context] = span
         within = trace.set_span_in_context(span, came_with)
         _PROCESSED.set(_Processed(envelope.id, envelope.attempt, within))
         token = contexts.attach(within)
@@ -64,7 +68,44 @@ class Working:
             raise
         finally:
             contexts.detach(token)
+            del self._open[call.context]
             span.end()
+
+    async def run_batch(self, call: BatchRunCall, call_next: Next[BatchRunCall, Any]) -> Any:
+        """Call the handler of a batch in a trace of its own, as it belongs to all of them: they link to each other."""
+        name = names.readable(call.task)
+        members = [(one, self._open[one]) for one in call.contexts if one in self._open]
+        links = [
+            Link(
+                creation_context(one.envelope.headers) or span.get_span_context(),
+                {names.MESSAGE_ID: names.readable(one.id)},
+            )
+            for one, span in members
+        ]
+        attributes: dict[str, str | int] = {
+            **names.operation("process"),
+            names.TASK: name,
+            names.BATCH_COUNT: len(call.contexts),
+        }
+        queues = {names.readable(one.envelope.queue) for one in call.contexts}
+        if len(queues) == 1:
+            (attributes[names.DESTINATION],) = queues
+        with self._tracer.start_as_current_span(
+            f"process {name}",
+            context=Context(),
+            kind=SpanKind.CONSUMER,
+            links=links,
+            attributes=attributes,
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as batch:
+            for _, span in members:
+                span.add_link(batch.get_span_context())
+            try:
+                return await call_next(call)
+            except BaseException as error:
+                _tell(batch, error)
+                raise
 
     async def settle(self, call: SettleCall, call_next: Next[SettleCall, None]) -> None:
         """Say how the delivery ends, and count it."""
@@ -90,9 +131,7 @@ class Working:
             kind=kind,
             links=(Link(created),) if operation == "process" and created.is_valid else (),
             attributes={
-                names.SYSTEM: "tranship",
-                names.OPERATION_NAME: operation,
-                names.OPERATION_TYPE: operation,
+                **names.operation(operation),
                 names.DESTINATION: names.readable(envelope.queue),
                 names.TASK: name,
                 names.MESSAGE_ID: names.readable(envelope.id),
