@@ -205,8 +205,8 @@ async def test_a_function_that_blocks_the_loop_of_handlers_stops_no_other_comman
 
     with serve():
         async with AsyncOperator(url) as operator:
-            blocked = asyncio.create_task(operator.command("block", timeout=20))
-            states = [one.state for one in await operator.command("status", timeout=20)]
+            blocked = asyncio.create_task(operator.command("block", workers=["w"], timeout=20))
+            states = [one.state for one in await operator.command("status", workers=["w"], timeout=20)]
             assert states == [CommandState.DONE]
             assert [one.value for one in await blocked] == ["at last"]
 
@@ -218,7 +218,8 @@ def test_more_than_ten_functions_at_once_are_refused(caplog: pytest.LogCaptureFi
     worker = Worker(url, tasks=[nothing], name="w", on_command={"wait": lambda: gate.wait(30)})
 
     async def all_of(operator: AsyncOperator) -> list[CommandAnswer]:
-        calls = [operator.command("wait", timeout=20) for _ in range(12)]
+        # By name: who has not yet been told of as a worker would be waited for to the end.
+        calls = [operator.command("wait", workers=["w"], timeout=20) for _ in range(12)]
         waiting = [asyncio.ensure_future(call) for call in calls]
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         gate.set()

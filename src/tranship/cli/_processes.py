@@ -29,8 +29,9 @@ __all__ = ["work_in_processes"]
 
 log = logging.getLogger("tranship.processes")
 
-FIRST: Final = 2.0
-"""Seconds for which the others wait for the first to consume: what is wrong with one is wrong with all."""
+FIRST: Final = 10.0
+"""Seconds for which the others wait for the first to consume: what is wrong with one is wrong with all, and importing
+the application may take long."""
 APART: Final = 0.1
 """Seconds between two starts."""
 YOUNG: Final = 10.0

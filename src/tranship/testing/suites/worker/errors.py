@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from tranship.envelope import TaskState
+from tranship.envelope import DeadLetter, TaskState
 from tranship.errors import Reject, Retry, TaskError
 from tranship.ports import Capability
 from tranship.retry import FixedBackoff, RetryPolicy
@@ -156,8 +156,7 @@ class WorkerErrorCases:
             assert result.state is TaskState.DEAD_LETTERED, f"{reasons[which]!r}: {result}"
         assert await (await client.submit(signal, 99)).result(facade.context.patience) == 99
         assert len(runs) == len(reasons) + 2
-        letters = await (await facade.context.open()).inspector().dead("q")
-        assert len(letters) == len(reasons)
+        letters = await _letters(facade, len(reasons))
         assert "two lines" in {letter.reason for letter in letters}
 
     @worker_case(
@@ -186,5 +185,17 @@ class WorkerErrorCases:
             assert 'raise TaskError("It begins here.' in (error.traceback or "")
             assert error.details["small"] == 1
             assert len(str(error)) < 200_000
-        (letter,) = await (await facade.context.open()).inspector().dead("q")
+        (letter,) = await _letters(facade, 1)
         assert (letter.reason, len(letter.detail) <= 1000) == ("retries-exhausted", True)
+
+
+async def _letters(facade: FacadeContext, count: int) -> Sequence[DeadLetter]:
+    """Return the dead letters once there are so many: a result is told before its message is settled."""
+    inspector = (await facade.context.open()).inspector()
+
+    async def found() -> Sequence[DeadLetter]:
+        letters = await inspector.dead("q")
+        assert len(letters) <= count, f"{len(letters)} dead letters instead of {count}"
+        return letters if len(letters) == count else ()
+
+    return await facade.context.eventually(found, f"there are {count} dead letters")
