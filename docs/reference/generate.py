@@ -473,14 +473,18 @@ def parts() -> dict[str, Callable[[], str]]:
     from tranship.operations import (
         AsyncOperator,
         CommandAnswer,
+        Finished,
+        History,
         MovedQueue,
         MoveOptions,
         MoveProgress,
         MoveReport,
+        Percentiles,
         QueueReport,
         Refusal,
         Sample,
         Sampler,
+        TaskLatency,
     )
     from tranship.ports import (
         CountKind,
@@ -552,17 +556,17 @@ def parts() -> dict[str, Callable[[], str]]:
         },
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
-            for cls in (CommandAnswer, QueueReport, QueuedTask, QueueTotals, Sample, ScheduleReport)
+            for cls in (CommandAnswer, QueueReport, QueuedTask, QueueTotals, Sample, ScheduleReport, Finished)
         },
         **{
             f"fields:{cls.__name__}": lambda cls=cls: data(cls)
-            for cls in (MoveReport, MovedQueue, Refusal, MoveProgress, Found, Location)
+            for cls in (MoveReport, MovedQueue, Refusal, MoveProgress, Found, Location, TaskLatency, Percentiles)
         },
         **{
             f"methods:{cls.__name__}": lambda cls=cls: methods(cls)
             for cls in (
                 *(Client, TaskHandle, WorkflowHandle, TaskContext, Worker, AsyncOperator, Task, Workflow),
-                *(LargePayloads, ObjectStore, Sampler),
+                *(LargePayloads, ObjectStore, Sampler, History),
             )
         },
         **{f"methods:{cls.__name__}": lambda cls=cls: methods(cls) for cls in (OperatorClient, Operator, Scheduler)},

@@ -481,3 +481,11 @@ def new_ids(count: int) -> list[str]:
         part = noise[made : made + 4096 - low]
         ids += [f"{head_text}{at:03x}-8{rest[1:4]}-{rest[4:]}" for at, rest in enumerate(part, low)]
     return ids
+
+
+def made_at(task_id: str) -> float | None:
+    """Return when an id of ours was made, in epoch seconds; None: it is another kind of id."""
+    try:
+        return int(task_id[:8] + task_id[9:13], 16) / 1000 if len(task_id) == 36 and task_id[14] == "7" else None
+    except ValueError:
+        return None

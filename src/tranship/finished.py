@@ -14,7 +14,7 @@ from typing import Any, Final
 from tranship import codec
 from tranship.errors import MalformedMessage
 
-__all__ = ["CHUNK", "PREFIX", "Finished", "Later", "decode_finished", "encode_finished", "slot_key", "slots"]
+__all__ = ["CHUNK", "PREFIX", "Finished", "Later", "decode_finished", "encode_finished", "finite", "slot_key", "slots"]
 
 PREFIX: Final = "history/"
 CHUNK: Final = 50
@@ -46,6 +46,8 @@ class Finished:
     """When it ended, in epoch seconds by the worker's clock."""
     seconds: float | None = None
     """How long its handler ran; None: it was not called."""
+    due: float | None = None
+    """From when on it could have begun, in epoch seconds: submitted, and not to be delayed. None: not known."""
     attempt: int = 0
     """How many attempts came before this one."""
     worker: str = ""
@@ -103,16 +105,22 @@ _MORE: Final[Mapping[str, type]] = {
 def _read(data: Any) -> Finished | None:
     if not isinstance(data, Mapping) or not all(isinstance(data.get(name), str) for name in _TEXTS):
         return None
-    if (at := _finite(data.get("at"))) is None:
+    if (at := finite(data.get("at"))) is None:
         return None
     more: dict[str, Any] = {name: data[name] for name, kind in _MORE.items() if isinstance(data.get(name), kind)}
     texts = {name: data[name] for name in _TEXTS}
     return Finished(
-        **texts, at=at, seconds=_finite(data.get("seconds")), **more, later=tuple(_all_later(data.get("later")))
+        **texts,
+        at=at,
+        seconds=finite(data.get("seconds")),
+        due=finite(data.get("due")),
+        **more,
+        later=tuple(_all_later(data.get("later"))),
     )
 
 
-def _finite(value: Any) -> float | None:
+def finite(value: Any) -> float | None:
+    """Return a number that somebody has written; None: it is none, or no finite one."""
     try:
         number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     except OverflowError:

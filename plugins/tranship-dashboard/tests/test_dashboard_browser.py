@@ -288,6 +288,17 @@ def test_the_keyboard_is_enough(site: Site, open_page: Callable[..., Any]) -> No
     page.get_by_role("heading", name="Overview").wait_for()
 
 
+def test_who_signs_out_is_out_on_every_page(site: Site, open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    other = page.context.new_page()
+    other.goto(f"{site.address}workers")
+    other.get_by_role("heading", name="Workers").wait_for()
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Token").wait_for()
+    # It hears that its session is over, and shows nothing any more.
+    other.get_by_label("Token").wait_for()
+
+
 @pytest.mark.parametrize(
     ("width", "scheme"), [("wide", "light"), ("wide", "dark"), ("phone", "light"), ("phone", "dark")]
 )
@@ -303,7 +314,18 @@ def test_a_screen_reader_and_a_phone(site: Site, open_page: Callable[..., Any], 
         page = open_page(width, scheme)
         _until(lambda: (page.reload(), page.get_by_text("nobody's").count() > 0)[1])
         letter = operator.dead_letters()[0].id
-        paths = ["", "tasks", "workflows", "workers", "dead", "schedules", "submit", "submit?task=shop.resize"]
+        paths = [
+            "",
+            "tasks",
+            "latency",
+            "latency?task=shop.resize",
+            "workflows",
+            "workers",
+            "dead",
+            "schedules",
+            "submit",
+            "submit?task=shop.resize",
+        ]
         paths += ["submit?task=foreign", "queue?name=media", "queue?name=nobody%27s", f"task?id={handles[0].id}"]
         paths += [f"task?id={handles[1].id}", f"letter?id={letter}", "workflow?id=" + _first(operator)]
         for path in paths:

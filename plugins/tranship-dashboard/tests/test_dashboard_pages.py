@@ -4,6 +4,7 @@ import asyncio
 import html
 import math
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -12,12 +13,13 @@ from dashboard_kit import refuse, resize, total
 from tranship import gather
 from tranship.finished import Finished, Later
 from tranship.task import named
-from tranship_dashboard._format import NONE, age, ago, moment, seconds
+from tranship_dashboard._format import NONE, age, ago, count, moment, seconds
 from tranship_dashboard._graph import MOST
+from tranship_dashboard._plots import plot
 from tranship_dashboard._source import Source
 from tranship_dashboard._tasks import _summary
 
-PAGES = ("/", "/tasks", "/workflows", "/workers", "/dead", "/schedules", "/submit", "/queue?name=media")
+PAGES = ("/", "/tasks", "/latency", "/workflows", "/workers", "/dead", "/schedules", "/submit", "/queue?name=media")
 
 
 async def test_an_empty_broker_has_pages_that_say_so(browser) -> None:
@@ -53,6 +55,68 @@ async def test_what_is_there_is_shown(client, worker, looked, browser) -> None:
     (letter,) = set(re.findall(r'href="(/letter\?id=[^"]+)"', letters))
     assert "&#34;args&#34;" in await browser.text(html.unescape(letter))
     assert "None fits among the 1" in await browser.text("/dead?q=elsewhere")
+
+
+async def test_percentiles_are_shown_by_task(client, worker, looked, browser) -> None:
+    for handle in [*client.submit_many(resize.call("a") for _ in range(3)), client.submit(resize, "broken")]:
+        handle.wait(timeout=20)
+    client.submit(refuse, 1).wait(timeout=20)
+    page = await looked("/latency", "6 attempts that workers remember", "shop.refuse")
+    (row,) = re.findall(r"<tr>(?:(?!</tr>).)*shop\.resize.*?</tr>", page, re.DOTALL)
+    figures = re.findall(r'data-label="([^"]+)">(.*?)</td>', row)
+    assert [name for name, _ in figures] == [
+        *("Attempts", "Failed", "Run p50", "Run p95", "Run p99", "Wait p50", "Wait p95", "Wait p99"),
+    ]
+    assert figures[0][1] == "5"
+    assert re.sub("<[^>]*>", "", figures[1][1]) == "2"
+    assert all(value.endswith((" ms", " s")) for _, value in figures[2:])
+    one = await browser.text("/latency?task=shop.refuse&span=15m")
+    assert "1 attempt that workers remember" in one
+    assert one.count('<circle class="dot') == 6
+    assert "No attempt of this task" in await browser.text("/latency?task=shop.none")
+
+
+async def test_who_begins_later_shows_the_hours_before(settings, client, worker) -> None:
+    first, second = Source(settings, keep_samples=True), Source(settings)
+    past = time.time() // 60 * 60 - 600
+    client.submit(named("x").options(queue="q"))
+    for minute in range(10):
+        first.sampler.take(await first.operator.queues(), at=past + 60 * minute)
+    for source in (first, second):
+        await source.look()
+        assert source.problem == ""
+    for source in (first, second):
+        assert len(source.sampler.series("q")) >= 10
+        assert source.sampler.series("q")[0].at < past + 60
+        await source.aclose()
+
+
+async def test_what_is_not_to_be_kept_is_not(settings, client) -> None:
+    source = Source(settings)
+    for minute in range(3):
+        source.sampler.take([], at=time.time() - 300 + 60 * minute)
+    await source.look()
+    other = Source(settings)
+    await other.look()
+    assert len(other.sampler.series()) == 1
+    await source.aclose()
+    await other.aclose()
+
+
+def test_where_nobody_has_looked_no_line_is_drawn() -> None:
+    def drawn(*points: tuple[float, float | None]) -> str:
+        return str(plot("Depth", [("a", points)], count, since=0.0, until=10_000.0))
+
+    assert drawn((0.0, 1.0), (60.0, 2.0), (120.0, 3.0)).count('class="curve a"') == 1
+    assert drawn((0.0, 1.0), (60.0, 2.0), (1000.0, 3.0), (1060.0, 3.0)).count('class="curve a"') == 2
+    assert drawn((0.0, 1.0), (60.0, None), (120.0, 3.0)).count('class="dot a"') == 2
+    assert 'class="curve' not in drawn()
+    many = [(60.0 * at, float(at % 7)) for at in range(5000)]
+    path = re.findall(
+        r'class="curve a" d="([^"]+)"', drawn(*many[:2500], *((at + 9000, one) for at, one in many[2500:]))
+    )
+    assert len(path) == 2
+    assert sum(one.count("L") for one in path) <= 330
 
 
 async def test_a_workflow_is_drawn(client, worker, looked, browser) -> None:

@@ -16,7 +16,7 @@ from tranship.connections import process_table
 from tranship.envelope import DeadLetter
 from tranship.errors import InvalidArgumentsError
 from tranship.finished import Finished
-from tranship.operations import _dead, _history, _schedules
+from tranship.operations import _dead, _history, _samples, _schedules
 from tranship.operations._dead import DeadLetterReport
 from tranship.operations._diagnosis import Diagnosis
 from tranship.operations._doctor import diagnose
@@ -24,6 +24,7 @@ from tranship.operations._history import History
 from tranship.operations._move import Move, MoveOptions
 from tranship.operations._move_report import MoveReport, Watcher
 from tranship.operations._queues import QueueReport, purge_queue, queue_reports, waiting_tasks
+from tranship.operations._sampler import Sampler
 from tranship.ports import Heartbeat, QueuedTask
 from tranship.registry import Registry
 from tranship.schedules import Schedule, ScheduleReport
@@ -194,6 +195,18 @@ class AsyncOperator(_Methods):
         """The same, into what has been read before: only what is new is read. Raises UnsupportedError likewise."""
         await self._on_link(lambda link: _history.read_into(link, history))
 
+    async def keep_samples(self, sampler: Sampler) -> None:
+        """Write the minutes of a sampler that are past, as records, for those who look later: twelve hours are kept.
+
+        Of what it has written already, and before a minute is over, nothing is. This and :meth:`read_samples` raise
+        UnsupportedError where neither broker nor result store keeps records.
+        """
+        await self._on_link(lambda link: _samples.keep(link, sampler))
+
+    async def read_samples(self, sampler: Sampler) -> None:
+        """Read the minutes that others have kept into a sampler, which has what came before it then."""
+        await self._on_link(lambda link: _samples.read_into(link, sampler))
+
     async def schedules(self) -> list[ScheduleReport]:
         """Every schedule, by name: when it is due, what was sent last, whether it is paused.
 
@@ -343,6 +356,14 @@ class Operator(_Methods):
     def read_history(self, history: History) -> None:
         """As :meth:`AsyncOperator.read_history`."""
         self._on_link(lambda link: _history.read_into(link, history))
+
+    def keep_samples(self, sampler: Sampler) -> None:
+        """As :meth:`AsyncOperator.keep_samples`."""
+        self._on_link(lambda link: _samples.keep(link, sampler))
+
+    def read_samples(self, sampler: Sampler) -> None:
+        """As :meth:`AsyncOperator.read_samples`."""
+        self._on_link(lambda link: _samples.read_into(link, sampler))
 
     def schedules(self) -> list[ScheduleReport]:
         """As :meth:`AsyncOperator.schedules`."""

@@ -15,7 +15,7 @@ from typing import Final
 from tranship.operations._queues import QueueReport
 from tranship.ports import Heartbeat, QueueTotals
 
-__all__ = ["Sample", "Sampler"]
+__all__ = ["COARSE", "MINUTE", "Sample", "Sampler"]
 
 APART: Final = 1.0
 """Seconds between two heartbeats of a worker that are compared: what is nearer says too little."""
@@ -63,11 +63,15 @@ class Sampler:
 
     Give it what :meth:`Operator.queues` and :meth:`Operator.workers` return, every few seconds. It keeps the latest
     samples as they are, and of the hours before one for each minute. Not thread-safe.
+
+    Attributes:
+        kept: the latest minute that :meth:`Operator.keep_samples` has written; None: none.
     """
 
     def __init__(self) -> None:
         self._speeds = _Speeds()
         self._series: dict[str | None, _Series] = {}
+        self.kept: int | None = None
 
     def take(
         self, queues: Sequence[QueueReport], workers: Iterable[Heartbeat] = (), *, at: float | None = None
@@ -96,28 +100,51 @@ class Sampler:
     def latest(self, queue: str | None = None) -> Sample | None:
         """Return the latest sample of a queue, or of all together; None: there is none."""
         series = self._series.get(queue)
-        return None if series is None else series.fine[-1]
+        return None if series is None or not series.fine else series.fine[-1]
 
     def series(self, queue: str | None = None, *, seconds: float = math.inf) -> Sequence[Sample]:
         """Return the samples of a queue, or of all together, of the last ``seconds``, oldest first."""
         series = self._series.get(queue)
         if series is None:
             return []
-        since, begin = series.fine[-1].at - seconds, series.fine[0].at
+        since, begin = series.latest - seconds, series.fine[0].at if series.fine else math.inf
         minutes = [one for one in series.coarse if since <= one.at < begin]
         return [*minutes, *(one for one in series.fine if one.at >= since)]
 
+    def minutes(self, *, after: int | None = None) -> Mapping[int, Mapping[str | None, Sample]]:
+        """Return the minutes that are past, by their number since the epoch: of each queue, and of all under None.
+
+        Args:
+            after: leave out this one and those before it; None: none.
+        """
+        found: dict[int, dict[str | None, Sample]] = {}
+        for name, series in self._series.items():
+            for sample in reversed(series.coarse):
+                minute = int(sample.at // MINUTE)
+                if after is not None and minute <= after:
+                    break
+                found.setdefault(minute, {})[name] = sample
+        return found
+
+    def fill(self, minutes: Mapping[int, Mapping[str | None, Sample]]) -> None:
+        """Take minutes that another sampler has made, as :meth:`minutes` returns them; those that are here stay."""
+        for name in dict.fromkeys(name for samples in minutes.values() for name in samples):
+            if (series := self._of(name)) is not None:
+                series.fill({minute: samples[name] for minute, samples in minutes.items() if name in samples})
+
     def _keep(self, name: str | None, sample: Sample) -> None:
-        if name not in self._series:
-            if len(self._series) > MOST:
-                return
-            self._series[name] = _Series()
-        self._series[name].add(sample)
+        if (series := self._of(name)) is not None:
+            series.add(sample)
+
+    def _of(self, name: str | None) -> _Series | None:
+        if name not in self._series and len(self._series) > MOST:
+            return None
+        return self._series.setdefault(name, _Series())
 
     def _forget(self, now: float) -> None:
         """Forget queues that have not been there for as long as minutes are kept."""
         oldest = now - COARSE * MINUTE
-        for name in [name for name, series in self._series.items() if series.fine[-1].at < oldest]:
+        for name in [name for name, series in self._series.items() if series.latest < oldest]:
             del self._series[name]
 
 
@@ -128,6 +155,17 @@ class _Series:
         self.fine: deque[Sample] = deque(maxlen=FINE)
         self.coarse: deque[Sample] = deque(maxlen=COARSE)
         self._minute: list[Sample] = []
+
+    @property
+    def latest(self) -> float:
+        """When the latest of them was taken; one of them always was."""
+        return (self.fine or self.coarse)[-1].at
+
+    def fill(self, minutes: Mapping[int, Sample]) -> None:
+        """Take minutes of somebody else where there are none of our own."""
+        known = {**minutes, **{int(one.at // MINUTE): one for one in self.coarse}}
+        self.coarse.clear()
+        self.coarse.extend(known[minute] for minute in sorted(known))
 
     def add(self, sample: Sample) -> None:
         if self._minute and sample.at // MINUTE != self._minute[0].at // MINUTE:

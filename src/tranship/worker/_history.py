@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from tranship.envelope import Ending
+from tranship.envelope import Ending, Envelope, made_at
 from tranship.errors import TranshipError
 from tranship.finished import CHUNK, Finished, Later, encode_finished, slot_key, slots
 from tranship.pauses import Pauses
@@ -73,6 +73,7 @@ class History:
                 outcome=outcome.value,
                 at=round(time.time(), 3),
                 seconds=round(time.monotonic() - run.began, 4) if run.began else None,
+                due=_due(envelope, run.ahead),
                 attempt=envelope.attempt,
                 worker=self._worker,
                 error="" if error is None else beginning(f"{_short(error.type)}: {error.message}", ERROR),
@@ -136,6 +137,14 @@ class History:
     def _put_back(self, pending: Sequence[Finished]) -> None:
         room = self._keep - len(self._pending)
         self._pending.extendleft(reversed(pending[len(pending) - min(room, len(pending)) :]))
+
+
+def _due(envelope: Envelope, ahead: float) -> float | None:
+    """Return from when on an attempt could have begun; None: nobody has said so."""
+    made = made_at(envelope.id) if envelope.attempt == 0 else None
+    known = [made, None if envelope.not_before is None else envelope.not_before - ahead]
+    latest = max((one for one in known if one is not None), default=None)
+    return None if latest is None else round(latest, 3)
 
 
 def _short(kind: str) -> str:

@@ -21,6 +21,7 @@ from tranship_dashboard import _static
 from tranship_dashboard._actions import act
 from tranship_dashboard._brake import Braked
 from tranship_dashboard._dead import letter, letters
+from tranship_dashboard._latency import latency
 from tranship_dashboard._pages import overview, queue, workers
 from tranship_dashboard._schedules import schedules
 from tranship_dashboard._security import Door
@@ -57,6 +58,8 @@ class Dashboard:
         read_only: whether there is nothing but to look.
         secret: what sessions are signed with, where several processes serve it with ``token=None``.
         history: how many finished tasks are kept to be looked at, where workers remember them.
+        keep_samples: whether it keeps what its plots show, a record a minute and twelve hours of them, for when it
+            is started again and for other dashboards. What others keep is shown in any case.
         title: what the pages are called.
         hosts: the names by which it may be asked, without ports; none: by any.
 
@@ -78,6 +81,7 @@ class Dashboard:
         read_only: bool = False,
         secret: str | None = None,
         history: int = 10_000,
+        keep_samples: bool = False,
         title: str = "tranship",
         hosts: Iterable[str] = (),
     ) -> None:
@@ -88,6 +92,7 @@ class Dashboard:
             settings or Settings.load(broker_url=url),
             tasks=list(tasks),
             history=whole("history", history),
+            keep_samples=keep_samples,
         )
         application = Starlette(lifespan=self._lifespan)
         self._door = Door(application, self.token, secret, hosts)
@@ -116,6 +121,7 @@ class Dashboard:
             "/queue": queue,
             "/workers": workers,
             "/tasks": tasks,
+            "/latency": latency,
             "/task": task,
             "/workflows": workflows,
             "/workflow": workflow,

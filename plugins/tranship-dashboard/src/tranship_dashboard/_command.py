@@ -50,6 +50,9 @@ def run(
         bool, typer.Option("--no-token", help="Let everybody in: somebody in front of it sees to that.")
     ] = False,
     read_only: Annotated[bool, typer.Option("--read-only", help="Look, and do nothing.")] = False,
+    keep_samples: Annotated[
+        bool, typer.Option("--keep-samples", help="Keep what the plots show, for when it is started again.")
+    ] = False,
     root_path: Annotated[
         str, typer.Option(metavar="PATH", help="Below which path a proxy in front of it serves it, such as /tasks.")
     ] = "",
@@ -76,6 +79,7 @@ def run(
         token=token,
         no_token=no_token,
         read_only=read_only,
+        keep_samples=keep_samples,
         root_path=root_path.rstrip("/"),
         served_as=served_as or [],
         say=call.output.line,

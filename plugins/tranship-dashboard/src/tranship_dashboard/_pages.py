@@ -17,7 +17,7 @@ from tranship_dashboard._format import count, per_second, seconds
 from tranship_dashboard._plots import plot, sparkline
 from tranship_dashboard._web import Web
 
-__all__ = ["overview", "queue", "running_tasks", "workers"]
+__all__ = ["LEAST", "SPANS", "overview", "queue", "running_tasks", "span_of", "workers"]
 
 SPANS: Final = (("15m", 900.0, "15 min"), ("1h", 3600.0, "1 h"), ("6h", 21_600.0, "6 h"), ("12h", 43_200.0, "12 h"))
 LEAST: Final = 60.0
@@ -28,7 +28,7 @@ WAITING: Final = 50
 
 async def overview(web: Web, request: Request) -> Response:
     """Show everything at a glance."""
-    source, span = web.source, _span(request)
+    source, span = web.source, span_of(request)
     samples = source.sampler.series(seconds=span[1])
     rows = [
         (one, source.sampler.latest(one.name), _spark(source.sampler.series(one.name, seconds=span[1])))
@@ -51,7 +51,7 @@ async def overview(web: Web, request: Request) -> Response:
 
 async def queue(web: Web, request: Request) -> Response:
     """Show one queue."""
-    name, span = request.query_params.get("name", ""), _span(request)
+    name, span = request.query_params.get("name", ""), span_of(request)
     report = web.source.queue(name)
     samples = web.source.sampler.series(name, seconds=span[1])
     if report is None and not samples:
@@ -93,7 +93,8 @@ async def _waiting(web: Web, name: str) -> tuple[list[Any], str]:
         return [], f"what waits cannot be shown now: {error}"
 
 
-def _span(request: Request) -> tuple[str, float, str]:
+def span_of(request: Request) -> tuple[str, float, str]:
+    """Return which of the spans a page is to show."""
     chosen = request.query_params.get("span", "1h")
     return next((one for one in SPANS if one[0] == chosen), SPANS[1])
 

@@ -19,14 +19,22 @@ _LEFT: Final = 64
 _BOTTOM: Final = 20
 _TOP: Final = 14
 MOST: Final = 320
-"""Points of a curve."""
+"""Points of a curve, roughly."""
+APART: Final = 150.0
+"""Seconds between two samples beyond which somebody has not looked: the older ones are a minute apart."""
 
 Curve = tuple[str, Sequence[tuple[float, float | None]]]
 """The class that colours it, and its points: epoch seconds, and a value where there is one."""
 
 
 def plot(
-    title: str, curves: Sequence[Curve], shown: Callable[[float | None], str], *, since: float, until: float
+    title: str,
+    curves: Sequence[Curve],
+    shown: Callable[[float | None], str],
+    *,
+    since: float,
+    until: float,
+    apart: float = APART,
 ) -> Markup:
     """Return a plot with axes.
 
@@ -35,6 +43,7 @@ def plot(
         curves: one or several, drawn over each other.
         shown: says a value in words.
         since, until: what the horizontal axis goes from and to, in epoch seconds.
+        apart: seconds between two points beyond which nothing is known of what is between them.
     """
     top = _nice(max((value for _, points in curves for _, value in points if value is not None), default=0.0))
     span = max(1.0, until - since)
@@ -47,7 +56,8 @@ def plot(
 
     body = [*_grid(top, shown, up), *_times(since, until, across)]
     for kind, points in curves:
-        body += _curve(kind, [(across(at), None if value is None else up(value)) for at, value in _thinned(points)])
+        for stretch in _stretches(points, apart):
+            body += _drawn(kind, [(across(at), up(value)) for at, value in stretch])
     latest = shown(next((value for _, value in reversed(curves[0][1]) if value is not None), None)) if curves else ""
     label = escape(f"{title}: {latest} now, at most {shown(_most(curves))}")
     return Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
@@ -61,15 +71,20 @@ def sparkline(title: str, samples: Sequence[Sample], value: Callable[[Sample], f
     if not samples:
         return Markup("")
     since, until = samples[0].at, samples[-1].at
-    points = _thinned([(one.at, value(one)) for one in samples], 60)
+    points = [(one.at, value(one)) for one in samples]
     top = max((found for _, found in points if found is not None), default=0.0) or 1.0
     span = max(1.0, until - since)
     drawn = [
-        ((at - since) / span * width, None if found is None else height - 2 - found / top * (height - 4))
-        for at, found in points
+        part
+        for stretch in _stretches(points, APART, most=60)
+        for part in _drawn(
+            "a",
+            [((at - since) / span * width, height - 2 - found / top * (height - 4)) for at, found in stretch],
+            fill=False,
+        )
     ]
     return Markup('<svg class="spark" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        width, height, title, Markup("").join(_curve("a", drawn, fill=False))
+        width, height, title, Markup("").join(drawn)
     )
 
 
@@ -99,19 +114,31 @@ def _times(since: float, until: float, across: Callable[[float], float]) -> Iter
         at += step
 
 
-def _curve(kind: str, points: Sequence[tuple[float, float | None]], *, fill: bool = True) -> Iterator[Markup]:
-    """Yield a line for each stretch in which values are known."""
+def _stretches(
+    points: Sequence[tuple[float, float | None]], apart: float, most: int = MOST
+) -> Iterator[Sequence[tuple[float, float]]]:
+    """Yield each stretch of time in which values are known, with fewer points where there are many.
+
+    Of those that fall together the highest stays.
+    """
+    size = max(1, -(-len(points) // most))
     stretch: list[tuple[float, float]] = []
-    for x, y in [*points, (0.0, None)]:
-        if y is not None:
-            stretch.append((x, y))
-            continue
-        if stretch:
-            yield from _stretch(kind, stretch, fill=fill)
-        stretch = []
+    for at, value in points:
+        if stretch and (value is None or at - stretch[-1][0] > apart):
+            yield _thinned(stretch, size)
+            stretch = []
+        if value is not None:
+            stretch.append((at, value))
+    if stretch:
+        yield _thinned(stretch, size)
 
 
-def _stretch(kind: str, points: Sequence[tuple[float, float]], *, fill: bool) -> Iterator[Markup]:
+def _thinned(points: Sequence[tuple[float, float]], size: int) -> Sequence[tuple[float, float]]:
+    groups = (points[start : start + size] for start in range(0, len(points), size))
+    return [max(group, key=lambda one: one[1]) for group in groups]
+
+
+def _drawn(kind: str, points: Sequence[tuple[float, float]], *, fill: bool = True) -> Iterator[Markup]:
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     if len(points) == 1:
         ((x, y),) = points
@@ -122,15 +149,6 @@ def _stretch(kind: str, points: Sequence[tuple[float, float]], *, fill: bool) ->
         area = f"M{points[0][0]:.1f} {base}L{path}L{points[-1][0]:.1f} {base}Z"
         yield Markup('<path class="area {}" d="{}"/>').format(kind, area)
     yield Markup('<path class="curve {}" d="M{}"/>').format(kind, path)
-
-
-def _thinned(points: Sequence[tuple[float, float | None]], most: int = MOST) -> Sequence[tuple[float, float | None]]:
-    """Return fewer points where there are many: of those that fall together, the highest."""
-    if len(points) <= most:
-        return points
-    size = -(-len(points) // most)
-    groups = (points[start : start + size] for start in range(0, len(points), size))
-    return [max(group, key=lambda one: -1.0 if one[1] is None else one[1]) for group in groups]
 
 
 def _nice(value: float) -> float:

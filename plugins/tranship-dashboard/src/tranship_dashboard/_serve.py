@@ -27,6 +27,7 @@ def serve(
     token: str | None,
     no_token: bool,
     read_only: bool,
+    keep_samples: bool,
     root_path: str,
     served_as: Sequence[str],
     say: Callable[[str], None],
@@ -46,7 +47,9 @@ def serve(
     # Without a token, a page whose name leads to this machine could do everything. Elsewhere any name may be right.
     hosts = [*served_as, *((*LOCAL, shown) if warn is None else ())] if no_token else ()
     chosen = None if no_token else NEW if token is None else token
-    dashboard = Dashboard(settings=settings, tasks=tasks, token=chosen, read_only=read_only, hosts=hosts)
+    dashboard = Dashboard(
+        settings=settings, tasks=tasks, token=chosen, read_only=read_only, keep_samples=keep_samples, hosts=hosts
+    )
     listener = _listen(host, port)
     address = f"http://{shown}:{listener.getsockname()[1]}{root_path}/"
     query = "" if dashboard.token is None or token is not None else f"?token={dashboard.token}"

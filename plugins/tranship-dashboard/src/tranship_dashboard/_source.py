@@ -34,6 +34,7 @@ class Source:
         settings: which broker.
         tasks: those that have a form.
         history: how many finished tasks are kept to be looked at.
+        keep_samples: whether the minutes of the sampler are kept for others.
         every: seconds between two looks.
 
     Attributes:
@@ -47,7 +48,13 @@ class Source:
     """
 
     def __init__(
-        self, settings: Settings, *, tasks: Iterable[Task[..., Any]] = (), history: int = 10_000, every: float = EVERY
+        self,
+        settings: Settings,
+        *,
+        tasks: Iterable[Task[..., Any]] = (),
+        history: int = 10_000,
+        keep_samples: bool = False,
+        every: float = EVERY,
     ) -> None:
         self.settings = settings
         self.operator = AsyncOperator(settings=settings)
@@ -63,6 +70,8 @@ class Source:
         self.away_since: float | None = None
         self.remembers = True
         self.sees_workers = True
+        self._keeps = keep_samples
+        self._filled = False
         self._every = every
         self._watching: asyncio.Task[None] | None = None
         self._begun = asyncio.Lock()
@@ -126,9 +135,18 @@ class Source:
         self.sampler.take(self.queues, self.workers)
         if self.remembers:
             try:
-                await self.operator.read_history(self.history)
+                await self._remember()
             except UnsupportedError:
                 self.remembers = False
+
+    async def _remember(self) -> None:
+        """Read what workers and other dashboards have kept, and keep what is seen here."""
+        await self.operator.read_history(self.history)
+        if not self._filled:
+            await self.operator.read_samples(self.sampler)
+            self._filled = True
+        if self._keeps:
+            await self.operator.keep_samples(self.sampler)
 
     # News.
 

@@ -54,12 +54,15 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
 _PAGES: Final[tuple[tuple[str, str], ...]] = (
     ("/", "Overview"),
     ("/tasks", "Tasks"),
+    ("/latency", "Latency"),
     ("/workflows", "Workflows"),
     ("/workers", "Workers"),
     ("/dead", "Dead letters"),
     ("/schedules", "Schedules"),
     ("/submit", "Submit"),
 )
+_PARTS: Final = {"/queue": "/", "/task": "/tasks", "/workflow": "/workflows", "/letter": "/dead"}
+"""Pages of one thing, and the page that lists such things."""
 
 
 class Refused(Exception):
@@ -102,6 +105,7 @@ class Web:
             "field": FIELD,
             "here": request.scope.get("root_path", "") + path + (f"?{request.url.query}" if request.url.query else ""),
             "path": path,
+            "part": _PARTS.get(path, ""),
             "now": time.time(),
             "spanned": lambda span: href(request, path, **{**request.query_params, "span": span}),
             "pages": [one for one in _PAGES if one[0] != "/submit" or not self.read_only],

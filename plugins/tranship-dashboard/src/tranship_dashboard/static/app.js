@@ -49,6 +49,13 @@
     stream = new EventSource(news);
     stream.addEventListener("look", refresh);
     stream.addEventListener("open", () => { if (opened) refresh(); opened = true; });
+    stream.addEventListener("error", () => { if (stream?.readyState === EventSource.CLOSED) leave(); });
+  };
+
+  // The session is over: nothing here is new any more, and nobody else is to read it.
+  const leave = async () => {
+    const answer = await fetch(location.href, { redirect: "manual" }).catch(() => null);
+    if (answer?.type === "opaqueredirect") location.reload();
   };
 
   document.addEventListener("visibilitychange", () => {
@@ -60,6 +67,6 @@
     if (event.target.matches("[data-all]"))
       event.target.form.querySelectorAll("input[name=ids]").forEach((one) => { one.checked = event.target.checked; });
   });
-  document.querySelector("nav [aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   listen();
 })();
