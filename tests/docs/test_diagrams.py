@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 DIAGRAMS = Path(__file__).parents[2] / "docs" / "diagrams"
-SOURCES = sorted(DIAGRAMS.glob("*.mmd"))
+SOURCES = [*sorted(DIAGRAMS.glob("*.mmd")), DIAGRAMS / "traces.json"]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
@@ -17,10 +17,9 @@ SOURCES = sorted(DIAGRAMS.glob("*.mmd"))
 def test_each_diagram_is_drawn_from_its_source(source: Path, theme: str) -> None:
     drawn = source.with_suffix(f".{theme}.svg").read_text("utf-8")
     said = re.match(r"<!-- of (\S+): (\w+) -->", drawn)
-    assert said, "python docs/diagrams/draw.py"
-    assert said.groups() == (source.name, hashlib.sha256(source.read_bytes()).hexdigest()), (
-        "python docs/diagrams/draw.py"
-    )
+    how = f"python docs/diagrams/{'draw.py' if source.suffix == '.mmd' else 'trace.py'}"
+    assert said, how
+    assert said.groups() == (source.name, hashlib.sha256(source.read_bytes()).hexdigest()), how
 
 
 def test_each_diagram_is_shown_in_both_themes() -> None:

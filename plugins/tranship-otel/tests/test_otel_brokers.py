@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 import pytest
@@ -17,6 +20,8 @@ from interop.workers import WorkerProcess
 from tranship import Client, Task, Worker, named
 from tranship.testing.background import BackgroundWorker
 from tranship.testing.services import Service
+
+DIAGRAMS = Path(__file__).parents[3] / "docs/diagrams"
 
 
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq", "nats"])
@@ -43,6 +48,45 @@ def test_one_trace_over_the_broker(
     assert {span.context.trace_id for span in recorder.spans()} == {recorder.only("request").context.trace_id}
     assert {span.parent.span_id for span in processed} == sent
     assert sorted(span.name.split()[-1] for span in processed) == [one.name, one.name, two.name]
+
+
+@pytest.fixture(scope="module")
+def picture() -> ModuleType:
+    """The script that draws a trace."""
+    spec = importlib.util.spec_from_file_location("trace_picture", DIAGRAMS / "trace.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+WAY = [
+    ("shop", "internal", "GET /thumbnail", None, []),
+    ("shop", "producer", "send photos.resize", "GET /thumbnail", []),
+    ("worker", "consumer", "process photos.resize", "send photos.resize", ["send photos.resize"]),
+    ("worker", "internal", "download", "process photos.resize", []),
+    ("worker", "client", "settle photos.resize", "process photos.resize", []),
+]
+"""Service, kind, name, parent and links of each span, in the order of their begin."""
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq", "nats"])
+def test_the_way_of_a_task_over_each_broker_is_the_one_that_is_drawn(
+    picture: ModuleType, tranship_service: Callable[[str], Service], broker: str
+) -> None:
+    for spans in (picture.recorded(tranship_service(broker).url, runs=1), picture.read()[broker]):
+        assert [(one.service, one.kind, one.name, one.parent, one.links) for one in spans] == WAY
+        assert len({one.trace for one in spans}) == 1
+        assert all(one.begin <= one.end for one in spans)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_picture_of_traces_is_what_was_recorded(picture: ModuleType, theme: str) -> None:
+    kept = (DIAGRAMS / f"traces.{theme}.svg").read_text("utf-8")
+    checksum = hashlib.sha256((DIAGRAMS / "traces.json").read_bytes()).hexdigest()
+    assert picture.drawn(picture.read(), theme, checksum) == kept, "python docs/diagrams/trace.py"
 
 
 def test_celerys_worker_and_client_are_part_of_the_trace(
