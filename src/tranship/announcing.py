@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -119,7 +119,7 @@ class SentEvents:
                 "RabbitMQ it has, unless the URL says celery=off); leave the setting out"
             )
         self._announcer = Announcer(control, f"gen{os.getpid()}@{socket.gethostname()}")
-        self.aclose = self._announcer.aclose
+        self.aclose: Callable[[], Awaitable[None]] = self._announcer.aclose
 
     def sent(self, messages: Sequence[Message]) -> None:
         """Tell of messages that the broker has."""

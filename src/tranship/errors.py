@@ -379,7 +379,7 @@ class TaskFailed(TaskResultError):
         arguments: what the remote exception was made of, as ``("user", 7)`` of ``KeyError("user", 7)``.
     """
 
-    code = "TASK_FAILED"
+    code: str = "TASK_FAILED"
 
     def __init__(
         self,
@@ -449,8 +449,8 @@ class TaskError(TranshipError):
         InvalidOptionError: ``retryable`` is something else than a truth value, or there are two codes.
     """
 
-    code = "TASK_ERROR"
-    retryable = True
+    code: str = "TASK_ERROR"
+    retryable: bool = True
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ class LogicalClock:
     """Lamport's: it puts what is said and heard at one node in order."""
 
     def __init__(self) -> None:
-        self.value = 0
+        self.value: int = 0
 
     def tick(self, heard: int = 0) -> int:
         """Count something that is said, or that was ``heard`` with its own time; return what time it is then."""

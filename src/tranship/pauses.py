@@ -11,7 +11,7 @@ from tranship.errors import TranshipError
 
 __all__ = ["Pauses", "patiently"]
 
-log = logging.getLogger("tranship")
+log: logging.Logger = logging.getLogger("tranship")
 
 FIRST: Final = 0.1
 LONGEST: Final = 5.0

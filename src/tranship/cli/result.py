@@ -13,6 +13,8 @@ from tranship.cli._errors import ExitCode
 from tranship.cli._invocation import Invocation, command
 
 if TYPE_CHECKING:
+    from typer.core import TyperCommand
+
     from tranship.envelope import TaskResult
     from tranship.sync import TaskHandle
 
@@ -28,7 +30,7 @@ Wait = Annotated[
     ),
 ]
 
-WaitingCommand = bare_number("--wait", "-w", means=math.inf)
+WaitingCommand: type[TyperCommand] = bare_number("--wait", "-w", means=math.inf)
 
 
 @command()

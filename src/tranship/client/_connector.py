@@ -47,7 +47,7 @@ class Connector:
         self.settings = settings
         self._share = share
         self._queued_elsewhere = queued_elsewhere
-        self.closed = False
+        self.closed: bool = False
         self._registry = registry
         self._table = process_table()
         self._leases: dict[asyncio.AbstractEventLoop | None, Lease[ClientLink]] = {}

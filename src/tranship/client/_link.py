@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from tranship.client._delayed import Delayed
 from tranship.client._pushed import Remembered
 from tranship.client._readers import Readers
-from tranship.clocks import clock_of, look
+from tranship.clocks import Clock, clock_of, look
 from tranship.connections import ConnectionTable
 from tranship.envelope import Envelope, Priority, TaskResult, TaskState
 from tranship.errors import ResultsDisabled, TranshipError, UnsupportedError
@@ -83,7 +83,7 @@ class ClientLink:
         sent_events: bool = False,
     ) -> None:
         self.backend = backend
-        self.clock = clock_of(backend)
+        self.clock: Clock = clock_of(backend)
         store = result_backend or backend
         self._is_told = store.capabilities.told_of_ids
         # A store of its own has never heard of tasks that are only queued, unless it is told.

@@ -28,6 +28,7 @@ class AsyncWorkflowHandle(AsyncTaskHandle[R], Generic[R]):
     """
 
     __slots__ = ("__dict__", "_whole")
+    final: TaskResult | None
 
     def __init__(self, client: AsyncClient, shape: Shape, *, stored: bool = True) -> None:
         super().__init__(client, shape.id, stored=stored)

@@ -98,7 +98,8 @@ class DriverBackend:
         timing: Timing | None = None,
         warnings: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        self.name, self.url = name, str(config.url)
+        self.name: str = name
+        self.url: str = str(config.url)
         self._connect, self._outline, self._warnings = connect, outline, warnings
         self._declared = declared if callable(declared) else lambda: declared or {}
         self._capabilities: Capabilities | None = None

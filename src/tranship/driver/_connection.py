@@ -258,8 +258,15 @@ class LocalConnection:
         immediate: bool = False,
         taskless: bool = False,
     ) -> None:
-        self.queue, self.table, self.topic, self.lost, self.native = queue, table, topic, lost, native
-        self.log, self.replies, self.immediate, self.taskless = log, replies, immediate, taskless
+        self.queue: Queue = queue
+        self.table: Table | None = table
+        self.topic: Topic | None = topic
+        self.lost: asyncio.Future[BaseException | None] | None = lost
+        self.native: Any = native
+        self.log: Log | None = log
+        self.replies: ReplyQueue | None = replies
+        self.immediate: bool = immediate
+        self.taskless: bool = taskless
 
     async def ping(self) -> None:
         """There is nobody to ask."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from tranship.clocks import Clock
 from tranship.driver._connection import Connection
 from tranship.driver._supervisor import Supervisor
+from tranship.guards import Gate
 from tranship.ports import ConnectionEvent, Consumer, ControlChannel, Inspector, ResultStore, Submitter
 
 if TYPE_CHECKING:
@@ -43,8 +44,11 @@ class Kit:
         inspector: Callable[[], Inspector],
         consumer: Callable[[Sequence[str]], Consumer],
     ) -> None:
-        self.name, self.url, self.gate = supervisor.name, supervisor.url, supervisor.gate
-        self.submitter, self.results = submitter, results
+        self.name: str = supervisor.name
+        self.url: str = supervisor.url
+        self.gate: Gate = supervisor.gate
+        self.submitter: Submitter = submitter
+        self.results: ResultStore = results
         self._supervisor, self._consumer = supervisor, consumer
         self._make_control, self._make_inspector = control, inspector
 
@@ -145,8 +149,12 @@ class OwnPorts:
         inspector: Callable[[Kit], Inspector] | None = None,
         chords: Callable[[Kit], ChordStore] | None = None,
     ) -> None:
-        self.submitter, self.consumer, self.results = submitter, consumer, results
-        self.control, self.inspector, self.chords = control, inspector, chords
+        self.submitter: Callable[[Kit], Submitter] | None = submitter
+        self.consumer: Callable[[Kit, Sequence[str]], Consumer] | None = consumer
+        self.results: Callable[[Kit], ResultStore] | None = results
+        self.control: Callable[[Kit], ControlChannel] | None = control
+        self.inspector: Callable[[Kit], Inspector] | None = inspector
+        self.chords: Callable[[Kit], ChordStore] | None = chords
 
 
 class _Instead:

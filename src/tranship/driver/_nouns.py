@@ -139,6 +139,10 @@ class Outgoing:
     """
 
     __slots__ = ("_facts", "first", "mark", "ready", "source", "unless")
+    ready: float
+    first: Row | None
+    unless: str | None
+    mark: str | None
 
     def __init__(
         self,
@@ -224,6 +228,17 @@ class Taken(Delivery):
     """
 
     __slots__ = ("_facts", "_mark", "data", "origin", "taken_at", "task_id", "unsure")
+    message: RawMessage
+    queue: str
+    priority: Priority
+    token: Any
+    delivery_count: int
+    count_kind: CountKind
+    generation: int
+    scheduled: bool
+    data: TakenData
+    task_id: str | None
+    origin: str
 
     def __init__(
         self,

@@ -80,16 +80,20 @@ class Supervisor:
     def __init__(
         self, name: str, url: str, connect: Callable[[], Awaitable[Connection]], classify: Classify, timing: Timing
     ) -> None:
-        self.name, self.url, self.gate = name, url, Gate(url)
-        self._dialler, self._classify, self.timing = Dialler(url, connect, classify, timing), classify, timing
+        self.name: str = name
+        self.url: str = url
+        self.gate: Gate = Gate(url)
+        self.timing: Timing = timing
+        self._dialler, self._classify = Dialler(url, connect, classify, timing), classify
         self._connection: Connection | None = None
         self._deadlines: Deadlines | None = None
         self.table_topic: Topic | None = None
-        self.generation = 0
-        self.traits = QueueTraits()
-        self.immediate = self.taskless = False
+        self.generation: int = 0
+        self.traits: QueueTraits = QueueTraits()
+        self.immediate: bool = False
+        self.taskless: bool = False
         self.clock: Clock = Clock()
-        self.connected = False
+        self.connected: bool = False
         self.listeners: list[Callable[[ConnectionEvent, int], None]] = []
         self.on_restored: list[Callable[[], Awaitable[None]]] = []
         self.on_gone: list[Callable[[], None]] = []

@@ -28,7 +28,7 @@ class Breaker:
     """
 
     def __init__(self, threshold: int, pause: float, longest: float) -> None:
-        self.state = Circuit.CLOSED
+        self.state: Circuit = Circuit.CLOSED
         self.closed_at: float | None = None
         """Since when it has been closed and nothing has failed, on the monotonic clock; None: from the beginning."""
         self.opened_at: float | None = None

@@ -41,7 +41,7 @@ class Fleet:
     def __init__(
         self, members: Sequence[Member], options: RoutingOptions, background: Background, *, in_turn: bool, url: str
     ) -> None:
-        self.members = tuple(members)
+        self.members: tuple[Member, ...] = tuple(members)
         self.options = options
         self.background = background
         self.url = url

@@ -61,8 +61,8 @@ class Member:
         hosts = ",".join(f"{host}:{port or ''}" for host, port in url.hosts)
         self.place: str = f"{url.scheme}://{hosts}{url.path}"
         """What tells it from the others, without secrets and options."""
-        self.accepted = 0
-        self.failures = 0
+        self.accepted: int = 0
+        self.failures: int = 0
         self.lease: float = float(url.options.get("lease", CommonOptions.lease))
         """How long its leases are, as far as its URL says: known before it is open."""
         self.cause: TranshipError | None = None

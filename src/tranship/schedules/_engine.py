@@ -73,7 +73,7 @@ class Engine:
         self._time, self._stop = self._loop.time, asyncio.Event()
         self._has_declared = False
         self._attended = self._said = float("-inf")
-        self.leads = False
+        self.leads: bool = False
         self._wakes: dict[tuple[str, int], float] = {}
         """When each version of an entry has something to do."""
         self._trouble = ""

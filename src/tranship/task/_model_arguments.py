@@ -39,8 +39,9 @@ class ModelArguments:
         self._name = name
         self._validation = validation
         self._run = run
-        self.fields = _fields(name, model)
-        self.sends = self.takes = _always
+        self.fields: list[str] = _fields(name, model)
+        self.sends: Callable[..., bool] = _always
+        self.takes: Callable[..., bool] = _always
         self.dependencies: Mapping[str, Depends] = dependencies_of(f"task {name}", run, signature(run))
         """What the worker provides, by parameter of ``run``."""
         self.places: tuple[int, Sequence[str]] = (1, ())

@@ -130,7 +130,7 @@ class FacadeClient:
 
     def __init__(self, client: AsyncClient | Client) -> None:
         self.native: Any = client
-        self.blocking = isinstance(client, Client)
+        self.blocking: bool = isinstance(client, Client)
 
     async def open(self) -> Self:
         """As the client's."""

@@ -69,7 +69,7 @@ class Faults:
         """How often each verb went wrong."""
         self.refused: Callable[[Message], TranshipError | None] = _nothing
         """Which messages ``submit`` answers with a definite error while it stores the others."""
-        self.deafened = 0
+        self.deafened: int = 0
         """How often consumers were made deaf; one that was made before the last time hears nothing."""
         self._lock = threading.Lock()
         self._faults: dict[str, deque[_Fault]] = {}

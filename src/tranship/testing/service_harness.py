@@ -54,9 +54,9 @@ class ServiceHarness(Harness):
         address = f"{place.host}:{place.port}"
         super().__init__(url.replace("{address}", address) or service.url)
         self.service = service
-        self.refused_url = refused.replace("{address}", address) if refused else None
+        self.refused_url: str | None = refused.replace("{address}", address) if refused else None
         self._options = dict(options or {})
-        self.impatient = dict(impatient or {})
+        self.impatient: Mapping[str, Any] = dict(impatient or {})
         self._probes = probes
         self.results = results
 

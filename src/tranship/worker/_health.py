@@ -75,7 +75,7 @@ class HealthServer:
         doors: Mapping[str, Door] = MappingProxyType({}),
     ) -> None:
         self._host = host
-        self.port = port
+        self.port: int = port
         self._pages = pages
         self._doors = doors
         self._open: set[asyncio.StreamWriter] = set()

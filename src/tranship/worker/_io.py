@@ -11,8 +11,8 @@ import contextvars
 import os
 import selectors
 import threading
-from asyncio import _set_running_loop
-from collections.abc import Callable, Coroutine
+from asyncio import _enter_task, _leave_task, _set_running_loop
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from tranship._running import keep_running, wind_up
@@ -253,11 +253,8 @@ class IOLoop:
             stepped, self._stepped, self._selector.stepped = self._stepped, False, False
         if stepped:
             self._step_no_more()
-            _set_running_loop(None)
-            try:
+            with _set_aside(self.handlers):
                 wind_up(self.loop)
-            finally:
-                _set_running_loop(self.handlers)
         else:
             self._closing = True
             self.loop.call_soon_threadsafe(self.loop.stop)
@@ -319,6 +316,24 @@ class IOLoop:
             keep_running(self.loop, lambda: self._closing)
         finally:
             wind_up(self.loop)
+
+
+@contextlib.contextmanager
+def _set_aside(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Within, another loop may run in this thread, although a task of the running ``loop`` is being executed.
+
+    From Python 3.14 on a thread has one current task, whatever loops there are.
+    """
+    task = asyncio.current_task(loop)
+    if task is not None:
+        _leave_task(loop, task)
+    _set_running_loop(None)
+    try:
+        yield
+    finally:
+        _set_running_loop(loop)
+        if task is not None:
+            _enter_task(loop, task)
 
 
 def _from_afar(loop: asyncio.AbstractEventLoop, callback: Callable[[], None], context: contextvars.Context) -> None:

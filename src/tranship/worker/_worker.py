@@ -116,7 +116,7 @@ class Worker:
             "shutdown_timeout": shutdown_timeout,
             "wait_for_broker": wait_for_broker,
         }
-        self.settings = settings.replace(**given) if settings else Settings.load(**given)
+        self.settings: Settings = settings.replace(**given) if settings else Settings.load(**given)
         self.tasks: dict[str, Task[..., Any]] = tasks_by_name(tasks)
         if any(one.isolation for one in self.tasks.values()):
             from tranship.worker._isolation import check_isolated
@@ -141,7 +141,7 @@ class Worker:
         self._stopping = Stopping()
         self._shift: Shift | None = None
         """The work under way."""
-        self.dismissed = False
+        self.dismissed: bool = False
         """Whether it was told by remote control to stop: whoever watches over it is not to replace it."""
         self.on_restart: Callable[[], bool] = _nobody
         """Called on its I/O loop when it is told to begin anew; whether another process takes its place."""

@@ -85,7 +85,7 @@ class Dashboard:
         title: str = "tranship",
         hosts: Iterable[str] = (),
     ) -> None:
-        self.token = secrets.token_urlsafe(24) if token == NEW else token
+        self.token: str | None = secrets.token_urlsafe(24) if token == NEW else token
         if self.token is not None and len(self.token) < SHORTEST:
             raise ConfigurationError(f"the token has {len(self.token)} characters; expected {SHORTEST} or more")
         self._source = Source(

@@ -45,7 +45,7 @@ class TranshipBackend(BaseTaskBackend):
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
-        self.told = Options.read(alias, self.options)
+        self.told: Options = Options.read(alias, self.options)
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Send the task; in a transaction of the default database when that commits, unless the options say otherwise.

@@ -75,7 +75,7 @@ class LargePayloads(Middleware):
         transfers: int = 4,
         sweep_interval: float | timedelta | None = 3600.0,
     ) -> None:
-        self.store = store if isinstance(store, ObjectStore) else ObjectStore(store)
+        self.store: ObjectStore = store if isinstance(store, ObjectStore) else ObjectStore(store)
         self._file_ttl = None if file_ttl is None else positive_duration("file_ttl", file_ttl)
         self._turns = Turns(whole("transfers", transfers))
         self._directories = Directories(None if directory is None else _directory("directory", directory))

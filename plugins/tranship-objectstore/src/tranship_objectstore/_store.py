@@ -75,7 +75,7 @@ class ObjectStore:
         timeout: float | timedelta = 30.0,
         retries: int = 3,
     ) -> None:
-        self.root = _root(url)
+        self.root: Location = _root(url)
         if (access_key is None) != (secret_key is None):
             raise invalid("access_key", "..." if access_key else None, "both access_key and secret_key, or neither")
         if endpoint_url is not None and "@" in text("endpoint_url", endpoint_url):

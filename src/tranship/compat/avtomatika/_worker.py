@@ -73,8 +73,8 @@ class Worker:
     ) -> None:
         if http_session is not None or clients is not None:
             raise UnsupportedError("a worker has no http_session and no clients here: it is given a broker's URL")
-        self.config = config or WorkerConfig()
-        self.worker_type = worker_type if worker_type != _ANY_TYPE else self.config.WORKER_TYPE or worker_type
+        self.config: WorkerConfig = config or WorkerConfig()
+        self.worker_type: str = worker_type if worker_type != _ANY_TYPE else self.config.WORKER_TYPE or worker_type
         self.capacity_checker = capacity_checker
         self.middleware: list[Middleware] = []
         self._concurrency = max_concurrent_tasks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from tranship.task import Task as CoreTask
 
 __all__ = ["discover_and_register_tasks", "worker_main", "worker_main_sync"]
 
-log = get_logger("tranship.compat.azolla.cli")
+log: logging.Logger = get_logger("tranship.compat.azolla.cli")
 
 
 def worker_main_sync() -> None:

@@ -233,7 +233,7 @@ class TaskHandle:
     """
 
     def __init__(self, handle: AsyncTaskHandle[Any]) -> None:
-        self.task_id = handle.id
+        self.task_id: str = handle.id
         self._handle = handle
 
     async def wait(self, timeout: float | None = None) -> TaskResult[Any]:

@@ -22,7 +22,7 @@ from tranship.task import named
 
 __all__ = ["TaskExecutionOutcome", "Worker", "WorkerBuilder", "WorkerExecution", "WorkerInvocation"]
 
-log = logging.getLogger("tranship.compat.azolla.worker")
+log: logging.Logger = logging.getLogger("tranship.compat.azolla.worker")
 
 _SHOWN: Final = 200
 """Characters of a text that an error names."""

@@ -47,7 +47,7 @@ class ResultReader:
     __slots__ = ("_final", "_transport", "id")
 
     def __init__(self, transport: Transport, task_id: str) -> None:
-        self.id = task_id
+        self.id: str = task_id
         self._transport = transport
         self._final: TaskResult | None = None
 
@@ -97,7 +97,7 @@ class AsyncResult:
     __slots__ = ("_ask", "_reader", "id")
 
     def __init__(self, transport: Transport, ask: Caller, task_id: str) -> None:
-        self.id = task_id
+        self.id: str = task_id
         self._ask = ask
         self._reader = ResultReader(transport, task_id)
 
@@ -210,7 +210,7 @@ class AsyncTaskHandle:
     __slots__ = ("_ask", "_reader", "_timeout", "id")
 
     def __init__(self, transport: Transport, ask: AsyncCaller, task_id: str, timeout: float) -> None:
-        self.id = task_id
+        self.id: str = task_id
         self._ask = ask
         self._timeout = timeout
         self._reader = ResultReader(transport, task_id)

@@ -77,8 +77,8 @@ class Operator:
         namespace: str | None = None,
         registry: Registry | None = None,
     ) -> None:
-        self.name = text("name", name)
-        self.version = text("version", version)
+        self.name: str = text("name", name)
+        self.version: str = text("version", version)
         self.doc = doc
         self._shapes = {"options": options, "results": results}
         self._probes = bool(one_of("probes", probes, (True, False)))

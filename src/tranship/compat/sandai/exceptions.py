@@ -99,7 +99,7 @@ class TaskExecutionError(OperatorError, TaskFailed):
             task_id=task_id,
         )
         self.error_message = error_message
-        self.error_details = self.details
+        self.error_details: dict[str, Any] = self.details
         self.error_type = error_type
 
 
@@ -159,7 +159,7 @@ class InvalidPriorityError(OperatorError, InvalidOptionError):
         super().__init__(f"priority is {priority!r}; expected one of {', '.join(valid_priorities)}")
         self.option = "priority"
         self.priority = priority
-        self.valid_priorities = list(valid_priorities)
+        self.valid_priorities: list[str] = list(valid_priorities)
 
 
 class OperatorConnectionError(OperatorError, BrokerUnreachable):

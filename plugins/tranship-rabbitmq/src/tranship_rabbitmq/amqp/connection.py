@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Place", "dial"]
 
-log = logging.getLogger("tranship.rabbitmq")
+log: logging.Logger = logging.getLogger("tranship.rabbitmq")
 
 _GOODBYE: Final = 2.0
 """Seconds the server gets to take its leave."""
@@ -217,6 +217,8 @@ class Connection:
 class _Client(aiormq.Connection):
     """aiormq's part: channel 0, and the channels of those who use it themselves."""
 
+    heartbeat_timeout: int
+
     def __init__(self, place: Place, wire: Wire, transport: TransportFactory) -> None:
         url = URL.build(
             scheme="amqp" if place.tls is None else "amqps",
@@ -229,7 +231,7 @@ class _Client(aiormq.Connection):
         )
         super().__init__(url, transport_factory=transport, client_properties=_properties(place.name))
         # As it is: aiormq would decode it once more.
-        self.vhost = place.vhost
+        self.vhost: str = place.vhost
         self._wire = wire
         wire.on_tuned = self._tuned
 

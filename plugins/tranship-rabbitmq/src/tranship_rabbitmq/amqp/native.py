@@ -21,7 +21,7 @@ class NativeConnection(aio_pika.Connection):
         super().__init__(client.url)
         callback = OneShotCallback(self._on_connection_close)
         client.closing.add_done_callback(callback)
-        self.transport = UnderlayConnection(connection=client, close_callback=callback)
+        self.transport: UnderlayConnection | None = UnderlayConnection(connection=client, close_callback=callback)
         self.connected.set()
 
     def __del__(self) -> None:

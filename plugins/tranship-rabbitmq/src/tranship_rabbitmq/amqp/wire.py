@@ -15,7 +15,7 @@ from tranship_rabbitmq.amqp.table import TableError
 
 __all__ = ["FRAME_END", "FRAME_OVERHEAD", "GREETING", "Wire"]
 
-log = logging.getLogger("tranship.rabbitmq")
+log: logging.Logger = logging.getLogger("tranship.rabbitmq")
 
 GREETING: Final = b"AMQP\0\0\x09\x01"
 """The first bytes that a client says."""
@@ -65,11 +65,13 @@ class Wire:
 
     def __init__(self, heartbeat: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self.heartbeat = heartbeat
-        self.frame_max = 4096
-        self.native_max = self.channel_max = 0
-        self.heard_at = self._told_at = self._looked_at = self._loop.time()
-        self.greeted = False
+        self.heartbeat: int = heartbeat
+        self.frame_max: int = 4096
+        self.native_max: int = 0
+        self.channel_max: int = 0
+        self.heard_at: float = self._loop.time()
+        self._told_at = self._looked_at = self.heard_at
+        self.greeted: bool = False
         self.blocked: str | None = None
         self.ended: WireEnded | None = None
         self.done: asyncio.Future[None] = self._loop.create_future()
