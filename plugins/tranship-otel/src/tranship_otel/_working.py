@@ -15,7 +15,6 @@ from tranship.envelope import Ending, Envelope
 from tranship.errors import Retry
 from tranship.middleware import BatchRunCall, Next, RunCall, SettleCall
 from tranship.outcomes import Snooze, Suspended
-from tranship.task import TaskContext
 from tranship_otel import _names as names
 from tranship_otel._carrier import creation_context, received
 from tranship_otel._failures import kind_of, record
@@ -47,7 +46,7 @@ class Working:
         self._tracer = tracer
         self._instruments = instruments
         self._known: set[str] = set()
-        self._open: dict[TaskContext, trace.Span] = {}
+        self._open: dict[object, trace.Span] = {}
         """The spans of handlers that are being called."""
 
     async def run(self, call: RunCall, call_next: Next[RunCall, Any]) -> Any:
