@@ -23,7 +23,7 @@ from tranship.errors import BrokerUnreachable, ConfigurationError
 
 __all__ = ["Connection", "Lifespan", "get_client", "lifespan"]
 
-log = logging.getLogger("tranship.integrations")
+log: logging.Logger = logging.getLogger("tranship.integrations")
 
 _NAME: Final = "tranship"
 
