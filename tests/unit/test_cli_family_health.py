@@ -58,7 +58,9 @@ def counted(port: int) -> dict[str, float]:
         one.labels["process"]: one.value
         for family in families
         for one in family.samples
-        if one.name == "tranship_tasks_total" and one.labels["outcome"] == "succeeded"
+        if one.name == "tranship_tasks_total"
+        and one.labels["outcome"] == "succeeded"
+        and one.labels["task"] == "app.pid"
     }
 
 

@@ -265,9 +265,18 @@ class TestMetrics:
             run.end(Ending.SUCCEEDED if broken else Ending.RETRY)
             metrics.ended(run)
         text = metrics.text(labels={}, gauges={}, running=[])
-        assert [line for line in text.splitlines() if line.startswith("tranship_tasks_total{")] == [
+        counted = [line for line in text.splitlines() if line.startswith("tranship_tasks_total{")]
+        assert [line for line in counted if not line.endswith(" 0")] == [
             'tranship_tasks_total{task="t",outcome="broken"} 1'
         ]
+
+    def test_every_outcome_is_there_before_the_first_event(self) -> None:
+        """Prometheus sees no increase in a series that begins at 1: an alert would miss the first dead letter."""
+        text = Metrics(["t"]).text(labels={}, gauges={}, running=[])
+        outcomes = {one.value for one in Ending if one is not Ending.HELD} | {"broken"}
+        for name in ("t", UNKNOWN):
+            for outcome in outcomes:
+                assert f'tranship_tasks_total{{task="{name}",outcome="{outcome}"}} 0\n' in text
 
 
 class TestCommand:

@@ -20,6 +20,9 @@ BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 """Seconds."""
 UNKNOWN: Final = "(unknown)"
 """For tasks that the worker does not have: whoever can write to the broker must not choose names here without end."""
+_BROKEN: Final = "broken"
+"""The worker itself failed."""
+_OUTCOMES: Final = (*(one.value for one in Ending if one is not Ending.HELD), _BROKEN)
 
 
 class Metrics:
@@ -31,7 +34,8 @@ class Metrics:
 
     def __init__(self, tasks: Collection[str]) -> None:
         self._known = frozenset(tasks)
-        self._outcomes: Counter[tuple[str, str]] = Counter()
+        # From the beginning, at 0: Prometheus sees no increase in a series that begins with its first event.
+        self._outcomes = Counter({(name, outcome): 0 for name in (*self._known, UNKNOWN) for outcome in _OUTCOMES})
         self._durations = {name: _Durations() for name in sorted(self._known)}
         self._started_at = time.time()
 
@@ -41,7 +45,7 @@ class Metrics:
             # It came before its time: nothing has been tried.
             return
         name = self._name(run)
-        self._outcomes[name, run.outcome.value if run.outcome is not None and not run.broken else "broken"] += 1
+        self._outcomes[name, run.outcome.value if run.outcome is not None and not run.broken else _BROKEN] += 1
         if run.began and name in self._durations:
             self._durations[name].add(time.monotonic() - run.began)
 
