@@ -308,8 +308,9 @@ async def test_workers_do_what_they_are_told(worker, looked, browser) -> None:
     assert "1 worker did resume." in answer.text
     await browser.do("/do/concurrency", on="/workers", worker="w1", limit="3")
     await looked("/workers", "0 of 3 busy")
-    answer = await browser.do("/do/concurrency", on="/workers", worker="w1", limit="many")
-    assert "expected a whole number" in html.unescape(answer.text)
+    for limit in ("many", "9" * 5000, "-1", "\N{SUPERSCRIPT TWO}"):
+        answer = await browser.do("/do/concurrency", on="/workers", worker="w1", limit=limit)
+        assert "expected a whole number" in html.unescape(answer.text), limit
     assert "no such action" in (await browser.do("/do/nonsense", on="/workers")).text
     assert "1 worker did drain." in (await browser.do("/do/drain", on="/workers", worker="w1")).text
 

@@ -13,7 +13,7 @@ from dashboard_kit import refuse, resize, total
 from tranship import gather
 from tranship.finished import Finished, Later
 from tranship.task import named
-from tranship_dashboard._format import NONE, age, ago, count, moment, seconds
+from tranship_dashboard._format import LONGEST, NONE, age, ago, count, data, moment, seconds
 from tranship_dashboard._graph import MOST
 from tranship_dashboard._plots import plot
 from tranship_dashboard._source import Source
@@ -170,6 +170,17 @@ async def test_a_long_note_reaches_the_page_that_follows(browser) -> None:
     assert len(answer.history[0].headers["set-cookie"]) < 4096
 
 
+async def test_a_page_that_follows_by_itself_takes_no_note_away(browser) -> None:
+    page = await browser.text("/submit?task=x")
+    (secret, *_) = re.findall(r'name="secret" value="(\w+)"', page)
+    form = {"secret": secret, "back": "/", "id": "some-id"}
+    answer = await browser.post("/do/cancel", data=form, follow_redirects=False)
+    assert answer.status_code == 303
+    assert "is recorded" not in (await browser.get("/", headers={"X-Refresh": "1"})).text
+    assert "is recorded" in await browser.text("/")
+    assert "is recorded" not in await browser.text("/")
+
+
 def test_a_large_workflow_has_not_ended_before_its_last_task() -> None:
     later = tuple(Later(id=str(number), task="t", after=("0",)) for number in range(1, MOST + 51))
     first = Finished(id="0", task="t", queue="q", outcome="succeeded", at=1.0, later=later)
@@ -184,6 +195,23 @@ def test_a_large_workflow_has_not_ended_before_its_last_task() -> None:
 def test_figures_that_are_no_numbers_are_shown(value: float) -> None:
     assert age(value) == ago(value) == moment(value) == NONE
     assert seconds(value)
+
+
+def test_of_a_huge_value_no_more_is_written_than_is_shown() -> None:
+    class Counted:
+        count = 0
+
+        def __repr__(self) -> str:
+            Counted.count += 1
+            return "one"
+
+    text = data([Counted() for _ in range(100_000)])
+    assert text.startswith('[\n  "one",')
+    assert text.endswith("... (there is more)")
+    assert len(text) < LONGEST + 100
+    assert Counted.count < LONGEST
+    assert data({"a": [1, "\u202e"]}).count("\n") == 5
+    assert "more" not in data("x" * 10)
 
 
 async def test_what_is_closed_while_it_looks_first_looks_no_more(settings, client) -> None:

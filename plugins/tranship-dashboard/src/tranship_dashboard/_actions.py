@@ -17,6 +17,9 @@ from tranship_dashboard._web import Form, Refused, Web
 
 __all__ = ["ACTIONS", "act"]
 
+DIGITS: Final = 9
+"""Of a number that somebody writes: Python refuses to read very long ones."""
+
 Action = Callable[[Web, Form], Awaitable[str]]
 
 
@@ -101,8 +104,8 @@ def _command(name: str, *fields: str) -> Action:
 
 async def _concurrency(web: Web, form: Form) -> str:
     limit = _need(form, "limit")
-    if not limit.isascii() or not limit.isdigit():
-        raise InvalidArgumentsError(f"limit is {limit!r}; expected a whole number of at least 1")
+    if not limit.isascii() or not limit.isdigit() or len(limit) > DIGITS:
+        raise InvalidArgumentsError(f"limit is {limit[:200]!r}; expected a whole number of at least 1")
     answers = await web.source.operator.command("concurrency", {"limit": int(limit)}, workers=[_need(form, "worker")])
     return _told("concurrency", answers)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ __all__ = [
 
 LONGEST: Final = 20_000
 """Characters of a value that are shown."""
+_JSON: Final = json.JSONEncoder(indent=2, ensure_ascii=False, default=repr)
 NONE: Final = "\N{EN DASH}"
 
 
@@ -117,8 +119,18 @@ def lines(text: Any) -> str:
 def data(value: Any) -> str:
     """Return a value as JSON, or else as Python shows it."""
     try:
-        text = json.dumps(value, indent=2, ensure_ascii=False, default=repr)
+        text = _beginning(_JSON.iterencode(value))
     except (TypeError, ValueError, RecursionError):
         text = repr(value)
-    cut = "" if len(text) <= LONGEST else f"\n... (shortened: {len(text):,} characters)"
-    return visible_lines(text[:LONGEST]) + cut
+    return visible_lines(text[:LONGEST]) + ("" if len(text) <= LONGEST else "\n... (there is more)")
+
+
+def _beginning(parts: Iterable[str]) -> str:
+    """Return as much as is shown, and a little more: what nobody sees is not written."""
+    found, size = list[str](), 0
+    for part in parts:
+        found.append(part)
+        size += len(part)
+        if size > LONGEST:
+            break
+    return "".join(found)

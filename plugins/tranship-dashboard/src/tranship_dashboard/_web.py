@@ -96,7 +96,8 @@ class Web:
 
     def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
         """Return a page."""
-        note = _note(request)
+        # A page that follows by itself leaves the note to the one that is loaded for it, perhaps at the same moment.
+        note = None if "x-refresh" in request.headers else _note(request)
         path = request.scope["path"].removeprefix(request.scope.get("root_path", "")) or "/"
         common = {
             "href": lambda path, **query: href(request, path, **query),

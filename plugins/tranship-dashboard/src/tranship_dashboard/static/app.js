@@ -25,7 +25,7 @@
     if (busy) { again = true; return; }
     busy = true;
     try {
-      const answer = await fetch(location.href, { redirect: "error" });
+      const answer = await fetch(location.href, { redirect: "error", headers: { "X-Refresh": "1" } });
       if (!answer.headers.get("content-type")?.startsWith("text/html")) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (document.querySelector("[data-again]")) {
