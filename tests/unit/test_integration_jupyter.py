@@ -158,14 +158,15 @@ async def test_without_a_kernel_the_end_is_printed(tranship_url, tranship_worker
 async def test_what_is_no_handle_is_told(tranship_url, tranship_client):
     async with AsyncClient(tranship_url) as client:
         forgotten = client.submit(shorten, "lighthouse")
-        with pytest.raises(InvalidOptionError, match="was an `await` forgotten before submit"):
-            watch([forgotten])
+        for wrong in (forgotten, [forgotten]):
+            with pytest.raises(InvalidOptionError, match="`await` it first"):
+                watch(wrong)
         await forgotten
         other = Client(tranship_url)
         for wrong, says in [
-            ("0123", "handles, as submit and submit_many return them"),
+            ("0123", r"what submit and submit_many return, or client.handle\(id\)"),
             ([], "at least one handle"),
-            ([named("x")], "what submit returns"),
+            ([named("x")], "one of the handles is"),
             ([tranship_client.handle("1"), other.handle("2")], "all from one client"),
         ]:
             with pytest.raises(InvalidOptionError, match=says):

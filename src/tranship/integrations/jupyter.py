@@ -26,7 +26,7 @@ from tranship.checks import Duration, invalid
 from tranship.client import AsyncClient, AsyncTaskHandle
 from tranship.display import visible, visible_lines
 from tranship.envelope import TaskResult, TaskState, WorkflowResult
-from tranship.errors import TranshipError
+from tranship.errors import InvalidOptionError, TranshipError
 from tranship.sync import Client, TaskHandle
 
 __all__ = ["watch"]
@@ -98,16 +98,20 @@ def watch(handles: Any, *, timeout: Duration | None = None) -> Any:
 
 def _several(handles: Any) -> Sequence[Any]:
     if isinstance(handles, str) or not isinstance(handles, Iterable):
-        raise invalid("handles", handles, "handles, as submit and submit_many return them")
+        raise _no_handle("handles", handles)
     several = list(handles)
-    wrong = next((one for one in several if not isinstance(one, (AsyncTaskHandle, TaskHandle))), None)
-    if wrong is not None:
-        hint = "; was an `await` forgotten before submit?" if asyncio.iscoroutine(wrong) else ""
-        raise invalid("one of the handles", wrong, f"what submit returns, or client.handle(id){hint}")
+    for one in several:
+        if not isinstance(one, (AsyncTaskHandle, TaskHandle)):
+            raise _no_handle("one of the handles", one)
     if len({one._client for one in several}) != 1:  # noqa: SLF001
         what = "those of several clients" if several else several
         raise invalid("handles", what, "at least one handle, and all from one client")
     return several
+
+
+def _no_handle(name: str, what: Any) -> InvalidOptionError:
+    hint = "; `await` it first" if asyncio.iscoroutine(what) else ""
+    return invalid(name, what, f"what submit and submit_many return, or client.handle(id){hint}")
 
 
 async def _await_all(client: AsyncClient, view: _View, timeout: Duration | None, *, alone: bool) -> Any:
@@ -258,7 +262,7 @@ class _View:
         states = Counter(self._of(one).state for one in self.handles)
         ended = sum(count for state, count in states.items() if state.terminal)
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
-        seconds = f"{time.monotonic() - self._began:.0f} s"
+        seconds = f"{time.monotonic() - self._began:.{0 if self._watching else 1}f} s"
         left = "" if self._watching or ended == len(self.handles) else "; no longer watched"
         return f"{ended} of {len(self.handles)} ended ({counts}), {seconds}{left}"
 
