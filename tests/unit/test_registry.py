@@ -1,7 +1,9 @@
 """The registry, with real distributions and real entry points in a directory on the import path."""
 
 import importlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -265,6 +267,29 @@ class TestSelection:
         site.plugin("one")
         monkeypatch.setenv("TRANSHIP_BLOCK_PLUGINS", "one")
         assert "one" not in Registry().schemes()
+
+    def test_what_is_installed_or_removed_meanwhile_is_seen_by_the_next(self, site):
+        site.plugin("one")
+        assert "late" not in Registry().schemes()
+        site.plugin("late")
+        assert {"one", "late"} <= set(Registry().schemes())
+        shutil.rmtree(site.path / "tranship_one-1.2.dist-info")
+        assert "one" not in Registry().schemes()
+        assert "late" in Registry().schemes()
+
+    def test_distributions_are_read_once(self, site):
+        site.plugin("one")
+        Registry()
+        opened = []
+        profile = sys.getprofile()
+        sys.setprofile(lambda _frame, event, what: opened.append(what) if event == "c_call" else None)
+        try:
+            assert "one" in Registry().schemes()
+        finally:
+            sys.setprofile(profile)
+        assert opened
+        assert open not in opened
+        assert os.scandir not in opened
 
     def test_entry_points_can_be_left_out(self, site):
         site.plugin("one")

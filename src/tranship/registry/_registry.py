@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tranship import codec
@@ -220,15 +222,33 @@ class _Shared:
             return kept
 
 
-def _installed() -> Iterator[tuple[PluginStatus, Callable[[], object]]]:
+def _installed() -> Sequence[tuple[PluginStatus, Callable[[], object]]]:
+    return _installed_in(tuple((place, _changed(place)) for place in sys.path))
+
+
+def _changed(place: str) -> int | None:
+    """When something was last put into a directory of ``sys.path``, or taken out; None: it is not there."""
+    try:
+        return Path(place).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def _installed_in(_places: tuple[tuple[str, int | None], ...]) -> Sequence[tuple[PluginStatus, Callable[[], object]]]:
+    """Read every distribution that is installed: tens of milliseconds where there are many, and every client asks."""
     from importlib import metadata
 
-    for entry in sorted(metadata.entry_points(group=PROJECT), key=lambda entry: entry.name):
-        yield PluginStatus(entry.name, cache(partial(_origin, entry))), entry.load
+    entries = sorted(metadata.entry_points(group=PROJECT), key=lambda entry: entry.name)
+    return [(PluginStatus(entry.name, cache(partial(_origin, entry))), entry.load) for entry in entries]
 
 
 def _origin(entry: EntryPoint) -> tuple[str, str]:
-    return (entry.dist.name, entry.dist.version) if entry.dist else ("", "")
+    if entry.dist is None:
+        return "", ""
+    # Its name and its version would each read the whole file.
+    read = entry.dist.metadata
+    return read["Name"], read["Version"]
 
 
 def _loaded(plugin: PluginStatus, load: Callable[[], object]) -> object:
