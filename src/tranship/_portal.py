@@ -56,6 +56,17 @@ class Portal:
         coroutine.close()
         raise _stopped()
 
+    def post(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Have the portal's loop call ``callback``.
+
+        Raises:
+            ClosedError: the portal has been stopped.
+        """
+        with self._lock:
+            if self._stopping:
+                raise _stopped()
+            self.loop.call_soon_threadsafe(callback, *arguments)
+
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run ``coroutine`` on the portal's loop and wait for its result.
 

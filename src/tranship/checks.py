@@ -74,9 +74,10 @@ def positive_duration(option: str, value: Any) -> float:
     Raises:
         InvalidOptionError: it is neither seconds nor a timedelta, or not above zero.
     """
-    if _seconds(value) <= 0:
+    seconds = _seconds(value)
+    if seconds <= 0:
         raise invalid(option, value, "seconds, or a timedelta, above 0")
-    return _seconds(value)
+    return seconds
 
 
 def duration(option: str, value: Any) -> float:
@@ -85,9 +86,10 @@ def duration(option: str, value: Any) -> float:
     Raises:
         InvalidOptionError: it is neither seconds nor a timedelta, or below zero.
     """
-    if _seconds(value) < 0:
+    seconds = _seconds(value)
+    if seconds < 0:
         raise invalid(option, value, "seconds, or a timedelta, of at least 0")
-    return _seconds(value)
+    return seconds
 
 
 def is_share(value: Any) -> bool:

@@ -188,23 +188,29 @@ class Waiting:
         if self._push and unwanted:
             self._store.unexpect(unwanted)
 
-    async def wait(self, task_id: str) -> TaskResult:
-        """Wait for the terminal result of ``task_id``, without a bound of its own.
+    async def wait(self, task_id: str, seconds: float | None = None) -> TaskResult | None:
+        """Wait for the terminal result of ``task_id``; return None when ``seconds`` are over, if there are any.
 
         Raises:
             TranshipError: what the store raised, if it is not worth retrying.
         """
-        future: asyncio.Future[Found] = self._loop.create_future()
+        future: asyncio.Future[Found | None] = self._loop.create_future()
 
-        def sink(_task_id: str, found: Found) -> None:
+        def sink(_task_id: str, found: Found | None) -> None:
             if not future.done():
                 future.set_result(found)
 
-        self.watch([task_id], sink)
+        # Not asyncio.timeout: it cancels the task that waits, and costs as much as all the rest here.
+        timer = None if seconds is None else self._loop.call_later(seconds, sink, task_id, None)
+        found: Found | None = None
         try:
+            self.watch((task_id,), sink)
             found = await future
         finally:
-            self.unwatch([task_id], sink)
+            if timer is not None:
+                timer.cancel()
+            if found is None:
+                self.unwatch((task_id,), sink)
         if isinstance(found, TranshipError):
             raise found
         return found

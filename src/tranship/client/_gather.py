@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import queue
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
@@ -11,15 +11,31 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from tranship.client._through import Passage, Passed
 from tranship.envelope import ErrorInfo, TaskResult, TaskState
 from tranship.errors import ClosedError, InvalidArgumentsError, ResultsDisabled, ResultTimeout
+from tranship.guards import check_may_block
 
 if TYPE_CHECKING:
     # Loaded when the first connection is made: a client that is only constructed costs little.
+    from tranship._portal import Portal
     from tranship.client._link import ClientLink
     from tranship.client._shape import Shape
     from tranship.middleware import Chain
     from tranship.waiting import Found
 
-__all__ = ["Arrivals", "Budget", "check_stored", "ended", "terminal", "unfinished", "wait_for_end", "wait_timeout"]
+__all__ = [
+    "Arrivals",
+    "Budget",
+    "check_stored",
+    "ended",
+    "terminal",
+    "unfinished",
+    "wait_blocking",
+    "wait_for_end",
+    "wait_timeout",
+]
+
+
+LONGEST: Final = 1e9
+"""Seconds; a thread cannot wait for much longer."""
 
 
 class Followed(Protocol):
@@ -54,7 +70,7 @@ class Budget:
         self.timeout = timeout
         self.unknown = unknown
         """Without a timeout: how long to wait on for nothing but ids that may be nobody's; None: no bound."""
-        self._end = None if timeout is None else time.monotonic() + timeout
+        self._end = None if timeout is None else time.monotonic() + min(timeout, LONGEST)
 
     def left(self) -> float | None:
         """Seconds left, 0.0 when it is used up; None: no bound."""
@@ -236,18 +252,60 @@ async def wait_for_end(
             return found
         raise wait_timeout(task_id, seconds)
     bound = unknown if seconds is None and not link.can_tell else seconds
-    try:
-        async with asyncio.timeout(bound) as scope:
-            return ended(await link.waiting.wait(task_id))
-    except TimeoutError as error:
-        if not scope.expired():
-            raise
-        if seconds is not None:
-            raise wait_timeout(task_id, seconds) from error
-    (found,) = await link.states([task_id])
-    if found.state in _NOTHING_KNOWN:
+    come = await link.waiting.wait(task_id, bound)
+    if come is not None:
+        return ended(come)
+    return await _wait_on(link, task_id, seconds, bound)
+
+
+async def _wait_on(link: ClientLink, task_id: str, seconds: float | None, bound: float | None) -> TaskResult:
+    """Go on when the time is up: of an id that may be nobody's, with a look whether anything has become known."""
+    if seconds is not None:
+        raise wait_timeout(task_id, seconds)
+    (known,) = await link.states([task_id])
+    if known.state in _NOTHING_KNOWN:
         raise unknown_timeout(f"task {task_id}", link.store_name, bound)
     return await wait_for_end(link, task_id, None)
+
+
+def wait_blocking(
+    link: ClientLink, portal: Portal, task_id: str, seconds: float | None, *, unknown: float | None = None
+) -> TaskResult:
+    """The same for a thread without a loop, which is blocked meanwhile.
+
+    It has the hub call it back, without a coroutine on the loop of the link and the two futures of one: that costs more
+    than the wait.
+
+    Args:
+        link: where results come.
+        portal: the thread of its loop.
+        task_id, seconds, unknown: as for :func:`wait_for_end`.
+
+    Raises:
+        BusyError: this is a thread that others wait for.
+        ClosedError: the link has been closed.
+        ResultTimeout, TaskNotFound: as :func:`wait_for_end`.
+    """
+    if seconds == 0:
+        return portal.run(wait_for_end(link, task_id, seconds))
+    check_may_block()
+    bound = unknown if seconds is None and not link.can_tell else seconds
+    found: queue.SimpleQueue[Found] = queue.SimpleQueue()
+
+    def sink(_task_id: str, what: Found) -> None:
+        found.put(what)
+
+    portal.post(link.waiting.watch, (task_id,), sink)
+    try:
+        what = found.get(timeout=None if bound is None else min(bound, LONGEST))
+    except BaseException as error:
+        # A signal's handler may raise, too.
+        _unwatch(link, (task_id,), sink, ())
+        if not isinstance(error, queue.Empty):
+            raise
+    else:
+        return ended(terminal(what))
+    return portal.run(_wait_on(link, task_id, seconds, bound))
 
 
 _NOTHING_KNOWN: Final = (TaskState.PENDING, TaskState.UNKNOWN)

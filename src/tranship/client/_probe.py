@@ -57,6 +57,7 @@ async def run_probe(link: ClientLink, queue: str, timeout: float) -> Probe:
             submitted = link.loop.time()
             probe = replace(probe, submit_ok=True, task_id=answer.id, submit_seconds=submitted - begun)
             result = await link.waiting.wait(answer.id)
+            assert result is not None
     except TimeoutError:
         return replace(probe, error=ResultTimeout(f"no worker answered on queue {queue!r} within {timeout:g} s"))
     except TranshipError as error:

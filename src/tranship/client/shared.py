@@ -1,7 +1,7 @@
 """What the blocking facade shares with the asynchronous one; not for applications."""
 
 from tranship.client._connector import Connector
-from tranship.client._gather import Arrivals, Budget, check_stored, wait_for_end
+from tranship.client._gather import Arrivals, Budget, check_stored, wait_blocking, wait_for_end
 from tranship.client._prepare import (
     as_call,
     as_calls,
@@ -53,5 +53,6 @@ __all__ = [
     "states_through",
     "submit_many_through",
     "submit_through",
+    "wait_blocking",
     "wait_for_end",
 ]

@@ -54,7 +54,9 @@ class Posts:
         self._lost: dict[_Post, None] = {}
         """Those whose answer went with their connection, and is asked for over the next one."""
         self._calling: _Post | None = None
-        self._asked: tuple[int, Posting | None] = 0, None
+        self._generation = 0
+        """Over which connection the next two hold."""
+        self._queue: Posting | None = None
         self._recalls = False
         self._deadlines = Deadlines(supervisor.timing.command, self._overdue)
         supervisor.on_gone.append(self._give_up)
@@ -63,20 +65,24 @@ class Posts:
     @property
     def possible(self) -> bool:
         """Whether the connection that is there now can do without a task."""
-        return self._supervisor.connected and (self._supervisor.immediate or self._queue is not None)
+        supervisor = self._supervisor
+        if not supervisor.connected:
+            return False
+        if self._generation != supervisor.generation:
+            self._look_anew()
+        return supervisor.immediate or self._queue is not None
 
-    @property
-    def _queue(self) -> Posting | None:
-        """The queue, if it can post; asking for a protocol is slow, and done once for each connection."""
-        if self._asked[0] != self._supervisor.generation:
-            queue = self._supervisor.current.queue
-            self._asked = self._supervisor.generation, queue if isinstance(queue, Posting) else None
-            self._recalls = isinstance(queue, Recalling)
-        return self._asked[1]
+    def _look_anew(self) -> None:
+        """Ask what the queue of the connection can; asking for a protocol is slow, and done once for each of them."""
+        queue, self._generation = self._supervisor.current.queue, self._supervisor.generation
+        self._queue = queue if isinstance(queue, Posting) else None
+        self._recalls = isinstance(queue, Recalling)
 
     @property
     def recalled(self) -> bool:
         """Whether what is posted now gets an answer even if the connection goes."""
+        if self._generation != self._supervisor.generation:
+            self._look_anew()
         return self._queue is not None and self._recalls
 
     async def sent(self, batch: Sequence[Outgoing]) -> Sequence[Answer]:
@@ -114,6 +120,7 @@ class Posts:
         connection, loop, thread = self._supervisor.current, asyncio.get_running_loop(), threading.get_ident()
         queue = self._queue
         assert queue is not None
+        assert self._generation == self._supervisor.generation
         post = _Post(connection, batch, self._begin(connection), done)
         self._open[post] = None
 
@@ -142,9 +149,14 @@ class Posts:
             return
         post.answered = True
         if self._open.pop(post, self) is None:
-            self._supervisor.end(post.mark)
-            self._deadlines.end(post.mark)
-            outcome = self._outcome(post, found)
+            if post.mark is not None:
+                self._supervisor.end(post.mark)
+                self._deadlines.end(post.mark)
+            outcome: Sequence[Answer] | TranshipError
+            if type(found) is list and len(found) == found.count(None) == len(post.batch):
+                outcome = found  # nearly always each of them is stored
+            else:
+                outcome = self._outcome(post, found)
             if self._recalls and isinstance(outcome, AnswerLost) and not self._over:
                 self._lost[post] = None
             else:

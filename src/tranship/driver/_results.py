@@ -93,7 +93,7 @@ class DriverResults:
     def _subscribe(self, ids: Iterable[str]) -> None:
         topic = self._supervisor.topic
         self._comes_alone = self._supervisor.immediate or getattr(topic, "pushes_alone", False)
-        topic.subscribe(list(map(result_key, ids)), self._heard)
+        topic.subscribe([f"r/{one}" for one in ids], self._heard)
 
     async def _subscribe_again(self) -> None:
         if self._expected:

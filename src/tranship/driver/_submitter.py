@@ -6,6 +6,7 @@ import asyncio
 import copy
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from tranship.driver._dedup import Dedup
@@ -50,8 +51,8 @@ class DriverSubmitter:
         self._supervisor, self._rows, self._dedup, self._delays = supervisor, rows, dedup, delays
         self._posts = Posts(supervisor)
         self._limit = limit
-        self._ready: tuple[int, object] = 0, None
-        """Over which connection, and what the last message was like that could be posted."""
+        self._ready: tuple[int, object, int] = 0, None, limit
+        """Over which connection, what the last message was like that could be posted, and how large one may be."""
 
     @property
     def max_message_size(self) -> int:
@@ -82,7 +83,7 @@ class DriverSubmitter:
         """Do the same, and call ``answered`` later: without a task, where the driver needs none."""
         batch = self._ready_to_go(messages) if self._posts.possible else None
         if batch is not None:
-            self._posts.post(batch, lambda found: self._posted(batch, found, answered))
+            self._posts.post(batch, partial(self._posted, messages, batch, answered))
         else:
             self._tell_later(self._submitted(messages), [one.envelope.id for one in messages], answered)
 
@@ -111,19 +112,19 @@ class DriverSubmitter:
 
     def _ready_to_go(self, messages: Sequence[Message]) -> list[Outgoing] | None:
         """Return what can be posted: all of it in one batch, with nothing to do before it or after it."""
-        traits, limit, octets = self._supervisor.traits, self.max_message_size, 0
-        generation, like = self._ready
+        traits, octets = self._supervisor.traits, 0
+        generation, like, limit = self._ready
         if generation != self._supervisor.generation:
-            like = None
+            like, limit = None, self.max_message_size
         for one in messages:
-            size = one.size
+            size = len(one.headers) + len(one.body)
             octets += size
             # What is like the one before needs nothing else: most are, tens of thousands in a second.
             if one.like is not like or like is None or one.check_id or size > limit:
                 if not self._goes_at_once(one):
                     return None
                 like = one.like
-        self._ready = self._supervisor.generation, like
+        self._ready = self._supervisor.generation, like, limit
         if not traits.limits.hold(len(messages), octets):
             return None
         return [self._outgoing(one, fused=traits.fuses) for one in messages]
@@ -144,14 +145,15 @@ class DriverSubmitter:
 
     def _posted(
         self,
+        messages: Sequence[Message],
         batch: Sequence[Outgoing],
-        found: Sequence[Answer] | TranshipError,
         answered: Callable[[Sequence[Said]], None],
+        found: Sequence[Answer] | TranshipError,
     ) -> None:
         if isinstance(found, ClosedError):
             answered([found] * len(batch))
         elif not isinstance(found, TranshipError):
-            answered(_all_said(batch, found) if any(found) else receipts([one.id for one in batch]))
+            answered(_all_said(batch, found) if any(found) else receipts([one.envelope.id for one in messages]))
         elif self._concerns_all(sent := dict(enumerate(batch)), found):
             answered(_all_said(batch, _each_failed(sent, found).values()))
         else:
@@ -223,7 +225,7 @@ class DriverSubmitter:
         )
 
     def _outgoing(self, message: Message, *, fused: bool) -> Outgoing:
-        made = Outgoing.of(message)
+        made = Outgoing(None, message, message.envelope.not_before or 0.0, mark=message.mark)
         if fused and (message.check_id or message.envelope.dedup_key is not None):
             made.first, made.unless = self._dedup.first(message), self._dedup.unless(message)
         return made

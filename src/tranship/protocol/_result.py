@@ -46,6 +46,7 @@ _STATES: Final[Mapping[str, TaskState]] = {
     "SUCCESS": TaskState.SUCCESS,
     "FAILURE": TaskState.FAILURE,
 }
+_OWN_STATES: Final[Mapping[str, TaskState]] = {state.value: state for state in TaskState}
 _FAILED: Final = frozenset(
     {TaskState.FAILURE, TaskState.CANCELLED, TaskState.EXPIRED, TaskState.DEAD_LETTERED, TaskState.RETRY}
 )
@@ -166,7 +167,7 @@ def decode_result(document: bytes, *, task_id: str | None = None) -> TaskResult:
         id=task_id or fields.name("task_id"),
         state=state,
         value=_value(state, found, worker),
-        error=_error(state, found, extra, fields.values.get("traceback")),
+        error=_error(state, found, extra, fields.values.get("traceback")) if state in _FAILED else None,
         attempt=_attempt(fields.values, extra),
         finished_at=_finished_at(fields.values, extra),
         worker=worker,
@@ -205,6 +206,8 @@ def _write(status: str, value: Any, rest: dict[str, Any], content_type: str) -> 
 
 def _load(document: bytes, task_id: str | None) -> Fields:
     # A JSON object begins with a brace; msgpack has no map that begins with that byte.
+    if document[:1] == b"{" and type(usual := codec.fast_json(document)) is dict:
+        return Fields("result document's", usual, task_id)
     is_json = document.lstrip()[:1] in (b"{", b"")
     try:
         values = codec.loads(document, codec.JSON if is_json else codec.MSGPACK)
@@ -221,13 +224,14 @@ def _extra_of(values: Mapping[str, Any], status: str) -> dict[str, Any] | None:
     if not isinstance(extra, dict):
         return None
     state = extra.get("state")
-    known = isinstance(state, str) and state in _STATUS and _STATUS[TaskState(state)] == status
+    # The states are texts themselves.
+    known = isinstance(state, str) and _STATUS.get(state) == status  # type: ignore[call-overload]
     return extra if known else None
 
 
 def _state(status: str, found: Any, extra: dict[str, Any] | None) -> TaskState:
     if extra is not None:
-        return TaskState(extra["state"])
+        return _OWN_STATES[extra["state"]]
     if status == "REVOKED":
         return TaskState.EXPIRED if revoked_word(found) == "expired" else TaskState.CANCELLED
     return _STATES.get(status, TaskState.STARTED)
@@ -240,8 +244,6 @@ def _value(state: TaskState, found: Any, worker: str | None) -> Any:
 
 
 def _error(state: TaskState, found: Any, extra: dict[str, Any] | None, traceback: Any) -> ErrorInfo | None:
-    if state not in _FAILED:
-        return None
     text = traceback if isinstance(traceback, str) else None
     if extra is not None:
         return read_own(extra.get("error"), found, text)
@@ -264,7 +266,9 @@ def _finished_at(values: Mapping[str, Any], extra: dict[str, Any] | None) -> flo
 
 
 def _worker(values: Mapping[str, Any], extra: dict[str, Any] | None) -> str | None:
+    if extra is not None and type(own := extra.get("worker")) is str:
+        return own
     started = values.get("result") if values.get("status") == "STARTED" else None
     hostname = started.get("hostname") if isinstance(started, dict) else None
-    candidates = (extra.get("worker") if extra else None, values.get("worker"), hostname)
+    candidates = (values.get("worker"), hostname)
     return next((name for name in candidates if isinstance(name, str)), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from tranship.errors import SubmitUnknown, TranshipError
@@ -39,19 +40,16 @@ class HandOver:
     def submit(self, messages: Sequence[Message], answered: Answered) -> None:
         """Begin one round trip; ``answered`` is called later, once, with an answer for each message."""
         if self._prompt is not None:
-            self._post(self._prompt, messages, answered)
+            try:
+                self._prompt.post(messages, partial(_answer, messages, answered))
+            except Exception as error:
+                # A driver's bug must not leave callers waiting.
+                log.exception("the backend's post failed in an unexpected way")
+                self._loop.call_soon(answered, [unknown(message, error) for message in messages])
             return
         call = self._loop.create_task(self._call(messages))
         self._calls.add(call)
         call.add_done_callback(lambda call: self._ended(call, messages, answered))
-
-    def _post(self, prompt: PromptSubmitter, messages: Sequence[Message], answered: Answered) -> None:
-        try:
-            prompt.post(messages, lambda answers: answered(_checked(answers, messages)))
-        except Exception as error:
-            # A driver's bug must not leave callers waiting.
-            log.exception("the backend's post failed in an unexpected way")
-            self._loop.call_soon(answered, [unknown(message, error) for message in messages])
 
     def _ended(self, call: asyncio.Task[Sequence[Answer]], messages: Sequence[Message], answered: Answered) -> None:
         self._calls.discard(call)
@@ -93,6 +91,10 @@ def unknown(message: Message, cause: BaseException | None = None) -> SubmitUnkno
     )
     error.__cause__ = cause
     return error
+
+
+def _answer(messages: Sequence[Message], answered: Answered, answers: Sequence[Answer]) -> None:
+    answered(answers if len(answers) == len(messages) else _checked(answers, messages))
 
 
 def _checked(answers: Sequence[Answer], messages: Sequence[Message]) -> Sequence[Answer]:

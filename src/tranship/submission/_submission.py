@@ -13,6 +13,7 @@ import collections
 import concurrent.futures
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tranship.errors import ClosedError, MessageTooLarge, TranshipError
@@ -231,7 +232,7 @@ class Submission:
         self._watch(flight.deadline)
         if self._announce is not None:
             self._announce(messages)
-        self._hand_over.submit(messages, lambda answers: self._answered(flight, messages, answers))
+        self._hand_over.submit(messages, partial(self._answered, flight, messages))
 
     def _answered(self, flight: Flight, messages: Sequence[Message], answers: Sequence[Answer]) -> None:
         if flight not in self._flights:
@@ -283,7 +284,8 @@ class Submission:
         self._flights.discard(flight)
         if not self._flights:
             self._empty.set()
-        self._launch()
+        if self._spans:
+            self._launch()
 
 
 def _is_new(answer: Answer) -> bool:

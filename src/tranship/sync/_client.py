@@ -36,6 +36,7 @@ from tranship.client.shared import (
     states_through,
     submit_many_through,
     submit_through,
+    wait_blocking,
     wait_for_end,
 )
 from tranship.connections import process_table
@@ -399,13 +400,11 @@ class Client:
         check_stored(handle.id, stored=handle.stored)
         seconds = self._seconds(timeout)
         unknown = None if handle.submitted else self.settings.unknown_id_timeout
-        chain = self._chains.results
-
-        def wait(link: ClientLink) -> Coroutine[Any, Any, TaskResult]:
-            ending = wait_for_end(link, handle.id, seconds, unknown=unknown)
-            return ending if chain is None else end_through(chain, ending)
-
-        return self._on_link(wait)
+        chain, link = self._chains.results, self._link()
+        portal = process_table().portal_of(link.loop)
+        if chain is None:
+            return wait_blocking(link, portal, handle.id, seconds, unknown=unknown)
+        return portal.run(end_through(chain, wait_for_end(link, handle.id, seconds, unknown=unknown)))
 
     def _seconds(self, timeout: Duration | None) -> float | None:
         return self.settings.result_timeout if timeout is None else duration("timeout", timeout)

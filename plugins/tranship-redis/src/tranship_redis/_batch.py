@@ -24,6 +24,7 @@ Exceptions = Sequence[Sequence[Any]]
 """What was not stored, as the script says it: step, ``"d"`` or ``"e"``, id of the first or text of the error."""
 
 _PUSH: Final = bulk(b"push")
+_ONE: Final = bulk(b"1")
 
 
 class _Step:
@@ -31,9 +32,9 @@ class _Step:
 
     __slots__ = ("indices", "list", "parts")
 
-    def __init__(self, key: bytes | None) -> None:
-        self.list = key
-        """What is pushed to; None: the parts say everything."""
+    def __init__(self, framed_list: bytes | None) -> None:
+        self.list = framed_list
+        """What is pushed to, framed; None: the parts say everything."""
         self.parts: list[bytes] = []
         self.indices: list[int] = []
 
@@ -67,7 +68,7 @@ class Batch:
         """Add the messages from this index on, which go to their list as they are."""
         step = self._lists.get(slot.list)
         if step is None:
-            step = self._lists[slot.list] = self._step(slot.list, slot)
+            step = self._lists[slot.list] = self._step(slot.framed_list, slot)
         step.indices.extend(range(index, index + len(framed)))
         step.parts.extend(framed)
 
@@ -84,7 +85,8 @@ class Batch:
         out: list[bytes] = []
         for step in self._steps:
             if step.list is not None:
-                out += (_PUSH, bulk(step.list), bulk(b"%d" % len(step.parts)))
+                count = len(step.parts)
+                out += (_PUSH, step.list, _ONE if count == 1 else bulk(b"%d" % count))
             out += step.parts
             step.parts = []
         return out
@@ -103,8 +105,8 @@ class Batch:
                 self.answers[index] = error(self.messages[index])
         return self.answers
 
-    def _step(self, key: bytes | None, slot: Slot) -> _Step:
-        step = _Step(key)
+    def _step(self, framed_list: bytes | None, slot: Slot) -> _Step:
+        step = _Step(framed_list)
         self._steps.append(step)
         self.queues.add(slot.queue)
         return step

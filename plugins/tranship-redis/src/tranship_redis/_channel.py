@@ -12,7 +12,7 @@ from typing import Final
 from redis.exceptions import ResponseError
 
 from tranship.errors import BrokerUnreachable, TranshipError
-from tranship_redis._errors import Lost, again, error_of
+from tranship_redis._errors import Lost, error_of
 from tranship_redis._pack import Part, pack
 from tranship_redis._scripts import Script
 from tranship_redis._server import ServerInfo
@@ -34,6 +34,11 @@ class Channel:
 
     server: ServerInfo
     """What the server said of itself."""
+    hold: Callable[[], None]
+    """Leave what is posted next to :attr:`flush`, which has to follow in the same tick: the loop is spared a turn."""
+    flush: Callable[[], None]
+    """Send at once what was posted in this tick, instead of at its end: nothing more is to come."""
+    _post: Callable[[bytes, Then, int], None]
     _wire: Wire
 
     def __init__(self, place: str, lost: Callable[[TranshipError], None]) -> None:
@@ -42,7 +47,7 @@ class Channel:
 
     def use(self, wire: Wire) -> None:
         """Say everything over ``wire``, which was made with :meth:`gone`."""
-        self._wire = wire
+        self._wire, self._post, self.hold, self.flush = wire, wire.post, wire.hold, wire.flush
 
     @property
     def is_gone(self) -> bool:
@@ -64,9 +69,7 @@ class Channel:
             BrokerUnreachable: it has gone.
             ClosedError: it has been closed.
         """
-        if self._wire.gone:
-            raise again(self._why)
-        self._wire.post(data, then, pushes)
+        self._post(data, then, pushes)
 
     def post_script(self, script: Script, data: bytes, then: Then) -> None:
         """Post ``data``, an EVALSHA of ``script``; where the server has lost the script, load it and post again.
@@ -81,22 +84,11 @@ class Channel:
             else:
                 then(reply)
 
-        self.post(data, answered)
+        self._post(data, answered, 0)
 
     def precede(self, post: Callable[[], object]) -> None:
         """Call ``post`` before anything else is posted next: what it posts travels ahead of that."""
         self._wire.ahead = post
-
-    def hold(self) -> None:
-        """Leave what is posted next to :meth:`flush`, which has to follow in the same tick."""
-        self._wire.hold()
-
-    def flush(self) -> None:
-        """Send at once what was posted in this tick, instead of at its end: nothing more is to come.
-
-        With :meth:`hold` before it, the loop is spared a turn.
-        """
-        self._wire.flush()
 
     async def call(self, *parts: Part) -> Reply:
         """Send one command and return its reply.

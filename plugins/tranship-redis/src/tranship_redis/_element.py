@@ -32,6 +32,7 @@ from tranship.errors import EncodeError, MalformedMessage
 from tranship.protocol import Message, RawMessage, decode
 from tranship_redis._keys import Keys
 from tranship_redis._levels import Levels
+from tranship_redis._pack import bulk
 
 __all__ = ["Elements", "Slot", "Tags", "end_of", "lacking", "quoted", "read", "read_quarantined"]
 
@@ -60,13 +61,15 @@ class Tags:
 class Slot:
     """What the elements of one kind have in common: where they go, and the constant parts of their text."""
 
-    __slots__ = ("after", "before", "list", "queue", "size", "step")
+    __slots__ = ("after", "before", "framed_list", "list", "queue", "size", "step")
 
     def __init__(self, facts: Facts, content: tuple[str, str], step: int, key: bytes) -> None:
         self.queue = facts.queue
         self.step = step
         self.list = key
         """The key of the list."""
+        self.framed_list = bulk(key)
+        """The same as a string of a command."""
         self.before = b'","content-encoding":%b,"content-type":%b,"headers":' % (quoted(content[1]), quoted(content[0]))
         self.after = (
             b',"reply_to":%b,"delivery_mode":2,"delivery_info":{"exchange":"","routing_key":%b},'

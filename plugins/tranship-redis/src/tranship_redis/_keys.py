@@ -140,14 +140,14 @@ class Keys:
 
     def channel(self, name: str) -> bytes:
         """The channel of a topic's name; of a result Celery's."""
-        if is_result(name):
-            return self.result(name[2:])
+        if name.startswith("r/"):
+            return self._result + name[2:].encode(errors="surrogatepass")
         return self.pidbox if name == PIDBOX else self._signal + _bytes(name)
 
     def name(self, channel: bytes) -> str | None:
         """The topic's name that has a channel; None: it has none."""
         if channel.startswith(self._result):
-            return "r/" + _text(channel[len(self._result) :])
+            return "r/" + channel[len(self._result) :].decode(errors="surrogatepass")
         if channel.startswith(self._signal):
             return _text(channel[len(self._signal) :])
         return PIDBOX if channel == self.pidbox else None

@@ -106,7 +106,8 @@ class RedisQueue:
             return
         self._channel.hold()
         try:
-            self._register(made)
+            if not made.queues <= self._registered:
+                self._register(made)
             self._journal.post(made, partial(self._posted, batch, done))
         finally:
             self._channel.flush()
@@ -128,8 +129,6 @@ class RedisQueue:
 
     def _register(self, batch: Batch) -> None:
         """Make the queues of a batch known to inspectors."""
-        if batch.queues <= self._registered:
-            return
         if len(self._registered) > _QUEUES:
             self._registered.clear()
         new = batch.queues - self._registered

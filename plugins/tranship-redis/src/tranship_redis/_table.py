@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from tranship.driver import Row
+from tranship.envelope import TaskState
 from tranship.protocol import result_state
 from tranship_redis._channel import Channel
 from tranship_redis._keys import Keys, is_result
@@ -31,6 +32,8 @@ NO_VERSION: Final = 0
 """No row is in this version."""
 _VERSIONS: Final = 2**52
 _UNREADABLE: Final = b" "
+_STATES: Final = {state: b"%b\n" % state.value.encode() for state in TaskState}
+"""How the value of a result's row begins."""
 _ROWS: Final = Script("rows")
 _RESULTS: Final = Script("put")
 _READ: Final = Script("read")
@@ -38,7 +41,7 @@ _READ: Final = Script("read")
 
 def result_value(task_id: str, document: bytes) -> bytes:
     """Return the value of a result's row, of which Celery's key holds the document alone."""
-    return b"%b\n%b" % (result_state(document, task_id=task_id).value.encode(), document or _UNREADABLE)
+    return _STATES[result_state(document, task_id=task_id)] + (document or _UNREADABLE)
 
 
 class RedisTable:

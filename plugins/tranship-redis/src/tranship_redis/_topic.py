@@ -27,10 +27,9 @@ log = logging.getLogger("tranship.redis")
 
 BATCH: Final = 500
 """Channels per command."""
-SOON: Final = 0.002
-"""Seconds until new names are subscribed to, if nothing that is sent meanwhile takes them along."""
 LATER: Final = 0.02
-"""Seconds until those that nobody wants to hear any more are given up."""
+"""Seconds until names are subscribed to, or given up, if nothing that is sent meanwhile takes them along. Who waits
+until they are subscribed to has that done at once."""
 POLL: Final = 0.25
 """Seconds between two reads of results that this user may not be told of, at first."""
 LONGEST_POLL: Final = 2.0
@@ -82,7 +81,7 @@ class RedisTopic:
                 self._fresh[name] = None
         if self._fresh:
             self._pubsub.precede(self._flush)
-            self._schedule(SOON)
+            self._schedule()
 
     def unsubscribe(self, names: Sequence[str], heard: Heard) -> None:
         """Unsubscribe with what is said later."""
@@ -95,7 +94,7 @@ class RedisTopic:
                 self.refused.pop(name, None)
             if self._polled:
                 self._polled.pop(name, None)
-        self._schedule(LATER)
+        self._schedule()
 
     async def active(self) -> None:
         """Wait until the server knows of every subscription."""
@@ -117,14 +116,10 @@ class RedisTopic:
 
     # Subscribing.
 
-    def _schedule(self, seconds: float) -> None:
+    def _schedule(self) -> None:
         # One timer at a time, and none per name: what it finds may have gone long ago.
-        loop = asyncio.get_running_loop()
-        if self._timer is not None and self._timer.when() > loop.time() + seconds:
-            self._timer.cancel()
-            self._timer = None
         if self._timer is None:
-            self._timer = loop.call_later(seconds, self._due)
+            self._timer = asyncio.get_running_loop().call_later(LATER, self._due)
 
     def _due(self) -> None:
         self._timer = None

@@ -19,7 +19,7 @@ from typing import Any, Final
 from hiredis import PushNotification, Reader
 from redis.exceptions import InvalidResponse, ResponseError
 
-from tranship.errors import TranshipError
+from tranship.errors import BrokerUnreachable, TranshipError
 from tranship_redis._errors import again, is_demotion, reply_error
 
 __all__ = ["CONFIRMATIONS", "PushHandler", "Reply", "Then", "Wire"]
@@ -79,6 +79,8 @@ class Wire(asyncio.Protocol):
         self._answered = self._received = self._written = 0
         self._reader = Reader(protocolError=InvalidResponse, replyError=reply_error, notEnoughData=_MORE)
         self._closed = self._loop.create_future()
+        self._why: TranshipError = BrokerUnreachable("the connection has gone")
+        """Why nothing can be sent any more, once that is so."""
         self._take_over(writer)
 
     def _take_over(self, writer: asyncio.StreamWriter) -> None:
@@ -88,7 +90,9 @@ class Wire(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def post(self, data: bytes, then: Then, pushes: int = 0) -> None:
-        """Send one command with everything else of this tick; ``then`` gets the answer."""
+        """Send one command with everything else of this tick; see :meth:`Channel.post`."""
+        if self.gone:
+            raise again(self._why)
         if self.ahead is not None:
             ahead, self.ahead = self.ahead, None
             ahead()
@@ -119,7 +123,7 @@ class Wire(asyncio.Protocol):
 
     def fail(self, sent: Exception, unsent: TranshipError) -> None:
         """Take no more, and answer everything that waits: ``sent`` what has left us, ``unsent`` what has not."""
-        self.gone = True
+        self.gone, self._why = True, unsent
         first_unsent = len(self._waiting) - len(self._out)
         waiting, self._waiting, self._out = self._waiting, deque(), []
         for index, then in enumerate(waiting):
@@ -211,19 +215,19 @@ class Wire(asyncio.Protocol):
     def _push(self, frame: list[Any]) -> None:
         kind = frame[0]
         if kind in CONFIRMATIONS:
-            self._confirm()
+            head = self._waiting[0] if self._waiting else None
+            if type(head) is _Confirmations:
+                head.left -= 1
+                if not head.left:
+                    self._waiting.popleft()
+                    self._answered += 1
+                    _call(head.then, None)
+            return
         for handler in self._handlers(kind):
             try:
                 handler(frame)
             except Exception:
                 log.exception("handling a push of kind %r failed", kind)
-
-    def _confirm(self) -> None:
-        head = self._waiting[0] if self._waiting else None
-        if isinstance(head, _Confirmations) and head.confirm():
-            self._waiting.popleft()
-            self._answered += 1
-            _call(head, None)
 
     def _end(self, why: str, cause: BaseException | None) -> None:
         if not self.gone:
@@ -234,19 +238,13 @@ class Wire(asyncio.Protocol):
 class _Confirmations:
     """The callback of a command that is answered by one push for each of its channels, or by one error."""
 
-    __slots__ = ("_left", "_then")
+    __slots__ = ("left", "then")
 
     def __init__(self, then: Then, pushes: int) -> None:
-        self._then = then
-        self._left = pushes
-
-    def confirm(self) -> bool:
-        """Count one; True: it was the last."""
-        self._left -= 1
-        return not self._left
+        self.then, self.left = then, pushes
 
     def __call__(self, reply: Reply) -> object:
-        return self._then(reply)
+        return self.then(reply)
 
 
 def _is_push(frame: list[Any]) -> bool:
