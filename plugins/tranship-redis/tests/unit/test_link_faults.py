@@ -67,6 +67,8 @@ async def test_killed_and_started_again(redis: ProcessService) -> None:
         assert not isinstance(caught.value, Lost)
         await asyncio.to_thread(redis.start)
         await works(link)
+        # Commands pass before everybody has been told.
+        await until(lambda: len(events) == 2)
         assert events == [(LOST, 1), (RESTORED, 2)]
         assert hooks == [b"2"]
 
