@@ -10,7 +10,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
-from interop.celery_config import BEHIND, CONFIG
+from interop.celery_config import CONFIG, SHIFT
 
 BEAT: dict[str, dict[str, Any]] = {
     "count": {"task": "interop.count", "schedule": timedelta(seconds=1), "args": (7,), "options": {"queue": "interop"}},
@@ -24,11 +24,21 @@ BEAT: dict[str, dict[str, Any]] = {
     },
 }
 
+LATER = {
+    "task": "interop.echo",
+    "schedule": 1.0,
+    "args": (9,),
+    "options": {"queue": "interop", "countdown": 1},
+}
+"""Only where the clock is wrong: what is to run at a time of day."""
+
 if CONFIG in os.environ:
     from celery import Celery
 
     app = Celery("interop-beat")
-    app.conf.update(task_default_queue="interop", beat_schedule=BEAT, **json.loads(os.environ[CONFIG]))
-    if BEHIND in os.environ:
-        on_time = app.now
-        app.now = lambda: on_time() - timedelta(hours=1)
+    schedule = BEAT
+    if SHIFT in os.environ:
+        on_time, shift = app.now, timedelta(hours=float(os.environ[SHIFT]))
+        app.now = lambda: on_time() + shift
+        schedule = {**BEAT, "later": LATER}
+    app.conf.update(task_default_queue="interop", beat_schedule=schedule, **json.loads(os.environ[CONFIG]))

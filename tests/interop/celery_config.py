@@ -6,8 +6,8 @@ from typing import Any
 
 CONFIG = "INTEROP_CELERY"
 """Names the configuration, as JSON, in the environment of Celery's processes."""
-BEHIND = "INTEROP_BEHIND"
-"""Set where the clock of Celery's app is an hour behind."""
+SHIFT = "INTEROP_SHIFT"
+"""Names the hours that the clock of Celery's app is ahead of the time, where it is; below zero: behind."""
 
 
 def celery_config(url: str, **more: Any) -> dict[str, Any]:

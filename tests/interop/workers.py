@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from chaos.fleet import SOURCES, TESTS
-from interop.celery_config import BEHIND, CONFIG, celery_config
+from interop.celery_config import CONFIG, SHIFT, celery_config
 from interop.runs import LOG, until
 from tranship.testing.services._guard import Guard
 
@@ -157,15 +157,15 @@ class CeleryBeat(WorkerProcess):
 
     Args:
         url, folder, config: as for a worker.
-        behind: whether its app's clock is an hour behind.
+        hours: how far its app's clock is ahead of the time; below zero: behind.
     """
 
-    def __init__(self, url: str, folder: Path, *, behind: bool = False, **config: Any) -> None:
+    def __init__(self, url: str, folder: Path, *, hours: float = 0.0, **config: Any) -> None:
         # Its file says when it has sent what: each one begins anew.
         schedule = folder / f"beat-{secrets.token_hex(4)}"
         command = [sys.executable, "-m", "celery", "-A", "interop.beat_app", "beat", "-l", "DEBUG"]
         command += ["-s", str(schedule), "--pidfile=", "--max-interval=1"]
-        environ = {CONFIG: json.dumps(celery_config(url, **config)), **({BEHIND: "1"} if behind else {})}
+        environ = {CONFIG: json.dumps(celery_config(url, **config)), **({SHIFT: str(hours)} if hours else {})}
         super().__init__(command, folder, schedule.name, environ)
 
     def __enter__(self) -> Self:

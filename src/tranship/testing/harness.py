@@ -42,6 +42,8 @@ class Harness:
     """Whether pytest runs the cases of level ``stress``, too; they take a minute or more."""
     patience: float = 16.0
     """Seconds after which something that must happen has not happened. Generous: test machines are busy."""
+    many: int = 1000
+    """How many messages are many. Fewer where each is several requests over HTTP."""
     results: Harness | None = None
     """Another broker that clients and workers under test keep results at; None: this one. Cases of ports ignore it."""
     notice: float = 30.0

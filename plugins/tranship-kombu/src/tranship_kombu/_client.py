@@ -13,16 +13,20 @@ import kombu
 from kombu.transport import get_transport_cls
 
 from tranship.driver import Outgoing, Slot
-from tranship.errors import PluginError
+from tranship.errors import BrokerUnreachable, PluginError
 from tranship_kombu._errors import missing
 from tranship_kombu._held import Gone, Held
 from tranship_kombu._messages import prepared, undecompressed
 from tranship_kombu._place import Place
+from tranship_kombu._redis import OneStep
 
-__all__ = ["Client", "load"]
+__all__ = ["LOOK", "Client", "load"]
 
 log = logging.getLogger("tranship.kombu")
 
+LOOK: Final = 1.0
+"""Seconds that one look may take where more and more comes: each message is a round trip, or several, and all of them
+have to be done in ``command_timeout``."""
 _RESTORE: Final = 1.0
 """Seconds between two looks for what others hold for too long, on transports where whoever consumes has to look."""
 _BEAT: Final = 1.0
@@ -40,7 +44,8 @@ def load(place: Place) -> type[Any]:
         # kombu's own first: it knows best what is missing.
         found = get_transport_cls(transport.alias)
         found = get_transport_cls(transport.own) if transport.own else found
-    except ImportError as error:
+    except (ImportError, NameError) as error:
+        # Without its library kombu's module for Kafka refers to names that it does not have.
         raise missing(place.url.scheme, transport.install, error) from error
     except KeyError as error:
         here = f"kombu {kombu.__version__} has no transport {transport.alias!r}"
@@ -60,9 +65,13 @@ class Client:
     def __init__(self, place: Place, prefix: str) -> None:
         self._place, self._prefix = place, prefix
         self._connection: Any = None
+        self._native: Any = None
+        """py-amqp's connection, on AMQP. Kombu's would open another one in its place when it is lost."""
         self._gets: Any = None
         self._puts: Any = None
         self._declared: set[str] = set()
+        self._returned: list[object] = []
+        """What the server of AMQP had no queue for."""
         self._holding: set[Held] = set()
         self._restored = self._beat = 0.0
 
@@ -82,9 +91,15 @@ class Client:
             interval_max=0,
             reraise_as_library_errors=False,
         )
-        self._gets = connection.channel()
+        if transport.amqp:
+            self._native = connection._connection  # noqa: SLF001 - kombu's property would connect again
+        self._gets = (self._native or connection).channel()
         self._gets.Message = undecompressed(self._gets.Message)
-        self._puts = connection.channel() if transport.amqp else self._gets
+        self._puts = self._native.channel() if transport.amqp else self._gets
+        if transport.amqp:
+            self._puts.events["basic_return"].add(lambda *returned: self._returned.append(returned))
+        if transport.alias in _REDIS:
+            self._gets._get = OneStep(self._gets)  # noqa: SLF001 - what each transport has
         if transport.name == "filesystem" and transport.own:
             self._gets.open_folders()
         elif transport.name == "sqla":
@@ -109,6 +124,10 @@ class Client:
                 self._gets.dispose()
         with _quietly("closing"):
             connection.release()
+        if self._native is not None:
+            with _quietly("closing the socket"):
+                # A goodbye that fails leaves it open.
+                self._native.collect()
 
     def cut(self) -> None:
         """Break the connection under a call that hangs; called from another thread."""
@@ -116,8 +135,7 @@ class Client:
             if self._place.transport.name == "sqla" and self._gets is not None:
                 self._gets.cut()
                 return
-            native: Any = getattr(self._connection, "_connection", None)
-            found = getattr(native, "sock", None)
+            found = getattr(self._native, "sock", None)
             if isinstance(found, socket.socket):
                 found.shutdown(socket.SHUT_RDWR)
 
@@ -153,12 +171,12 @@ class Client:
     def _declare_in_amqp(self, name: str) -> None:
         # A refusal closes the channel that it comes on.
         if not self._there(name):
-            channel = self._connection.channel()
+            channel = self._native.channel()
             channel.queue_declare(queue=name, durable=True, exclusive=False, auto_delete=False)
             channel.close()
 
     def _there(self, name: str) -> bool:
-        channel = self._connection.channel()
+        channel = self._native.channel()
         try:
             channel.queue_declare(queue=name, passive=True)
         except self._connection.channel_errors as error:
@@ -174,27 +192,39 @@ class Client:
     # Sending.
 
     def before_sending(self, messages: Sequence[Outgoing]) -> None:
-        """Have the queues; on AMQP those that were deleted meanwhile, too: what is sent to none is dropped there."""
-        if self._place.transport.amqp:
-            self._declared -= {self._named(one.queue) for one in messages}
+        """Have the queues."""
         self.ensure(list(dict.fromkeys(one.queue for one in messages)))
 
     def publish(self, outgoing: Outgoing) -> None:
         """Publish one message, and return when the broker has it."""
-        transport = self._place.transport
+        transport, name = self._place.transport, self._named(outgoing.queue)
         message = prepared(self._puts, outgoing, levels=transport.levels, amqp=transport.amqp)
-        self._puts.basic_publish(message, exchange="", routing_key=self._named(outgoing.queue))
+        if not transport.amqp:
+            self._puts.basic_publish(message, exchange="", routing_key=name)
+        elif self._came_back(message, name):
+            # The queue was deleted meanwhile.
+            self._declared.discard(name)
+            self._ensure(name)
+            if self._came_back(message, name):
+                raise BrokerUnreachable(f"{self._place.url}: the queue {name!r} is deleted again and again")
+
+    def _came_back(self, message: Any, name: str) -> bool:
+        """Publish to a queue of AMQP; True: there is none."""
+        self._returned.clear()
+        self._puts.basic_publish(message, exchange="", routing_key=name, mandatory=True)
+        return bool(self._returned)
 
     # Taking.
 
     def get(self, slots: Sequence[Slot], limit: int) -> list[tuple[Held, Any]]:
-        """Get what is there, up to ``limit``; of several queues one message of each in turn."""
+        """Get what is there, up to ``limit``, for a second at most; of several queues one message of each in turn."""
         got: list[tuple[Held, Any]] = []
+        until = time.monotonic() + LOOK
         queues = list(dict.fromkeys(queue for queue, _ in slots))
         try:
             self.ensure(queues)
             with self.together():
-                while queues and len(got) < limit:
+                while queues and len(got) < limit and (not got or time.monotonic() < until):
                     queues = [queue for queue in queues if len(got) < limit and self._got(queue, got)]
             if not got:
                 self._look_around()
@@ -274,7 +304,7 @@ class Client:
         """Tell the server now and then that we live, where it wants to know."""
         if self._place.transport.amqp and time.monotonic() - self._beat > _BEAT:
             self._beat = time.monotonic()
-            self._connection.heartbeat_check()
+            self._native.heartbeat_tick()
 
 
 @contextlib.contextmanager

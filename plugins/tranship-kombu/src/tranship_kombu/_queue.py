@@ -11,7 +11,7 @@ from tranship.driver import Answer, End, Ending, Outgoing, QueueTraits, SendLimi
 from tranship.envelope import Priority
 from tranship.errors import BrokerUnreachable, MalformedMessage, PluginError, SubmitUnknown, TranshipError
 from tranship.ports import Settled
-from tranship_kombu._client import Client
+from tranship_kombu._client import LOOK, Client
 from tranship_kombu._held import Held
 from tranship_kombu._messages import level_at, level_of, read
 from tranship_kombu._place import Place
@@ -131,7 +131,8 @@ class KombuQueue:
             await self._until_news(min(left, self._place.polling, self._waiting.next_in(queues)))
 
     async def _got(self, slots: Sequence[Slot], limit: int) -> list[tuple[Held, Any]]:
-        """Get until something is due, or nothing more is there; what is not due is held."""
+        """Get until something is due, nothing more is there, or a look has taken long; what is not due is held."""
+        until = time.monotonic() + LOOK
         while not self._waiting.full:
             got = await self._thread.run(lambda: self._client.get(slots, limit), self._give_back)
             ready, now = [], time.time()
@@ -142,6 +143,10 @@ class KombuQueue:
                     ready.append((held, message))
             if ready or not got:
                 return ready
+            if time.monotonic() > until:
+                # There is more, and a next look.
+                self._news.set()
+                break
         return []
 
     async def _until_news(self, seconds: float) -> None:

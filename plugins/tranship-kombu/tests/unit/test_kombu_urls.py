@@ -120,6 +120,7 @@ class TestPlaces:
         ("kombu+sqs://?transport.predefined_queues={broken", InvalidOptionError, "begins like JSON and is none"),
         ("kombu+memory://?transport_file=/no/such", InvalidOptionError, "cannot be read"),
         ("kombu+zookeeper://localhost", PluginError, "pip install 'kombu\\[zookeeper\\]'"),
+        ("kombu+confluentkafka://localhost", PluginError, "pip install 'kombu\\[confluentkafka\\]'"),
         ("kombu+gcpubsub://projects/x", PluginError, "pip install 'kombu\\[gcpubsub\\]'"),
         ("mongodb://localhost", PluginError, "pip install 'kombu\\[mongodb\\]'"),
         ("kombu+sqla+mysql://localhost/x", PluginError, "MySQLdb.*pip install mysqlclient"),

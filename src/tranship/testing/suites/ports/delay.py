@@ -120,11 +120,11 @@ class DelayCases:
         rationale="a thousand due at midnight are a thousand, not one page of them",
     )
     async def test_many_delayed_same_due(self, context: CaseContext) -> None:
-        """1,000 at one instant, each once, whoever is there to move them."""
+        """A thousand at one instant (:attr:`~tranship.testing.harness.Harness.many`), each once, whoever moves them."""
         backend, other = await context.open(), await context.open()
         due = time.time() + 1.5
-        ids = await context.submit(backend, *context.messages(1000, not_before=due))
-        deliveries = await _collect(context, [backend, other], 1000)
+        ids = await context.submit(backend, *context.messages(context.harness.many, not_before=due))
+        deliveries = await _collect(context, [backend, other], len(ids))
         assert sorted(deliveries) == sorted(ids)
         await context.quiet(backend.consumer(["q"]), 0.2)
 
