@@ -351,12 +351,13 @@ def test_a_hundred_thousand_dead_letters(site: Site, open_page: Callable[..., An
             _until(lambda: sum(one.dead or 0 for one in operator.queues()) == count, within=500)
         page = open_page()
         took: dict[str, float] = {}
+        """Seconds of processor; on a clock they would say more of what else the machine does."""
 
         def timed(what: str, act: Callable[[], Any]) -> None:
-            begun = time.perf_counter()
+            before = site.cpu()
             act()
             page.wait_for_load_state("load")
-            took[what] = max(took.get(what, 0.0), time.perf_counter() - begun)
+            took[what] = max(took.get(what, 0.0), site.cpu() - before)
 
         timed("first", lambda: page.goto(f"{site.address}dead"))
         for _ in range(10):
