@@ -16,7 +16,8 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_venv = "yes"
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-PYTHONS = nox.project.python_versions(PYPROJECT)
+PYTHONS = [*nox.project.python_versions(PYPROJECT), "3.14"]
+"""Those that are promised, and one that the whole suite has not passed on yet. nox skips what is not found."""
 PLUGINS = sorted(str(path.parent) for path in Path("plugins").glob("*/pyproject.toml"))
 SOURCES = ["src", *(f"{plugin}/src" for plugin in PLUGINS)]
 TYPED = [*SOURCES, "noxfile.py", "conftest.py"]
