@@ -104,8 +104,9 @@ class Fleet:
         return Counter(run.id for run in self.history())
 
     def history(self) -> list[Run]:
-        """Every start of a handler, in order."""
-        lines = (line.split() for line in self._log.read_text().splitlines())
+        """Every start of a handler, in order; the last line may still be on its way into the file."""
+        whole, _, _ = self._log.read_text().rpartition("\n")
+        lines = (line.split() for line in whole.splitlines())
         return [Run(task_id, float(at), int(pid), int(delivery)) for task_id, at, pid, delivery in lines]
 
     def doubled(self) -> set[str]:
