@@ -367,6 +367,33 @@ async def test_the_next_address_is_tried_beside_one_that_does_not_answer(
             assert await works(backend)
 
 
+async def test_an_attempt_given_up_in_the_moment_in_which_it_fails_leaves_no_error_behind() -> None:
+    troubles: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, trouble: troubles.append(trouble))
+    enough = asyncio.Event()
+
+    async def leave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await enough.wait()
+        writer.close()
+
+    async def logging_in() -> list[asyncio.Task[Any]]:
+        return [one for one in asyncio.all_tasks() if getattr(one.get_coro(), "__name__", "") == "connect"]
+
+    async with await asyncio.start_server(leave, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        dialling = asyncio.create_task(dial(Place("127.0.0.1", port, "/", "guest", "guest", 10, "raw")))
+        cancel = dialling.cancel
+        for one in await until(logging_in):
+            one.add_done_callback(lambda _: cancel())
+        enough.set()
+        await asyncio.wait({dialling})
+    assert dialling.cancelled()
+    # Its error holds everything below it.
+    del one, dialling, cancel
+    gc.collect()
+    assert not troubles
+
+
 # --- as whom ----------------------------------------------------------------------------------------
 
 

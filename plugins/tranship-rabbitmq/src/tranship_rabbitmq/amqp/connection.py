@@ -13,14 +13,14 @@ import ipaddress
 import logging
 import platform
 import ssl
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiormq
-from aiormq.abc import AbstractChannel, ChannelFrame
+from aiormq.abc import AbstractChannel, ChannelFrame, TaskType
 from aiormq.connection import TransportFactory
 from yarl import URL
 
@@ -116,6 +116,7 @@ async def _log_in(client: _Client, place: Place, wire: Wire) -> None:
     context.run(_is_ours.set, True)
     logging.getLogger("aiormq.connection").addFilter(_QUIET)
     opening = asyncio.get_running_loop().create_task(client.connect(), context=context)
+    opening.add_done_callback(_look)
     try:
         await asyncio.wait({opening})
     finally:
@@ -127,6 +128,12 @@ async def _log_in(client: _Client, place: Place, wire: Wire) -> None:
     error = opening.exception()
     if error is not None:
         raise _refusal(place, wire, error)
+
+
+def _look(done: asyncio.Future[Any]) -> None:
+    """Look at the error of what nobody may wait for any more: asyncio would report it as lost."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _refusal(place: Place, wire: Wire, error: BaseException) -> WireEnded:
@@ -182,6 +189,7 @@ class Connection:
         """
         update = self._client.update_secret(password, reason="rotated")
         telling: asyncio.Future[Any] = asyncio.ensure_future(update)
+        telling.add_done_callback(_look)
         try:
             # aiormq would wait for an answer over a connection that has been lost, too.
             await asyncio.wait({telling, self.wire.done}, return_when=asyncio.FIRST_COMPLETED)
@@ -234,6 +242,14 @@ class _Client(aiormq.Connection):
         self.vhost: str = place.vhost
         self._wire = wire
         wire.on_tuned = self._tuned
+
+    def create_task(self, coro: Coroutine[Any, None, Any]) -> TaskType:
+        """Begin a task of aiormq's. Each of its verbs waits in one of its own for another one, which outlives it when it
+        is cancelled in the wrong moment.
+        """
+        made = super().create_task(coro)
+        made.add_done_callback(_look)
+        return made
 
     def _tuned(self) -> None:
         self.heartbeat_timeout = self._wire.heartbeat
