@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -367,6 +368,10 @@ async def test_the_next_address_is_tried_beside_one_that_does_not_answer(
             assert await works(backend)
 
 
+def _cancel(task: asyncio.Task[Any], _done: object) -> None:
+    task.cancel()
+
+
 async def test_an_attempt_given_up_in_the_moment_in_which_it_fails_leaves_no_error_behind() -> None:
     troubles: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, trouble: troubles.append(trouble))
@@ -382,14 +387,13 @@ async def test_an_attempt_given_up_in_the_moment_in_which_it_fails_leaves_no_err
     async with await asyncio.start_server(leave, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         dialling = asyncio.create_task(dial(Place("127.0.0.1", port, "/", "guest", "guest", 10, "raw")))
-        cancel = dialling.cancel
         for one in await until(logging_in):
-            one.add_done_callback(lambda _: cancel())
+            one.add_done_callback(partial(_cancel, dialling))
         enough.set()
         await asyncio.wait({dialling})
     assert dialling.cancelled()
     # Its error holds everything below it.
-    del one, dialling, cancel
+    del one, dialling
     gc.collect()
     assert not troubles
 

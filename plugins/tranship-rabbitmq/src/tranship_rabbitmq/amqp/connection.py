@@ -244,9 +244,7 @@ class _Client(aiormq.Connection):
         wire.on_tuned = self._tuned
 
     def create_task(self, coro: Coroutine[Any, None, Any]) -> TaskType:
-        """Begin a task of aiormq's. Each of its verbs waits in one of its own for another one, which outlives it when it
-        is cancelled in the wrong moment.
-        """
+        """Begin a task for one of aiormq's verbs, which waits for it unless it is cancelled in the same moment."""
         made = super().create_task(coro)
         made.add_done_callback(_look)
         return made
