@@ -291,7 +291,10 @@ async def test_a_celery_worker_runs_what_is_replayed_and_meets_nothing_else(
         await inspector.dead_replay(letters)
     ran = app.AsyncResult(whole["id"])
     # Read anew each time: Celery's get(), which listens, was seen to wait in vain on a busy machine.
-    await eventually(lambda: asyncio.to_thread(ran.ready), "it has run", within=20)
+    try:
+        await eventually(lambda: asyncio.to_thread(ran.ready), "it has run", within=20)
+    except AssertionError as error:
+        pytest.fail(f"{error}; what the worker says:\n{one.log()}")
     assert ran.result == "ran"
     assert (tmp_path / "ran").exists()
     assert [letter.id for letter in await inspector.dead()] == letters[1:]
