@@ -69,6 +69,8 @@ class Client:
         """py-amqp's connection, on AMQP. Kombu's would open another one in its place when it is lost."""
         self._gets: Any = None
         self._puts: Any = None
+        self._one_step: OneStep | None = None
+        """What takes messages on Redis."""
         self._declared: set[str] = set()
         self._returned: list[object] = []
         """What the server of AMQP had no queue for."""
@@ -99,7 +101,8 @@ class Client:
         if transport.amqp:
             self._puts.events["basic_return"].add(lambda *returned: self._returned.append(returned))
         if transport.alias in _REDIS:
-            self._gets._get = OneStep(self._gets)  # noqa: SLF001 - what each transport has
+            self._one_step = OneStep(self._gets)
+            self._gets._get = self._one_step  # noqa: SLF001 - what each transport has
         if transport.name == "filesystem" and transport.own:
             self._gets.open_folders()
         elif transport.name == "sqla":
@@ -294,8 +297,8 @@ class Client:
             self._gets.basic_qos(0, 0, False)
         elif self._place.transport.name == "sqla":
             self._gets.ping()
-        elif self._place.transport.alias in _REDIS:
-            self._gets.client.ping()
+        elif self._one_step is not None:
+            self._one_step.ping()
         elif self._declared:
             # Not by a passive declaration: kombu takes a queue that is empty for one that is not there.
             self._gets._size(next(iter(self._declared)))  # noqa: SLF001 - each transport has it, and nothing else

@@ -1,4 +1,8 @@
-"""Kombu's transport of Redis, without the moment in which a message is on no list: taken, and not yet noted as held."""
+"""Kombu's transport of Redis, without the moment in which a message is on no list: taken, and not yet noted as held.
+
+A connection that was lost is noticed here, too: redis-py makes another one in its place without a word, and whoever
+held messages would believe for ever that they are still his.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +42,15 @@ class OneStep:
     """Takes a message in one step of the server's; in the place of a channel's ``_get``.
 
     Args:
-        channel: kombu's, of Redis.
+        channel: kombu's, of Redis; it has been opened.
     """
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
+        self._replaced = False
+        opened = channel.Client(connection_pool=channel.pool, single_connection_client=True)
+        opened.connection.register_connect_callback(self._connected)
+        opened.close()
         self._take = channel._create_client().register_script(_TAKE)  # noqa: SLF001 - as the channel's own scripts are
 
     def __call__(self, queue: str) -> Any:
@@ -50,7 +58,9 @@ class OneStep:
 
         Raises:
             Empty: there is none.
+            ConnectionResetError: as :meth:`ping` says.
         """
+        self._check()
         channel, prefix = self._channel, self._channel.global_keyprefix
         lists = [prefix + channel._q_for_pri(queue, step) for step in channel.priority_steps]  # noqa: SLF001 - its names
         with channel.conn_or_acquire() as client:
@@ -60,3 +70,21 @@ class OneStep:
         if not raw:
             raise Empty
         return loads(raw if isinstance(raw, str) else raw.decode("utf-8", "surrogatepass"))
+
+    def ping(self) -> None:
+        """Make one round trip on the connection that messages are taken on; the channel has another one.
+
+        Raises:
+            ConnectionResetError: it was lost, and redis-py has made another one in its place.
+        """
+        with self._channel.conn_or_acquire() as client:
+            client.ping()
+        self._check()
+
+    def _check(self) -> None:
+        if self._replaced:
+            raise ConnectionResetError("the connection was lost, and another one was made in its place")
+
+    # The connection keeps this weakly.
+    def _connected(self, _connection: Any) -> None:
+        self._replaced = True

@@ -102,7 +102,7 @@ class TestQueueOnPyamqp(Alone, QueueSuite, Report):
     name = "pyamqp"
 
 
-class TestQueueOnRedis(Alone, QueueSuite):
+class TestQueueOnRedis(Alone, QueueSuite, Report):
     name = "redis"
 
 
