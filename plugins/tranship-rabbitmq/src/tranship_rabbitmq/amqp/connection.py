@@ -20,7 +20,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiormq
-from aiormq.abc import AbstractChannel, ChannelFrame, TaskType
+from aiormq.abc import AbstractChannel, ChannelFrame, TaskWrapper
 from aiormq.connection import TransportFactory
 from yarl import URL
 
@@ -243,7 +243,7 @@ class _Client(aiormq.Connection):
         self._wire = wire
         wire.on_tuned = self._tuned
 
-    def create_task(self, coro: Coroutine[Any, None, Any]) -> TaskType:
+    def create_task(self, coro: Coroutine[Any, None, Any]) -> asyncio.Task[Any] | TaskWrapper:
         """Begin a task for one of aiormq's verbs, which waits for it unless it is cancelled in the same moment."""
         made = super().create_task(coro)
         made.add_done_callback(_look)
