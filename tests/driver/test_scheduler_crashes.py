@@ -93,7 +93,7 @@ ENDED: Counter[str] = Counter()
 
 @pytest.mark.campaign
 @pytest.mark.timeout(900)
-def test_ten_minutes_of_days(record_property) -> None:
+def test_ten_minutes_of_days() -> None:
     """Each run is four days around a change of the clock, with other deaths."""
     end, seed = time.monotonic() + 600, 0
     while time.monotonic() < end:
@@ -104,4 +104,3 @@ def test_ten_minutes_of_days(record_property) -> None:
             error.add_note(f"seed {seed}")
             raise
     print(f"{seed} runs of 4 days: {dict(ENDED)}")
-    record_property("runs", seed)

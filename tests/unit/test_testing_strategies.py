@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -114,3 +117,22 @@ def test_a_strategy_of_ones_own_wins():
         arguments(label, what=st.none(), wat=st.none())
     with pytest.raises(ConfigurationError, match="defined elsewhere"):
         arguments(named("elsewhere.work"))
+
+
+FIRST_TEXT = """
+from hypothesis import Phase, find, settings
+from tranship import task
+from tranship.testing.strategies import arguments
+
+@task
+def greet(name: str, *words: str, **notes: str) -> None: ...
+
+find(arguments(greet), lambda made: made[1]["name"], settings=settings(phases=[Phase.generate]))
+"""
+
+
+def test_the_first_text_of_a_directory_does_not_wait_for_a_table_of_an_encoding(tmp_path: Path):
+    subprocess.run([sys.executable, "-c", FIRST_TEXT], cwd=tmp_path, check=True, timeout=60)
+    tables = [path.name for path in tmp_path.glob(".hypothesis/unicode_data/*/*")]
+    assert tables
+    assert not [name for name in tables if name.startswith("codec")], "a million characters were encoded"

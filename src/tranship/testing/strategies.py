@@ -27,7 +27,7 @@ from pydantic.errors import PydanticUserError
 
 from tranship.errors import ConfigurationError, InvalidArgumentsError
 from tranship.task import FunctionArguments, ModelArguments, Task, TaskCall, task_of, understood
-from tranship.testing._from_schema import from_schema
+from tranship.testing._from_schema import CHARACTERS, from_schema, matching
 
 __all__ = ["arguments", "calls"]
 
@@ -36,12 +36,12 @@ R = TypeVar("R")
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 _PLAIN: Final[Mapping[Any, st.SearchStrategy[Any]]] = {
     # What every encoding takes: JSON of other languages has numbers of 64 bits, and none of them is NaN.
-    Parameter.empty: st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(),
-    Any: st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(),
+    Parameter.empty: st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(CHARACTERS),
+    Any: st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(CHARACTERS),
     int: st.integers(-(2**63), 2**63 - 1),
     float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
-    str: st.text(),
+    str: st.text(CHARACTERS),
     bytes: st.binary(),
 }
 _MOST: Final = 4
@@ -132,7 +132,7 @@ def _several(parameter: Parameter, one: st.SearchStrategy[Any]) -> st.SearchStra
     if parameter.kind is Parameter.VAR_POSITIONAL:
         return st.lists(one, max_size=_MOST)
     if parameter.kind is Parameter.VAR_KEYWORD:
-        names = st.from_regex(r"more_[a-z0-9_]{1,10}", fullmatch=True).filter(lambda name: not keyword.iskeyword(name))
+        names = matching(r"more_[a-z0-9_]{1,10}").filter(lambda name: not keyword.iskeyword(name))
         return st.dictionaries(names, one, max_size=_MOST)
     return one
 
