@@ -14,8 +14,9 @@ from cli_kit import APP, environment, ran, until, url_of
 from rich.console import Console
 
 from tranship import Client, TaskState, Worker, task
-from tranship.cli._top_screen import Screen
-from tranship.operations import Operator
+from tranship.cli._top_screen import Look, Screen
+from tranship.operations import Operator, Percentiles, QueueReport
+from tranship.settings import Settings
 from tranship.testing.background import BackgroundWorker
 
 if sys.platform != "win32":
@@ -78,8 +79,9 @@ class Terminal:
 def test_it_shows_what_there_is_and_its_keys_work(tmp_path: Path) -> None:
     GO.clear()
     url = url_of(tmp_path)
+    remembering = Settings.load(broker_url=url, history=100, heartbeat_interval=0.5)
     with (
-        BackgroundWorker(Worker(url, tasks=[hold, fail], name="busy")),
+        BackgroundWorker(Worker(settings=remembering, tasks=[hold, fail], name="busy")),
         Client(url) as client,
         Operator(url) as operator,
     ):
@@ -96,6 +98,7 @@ def test_it_shows_what_there_is_and_its_keys_work(tmp_path: Path) -> None:
             top.press("y")
             until(lambda: held.state() is TaskState.CANCELLED)
             top.press("1")
+            top.sees("p50 / p95 / p99")
             top.press("p")
             top.sees("pause default: 1 of 1")
             top.press("u")
@@ -113,6 +116,20 @@ def test_it_shows_what_there_is_and_its_keys_work(tmp_path: Path) -> None:
             top.process.kill()
             top.process.wait()
             os.close(top.own)
+
+
+def test_a_queue_has_percentiles_where_workers_remember() -> None:
+    screen, console = Screen("memory://"), Console(width=180, record=True, file=io.StringIO())
+    facts = {"ready": {}, "delayed": 0, "in_flight": 0, "oldest_age": 0.0, "dead": 0, "workers": 1}
+    queues = [QueueReport(name=name, **facts) for name in ("default", "idle")]
+    screen.see(Look(queues=queues))
+    console.print(screen.render(24))
+    assert "p95" not in console.export_text()
+    screen.see(Look(queues=queues, run_times={"default": Percentiles(0.01, 1.5, 20.0)}))
+    console.print(screen.render(24))
+    lines = console.export_text().splitlines()
+    assert any("p50 / p95 / p99" in line for line in lines)
+    assert ["0.01 / 1.5 / 20 s" in line for line in lines if "default" in line or "idle" in line] == [True, False]
 
 
 def test_without_a_terminal_it_says_what_to_type(tmp_path: Path) -> None:

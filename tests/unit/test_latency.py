@@ -10,7 +10,7 @@ from cli_kit import until
 from tranship import Client, FixedBackoff, RetryPolicy, Worker, current, gather, task
 from tranship.envelope import made_at, new_id
 from tranship.finished import Finished, decode_finished, encode_finished
-from tranship.operations import History, Operator, Percentiles, latencies, percentiles, waited
+from tranship.operations import History, Operator, Percentiles, latencies, percentiles, run_times, waited
 from tranship.settings import Settings
 from tranship.testing.background import BackgroundWorker
 
@@ -49,6 +49,16 @@ def test_by_task_within_a_time() -> None:
     assert (other.task, other.run, other.wait) == ("other", None, None)
     assert [one.attempts for one in latencies(history, seconds=70 + time.time() - NOW)] == [2, 1]
     assert latencies(History()) == []
+
+
+def test_run_times_by_queue() -> None:
+    history = told(
+        ended("1", seconds=1.0),
+        ended("2", seconds=3.0, task="other"),
+        ended("3", seconds=0.5, queue="fast"),
+        ended("4", queue="never ran"),
+    )
+    assert run_times(history) == {"q": Percentiles(1.0, 3.0, 3.0), "fast": Percentiles(0.5, 0.5, 0.5)}
 
 
 class TestWaited:

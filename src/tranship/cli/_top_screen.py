@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +15,7 @@ from rich.text import Text
 from tranship.cli._output import age
 from tranship.display import visible
 from tranship.envelope import DeadLetter
-from tranship.operations import QueueReport, Sample, Sampler
+from tranship.operations import Percentiles, QueueReport, Sample, Sampler
 from tranship.ports import Heartbeat, RunningTask
 
 __all__ = ["VIEWS", "Action", "Look", "Screen"]
@@ -47,6 +47,8 @@ class Look:
     queues: Sequence[QueueReport] = ()
     workers: Sequence[Heartbeat] = ()
     dead: Sequence[DeadLetter] = ()
+    run_times: Mapping[str, Percentiles] = field(default_factory=dict)
+    """By queue, of the attempts that workers remember."""
 
     @property
     def running(self) -> list[tuple[RunningTask, Heartbeat]]:
@@ -169,7 +171,9 @@ class Screen:
 
     def _queues(self) -> tuple[list[str], list[list[Any]]]:
         columns = ["queue", "#ready", "#delayed", "#running", "#dead", "#oldest", "#workers", "#rate", "#failing"]
-        return [*columns, "#run time", "tasks per second"], [self._queue(one) for one in self.look.queues]
+        measured = ["#p50 / p95 / p99"] if self.look.run_times else []
+        rows = [self._queue(one) for one in self.look.queues]
+        return [*columns, "#run time", *measured, "tasks per second"], rows
 
     def _queue(self, queue: QueueReport) -> list[Any]:
         latest = self.sampler.latest(queue.name)
@@ -178,7 +182,8 @@ class Screen:
         if latest is None:
             return facts
         run_time = None if latest.run_time is None else f"{latest.run_time:.3g} s"
-        return [*facts, f"{latest.rate:.3g}/s", f"{latest.failing:.3g}/s", run_time, self._bars(queue.name)]
+        measured = [_percentiles(self.look.run_times.get(queue.name))] if self.look.run_times else []
+        return [*facts, f"{latest.rate:.3g}/s", f"{latest.failing:.3g}/s", run_time, *measured, self._bars(queue.name)]
 
     def _tasks(self) -> tuple[list[str], list[list[Any]]]:
         columns = ["id", "task", "queue", "#for", "#attempt", "#done", "worker", "note"]
@@ -203,6 +208,10 @@ class Screen:
 def _speeds(sample: Sample) -> str:
     run_time = "" if sample.run_time is None else f", run time {sample.run_time:.3g} s"
     return f"{sample.rate:.3g}/s ended, {sample.failing:.3g}/s failed, {sample.retrying:.3g}/s retried{run_time}"
+
+
+def _percentiles(found: Percentiles | None) -> str | None:
+    return None if found is None else f"{found.p50:.3g} / {found.p95:.3g} / {found.p99:.3g} s"
 
 
 def _task(task: RunningTask, worker: Heartbeat) -> list[Any]:

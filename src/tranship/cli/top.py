@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from tranship.cli._invocation import Invocation, command
-from tranship.errors import ConfigurationError, TranshipError
+from tranship.errors import ConfigurationError, TranshipError, UnsupportedError
 
 if TYPE_CHECKING:
     from tranship.cli._top_screen import Action, Look, Screen
-    from tranship.operations import Operator
+    from tranship.operations import History, Operator
 
 __all__ = ["run"]
 
@@ -47,9 +47,10 @@ def _show(call: Invocation, operator: Operator, keys: _Keys, every: float) -> No
     from rich.live import Live
 
     from tranship.cli._top_screen import Screen
+    from tranship.operations import History
 
-    screen = Screen(str(operator.settings.broker_url))
-    screen.see(_look(operator))
+    screen, history = Screen(str(operator.settings.broker_url)), History()
+    screen.see(_look(operator, history))
     console = call.output.out
     due = time.monotonic() + every
     with (
@@ -61,7 +62,7 @@ def _show(call: Invocation, operator: Operator, keys: _Keys, every: float) -> No
             if action is not None:
                 _try(screen, partial(_do, call, operator, action))
             if key is None or action is not None:
-                _try(screen, partial(_see, screen, operator))
+                _try(screen, partial(_see, screen, operator, history))
                 due = time.monotonic() + every
             live.update(screen.render(console.height), refresh=True)
 
@@ -76,14 +77,25 @@ def _try(screen: Screen, work: Callable[[], str | None]) -> None:
         screen.said = said
 
 
-def _see(screen: Screen, operator: Operator) -> None:
-    screen.see(_look(operator))
+def _see(screen: Screen, operator: Operator, history: History) -> None:
+    screen.see(_look(operator, history))
 
 
-def _look(operator: Operator) -> Look:
+def _look(operator: Operator, history: History) -> Look:
     from tranship.cli._top_screen import Look
+    from tranship.operations import run_times
 
-    return Look(queues=operator.queues(), workers=operator.workers(), dead=operator.dead_letters(limit=MOST))
+    workers = operator.workers()
+    if any(one.remembers for one in workers):
+        # They may keep it in a result store that this command was not told of.
+        with contextlib.suppress(UnsupportedError):
+            operator.read_history(history)
+    return Look(
+        queues=operator.queues(),
+        workers=workers,
+        dead=operator.dead_letters(limit=MOST),
+        run_times=run_times(history),
+    )
 
 
 def _do(call: Invocation, operator: Operator, action: Action) -> str:

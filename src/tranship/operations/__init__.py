@@ -5,7 +5,7 @@ from tranship.finished import Finished, Later
 from tranship.operations._dead import DeadLetterReport, attempt_of
 from tranship.operations._diagnosis import Diagnosis, Finding, Reach, Severity
 from tranship.operations._history import History
-from tranship.operations._latency import Percentiles, TaskLatency, latencies, percentiles, waited
+from tranship.operations._latency import Percentiles, TaskLatency, latencies, percentiles, run_times, waited
 from tranship.operations._move import Move, MoveOptions
 from tranship.operations._move_report import MovedQueue, MoveProgress, MoveReport, Refusal
 from tranship.operations._operator import AsyncOperator, Operator
@@ -41,5 +41,6 @@ __all__ = [
     "attempt_of",
     "latencies",
     "percentiles",
+    "run_times",
     "waited",
 ]

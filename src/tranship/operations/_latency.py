@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tranship.finished import Finished
 from tranship.operations._history import History
 
-__all__ = ["Percentiles", "TaskLatency", "latencies", "percentiles", "waited"]
+__all__ = ["Percentiles", "TaskLatency", "latencies", "percentiles", "run_times", "waited"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,18 @@ def latencies(history: History, *, seconds: float = math.inf) -> list[TaskLatenc
         by_task.setdefault(one.task, []).append(one)
     found = [_latency(history, task, attempts) for task, attempts in by_task.items()]
     return sorted(found, key=lambda one: (-one.attempts, one.task))
+
+
+def run_times(history: History) -> dict[str, Percentiles]:
+    """Return how long handlers ran, by queue; queues of which no attempt is known are left out.
+
+    Args:
+        history: as :func:`latencies` takes it.
+    """
+    by_queue: dict[str, list[float | None]] = {}
+    for one in history.latest():
+        by_queue.setdefault(one.queue, []).append(one.seconds)
+    return {queue: found for queue, ran in by_queue.items() if (found := percentiles(ran)) is not None}
 
 
 def _latency(history: History, task: str, attempts: Sequence[Finished]) -> TaskLatency:
