@@ -171,9 +171,8 @@ class Screen:
 
     def _queues(self) -> tuple[list[str], list[list[Any]]]:
         columns = ["queue", "#ready", "#delayed", "#running", "#dead", "#oldest", "#workers", "#rate", "#failing"]
-        measured = ["#p50 / p95 / p99"] if self.look.run_times else []
         rows = [self._queue(one) for one in self.look.queues]
-        return [*columns, "#run time", *measured, "tasks per second"], rows
+        return [*columns, "#p50/p95/p99" if self.look.run_times else "#run time", "tasks per second"], rows
 
     def _queue(self, queue: QueueReport) -> list[Any]:
         latest = self.sampler.latest(queue.name)
@@ -181,9 +180,15 @@ class Screen:
         facts = [queue.name, queue.backlog, queue.delayed, queue.in_flight, queue.dead, oldest, queue.workers]
         if latest is None:
             return facts
-        run_time = None if latest.run_time is None else f"{latest.run_time:.3g} s"
-        measured = [_percentiles(self.look.run_times.get(queue.name))] if self.look.run_times else []
-        return [*facts, f"{latest.rate:.3g}/s", f"{latest.failing:.3g}/s", run_time, *measured, self._bars(queue.name)]
+        run_time = self._run_time(queue.name, latest)
+        return [*facts, f"{latest.rate:.3g}/s", f"{latest.failing:.3g}/s", run_time, self._bars(queue.name)]
+
+    def _run_time(self, queue: str, latest: Sample) -> str | None:
+        """The percentiles where any are known, or else the mean of the last seconds: a terminal is not wide."""
+        if not self.look.run_times:
+            return None if latest.run_time is None else f"{latest.run_time:.3g} s"
+        found = self.look.run_times.get(queue)
+        return None if found is None else "/".join(map(_short, (found.p50, found.p95, found.p99))) + " s"
 
     def _tasks(self) -> tuple[list[str], list[list[Any]]]:
         columns = ["id", "task", "queue", "#for", "#attempt", "#done", "worker", "note"]
@@ -210,8 +215,8 @@ def _speeds(sample: Sample) -> str:
     return f"{sample.rate:.3g}/s ended, {sample.failing:.3g}/s failed, {sample.retrying:.3g}/s retried{run_time}"
 
 
-def _percentiles(found: Percentiles | None) -> str | None:
-    return None if found is None else f"{found.p50:.3g} / {found.p95:.3g} / {found.p99:.3g} s"
+def _short(seconds: float) -> str:
+    return f"{seconds:.2g}" if seconds < 10 else f"{seconds:.0f}"
 
 
 def _task(task: RunningTask, worker: Heartbeat) -> list[Any]:
