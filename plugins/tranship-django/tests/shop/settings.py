@@ -6,6 +6,8 @@ from tranship import FixedBackoff, RetryPolicy
 FOLDER = os.environ["SHOP_FOLDER"]
 SECRET_KEY = "for tests only"
 USE_TZ = True
+# Django puts the whole process, which other tests share, into its time zone.
+TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["tranship_django", "shop", *(["django_tasks"] if not find_spec("django.tasks") else [])]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{FOLDER}/shop.db"}}
