@@ -39,6 +39,9 @@ def make_backend(config: BackendConfig) -> DriverBackend:
         return await KombuConnection.open(place, prefix, explain)
 
     timing = options.timing
+    opening = options.connect_timeout * len(config.url.hosts) + 1.0
+    if place.transport.asks:
+        opening += options.command_timeout
     return DriverBackend(
         f"kombu+{place.transport.name}",
         config,
@@ -46,7 +49,7 @@ def make_backend(config: BackendConfig) -> DriverBackend:
         connect=connect,
         classify=explain,
         declared=declared(place.transport, place.polling),
-        timing=timing._replace(connect=(timing.connect or 0.0) * len(config.url.hosts) + 1.0),
+        timing=timing._replace(connect=opening),
         warnings=lambda: _warnings(place.transport),
     )
 

@@ -76,19 +76,29 @@ def postgres_harness(tranship_service: Callable[[str], Service]) -> Harness:
 
 
 class SqsHarness(Harness):
-    """Queues in the memory of a process: it can be reached by a wire, and loses everything when it is restarted."""
+    """Queues in the memory of a process, which loses everything when it is restarted."""
 
     patience = 30.0
     many = 50
 
     def make_proxy(self) -> None:
-        """A signature is for a host and port."""
+        """What is held is held for a time, and not by a connection: to cut one takes nothing from its worker."""
 
 
 @pytest.fixture
 def sqs_harness(s3_service: Service) -> Harness:
     """SQS, with looks that cost nothing."""
     pytest.importorskip("pycurl", reason="pip install 'kombu[sqs]'")
+    boto3 = pytest.importorskip("boto3")
+    # moto loads what it plays when it is first asked for it, which takes seconds.
+    first = boto3.client(
+        "sqs",
+        region_name="us-east-1",
+        endpoint_url=s3_service.url,
+        aws_access_key_id="KEY",
+        aws_secret_access_key="SECRET",
+    )
+    first.list_queues()
     return SqsHarness(
         f"kombu+sqs://KEY:SECRET@{place_of(s3_service)}?polling_interval=0.05&transport.region=us-east-1"
         "&transport.visibility_timeout=8"
@@ -125,7 +135,7 @@ class TestPostgres(Alone, QueueSuite, SubmitterSuite, ConsumerSuite, LifecycleSu
 
 
 @pytest.mark.campaign
-class TestSqs(Alone, QueueSuite, SubmitterSuite):
+class TestSqs(Alone, QueueSuite, SubmitterSuite, ConsumerSuite, LifecycleSuite, Report):
     """Each message is three requests over HTTP: what takes hundreds of them takes minutes."""
 
     name = "sqs"
