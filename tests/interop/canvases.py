@@ -176,6 +176,10 @@ def a_thousand_members(s: Sender) -> Any:
     return chain(s("add", 0, 0), group([s("add", at) for at in range(1000)]), s("total"))
 
 
+def ten_thousand_members(s: Sender) -> Any:
+    return chord([s("add", at, 1) for at in range(10_000)], s("total"))
+
+
 def two_hundred_steps(s: Sender) -> Any:
     return chain([s("add", 0, 1), *(s("add", 1) for _ in range(199))])
 
@@ -344,6 +348,7 @@ OTHERS: list[Callable[[Sender], Any]] = [
     continued_elsewhere,
     linked_elsewhere,
     with_one_id,
+    ten_thousand_members,
 ]
 BUILDERS = {one.__name__: one for one in (*SIMPLE, *CHORDS, *OPTIONS, *BUILT_IN, *LARGE, *OTHERS)}
 

@@ -152,6 +152,17 @@ def test_a_counter_that_has_expired(celery: CeleryClient, site: Site, runs, monk
     assert "its counter has expired" in text
 
 
+@pytest.mark.campaign
+@pytest.mark.timeout(600)
+def test_a_header_that_is_long_in_coming(celery: CeleryClient, site: Site, monkeypatch):
+    """Celery's client tells how many members there are with the last of them."""
+    if not site.shared:
+        pytest.skip("Celery refuses to send one where results go to the sender")
+    monkeypatch.setattr(_following, "LOST_AFTER", 2.0)
+    with BackgroundWorker(site.worker(TASKS, queues=["long"], max_concurrent_tasks=10)):
+        assert celery.canvas("ten_thousand_members", "long", within=250.0)["ended"] == ["value", 50_005_000]
+
+
 def test_a_step_to_a_queue_that_nobody_reads_yet(celery: CeleryClient, site: Site, runs):
     before = len(read(runs))
     with ThreadPoolExecutor(1) as pool:

@@ -26,7 +26,8 @@ __all__ = ["CannotFollow", "Following"]
 log = logging.getLogger("tranship.worker")
 
 LOST_AFTER: Final = 60.0
-"""Seconds for which a chord may have no size, while its header is still being sent."""
+"""Seconds for which a chord may have no size, after the last of its members has ended here: with the last one that it
+sends, a Celery client tells how many there are."""
 LOOK: Final = 1.0
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class Following:
 
     Attributes:
         routing: what is known of where tasks go.
-        lost_after: seconds for which a chord may have no size.
+        lost_after: seconds for which a chord may have no size after the last of its members has ended here.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Following:
         self._worker, self._content_type, self._patience = worker, content_type, patience
         self.routing, self.lost_after = canvas.routing, LOST_AFTER
         self._watched: dict[str, asyncio.Task[None]] = {}
+        self._lost_at: dict[str, float] = {}
+        """When each chord that is watched is given up, by the monotonic clock."""
 
     async def carry_out(self, run: Run) -> None:
         """Do what the plan of ``run`` says.
@@ -197,15 +200,18 @@ class Following:
 
     def _look_after(self, ended: Ended, after: Envelope) -> None:
         """A header whose size nobody has told yet is still being sent; or nobody will, because that has expired."""
+        self._lost_at[ended.group_id] = time.monotonic() + self.lost_after
         if ended.group_id not in self._watched:
             watch = asyncio.get_running_loop().create_task(self._watch(ended, after))
             self._watched[ended.group_id] = watch
-            watch.add_done_callback(lambda _: self._watched.pop(ended.group_id, None))
+            watch.add_done_callback(lambda _: self._unwatch(ended.group_id))
+
+    def _unwatch(self, group_id: str) -> None:
+        del self._watched[group_id], self._lost_at[group_id]
 
     async def _watch(self, ended: Ended, after: Envelope) -> None:
-        until = time.monotonic() + self.lost_after
         try:
-            while time.monotonic() < until:
+            while time.monotonic() < self._lost_at[ended.group_id]:
                 await asyncio.sleep(min(LOOK, self.lost_after / 4))
                 if await self._store().is_known(ended.group_id):
                     # The last of its members may have been counted just before the size was told.
