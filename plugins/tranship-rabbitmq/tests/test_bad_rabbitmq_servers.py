@@ -19,6 +19,7 @@ from tranship.registry import Registry
 from tranship.settings import BrokerURL
 from tranship.testing.context import CaseContext, ids_of
 from tranship.testing.services import Service
+from tranship_rabbitmq._publisher import Publisher
 from tranship_rabbitmq.amqp.connection import Place, dial
 from tranship_rabbitmq.amqp.ends import ChannelEnded
 
@@ -211,6 +212,31 @@ async def test_a_stream_whose_process_is_away_is_waited_for(rabbitmq_service, la
     for _ in range(30):
         # Now and then the process dies under the reader's hands: then the server drops the connection.
         await until(looked, BrokerUnreachable)
+
+
+async def test_a_look_whose_connection_is_lost_is_no_submit_that_is_unknown(lab, monkeypatch):
+    """To read a stream, a mark is published into it; whoever looks has submitted nothing."""
+    proxy = lab.proxy()
+    backend = await lab.open(via=proxy)
+    await backend.inspector().queues()
+    post = Publisher.post_any
+
+    def post_and_lose(self: Publisher, *arguments: Any, **named: Any) -> None:
+        proxy.mute()
+        post(self, *arguments, **named)
+        asyncio.get_running_loop().call_soon(proxy.reset)
+
+    monkeypatch.setattr(Publisher, "post_any", post_and_lose)
+    with pytest.raises(BrokerUnreachable, match=r"reading .*tranship\.queues.*connection was lost"):
+        await backend.inspector().queues()
+    monkeypatch.undo()
+    proxy.heal()
+
+    async def looked() -> bool:
+        await backend.inspector().queues()
+        return True
+
+    await until(looked, BrokerUnreachable)
 
 
 _AILING = """

@@ -13,15 +13,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tranship.errors import BrokerUnreachable, TranshipError
-from tranship_rabbitmq._errors import error_of
+from tranship.errors import BrokerUnreachable, SubmitUnknown, TranshipError
+from tranship_rabbitmq._errors import error_of, retryable
 from tranship_rabbitmq._link import Link
 from tranship_rabbitmq._names import Names
 from tranship_rabbitmq._publisher import Publisher
 from tranship_rabbitmq._topology import WRITTEN_DOWN, Topology, when_there
 from tranship_rabbitmq.amqp.channel import Arrived, Channel
 from tranship_rabbitmq.amqp.content import Properties, properties_of
-from tranship_rabbitmq.amqp.ends import Ended, Returned
+from tranship_rabbitmq.amqp.ends import Ended, Returned, WireEnded
 from tranship_rabbitmq.amqp.table import TableError
 
 __all__ = ["QueueNames", "RabbitLog"]
@@ -72,7 +72,7 @@ class RabbitLog:
         """Follow the stream from its beginning on, or from a moment.
 
         Raises:
-            BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
+            BrokerUnreachable, BrokerRefused, StorageFull.
         """
         entries, _ = await self.read_from(name, datetime.fromtimestamp(since, UTC) if since else FIRST)
         return entries
@@ -85,7 +85,7 @@ class RabbitLog:
             offset: as RabbitMQ's ``x-stream-offset``.
 
         Raises:
-            BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
+            BrokerUnreachable, BrokerRefused, StorageFull.
         """
         await self._declare(name)
         await self._consuming.open()
@@ -93,13 +93,17 @@ class RabbitLog:
         channel = await when_there(lambda: self._follow(reading, name, offset), seconds=self._consuming.command_timeout)
         try:
             await self._publish(name, [(reading.mark, b"")])
-            await self._consuming.bounded(reading.done, doing=doing)
-        except Ended as why:
-            self._topology.forget(self._stream(name))
-            raise error_of(why, doing=doing) from why
+            ended = await self._consuming.bounded(reading.done, doing=doing)
+        except SubmitUnknown as why:
+            # Whoever reads has submitted nothing: a mark that is stored twice is no harm.
+            raise BrokerUnreachable(f"{doing}: the connection was lost") from why
         finally:
             channel.on_ended = lambda _why: None
             await self._consuming.bounded(channel.close(), doing=doing)
+        if ended is not None:
+            self._topology.forget(self._stream(name))
+            error = error_of(ended, doing=doing)
+            raise retryable(error) if isinstance(ended, WireEnded) else error
         return reading.entries, reading.end
 
     async def kept(self, *, until: float) -> None:
@@ -170,7 +174,8 @@ class _Reading:
         self.mark = uuid.uuid4().hex
         self.entries: list[bytes] = []
         self.end = 0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
+        """None: all is read; or why nothing comes any more."""
 
     def heard(self, channel: Channel, arrived: Arrived) -> None:
         """Take in what the stream has next."""
@@ -191,7 +196,7 @@ class _Reading:
     def ended(self, why: Ended) -> None:
         """Nothing comes any more."""
         if not self.done.done():
-            self.done.set_exception(why)
+            self.done.set_result(why)
 
 
 class QueueNames:
@@ -245,7 +250,7 @@ class QueueNames:
         """Return every name that anybody has entered, reading what is new.
 
         Raises:
-            BrokerUnreachable, BrokerRefused, StorageFull, SubmitUnknown.
+            BrokerUnreachable, BrokerRefused, StorageFull.
         """
         await self.enter(())
         if self._log is None:
