@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-__all__ = ["CHARACTERS", "from_schema", "matching"]
+__all__ = ["CHARACTERS", "SCALARS", "WHOLE", "from_schema", "matching"]
 
 Schema = Mapping[str, Any]
 Made = st.SearchStrategy[Any]
@@ -23,7 +23,8 @@ CHARACTERS: Final = st.characters(exclude_categories=["Cs"])
 The alphabet that hypothesis takes by itself has the same characters, and finds them by encoding a million: seconds on a
 busy machine, in the first test of a directory that draws a text.
 """
-_SCALARS: Final = st.none() | st.booleans() | st.integers(_LEAST, _MOST) | st.text(CHARACTERS)
+WHOLE: Final = st.integers(_LEAST, _MOST)
+SCALARS: Final = st.none() | st.booleans() | WHOLE | st.text(CHARACTERS)
 _HOURS: Final = timedelta(days=9999)
 
 _FORMATS: Final[Mapping[str, Callable[[], Made]]] = {
@@ -56,7 +57,7 @@ class _Maker:
 
     def made(self, schema: Schema | bool) -> Made:
         if isinstance(schema, bool):
-            return _SCALARS if schema else st.nothing()
+            return SCALARS if schema else st.nothing()
         if "$ref" in schema:
             return self._of_definition(schema["$ref"].rpartition("/")[2])
         if "const" in schema:
@@ -84,7 +85,7 @@ class _Maker:
             "object": self._objects,
         }
         make = kinds.get(schema.get("type", ""))
-        return _SCALARS if make is None else make(schema)
+        return SCALARS if make is None else make(schema)
 
     def _lists(self, schema: Schema) -> Made:
         first = [self.made(one) for one in schema.get("prefixItems", ())]

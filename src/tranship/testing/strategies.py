@@ -27,7 +27,7 @@ from pydantic.errors import PydanticUserError
 
 from tranship.errors import ConfigurationError, InvalidArgumentsError
 from tranship.task import FunctionArguments, ModelArguments, Task, TaskCall, task_of, understood
-from tranship.testing._from_schema import CHARACTERS, from_schema, matching
+from tranship.testing._from_schema import CHARACTERS, SCALARS, WHOLE, from_schema, matching
 
 __all__ = ["arguments", "calls"]
 
@@ -35,10 +35,10 @@ R = TypeVar("R")
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 _PLAIN: Final[Mapping[Any, st.SearchStrategy[Any]]] = {
-    # What every encoding takes: JSON of other languages has numbers of 64 bits, and none of them is NaN.
-    Parameter.empty: st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(CHARACTERS),
-    Any: st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(CHARACTERS),
-    int: st.integers(-(2**63), 2**63 - 1),
+    Parameter.empty: SCALARS,
+    Any: SCALARS,
+    int: WHOLE,
+    # JSON of other languages has no NaN.
     float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
     str: st.text(CHARACTERS),

@@ -73,9 +73,9 @@ class Following:
         self._results, self._chords = results, chords
         self._worker, self._content_type, self._patience = worker, content_type, patience
         self.routing, self.lost_after = canvas.routing, LOST_AFTER
-        self._watched: dict[str, asyncio.Task[None]] = {}
         self._lost_at: dict[str, float] = {}
-        """When each chord that is watched is given up, by the monotonic clock."""
+        """When each chord that is looked after is given up, by the monotonic clock."""
+        self._watches: set[asyncio.Task[None]] = set()
 
     async def carry_out(self, run: Run) -> None:
         """Do what the plan of ``run`` says.
@@ -103,9 +103,9 @@ class Following:
 
     async def aclose(self) -> None:
         """Look no more after chords that nobody has given a size."""
-        for one in self._watched.values():
+        for one in self._watches:
             one.cancel()
-        await asyncio.gather(*self._watched.values(), return_exceptions=True)
+        await asyncio.gather(*self._watches, return_exceptions=True)
 
     async def _do(self, plan: Plan, messages: Sequence[Message], after: Envelope) -> None:
         for chord in plan.chords:
@@ -200,14 +200,12 @@ class Following:
 
     def _look_after(self, ended: Ended, after: Envelope) -> None:
         """A header whose size nobody has told yet is still being sent; or nobody will, because that has expired."""
+        is_watched = ended.group_id in self._lost_at
         self._lost_at[ended.group_id] = time.monotonic() + self.lost_after
-        if ended.group_id not in self._watched:
+        if not is_watched:
             watch = asyncio.get_running_loop().create_task(self._watch(ended, after))
-            self._watched[ended.group_id] = watch
-            watch.add_done_callback(lambda _: self._unwatch(ended.group_id))
-
-    def _unwatch(self, group_id: str) -> None:
-        del self._watched[group_id], self._lost_at[group_id]
+            self._watches.add(watch)
+            watch.add_done_callback(self._watches.discard)
 
     async def _watch(self, ended: Ended, after: Envelope) -> None:
         try:
@@ -220,6 +218,9 @@ class Following:
             await self._lose(ended, "nobody knows how many parts it has: its counter has expired", after)
         except TranshipError as error:
             log.warning("chord %s could not be looked after: %s", ended.group_id, error)
+        finally:
+            # Here, and not once the task has ended: a member that ends in between would be looked after by nobody.
+            del self._lost_at[ended.group_id]
 
     async def _again(self, call: Callable[[], Awaitable[T]]) -> T:
         return await patiently(call, self._patience, "following up")

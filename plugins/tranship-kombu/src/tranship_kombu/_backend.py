@@ -40,7 +40,7 @@ def make_backend(config: BackendConfig) -> DriverBackend:
 
     timing = options.timing
     opening = options.connect_timeout * len(config.url.hosts) + 1.0
-    if place.transport.asks:
+    if place.transport.opens_by_request:
         opening += options.command_timeout
     return DriverBackend(
         f"kombu+{place.transport.name}",

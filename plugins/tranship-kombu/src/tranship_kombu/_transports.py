@@ -42,8 +42,8 @@ class Transport:
     """Options of the transport that kombu has other defaults for: a take that finds nothing must not wait."""
     amqp: bool = False
     """Whether it speaks AMQP itself, and is none of kombu's virtual ones."""
-    asks: bool = False
-    """Whether opening a connection is a request of its own, whose answer may take as long as that of any other."""
+    opens_by_request: bool = False
+    """Whether opening a connection is a request itself, whose answer may take as long as that of any other."""
     own: str | None = None
     """A class of ours, in the place of kombu's, that loses nothing when a worker is killed."""
 
@@ -119,8 +119,8 @@ TRANSPORTS: Final = (
         held="timeout",
         timeout=("visibility_timeout", 1800.0),
         options={"wait_time_seconds": 0},
-        # For the queues that there are.
-        asks=True,
+        # It asks which queues there are.
+        opens_by_request=True,
     ),
     Transport(
         name="gcpubsub",
