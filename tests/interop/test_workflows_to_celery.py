@@ -141,15 +141,30 @@ def test_what_follows_a_gathering(client, celery: CeleryClient, site: Site, make
     compare(client, celery, site, make, queue)
 
 
-def compare(client: Client, celery: CeleryClient, site: Site, make: Make, queue: str) -> None:
-    expected = celery.canvas(make.__name__, queue, f"{site.name}-{make.__name__}-{queue}-theirs")["ended"]
+def compare(client: Client, celery: CeleryClient, site: Site, make: Make, queue: str, within: float = PATIENCE) -> None:
+    mark = f"{site.name}-{make.__name__}-{queue}-theirs"
+    expected = celery.canvas(make.__name__, queue, mark, within)["ended"]
     handle = client.submit(make(queue))
     try:
-        found = ["value", handle.result(PATIENCE)]
+        found = ["value", handle.result(within)]
     except TaskFailed as error:
         found = ["error", error.error_type, str(error)]
     assert found == expected
     assert handle.state() is (TaskState.SUCCESS if found[0] == "value" else TaskState.FAILURE)
+
+
+def ten_thousand_members(queue: str) -> Workflow[Any]:
+    add = on(queue, ours.add)
+    return gather(add.call(at, 1) for at in range(10_000)).then(on(queue, ours.total))
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("queue", [ALONE, MIXED])
+def test_large_gatherings(client, celery: CeleryClient, site: Site, queue):
+    if not site.shared:
+        pytest.skip("nothing counts there")
+    compare(client, celery, site, ten_thousand_members, queue, within=250.0)
 
 
 @pytest.mark.parametrize("queue", [ALONE, MIXED])
